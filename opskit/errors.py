@@ -1,0 +1,68 @@
+"""Every error that a person can meet, and the exit status each ends with.
+
+OpskitError
+├── InputError        2   bad usage or input; nothing was touched
+│   └── ProblemsError 2   the same, with every problem found in the files (model.problem)
+├── RefusedError      5   refused before the first change started (lock, preflight, drift, policy)
+├── UnreachableError  1   a host could not be reached or is not a POSIX shell
+├── StoreError        1   the record can't be written or read; nothing was sent after it
+└── WaitingError      4   a person must answer, and nobody can be asked here
+"""
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit statuses of the command line (docs/reference/exit-status.md)."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    UNDONE = 3
+    WAITING = 4
+    REFUSED = 5
+    UNKNOWN = 6
+    BUG = 70
+    INTERRUPTED = 130
+
+
+class OpskitError(Exception):
+    """Something that a person has to know: what happened, where, and what to do next."""
+
+    exit = Exit.FAILED
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{text}\n  → {self.hint}" if self.hint else text
+
+
+class InputError(OpskitError):
+    """What was asked for can't be done as it was asked; nothing was touched."""
+
+    exit = Exit.USAGE
+
+
+class RefusedError(OpskitError):
+    """opskit declines to begin: somebody holds the lock, a check failed, the world has drifted."""
+
+    exit = Exit.REFUSED
+
+
+class UnreachableError(OpskitError):
+    """A host that no action was sent to, because no shell could be had there."""
+
+
+class StoreError(OpskitError):
+    """The record could not be written or read."""
+
+
+class WaitingError(OpskitError):
+    """A run needs a person's answer and there is no terminal to ask on."""
+
+    exit = Exit.WAITING

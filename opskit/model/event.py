@@ -1,0 +1,79 @@
+"""What is recorded (Event) and what is only passing by (Chunk)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from opskit.model.value import Json
+
+EventKind = Literal[
+    "run created",
+    "run resumed",
+    "host opened",
+    "step started",
+    "step ended",
+    "step skipped",
+    "message",
+    "waiting",
+    "decided",
+    "note",
+    "budget tripped",
+    "undo began",
+    "run ended",
+]
+Outcome = Literal["succeeded", "failed", "unknown"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """One fact about a run. `key`, `host`, `step` say of which action; `data` the rest.
+
+    data by kind:
+      run created    kind (run|preview|exec|undo|retry), runbook, version, plan (digest), who, from,
+                     reason, command, hosts {name: user@address:port}, of (the run undone or
+                     retried), store, number, previous (hash of the run before)
+      run resumed    who, from
+      host opened    nonce, boot_id, state_dir
+      step started   target, digest (SHA-256 of the filled work)
+      step ended     outcome, status (exit), seconds, reason, stdout {bytes, sha256, cut}, stderr,
+                     saved (the value, when public), evidence, sent (false: never reached the
+                     host), unreachable
+      step skipped   why
+      message        text
+      waiting        why (confirm|manual|unknown|failed|budget|pause), question
+      decided        who, choice, reason
+      note           who, text
+      budget tripped failed (host names), limit
+      undo began     hosts, why
+      run ended      status, hosts {name: state}, exit
+    """
+
+    kind: EventKind
+    key: str = ""
+    host: str = ""
+    step: str = ""
+    attempt: int = 0
+    data: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """An event as it stands in the record. `at` is UTC seconds; `hash` chains to `previous`."""
+
+    run: str
+    number: int
+    at: float
+    previous: str
+    hash: str
+    event: Event
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chunk:
+    """Some output of a running action, as it arrives: raw bytes, not masked yet."""
+
+    key: str
+    host: str
+    attempt: int
+    stream: Literal["stdout", "stderr"]
+    data: bytes

@@ -1,0 +1,47 @@
+"""What goes into a driver and what comes out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from opskit.model.event import Outcome
+from opskit.model.inventory import Host
+from opskit.model.runbook import Effect
+from opskit.model.value import Json, Secret
+from opskit.model.work import Work
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One attempt at one action, all late parts filled. `timeout` in seconds.
+
+    `secrets` has the value of every secret that the work names. `capture`: how many bytes of
+    standard output to hand back in `Output.stdout` (the whole output goes to the sink).
+    """
+
+    run: str
+    key: str
+    attempt: int
+    host: Host
+    work: Work
+    effect: Effect
+    timeout: float
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
+    capture: int = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Output:
+    """What an attempt came to.
+
+    `sent` is False when it is certain that nothing was started on the target (no connection, no
+    room, refused); `unreachable` when that was for want of a connection. `reason` says in a
+    sentence what happened where the outcome is not *succeeded*. `evidence` is public JSON.
+    """
+
+    outcome: Outcome
+    status: int | None = None
+    stdout: bytes = b""
+    reason: str = ""
+    sent: bool = True
+    unreachable: bool = False
+    evidence: Mapping[str, Json] = field(default_factory=dict)

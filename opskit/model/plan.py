@@ -1,0 +1,83 @@
+"""The plan: every action in its order, frozen, with a digest."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from opskit.model.inventory import Host
+from opskit.model.problem import Place
+from opskit.model.runbook import Effect, OnFailure, OnUnknown, Phase, Retry, Save, Until
+from opskit.model.text import Text
+from opskit.model.value import Json, SecretSource
+from opskit.model.work import Work
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """What all actions of one step share: its name, its place in the file, its rules."""
+
+    position: str
+    name: str
+    kind: str
+    place: Place
+    phase: Phase
+    effect: Effect
+    scope: str
+    save: Save | None = None
+    until: Until | None = None
+    retry: Retry | None = None
+    repeatable: bool = False
+    on_unknown: OnUnknown = "ask"
+    on_failure: OnFailure | None = None
+    timeout: float = 600.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Action:
+    """One piece of work for one target.
+
+    `key` is stable over resumes: position path, host (and target, where it is another), index of
+    for_each. `batch` is -1 in preflight, counts from 0 in the main phase, is -2 in always.
+    `when` is None (always), or a text that is "True" or "False" once its late parts are filled.
+    `values` are names that late parts of this action may use beside the run's own.
+    """
+
+    key: str
+    position: str
+    batch: int
+    host: str
+    target: str
+    work: Work
+    when: Text | None = None
+    skip_if: Work | None = None
+    done_when: Work | None = None
+    undo: tuple["Action", ...] = ()
+    undoes: str | None = None
+    index: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """All that a run will do. `digest` is over the canonical JSON of everything else in it.
+
+    `stages` holds undo steps too. `read_users` etc. are in the hosts' connections.
+    """
+
+    runbook: str
+    version: str
+    file: str
+    inventory: str
+    parameters: Mapping[str, Json]
+    hosts: Mapping[str, Host]
+    batches: tuple[tuple[str, ...], ...]
+    max_failures: int
+    on_failure: OnFailure
+    locks: tuple[str, ...]
+    stages: Mapping[str, Stage]
+    actions: tuple[Action, ...]
+    secrets: Mapping[str, SecretSource] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of each file that was read, by path."""
+    digest: str = ""
+
+    def stage(self, action: Action) -> Stage:
+        return self.stages[action.position]

@@ -1,0 +1,51 @@
+"""A run as its events tell it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from opskit.model.states import ActionState, RunState
+from opskit.model.value import Json
+
+HostState = Literal[
+    "not started", "done", "failed", "unreachable", "unknown", "undone", "undo failed"
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ActionRecord:
+    """Where one action stands: its state, the last attempt, and what that attempt ended with."""
+
+    key: str
+    host: str
+    step: str
+    state: ActionState
+    attempt: int = 0
+    started: float | None = None
+    ended: float | None = None
+    data: Mapping[str, Json] = field(default_factory=dict)
+    undoes: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """A run folded from its events. Times are UTC seconds."""
+
+    id: str
+    kind: str
+    runbook: str
+    version: str
+    plan: str
+    state: RunState
+    who: str
+    origin: str
+    reason: str
+    created: float
+    ended: float | None
+    hosts: Mapping[str, HostState]
+    actions: Mapping[str, ActionRecord]
+    saved: Mapping[str, Mapping[str, str]]
+    """host → name → value, for every public saved value."""
+    question: Mapping[str, Json] | None = None
+    number: int = 0
+    entries: int = 0

@@ -1,0 +1,134 @@
+"""What an action does: data for a driver, which alone does it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from opskit.model.text import Text
+from opskit.model.value import Json, SecretRef
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Command:
+    """A text for a shell on the target.
+
+    `shell`: run by `sh -eu`; otherwise a script that obeys its first line, with `args`.
+    `secrets`: environment variable → name of the secret it gets.
+    """
+
+    text: Text
+    shell: bool = True
+    args: tuple[Text, ...] = ()
+    cwd: Text | None = None
+    stdin: Text | SecretRef | None = None
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    sudo: str | None = None
+    summary: str = ""
+    """What to show instead of the text where the text is opskit's own (traffic)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileRef:
+    """A file beside the person who runs: absolute path, size in bytes, SHA-256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Upload:
+    """Put a file, or the tree in an archive, at `dest`: written aside, checked, renamed.
+
+    With `unpack` the archive's tree becomes the directory `dest`, which must not exist yet or must
+    be the very same tree (then nothing is done).
+    """
+
+    content: FileRef | Text
+    dest: Text
+    mode: str | None = None
+    unpack: bool = False
+    sudo: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Remove:
+    """Take back an upload: restore what stood at `dest` before, or remove what the run created."""
+
+    dest: Text
+    of: str
+    sudo: str | None = None
+    """The key of the upload's action."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expect:
+    """What an answer must be: status (empty: any 2xx), headers, JSON by dotted path, text."""
+
+    status: tuple[int, ...] = ()
+    headers: Mapping[str, Text] = field(default_factory=dict)
+    json: Mapping[str, Json | Text] = field(default_factory=dict)
+    body: Text | None = None
+    latency: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """One HTTP request; redirects are answers, not followed."""
+
+    url: Text
+    method: str = "GET"
+    headers: Mapping[str, Text | SecretRef] = field(default_factory=dict)
+    body: Text | None = None
+    expect: Expect = field(default_factory=Expect)
+    via: Literal["controller", "host"] = "controller"
+    idempotency_key: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wait:
+    """Let time pass; seconds, counted from the recorded start."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """Expressions that must all be true; late parts are filled first ("True" or "False")."""
+
+    that: tuple[Text, ...]
+    message: Text
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ask:
+    """A question to a person (confirm), or work that a person does and reports (manual)."""
+
+    question: Text
+    manual: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Notify:
+    """A message to the record and whoever watches."""
+
+    message: Text
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recall:
+    """Fetch a value that an earlier run saved for this host.
+
+    Of the newest run of `runbook` that touched the host and ended as one of `status`; nothing found
+    gives `default`, or fails when that is None.
+    """
+
+    runbook: str
+    value: str
+    host: str
+    run: Text | None = None
+    status: tuple[str, ...] = ("succeeded",)
+    default: str | None = None
+
+
+Work: TypeAlias = Command | Upload | Remove | Request | Wait | Check | Ask | Notify | Recall
