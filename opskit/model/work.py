@@ -67,7 +67,7 @@ class Expect:
 
     status: tuple[int, ...] = ()
     headers: Mapping[str, Text] = field(default_factory=dict)
-    json: Mapping[str, Json | Text] = field(default_factory=dict)
+    json: Mapping[str, "Json | Text"] = field(default_factory=dict)
     body: Text | None = None
     latency: float | None = None
 
