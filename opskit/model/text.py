@@ -6,8 +6,9 @@ from typing import Literal
 
 from opskit.model.value import Json
 
-Context = Literal["plain", "word", "url"]
-"""How a late value is quoted where it stands: not at all, as one shell word, URL-encoded."""
+Context = Literal["plain", "word", "url", "condition"]
+"""How a late value is written where it stands: as it is, as one shell word, URL-encoded, or (for a
+whole expression) as "True" or "False"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

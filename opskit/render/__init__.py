@@ -1,0 +1,20 @@
+"""Templates → texts. The only package that knows Jinja."""
+
+from opskit.render.quoting import WORD_LIMIT, TemplateError
+from opskit.render.shell import ShellProblem, shell_problems
+from opskit.render.template import condition, expression_names, fill, names, text
+from opskit.render.views import HostView, host_view
+
+__all__ = [
+    "WORD_LIMIT",
+    "HostView",
+    "ShellProblem",
+    "TemplateError",
+    "condition",
+    "expression_names",
+    "fill",
+    "host_view",
+    "names",
+    "shell_problems",
+    "text",
+]
