@@ -10,6 +10,7 @@ EventKind = Literal[
     "run created",
     "run resumed",
     "host opened",
+    "host unreachable",
     "step started",
     "step ended",
     "step skipped",
@@ -34,13 +35,15 @@ class Event:
                      retried), store, number, previous (hash of the run before)
       run resumed    who, from
       host opened    nonce, boot_id, state_dir
+      host unreachable  reason (nothing was sent; its actions stay planned)
       step started   target, digest (SHA-256 of the filled work)
       step ended     outcome, status (exit), seconds, reason, stdout {bytes, sha256, cut}, stderr,
                      saved (the value, when public), evidence, sent (false: never reached the
-                     host), unreachable
+                     host), unreachable; in an undo also undoes (key) and last (bool: with it the
+                     original is undone)
       step skipped   why
       message        text
-      waiting        why (confirm|manual|unknown|failed|budget|pause), question
+      waiting        why (confirm|manual|unknown|failed|budget|pause|interrupted), question, choices
       decided        who, choice, reason
       note           who, text
       budget tripped failed (host names), limit

@@ -1,0 +1,85 @@
+"""Where each action stands, folded from the record."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import assert_never
+
+from opskit.model.event import Entry, Event
+from opskit.model.run import ActionRecord
+from opskit.model.states import ActionState
+
+DECIDED: Mapping[str, ActionState] = {
+    "yes": "succeeded",
+    "done": "succeeded",
+    "no": "failed",
+    "failed": "failed",
+    "skip": "skipped",
+}
+"""What a person's answer makes of an action. "retry" gives it a new attempt, "abort" ends the run."""
+
+
+class Progress:
+    """The state of every action, kept up to date one event at a time."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, ActionRecord] = {}
+
+    def take(self, event: Event, at: float) -> None:
+        """Take in the next event of the run; `at` in UTC seconds."""
+        if not event.key:
+            return
+        record = self.records.get(event.key) or ActionRecord(
+            key=event.key, host=event.host, step=event.step, state="planned"
+        )
+        changed = _moved(record, event, at)
+        if changed is not record:
+            self.records[event.key] = changed
+            self._undone(changed, event)
+
+    def _undone(self, record: ActionRecord, event: Event) -> None:
+        """Carry the end of an undo over to the action that it takes back."""
+        original = self.records.get(str(event.data.get("undoes", "")))
+        if original is None or record.state not in ("succeeded", "failed", "skipped"):
+            return
+        if record.state == "failed":
+            self.records[original.key] = replace(original, state="undo failed")
+        elif event.data.get("last"):
+            self.records[original.key] = replace(original, state="undone")
+
+
+def _moved(record: ActionRecord, event: Event, at: float) -> ActionRecord:
+    match event.kind:
+        case "step started":
+            return replace(
+                record, state="started", attempt=event.attempt, started=at, ended=None, data={}
+            )
+        case "step ended":
+            outcome = event.data["outcome"]
+            assert outcome in ("succeeded", "failed", "unknown")
+            return replace(record, state=outcome, attempt=event.attempt, ended=at, data=event.data)
+        case "step skipped":
+            return replace(record, state="skipped", ended=at, data=event.data)
+        case "decided":
+            return _decided(record, str(event.data.get("choice")), event, at)
+        case (
+            "run created" | "run resumed" | "host opened" | "host unreachable" | "message"
+            | "waiting" | "note" | "budget tripped" | "undo began" | "run ended"
+        ):  # fmt: skip
+            return record
+        case _:
+            assert_never(event.kind)
+
+
+def _decided(record: ActionRecord, choice: str, event: Event, at: float) -> ActionRecord:
+    if choice == "retry":
+        return replace(record, state="planned", ended=None)
+    state = DECIDED.get(choice)
+    return replace(record, state=state, ended=at, data=event.data) if state else record
+
+
+def progress(entries: Iterable[Entry]) -> Mapping[str, ActionRecord]:
+    """Fold the record of a run: action key → where it stands."""
+    fold = Progress()
+    for entry in entries:
+        fold.take(entry.event, entry.at)
+    return fold.records
