@@ -1,0 +1,97 @@
+"""opskit lab: a practice fleet on this machine."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+FAULTS = ("unhealthy", "slow", "errors", "crash", "wrong-release")
+
+folder_option = click.option(
+    "--dir",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="OPSKIT_LAB",
+    help="The lab's folder. Default: OPSKIT_LAB, or one in your state directory.",
+)
+
+
+@click.group()
+def lab() -> None:
+    """A practice fleet on this machine: hosts with SSH, a service, a balancer."""
+
+
+@lab.command()
+@click.option("--web", default=4, show_default=True, help="How many web hosts.")
+@click.option("--lb", default=1, show_default=True, help="How many balancers.")
+@click.option("--release", default="A", show_default=True, help="The first live release.")
+@click.option("--disk", default="512m", show_default=True, help="Size of each host's disk.")
+@folder_option
+def up(web: int, lb: int, release: str, disk: str, folder: Path | None) -> None:
+    """Start a fleet."""
+    from opskit import lab as fleet
+
+    made = fleet.up(folder, web=web, lb=lb, release=release, disk_size=disk)
+    click.echo(made.describe())
+    click.echo(f"inventory: {made.inventory}")
+
+
+@lab.command()
+@folder_option
+def down(folder: Path | None) -> None:
+    """End the fleet; no process, mount or file of it is left."""
+    from opskit import lab as fleet
+
+    click.echo("the lab is gone" if fleet.down(folder) else "there is no lab here")
+
+
+@lab.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@folder_option
+def status(as_json: bool, folder: Path | None) -> None:
+    """Show the hosts."""
+    from opskit.lab import Lab
+
+    found = Lab.load(folder)
+    click.echo(json.dumps(found.status()) if as_json else found.describe())
+
+
+@lab.command("exec", context_settings={"ignore_unknown_options": True})
+@click.argument("host")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--user", "-u", help="Run as this user of the host instead of root.")
+@folder_option
+def exec_(host: str, command: tuple[str, ...], user: str | None, folder: Path | None) -> None:
+    """Run a command on a host, not through SSH: opskit lab exec web1 -- ps -ef."""
+    from opskit.lab import Lab
+
+    done = Lab.load(folder).exec(host, command, user=user, timeout=None, capture=False)
+    sys.exit(done.returncode if done.returncode >= 0 else 128 - done.returncode)
+
+
+@lab.command()
+@click.argument("host")
+@folder_option
+def reboot(host: str, folder: Path | None) -> None:
+    """Cut a host's power and start it again."""
+    from opskit.lab import Lab
+
+    Lab.load(folder).reboot(host)
+
+
+@lab.command()
+@click.argument("name")
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Default: NAME.tar.gz"
+)
+@click.option("--fault", type=click.Choice(FAULTS), help="What shall be wrong with it.")
+def release(name: str, output: Path | None, fault: str | None) -> None:
+    """Make a release of the practice service, good or broken."""
+    from opskit.lab import release as releases
+
+    click.echo(releases.write(name, output or Path(f"{name}.tar.gz"), fault))
+
+
+if __name__ == "__main__":
+    lab()

@@ -1,0 +1,100 @@
+"""The inventory that a lab writes for opskit. Pure; a JSON text is the scalar that YAML reads."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+
+from opskit.lab import address
+from opskit.lab.layout import Host, Layout, Role
+
+Value = Mapping[str, object]
+PLAIN = re.compile(r"[a-z/][A-Za-z0-9/_.-]*")
+RESERVED = frozenset(("null", "true", "false", "yes", "no", "on", "off", "y", "n"))
+
+
+def text(layout: Layout, overrides: Mapping[str, Value]) -> str:
+    """The whole file; `overrides` holds further keys of single hosts."""
+    blocks = [
+        f"# A practice fleet, made by: opskit lab up ({layout.mode}). Gone with: opskit lab down.",
+        "opskit: 1",
+        f"connection: {_flow(_connection(layout))}",
+        "hosts:",
+        *(
+            _line(host.name, {"address": host.address} | dict(overrides.get(host.name, {})))
+            for host in layout.hosts
+        ),
+        "groups:",
+        *(
+            _line(role.value, {"hosts": _names(layout.of(role))})
+            for role in Role
+            if layout.of(role)
+        ),
+        "services:",
+        *_lines("app", _service(layout)),
+    ]
+    if layout.of(Role.LB):
+        blocks += ["balancers:", *_lines("web", _balancer(layout))]
+    return "\n".join([*blocks, ""])
+
+
+def _connection(layout: Layout) -> Value:
+    return {
+        "user": layout.user,
+        "port": address.SSH,
+        "key": str(layout.key),
+        "known_hosts": str(layout.known_hosts),
+        "state_dir": "~/.opskit",
+    }
+
+
+def _service(layout: Layout) -> Value:
+    return {
+        "hosts": "web",
+        "root": "/srv/app",
+        "port": address.SERVICE,
+        "health": "/health/",
+        "restart": "labctl restart app",
+        "pids": "labctl pids app",
+        "user": None,
+    }
+
+
+def _balancer(layout: Layout) -> Value:
+    return {
+        "type": "nginx",
+        "hosts": "lb",
+        "members": "web",
+        "port": address.SERVICE,
+        "file": "/etc/nginx/opskit/web.conf",
+        "test": "nginx -t",
+        "reload": "nginx -s reload",
+        "pid": "/run/nginx.pid",
+        "error_log": "/var/log/nginx/error.log",
+        "sudo": "root",
+        "listen": f"http://{layout.of(Role.LB)[0].address}:{address.BALANCER}/",
+    }
+
+
+def _names(hosts: Iterable[Host]) -> list[str]:
+    return [host.name for host in hosts]
+
+
+def _line(name: str, value: Value) -> str:
+    return f"  {name}: {_flow(value)}"
+
+
+def _lines(name: str, value: Value) -> list[str]:
+    return [f"  {name}:", *(f"    {key}: {_flow(item)}" for key, item in value.items())]
+
+
+def _flow(value: object) -> str:
+    """A value on one line; plain words stay unquoted for the reader's sake."""
+    match value:
+        case dict():
+            return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+        case list():
+            return "[" + ", ".join(_flow(item) for item in value) + "]"
+        case str() if PLAIN.fullmatch(value) and value not in RESERVED:
+            return value
+        case _:
+            return json.dumps(value, ensure_ascii=False)

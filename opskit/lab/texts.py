@@ -1,0 +1,153 @@
+"""The files that make a directory tree a practice host, as texts."""
+
+import json
+import os
+import pwd
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from opskit.lab import address
+from opskit.lab.layout import Host, Layout, Role
+from opskit.lab.release import data
+
+SERVICE_ROOT = "/srv/app"
+NGINX = """\
+{account}worker_processes 2;
+worker_shutdown_timeout 30s;
+error_log {top}/var/log/nginx/error.log notice;
+pid {top}/run/nginx.pid;
+events {{ worker_connections 1024; }}
+http {{
+    log_format opskit '$status $upstream_addr $upstream_status $request_time '
+                      '$sent_http_x_release $connection $connection_requests $msec "$request"';
+    access_log {top}/var/log/nginx/access.log opskit;
+{temporary}
+    keepalive_timeout 65s;
+    include {top}/etc/nginx/opskit/*.conf;
+    server {{
+        listen {listen};
+        location / {{
+            proxy_pass http://web;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host $host;
+            proxy_next_upstream off;
+            proxy_connect_timeout 2s;
+            proxy_read_timeout 30s;
+        }}
+    }}
+}}
+"""
+SSHD = """\
+Port {port}
+ListenAddress {address}
+HostKey {top}/etc/ssh/ssh_host_ed25519_key
+PidFile {top}/run/sshd.pid
+AuthorizedKeysFile {keys}
+AllowUsers {user}
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM no
+UseDNS no
+PrintMotd no
+MaxStartups 100:30:200
+LogLevel VERBOSE
+Subsystem sftp {sftp}
+"""
+SFTP_SERVER = "/usr/lib/openssh/sftp-server"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class File:
+    """A file of a host: its path from the host's /, its bytes, and who may do what with it."""
+
+    path: str
+    content: bytes
+    mode: int = 0o644
+    owned_by_user: bool = False
+
+
+def sshd_config(layout: Layout, host: Host, *, top: str = "", keys: str) -> str:
+    """Configuration of a host's SSH server, with `top` before the paths where it has no own /."""
+    return SSHD.format(
+        port=address.SSH,
+        address=host.address,
+        top=top,
+        keys=keys,
+        user=layout.user,
+        sftp=SFTP_SERVER if Path(SFTP_SERVER).exists() else "internal-sftp",
+    )
+
+
+def nginx_conf(host: Host, *, top: str = "", temporary: str = "") -> str:
+    """Configuration of a balancer; the pool's members stand apart, in opskit/web.conf."""
+    listen = f"{host.address}:{address.BALANCER}"
+    return NGINX.format(listen=listen, top=top, temporary=temporary, account=account())
+
+
+def account() -> str:
+    """Debian's packages run the workers as www-data by a line in the configuration only."""
+    try:
+        pwd.getpwnam("www-data")
+    except KeyError:
+        return ""
+    return "user www-data;\n" if os.geteuid() == 0 else ""
+
+
+def pool(layout: Layout) -> str:
+    """The balancer's pool, one member a line: the file that opskit changes."""
+    members = [
+        f"    server {host.address}:{address.SERVICE} max_fails=0;" for host in layout.of(Role.WEB)
+    ]
+    return "\n".join(["upstream web {", *members, "    keepalive 16;", "}", ""])
+
+
+def labctl_conf(layout: Layout, host: Host, *, cut_flag: str, top: str = "") -> str:
+    """What labctl knows about the service on one host."""
+    value = {
+        "root": f"{top}{SERVICE_ROOT}",
+        "address": host.address,
+        "port": address.SERVICE,
+        "user": layout.user,
+        "python": layout.python,
+        "environment": {"START_SECONDS": "0.3", "OPSKIT_LAB_CUT": cut_flag},
+    }
+    return json.dumps(value, indent=1) + "\n"
+
+
+def labctl(layout: Layout) -> bytes:
+    """The supervisor, run by the Python that this lab's hosts have."""
+    return data("labctl").replace(b"/usr/bin/python3", layout.python.encode(), 1)
+
+
+def accounts(layout: Layout, machine: Mapping[str, str]) -> tuple[File, ...]:
+    """The machine's accounts and one more, who logs in and may become anybody."""
+    user, uid, gid = layout.user, layout.uid, layout.gid
+    added = {
+        "passwd": f"{user}:x:{uid}:{gid}:practice:{layout.home}:{_shell()}\n",
+        "group": f"{user}:x:{gid}:\n",
+        "shadow": f"{user}:*:19700:0:99999:7:::\n",
+    }
+    modes = {"shadow": 0o640}
+    files = [
+        File(
+            path=f"/etc/{name}",
+            content=(machine[name].rstrip("\n") + "\n" + line).encode(),
+            mode=modes.get(name, 0o644),
+        )
+        for name, line in added.items()
+    ]
+    sudo = f"{user} ALL=(ALL:ALL) NOPASSWD: ALL\n".encode()
+    return (*files, File(path=f"/etc/sudoers.d/{user}", content=sudo, mode=0o440))
+
+
+def _shell() -> str:
+    return "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
+
+
+def hosts_file(layout: Layout) -> str:
+    """Names for the addresses, so that sudo and people find them."""
+    lines = [f"{host.address} {host.name}" for host in layout.hosts]
+    return "\n".join(["127.0.0.1 localhost", *lines, ""])
