@@ -1,0 +1,297 @@
+"""A plan as text: what will be done, where, with which words, and what can't be known yet."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from opskit.model.plan import Action, Plan, Stage
+from opskit.model.value import Json
+from opskit.model.work import Command, FileRef
+from opskit.view import amounts, fold, names, readings, safe, works
+from opskit.view.fold import ALWAYS, PREFLIGHT, Group, Section
+from opskit.view.paint import PLAIN, Paint
+from opskit.view.readings import Contents, Readings
+
+INDENT = " " * 13
+
+
+def _no_contents(_: FileRef) -> str | None:
+    return None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """How a plan is to be shown. `read` says whether a dry run was made (and gave `readings`)."""
+
+    full: bool = False
+    undo: bool = False
+    read: bool = False
+    readings: Readings = field(default_factory=dict)
+    refused: str | None = None
+    contents: Contents = _no_contents
+    paint: Paint = PLAIN
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counts:
+    """How many actions read, how many change something, and of how many the text is not known."""
+
+    read: int
+    change: int
+    undetermined: int
+
+    def __str__(self) -> str:
+        unknown = f", {self.undetermined} undetermined" if self.undetermined else ""
+        return f"{self.read} read, {self.change} change{unknown}"
+
+
+def counts(actions: Iterable[Action], stages: Mapping[str, Stage]) -> Counts:
+    """Count actions by what they do; `undetermined` ones are counted as read or change too."""
+    read = change = undetermined = 0
+    for action in actions:
+        if stages[action.position].effect == "read":
+            read += 1
+        else:
+            change += 1
+        undetermined += bool(works.late_names(action))
+    return Counts(read=read, change=change, undetermined=undetermined)
+
+
+def text(plan: Plan, look: Look | None = None) -> str:
+    """Show a whole plan."""
+    look = look or Look()
+    parts = fold.sections(plan, apart=look.full)
+    lines = [*_header(plan, look)]
+    first: Section | None = None
+    for section in parts:
+        lines += ["", *_section(plan, section, look, first)]
+        if section.batch == 0:
+            first = section
+    lines += ["", *_footer(plan, parts, look)]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _header(plan: Plan, look: Look) -> Iterator[str]:
+    hosts = amounts.count(len(plan.hosts), "host")
+    batches = amounts.count(len(plan.batches), "batch", "batches")
+    title = " ".join(filter(None, (plan.runbook, plan.version)))
+    yield f"{look.paint.bold(safe.one_line(title))} · {hosts}, {batches} · plan {plan.digest[:12]}"
+    yield f"  runbook    {safe.one_line(plan.file)}"
+    yield f"  inventory  {safe.one_line(plan.inventory)}"
+    for name, value in plan.parameters.items():
+        yield f"  {safe.padded(name, 10)} {safe.cut(_value(value), 400)}"
+    for name, source in plan.secrets.items():
+        yield f"  {safe.padded(name, 10)} secret from {safe.one_line(source.source)}"
+    limit = (
+        "a host fails" if plan.max_failures == 0 else f"more than {plan.max_failures} hosts fail"
+    )
+    trips = {"undo": "everything is undone", "ask": "a person is asked"}
+    yield f"  failures   if {limit}, {trips.get(plan.on_failure, 'the run stops')}"
+
+
+def _value(value: Json) -> str:
+    return safe.one_line(value if isinstance(value, str) else str(value))
+
+
+def title(plan: Plan, batch: int) -> str:
+    """Name a section of a plan."""
+    if batch == PREFLIGHT:
+        return "Preflight: everywhere, before the first change"
+    return "Always: at the end" if batch == ALWAYS else f"Batch {batch + 1} of {len(plan.batches)}"
+
+
+def _section(plan: Plan, section: Section, look: Look, first: Section | None) -> Iterator[str]:
+    total = counts(section.actions, plan.stages)
+    head = look.paint.bold(title(plan, section.batch))
+    where = f" · {names.listed(section.hosts, 34)}" if section.batch >= 0 else ""
+    yield f"{head}{where} · {total}"
+    hidden = _as_before(section, first) if section.batch > 0 and not look.full else set()
+    if hidden:
+        yield f"  as in batch 1: {_steps(hidden)}"
+    here = section.steps.keys()
+    missing = [step for step in first.steps if step not in here] if first else []
+    if missing and section.batch > 0:
+        yield f"  not in this batch: {_steps(missing)}"
+    for group in section.groups:
+        if group.stage.position not in hidden:
+            yield from _group(plan, group, look)
+        elif any(action.key in look.readings for action in group.actions):
+            yield from (_head(group, look), *_now(group, look))
+
+
+def _as_before(section: Section, first: Section | None) -> set[str]:
+    """Return the steps that are as in the first batch, so that their texts are not repeated."""
+    if first is None:
+        return set()
+    before = first.steps
+    return {step for step, groups in section.steps.items() if before.get(step) == groups}
+
+
+def _steps(positions: Iterable[str]) -> str:
+    ordered = list(positions)
+    return ("step " if len(ordered) == 1 else "steps ") + ", ".join(sorted(ordered, key=_order))
+
+
+def _order(position: str) -> tuple[tuple[bool, int, str], ...]:
+    """Sort 2 before 10, and `a1` (always) last."""
+    parts = position.split(".")
+    return tuple((not p.isdigit(), int(p) if p.isdigit() else 0, p) for p in parts)
+
+
+def _group(plan: Plan, group: Group, look: Look) -> Iterator[str]:
+    action = group.actions[0]
+    yield _head(group, look)
+    yield from (INDENT + line for line in _body(action, group.stage, look))
+    waits = works.late_names(action)
+    if waits:
+        yield INDENT + look.paint.warn(f"undetermined: {_until(plan, waits)}")
+    yield from _now(group, look)
+    if look.undo:
+        yield from (INDENT + line for line in _undo(plan, group, look))
+
+
+def _head(group: Group, look: Look) -> str:
+    stage, paint = group.stage, look.paint
+    mark = stage.effect + ("?" if works.late_names(group.actions[0]) else "")
+    name = paint.bold(safe.one_line(stage.name))
+    step = f"{stage.position:>4} {paint.state(f'{mark:<7}', stage.effect)}"
+    return f"{step} {name}{paint.dim(_where(group))}"
+
+
+def _now(group: Group, look: Look) -> Iterator[str]:
+    for line in readings.shown(group, look.readings, look.contents, full=look.full):
+        yield INDENT + _marked(line, look.paint)
+
+
+def _marked(line: str, paint: Paint) -> str:
+    kind = line.strip()[:1]
+    if line.startswith("now"):
+        bad = "FAILED" in line or "UNKNOWN" in line
+        return paint.bad(line) if bad else paint.dim(line)
+    return paint.good(line) if kind == "+" else paint.bad(line) if kind == "-" else line
+
+
+def _where(group: Group) -> str:
+    where = names.listed(group.hosts, 30)
+    if group.elsewhere:
+        where = f"{names.listed(group.targets, 20)} for {where}"
+    note = "" if group.same else f" (text for {safe.one_line(group.actions[0].host)})"
+    return f" · on {where}{note}"
+
+
+def _body(action: Action, stage: Stage, look: Look) -> Iterator[str]:
+    """Show an action: its condition, its text, and the rules that bear on it."""
+    when = action.when
+    if when is not None and not when.late and str(when) != "True":
+        yield "not done: its `when` is false here"
+        return
+    if when is not None and when.late:
+        yield f"if {safe.one_line(str(when))}: as follows; if not: skipped"
+    if action.skip_if is not None:
+        yield f"skipped where this succeeds: {works.headline(action.skip_if)}"
+    yield from works.lines(action.work, full=look.full)
+    rules = list(_rules(action, stage))
+    if rules:
+        yield look.paint.dim(" · ".join(rules))
+
+
+def _rules(action: Action, stage: Stage) -> Iterator[str]:
+    if stage.until is not None:
+        until = stage.until
+        times = f", {until.successes} times in a row" if until.successes > 1 else ""
+        limit = amounts.duration(until.limit)
+        yield f"every {amounts.duration(until.every)} for up to {limit} until it holds{times}"
+    if stage.retry is not None:
+        yield f"up to {stage.retry.times} more times after a failure"
+    if stage.save is not None:
+        yield f"saved as {stage.save.name}{' (secret)' if stage.save.secret else ''}"
+    if action.done_when is not None:
+        yield f"doubt is settled by: {works.headline(action.done_when)}"
+    if stage.repeatable:
+        yield "may be repeated when in doubt"
+    if stage.on_failure is not None:
+        yield f"on failure: {stage.on_failure}"
+
+
+def _undo(plan: Plan, group: Group, look: Look) -> Iterator[str]:
+    action = group.actions[0]
+    if group.stage.effect == "change" and not action.undo:
+        yield "undo: none"
+    for undo in action.undo:
+        stage = plan.stages[undo.position]
+        yield f"undo: {safe.one_line(stage.name)}"
+        yield from ("  " + line for line in _body(undo, stage, look))
+
+
+def savers(plan: Plan) -> Mapping[str, Stage]:
+    """Return the step that gives each saved name its value."""
+    return {s.save.name: s for s in plan.stages.values() if s.save is not None}
+
+
+def _until(plan: Plan, waits: Iterable[str]) -> str:
+    """Say when names get their values: `after step 2 (previous), when it runs (run.id)`."""
+    saved = savers(plan)
+    moments: dict[str, list[str]] = {}
+    for name in waits:
+        known = f"after step {saved[name].position}" if name in saved else "when it runs"
+        moments.setdefault(known, []).append(name)
+    return ", ".join(f"{known} ({', '.join(found)})" for known, found in moments.items())
+
+
+def _footer(plan: Plan, parts: Iterable[Section], look: Look) -> Iterator[str]:
+    parts = list(parts)
+    total = counts(plan.actions, plan.stages)
+    yield look.paint.bold(f"{amounts.count(len(plan.actions), 'action')}: {total}")
+    yield from _unknown(plan, look)
+    yield from _declared(plan)
+    yield from _one_way(plan, parts)
+    if look.refused:
+        yield look.paint.bad(f"A run would be refused: {safe.visible(look.refused)}")
+
+
+def _unknown(plan: Plan, look: Look) -> Iterator[str]:
+    waits = dict.fromkeys(name for action in plan.actions for name in works.late_names(action))
+    if waits:
+        yield f"Not known yet: {_until(plan, waits)}"
+    if not look.read:
+        yield "No reading was made: what is on the hosts now was not looked at"
+        return
+    if look.readings:
+        at = min(reading.at for reading in look.readings.values())
+        yield f"Read at {amounts.clock(at)}: what `now` says may change before the run"
+    unread = dict.fromkeys(
+        action.position
+        for action in plan.actions
+        if plan.stages[action.position].effect == "read" and action.key not in look.readings
+    )
+    if unread:
+        why = "a change comes first, or no answer was had"
+        yield f"Not read on every host ({why}): {_steps(unread)}"
+
+
+def _declared(plan: Plan) -> Iterator[str]:
+    """Name the shell reads that nothing but the runbook's word keeps from changing something."""
+    found: dict[str, set[str]] = {}
+    for action in plan.actions:
+        host = plan.hosts.get(action.target)
+        enforced = host is not None and host.connection.read_user is not None
+        reads = plan.stages[action.position].effect == "read"
+        if reads and isinstance(action.work, Command) and not enforced:
+            found.setdefault(action.position, set()).add(action.target)
+    if found:
+        hosts = {host for targets in found.values() for host in targets}
+        yield (
+            f"Only declared: that the shell reads of {_steps(found)} change nothing, on "
+            f"{amounts.count(len(hosts), 'host')} without `read_user`"
+        )
+        yield "  → set `read_user` in the inventory, and the hosts enforce it"
+
+
+def _one_way(plan: Plan, parts: Iterable[Section]) -> Iterator[str]:
+    positions: dict[str, None] = {}
+    for section in parts:
+        for group in section.groups:
+            change = group.stage.effect == "change" and section.batch >= 0
+            if change and not all(action.undo for action in group.actions):
+                positions[group.stage.position] = None
+    if positions:
+        yield f"No way back is given for: {_steps(positions)}"

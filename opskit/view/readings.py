@@ -1,0 +1,98 @@
+"""What a dry run read, beside the plan: values, differences, and what could not be read."""
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+from opskit.model.event import Outcome
+from opskit.model.text import Text
+from opskit.model.value import Json
+from opskit.model.work import FileRef, Upload
+from opskit.view import names, safe
+from opskit.view.fold import Group
+
+DIFF_LINES = 60
+Contents = Callable[[FileRef], str | None]
+"""Gives the text of a file beside the person, or None where it is not (short) text."""
+
+
+class Reading(Protocol):
+    """What one read or probe came to; `at` in UTC seconds, `evidence` public JSON."""
+
+    @property
+    def outcome(self) -> Outcome: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def evidence(self) -> Mapping[str, Json]: ...
+    @property
+    def at(self) -> float: ...
+
+
+Readings = Mapping[str, Reading]
+
+
+def shown(group: Group, readings: Readings, contents: Contents, *, full: bool) -> Iterator[str]:
+    """Say what is on the hosts of a group now; hosts with the same answer share it."""
+    answers: dict[tuple[str, ...], list[str]] = {}
+    for action in group.actions:
+        reading = readings.get(action.key)
+        if reading is None:
+            continue
+        if isinstance(action.work, Upload):
+            answer = tuple(_upload(action.work, reading, contents, full=full))
+        else:
+            answer = tuple(_answer(reading, full=full))
+        answers.setdefault(answer, []).append(action.target)
+    for answer, targets in answers.items():
+        where = f" on {names.listed(targets)}" if len(group.targets) > 1 else ""
+        lead = f"now{where}: "
+        yield lead + answer[0]
+        yield from (" " * 5 + line for line in answer[1:])
+
+
+def _answer(reading: Reading, *, full: bool) -> list[str]:
+    rows = safe.stripped(reading.text).strip("\n").split("\n")
+    if len(rows) > 6 and not full:
+        rows = [*rows[:5], f"… {len(rows) - 5} more lines (--full shows them)"]
+    if reading.outcome == "succeeded":
+        return rows if rows != [""] else ["holds (no output)"]
+    word = "FAILED" if reading.outcome == "failed" else "UNKNOWN"
+    reason = reading.evidence.get("reason")
+    return [f"{word}{f': {safe.one_line(str(reason))}' if reason else ''}", *filter(None, rows)]
+
+
+def _upload(work: Upload, reading: Reading, contents: Contents, *, full: bool) -> list[str]:
+    found = reading.evidence
+    if reading.outcome != "succeeded":
+        return _answer(reading, full=full)
+    if found.get("same"):
+        return ["the same is there already"]
+    if not found.get("exists"):
+        return ["nothing is there"]
+    old = found.get("text")
+    new = str(work.content) if isinstance(work.content, Text) else contents(work.content)
+    if not isinstance(old, str) or new is None:
+        return [f"something else is there (sha256 {str(found.get('sha256', 'unknown'))[:12]})"]
+    return ["it would change as follows", *difference(old, new, full=full)]
+
+
+def difference(old: str, new: str, *, full: bool = False, labels: Sequence[str] = ()) -> list[str]:
+    """Return a unified diff, harmless and of bounded length; `labels` name the two sides."""
+    before, after = labels or ("on the host now", "after the run")
+    diff = difflib.unified_diff(_rows(old), _rows(new), before, after, n=2, lineterm="")
+    rows = [safe.visible(row) for row in diff]
+    if not rows:
+        return ["(only the end of the last line differs)"]
+    if full or len(rows) <= DIFF_LINES:
+        return rows
+    return [*rows[:DIFF_LINES], f"… {len(rows) - DIFF_LINES} more lines (--full shows them)"]
+
+
+def _rows(text: str) -> list[str]:
+    return text.split("\n")[:-1] if text.endswith("\n") else text.split("\n")
+
+
+def failures(actions: Iterable[str], readings: Readings) -> list[str]:
+    """Return the keys whose reading did not succeed."""
+    return [key for key in actions if key in readings and readings[key].outcome != "succeeded"]

@@ -1,0 +1,231 @@
+"""What an action will do, as text: exactly what is sent, less what must not be seen."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import assert_never
+
+from opskit.model.plan import Action
+from opskit.model.text import Late, Text
+from opskit.model.value import Json, SecretRef
+from opskit.model.work import (
+    Ask,
+    Check,
+    Command,
+    Expect,
+    FileRef,
+    Notify,
+    Recall,
+    Remove,
+    Request,
+    Upload,
+    Wait,
+    Work,
+)
+from opskit.view import amounts, safe
+
+LINES = 12
+COLUMNS = 240
+_ATTRIBUTE = re.compile(r"\brun\.\w+")
+
+
+def texts(work: Work | None) -> Iterator[Text]:
+    """Yield every text in a piece of work."""
+    match work:
+        case Command():
+            yield from (work.text, *work.args)
+            yield from (t for t in (work.cwd, work.stdin) if isinstance(t, Text))
+        case Upload():
+            yield from (t for t in (work.content, work.dest) if isinstance(t, Text))
+        case Remove():
+            yield work.dest
+        case Request():
+            yield from _request_texts(work)
+        case Check():
+            yield from (*work.that, work.message)
+        case Ask():
+            yield work.question
+        case Notify():
+            yield work.message
+        case Recall():
+            yield from (work.run,) if work.run else ()
+        case Wait() | None:
+            return
+        case _:
+            assert_never(work)
+
+
+def _request_texts(work: Request) -> Iterator[Text]:
+    yield work.url
+    expect = work.expect
+    for value in (*work.headers.values(), work.body, *expect.headers.values(), expect.body):
+        if isinstance(value, Text):
+            yield value
+    yield from (value for value in expect.json.values() if isinstance(value, Text))
+
+
+def late_names(action: Action) -> tuple[str, ...]:
+    """Return what an action waits for, each once: names of saved values, `run.id` and the like."""
+    found: dict[str, None] = {}
+    for text in (*texts(action.work), *texts(action.skip_if), action.when):
+        for part in text.parts if text is not None else ():
+            if isinstance(part, Late):
+                found.update(dict.fromkeys(_waits(part)))
+    return tuple(found)
+
+
+def _waits(part: Late) -> Iterator[str]:
+    for name in part.names:
+        if name == "run":
+            yield from _ATTRIBUTE.findall(part.source) or (name,)
+        else:
+            yield name
+
+
+def lines(work: Work, *, full: bool = False) -> list[str]:
+    """Describe a piece of work; long texts are shortened, with a count, unless `full`."""
+    match work:
+        case Command():
+            return _command(work, full=full)
+        case Upload():
+            return _upload(work, full=full)
+        case Remove():
+            return [f"put back what stood at {_shown(work.dest)} before, or remove it"]
+        case Request():
+            return _request(work, full=full)
+        case Wait():
+            return [f"wait {amounts.duration(work.seconds)}"]
+        case Check():
+            return _check(work)
+        case Ask():
+            verb = "a person does" if work.manual else "ask"
+            return _block(f"{verb}: ", str(work.question), full=full)
+        case Notify():
+            return _block("tell: ", str(work.message), full=full)
+        case Recall():
+            return [_recall(work)]
+        case _:
+            assert_never(work)
+
+
+def headline(work: Work) -> str:
+    """Describe a piece of work in one line, for a table."""
+    if isinstance(work, Command) and not work.summary:
+        kept = (line.strip() for line in str(work.text).splitlines())
+        return safe.one_line(next((line for line in kept if line and line[0] != "#"), ""))
+    return lines(work)[0]
+
+
+def _shown(text: Text | str) -> str:
+    return safe.one_line(str(text))
+
+
+def _block(lead: str, text: str, *, full: bool) -> list[str]:
+    """Indent a text under its first words."""
+    rows = [safe.visible(row).expandtabs(4) for row in text.rstrip("\n").split("\n")]
+    kept = rows if full or len(rows) <= LINES else rows[: LINES - 4]
+    shown = [row if full else _narrow(row) for row in kept]
+    if len(kept) < len(rows):
+        shown.append(f"… {amounts.count(len(rows) - len(kept), 'more line')} (--full shows them)")
+    return [(lead if n == 0 else " " * len(lead)) + row for n, row in enumerate(shown)]
+
+
+def _narrow(row: str) -> str:
+    if len(row) <= COLUMNS:
+        return row
+    return f"{row[: COLUMNS - 40]}… {len(row) - COLUMNS + 40} more characters (--full)"
+
+
+def _command(work: Command, *, full: bool) -> list[str]:
+    if work.summary:
+        return [safe.one_line(work.summary), *(_text(work, full=True) if full else ())]
+    return [*_text(work, full=full), *_around(work)]
+
+
+def _text(work: Command, *, full: bool) -> list[str]:
+    if work.shell:
+        return _block("$ ", str(work.text), full=full)
+    arguments = " ".join(_shown(arg) for arg in work.args)
+    head = f"script with arguments {arguments}" if arguments else "script"
+    return [head, *_block("| ", str(work.text), full=full)]
+
+
+def _around(work: Command) -> list[str]:
+    """Say where, as whom and with what besides its text a command runs."""
+    about = []
+    if work.cwd is not None:
+        about.append(f"in {_shown(work.cwd)}")
+    if work.sudo:
+        about.append(f"as {safe.one_line(work.sudo)}")
+    if isinstance(work.stdin, SecretRef):
+        about.append(f"stdin: secret {work.stdin.name}")
+    elif work.stdin is not None:
+        about.append(f"stdin: {amounts.size(len(str(work.stdin).encode()))} of text")
+    about += [f"${variable}: secret {name}" for variable, name in work.secrets.items()]
+    return [" · ".join(about)] if about else []
+
+
+def _upload(work: Upload, *, full: bool) -> list[str]:
+    tail = "".join(
+        [
+            ", unpacked" if work.unpack else "",
+            f", mode {work.mode}" if work.mode else "",
+            f", as {work.sudo}" if work.sudo else "",
+        ]
+    )
+    if isinstance(work.content, FileRef):
+        file = work.content
+        what = f"{file.path} ({amounts.size(file.size)}, sha256 {file.sha256[:12]})"
+        return [f"put {safe.one_line(what)} at {_shown(work.dest)}{tail}"]
+    content = str(work.content)
+    head = f"write {amounts.size(len(content.encode()))} of text to {_shown(work.dest)}{tail}"
+    return [head, *_block("| ", content, full=full)]
+
+
+def _request(work: Request, *, full: bool) -> list[str]:
+    via = " from the host" if work.via == "host" else ""
+    shown = [f"{work.method} {_shown(work.url)}{via}"]
+    for name, value in work.headers.items():
+        text = f"secret {value.name}" if isinstance(value, SecretRef) else _shown(value)
+        shown.append(f"{name}: {text}")
+    if work.body is not None:
+        shown += _block("body: ", str(work.body), full=full)
+    return [*shown, f"expects {expectation(work.expect)}"]
+
+
+def expectation(expect: Expect) -> str:
+    """Say what an answer must be."""
+    wanted = [" or ".join(map(str, expect.status)) or "any 2xx"]
+    wanted += [f"{name}: {_shown(text)}" for name, text in expect.headers.items()]
+    wanted += [f"json {path} = {_plain(value)}" for path, value in expect.json.items()]
+    if expect.body is not None:
+        wanted.append(f"body with {_shown(expect.body)}")
+    if expect.latency is not None:
+        wanted.append(f"within {amounts.duration(expect.latency)}")
+    return ", ".join(wanted)
+
+
+def _plain(value: "Json | Text") -> str:
+    if isinstance(value, Text):
+        return _shown(value)
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{k}: {_plain(v)}" for k, v in value.items()) + "}"
+    return safe.one_line(str(value))
+
+
+def _check(work: Check) -> list[str]:
+    shown = []
+    for text in work.that:
+        if text.late:
+            shown.append(f"check that {_shown(text)}")
+        else:
+            holds = str(text) == "True"
+            shown.append(f"check: {'holds' if holds else 'DOES NOT HOLD'} already now")
+    return [*shown, f"otherwise: {_shown(work.message)}"] if str(work.message) else shown
+
+
+def _recall(work: Recall) -> str:
+    origin = f"run {_shown(work.run)}" if work.run else f"the newest {'/'.join(work.status)} run"
+    default = "" if work.default is None else f", else {safe.one_line(work.default)!r}"
+    return f"recall {work.value} from {origin} of {work.runbook} on {work.host}{default}"
