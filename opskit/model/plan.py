@@ -29,6 +29,8 @@ class Stage:
     on_unknown: OnUnknown = "ask"
     on_failure: OnFailure | None = None
     timeout: float = 600.0
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Saved names as the step writes them → as the run keeps them, where these differ."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +40,6 @@ class Action:
     `key` is stable over resumes: position path, host (and target, where it is another), index of
     for_each. `batch` is -1 in preflight, counts from 0 in the main phase, is -2 in always.
     `when` is None (always), or a text that is "True" or "False" once its late parts are filled.
-    `values` are names that late parts of this action may use beside the run's own.
     """
 
     key: str

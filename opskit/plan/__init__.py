@@ -1,5 +1,21 @@
 """Runbook + inventory + parameters → Plan, and plans made from plans. Pure."""
 
+from opskit.plan.again import preview, reads_only, remaining, repeated, reverse, state_of
+from opskit.plan.make import make, seal
 from opskit.plan.progress import Progress, progress
+from opskit.plan.spread import ALWAYS, PREFLIGHT
 
-__all__ = ["Progress", "progress"]
+__all__ = [
+    "ALWAYS",
+    "PREFLIGHT",
+    "Progress",
+    "make",
+    "preview",
+    "progress",
+    "reads_only",
+    "remaining",
+    "repeated",
+    "reverse",
+    "seal",
+    "state_of",
+]

@@ -15,7 +15,14 @@ DECIDED: Mapping[str, ActionState] = {
     "failed": "failed",
     "skip": "skipped",
 }
-"""What a person's answer makes of an action. "retry" gives it a new attempt, "abort" ends the run."""
+"""What an answer makes of an action. "retry" gives it a new attempt, "abort" ends the run."""
+
+
+OUTCOMES: Mapping[str, ActionState] = {
+    "succeeded": "succeeded",
+    "failed": "failed",
+    "unknown": "unknown",
+}
 
 
 class Progress:
@@ -54,9 +61,8 @@ def _moved(record: ActionRecord, event: Event, at: float) -> ActionRecord:
                 record, state="started", attempt=event.attempt, started=at, ended=None, data={}
             )
         case "step ended":
-            outcome = event.data["outcome"]
-            assert outcome in ("succeeded", "failed", "unknown")
-            return replace(record, state=outcome, attempt=event.attempt, ended=at, data=event.data)
+            ended = OUTCOMES[str(event.data["outcome"])]
+            return replace(record, state=ended, attempt=event.attempt, ended=at, data=event.data)
         case "step skipped":
             return replace(record, state="skipped", ended=at, data=event.data)
         case "decided":

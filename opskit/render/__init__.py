@@ -2,7 +2,7 @@
 
 from opskit.render.quoting import WORD_LIMIT, TemplateError
 from opskit.render.shell import ShellProblem, shell_problems
-from opskit.render.template import condition, expression_names, fill, names, text
+from opskit.render.template import condition, expression_names, fill, names, text, value
 from opskit.render.views import HostView, host_view
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "names",
     "shell_problems",
     "text",
+    "value",
 ]

@@ -1,5 +1,6 @@
 """Template → parts: what is known is written out, what only the run knows stays as it is."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -185,6 +186,31 @@ def _truth(expression: str, values: Mapping[str, object]) -> bool:
         raise TemplateError(f"the expression does not parse: {error.message}") from error
     except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise TemplateError(str(error) or type(error).__name__) from error
+
+
+_SOLE = re.compile(r"\s*\{\{(?P<expression>(?:(?!\}\}|\{\{).)*)\}\}\s*", re.DOTALL)
+
+
+def value(written: Json, values: Mapping[str, object]) -> Json:
+    """Evaluate a value of a file: a sole `{{ … }}` keeps its type, other strings become text."""
+    if isinstance(written, Mapping):
+        return {key: value(inner, values) for key, inner in written.items()}
+    if isinstance(written, (list, tuple)):
+        return [value(inner, values) for inner in written]
+    if not isinstance(written, str) or _is_data(written):
+        return written
+    sole = _SOLE.fullmatch(written)
+    if sole is None:
+        return text(written, values).fixed()
+    try:
+        found = _expression(sole["expression"])(**values)
+    except jinja2.TemplateSyntaxError as error:
+        raise TemplateError(f"the expression does not parse: {error.message}") from error
+    except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise TemplateError(str(error) or type(error).__name__) from error
+    if isinstance(found, jinja2.Undefined):
+        raise TemplateError(f"{sole['expression'].strip()!r} is not known here")
+    return str(found) if isinstance(found, str) else found  # a host stands for its name
 
 
 def fill(value: Text, values: Mapping[str, Json]) -> Text:

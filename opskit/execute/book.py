@@ -1,0 +1,67 @@
+"""What a run knows while it goes: where actions stand, what they saved, who fell out."""
+
+import time
+from collections.abc import Iterable, Mapping
+from threading import Lock
+
+from opskit.model.event import Entry, Event
+from opskit.model.plan import Action, Plan
+from opskit.model.run import ActionRecord
+from opskit.model.states import ActionState
+from opskit.model.value import Json, Secret
+from opskit.plan import Progress, state_of
+
+SHARED = ""
+"""The key under which values are kept that a step saved for all hosts."""
+
+
+class Book:
+    """The state of a run, folded from its record and kept up to date as events are appended."""
+
+    def __init__(self, plan: Plan, past: Iterable[Entry], facts: Mapping[str, Json]) -> None:
+        self.plan = plan
+        self.facts = facts
+        self.secrets: dict[str, Secret] = {}
+        self.unreachable: dict[str, str] = {}
+        self._saved: dict[str, dict[str, str]] = {}
+        self._progress = Progress()
+        self._lock = Lock()
+        for entry in past:
+            self.take(entry.event, entry.at)
+
+    @property
+    def records(self) -> Mapping[str, ActionRecord]:
+        return self._progress.records
+
+    def state(self, action: Action) -> ActionState:
+        return state_of(self.records, action.key)
+
+    def attempt(self, action: Action) -> int:
+        record = self.records.get(action.key)
+        return record.attempt if record else 0
+
+    def take(self, event: Event, at: float | None = None) -> None:
+        """Take in an event that has been appended; `at` in UTC seconds (default: now)."""
+        with self._lock:
+            self._progress.take(event, time.time() if at is None else at)
+            if event.kind == "host unreachable":
+                self.unreachable[event.host] = str(event.data.get("reason", ""))
+            elif event.kind == "decided" and event.host and not event.key:
+                self.unreachable.pop(event.host, None)
+            elif event.kind == "step ended" and "saved" in event.data:
+                self._save(event)
+
+    def _save(self, event: Event) -> None:
+        saved = event.data["saved"]
+        if isinstance(saved, Mapping):
+            host = SHARED if event.data.get("shared") else event.host
+            for name, value in saved.items():
+                self._saved.setdefault(host, {})[name] = str(value)
+
+    def values(self, action: Action) -> Mapping[str, Json]:
+        """Return what the late texts of an action may use: saved values, and facts of the run."""
+        with self._lock:
+            kept = {**self._saved.get(SHARED, {}), **self._saved.get(action.host, {})}
+        names = self.plan.stage(action).names
+        kept |= {name: kept[stored] for name, stored in names.items() if stored in kept}
+        return {**kept, "run": self.facts}

@@ -1,0 +1,31 @@
+"""How a person stops a run: once softly, then hard."""
+
+from collections.abc import Callable, Mapping
+from threading import Event, Lock
+
+
+class Stop:
+    """Pressed once, nothing new starts; pressed again, what runs is ended."""
+
+    def __init__(self) -> None:
+        self.soft = Event()
+        self.ended: Mapping[str, str] = {}
+        """What the hard stop found, by action key: confirmed gone, still there, can't tell."""
+        self._lock = Lock()
+        self._kill: Callable[[], Mapping[str, str]] | None = None
+
+    def arm(self, kill: Callable[[], Mapping[str, str]]) -> None:
+        """Say how running commands are ended."""
+        self._kill = kill
+
+    def press(self) -> None:
+        """Stop: the first time nothing new starts, after that running commands are ended."""
+        if not self.soft.is_set():
+            self.soft.set()
+            return
+        with self._lock:
+            if self._kill is not None:
+                self.ended = {**self.ended, **self._kill()}
+
+    def __bool__(self) -> bool:
+        return self.soft.is_set()

@@ -1,0 +1,169 @@
+"""Plans made from a plan and its record: what is left, how to take back, what may be looked at."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import assert_never
+
+from opskit.model.plan import Action, Plan, Stage
+from opskit.model.run import ActionRecord
+from opskit.model.states import ActionState
+from opskit.model.work import Ask, Check, Notify, Upload, Wait
+from opskit.plan.spread import ALWAYS
+
+Records = Mapping[str, ActionRecord]
+
+
+def state_of(records: Records, key: str) -> ActionState:
+    record = records.get(key)
+    return record.state if record else "planned"
+
+
+def remaining(plan: Plan, records: Records) -> Plan:
+    """Return what is still to do. A change that may have run is never silently repeated.
+
+    A started change stays in the plan, as does a failed or unknown one: the executor does not run
+    them, but stops there for a person's decision where the rules ask for one.
+    """
+    return replace(plan, actions=tuple(a for a in plan.actions if _left(plan, records, a)))
+
+
+def _left(plan: Plan, records: Records, action: Action) -> bool:
+    state = state_of(records, action.key)
+    match state:
+        case "planned" | "started" | "unknown" | "failed":
+            return True
+        case "succeeded" | "skipped" | "undone" | "undo failed":
+            return False
+        case _:
+            assert_never(state)
+
+
+def repeated(plan: Plan, records: Records, hosts: Collection[str]) -> list[str]:
+    """Return the keys that a retry on these hosts does again: what failed there or was taken back.
+
+    Unknown changes are among them: whoever names the host has decided that they may be repeated.
+    """
+    again = ("failed", "unknown", "undone", "undo failed")
+    return [
+        action.key
+        for action in plan.actions
+        if state_of(records, action.key) in again and (not action.host or action.host in hosts)
+    ]
+
+
+def reverse(plan: Plan, records: Records, hosts: Collection[str] | None = None) -> Plan:
+    """Return how to take back what was done: batch by batch in reverse, last step first.
+
+    With `hosts`, only the stacks of these hosts; what was done once for several hosts stays.
+    Taken back are changes that succeeded or failed. An unknown one is not: it is settled first.
+    """
+    wanted = [
+        action
+        for action in plan.actions
+        if action.batch != ALWAYS and _undoable(plan, records, action, hosts)
+    ]
+    actions: list[Action] = []
+    for _, group in groupby(reversed(wanted), key=lambda a: (a.batch, a.position)):
+        actions += _in_step(list(group))
+    return replace(
+        plan,
+        actions=tuple(a for a in actions if state_of(records, a.key) in ("planned", "started")),
+        max_failures=len(plan.hosts),
+        on_failure="stop",
+    )
+
+
+def _in_step(changes: Sequence[Action]) -> Iterator[Action]:
+    """Yield the undo steps of one step's changes: the first undo everywhere, then the second …"""
+    stacks = [list(change.undo) for change in changes]
+    while any(stacks):
+        position = next(stack[0].position for stack in stacks if stack)
+        for stack in stacks:
+            while stack and stack[0].position == position:
+                yield stack.pop(0)
+
+
+def _undoable(plan: Plan, records: Records, action: Action, hosts: Collection[str] | None) -> bool:
+    if not action.undo or plan.stage(action).effect == "read":
+        return False
+    if hosts is not None and (action.host not in hosts or _shared(plan.stage(action))):
+        return False
+    return state_of(records, action.key) in ("succeeded", "failed", "undo failed")
+
+
+def _shared(stage: Stage) -> bool:
+    return stage.scope in ("once", "batch", "controller")
+
+
+def preview(plan: Plan, records: Records) -> Plan:
+    """Return the looks that a dry run may take: reads, and probes of changes, nothing else.
+
+    On each host only those before the first change that would act. Where the probes made so far
+    (in `records`) show that a change would not act, the next call reaches beyond it.
+    """
+    changed: set[str] = set()
+    stages = dict(plan.stages)
+    actions: list[Action] = []
+    for action in plan.actions:
+        stage = plan.stage(action)
+        spots = {action.target, action.host} - {""}
+        if action.batch == ALWAYS or isinstance(action.work, (Ask, Wait, Notify)):
+            continue
+        if stage.effect == "read":
+            if not spots & changed:
+                actions.append(replace(action, undo=(), done_when=None))
+                stages[action.position] = replace(stage, until=None, retry=None, on_failure=None)
+            continue
+        if not spots & changed:
+            actions += _probes(action, stage, stages)
+        if not _idle(action, records):
+            changed |= spots
+    return replace(
+        plan,
+        actions=tuple(a for a in actions if a.key not in records),
+        stages=stages,
+        max_failures=len(plan.hosts),
+        on_failure="stop",
+        locks=(),
+    )
+
+
+def _probes(action: Action, stage: Stage, stages: dict[str, Stage]) -> Iterator[Action]:
+    """Yield the looks at what a change would meet: `creates`, `unless`, an upload's dest."""
+    looks = (action.skip_if, action.work if isinstance(action.work, Upload) else None)
+    for mark, work in zip(("?skip", "?dest"), looks, strict=True):
+        if work is None:
+            continue
+        position = stage.position + mark
+        stages[position] = replace(
+            stage,
+            position=position,
+            effect="read",
+            on_failure="continue",
+            save=None,
+            until=None,
+            retry=None,
+        )
+        yield replace(
+            action, key=action.key + mark, position=position, work=work, skip_if=None,
+            done_when=None, undo=(),
+        )  # fmt: skip
+
+
+def _idle(action: Action, records: Records) -> bool:
+    """Tell whether the probes have shown that a change finds nothing to do."""
+    skip = records.get(action.key + "?skip")
+    if skip is not None and skip.state == "succeeded":
+        return True
+    dest = records.get(action.key + "?dest")
+    evidence = dest.data.get("evidence") if dest else None
+    return isinstance(evidence, Mapping) and evidence.get("same") is True
+
+
+def reads_only(plan: Plan) -> bool:
+    """Tell whether nothing in the plan changes anything."""
+    return all(
+        plan.stage(a).effect == "read" or isinstance(a.work, (Check, Wait, Notify, Ask))
+        for a in plan.actions
+    )

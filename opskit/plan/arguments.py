@@ -1,0 +1,136 @@
+"""A step's values as written → as its kind wants them: rendered for one host."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from opskit.errors import InputError
+from opskit.model.problem import Place
+from opskit.model.runbook import Step
+from opskit.model.text import Context, Text
+from opskit.model.text import text as known
+from opskit.model.value import Json, SecretRef
+from opskit.model.work import FileRef
+from opskit.plan.expand import Placed
+from opskit.render import TemplateError, condition, text
+from opskit.steps import KINDS
+from opskit.steps.base import Key, Value
+
+Files = Callable[[Path], FileRef]
+"""Looks at a file beside the person who runs: size and digest. The plan's only question outside."""
+
+_CONTEXTS: Mapping[str, Context] = {"shell": "word", "url": "url"}
+_NAME = re.compile(r"\s*\{\{\s*(\w+)\s*\}\}\s*")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Renderer:
+    """Renders the values of one step for one host, target and item."""
+
+    placed: Placed
+    names: Mapping[str, object]
+    late: frozenset[str]
+    secrets: frozenset[str]
+    files: Files
+
+    @property
+    def step(self) -> Step:
+        return self.placed.step
+
+    def arguments(self) -> dict[str, Value]:
+        """Render every argument of the step, with the common ones that kinds of command share."""
+        kind = KINDS[self.step.kind]
+        args: dict[str, Value] = {
+            key.name: self._value(self.step.args[key.name], key, key.name)
+            for key in kind.KEYS
+            if self.step.args.get(key.name) is not None
+        }
+        for name, written in (("cwd", self.step.cwd), ("sudo", self.step.sudo)):
+            if written is not None and name not in args:
+                args[name] = self.text(written, name)
+        return args
+
+    def text(self, written: str, key: str, context: Context = "plain") -> Text:
+        """Render one template of the step; what is wrong names its place in the file."""
+        try:
+            return text(written, self.names, self.late, context)
+        except TemplateError as error:
+            raise self._wrong(str(error), key) from error
+
+    def condition(self, expression: str, key: str) -> Text:
+        try:
+            return condition(expression, self.names, self.late)
+        except TemplateError as error:
+            raise self._wrong(str(error), key) from error
+
+    def stdin(self) -> Text | SecretRef | None:
+        """Return what the command reads: a text, or a secret that is named alone."""
+        written = self.step.stdin
+        if written is None:
+            return None
+        sole = _NAME.fullmatch(written)
+        if sole and sole[1] in self.secrets:
+            return SecretRef(name=sole[1])
+        return self.text(written, "stdin")
+
+    def _wrong(self, message: str, key: str) -> InputError:
+        what, _, write = message.partition(" → ")
+        return InputError(what, where=str(self._place(key)), hint=write)
+
+    def _place(self, key: str) -> Place:
+        places = self.step.places
+        return places.get(f"{self.step.kind}.{key}") or places.get(key) or self.step.place
+
+    def _value(self, written: Json, key: Key, at: str) -> Value:
+        match key.type:
+            case "table":
+                assert isinstance(written, Mapping)
+                inner = {k.name: k for k in key.keys}
+                return {n: self._value(v, inner[n], f"{at}.{n}") for n, v in written.items()}
+            case "verbatim" | "literal" | "name" | "enum" | "mode":
+                return known(str(written))
+            case "expression":
+                return self._expressions(written, at)
+            case "file":
+                return self._file(str(written), at)
+            case "script":
+                return known(self.placed.runbook.files[str(written)])
+            case "template":
+                return self.text(self.placed.runbook.files[str(written)], at)
+            case _:
+                return self._data(written, _CONTEXTS.get(key.type, "plain"), at)
+
+    def _expressions(self, written: Json, at: str) -> Value:
+        if isinstance(written, (list, tuple)):
+            return tuple(self.condition(str(one), at) for one in written)
+        return self.condition(str(written), at)
+
+    def _data(self, written: Json, context: Context, at: str) -> Value:
+        if isinstance(written, str):
+            return self.text(written, at, context)
+        if isinstance(written, Mapping):
+            return {k: self._data(v, context, f"{at}.{k}") for k, v in written.items()}
+        if isinstance(written, (list, tuple)):
+            return tuple(self._data(v, context, at) for v in written)
+        assert not isinstance(written, Sequence)
+        return written
+
+    def _file(self, written: str, at: str) -> Value:
+        path = self.text(written, at)
+        if path.late:
+            raise self._wrong(
+                f"the file to send must be known when the plan is made, but waits for "
+                f"{', '.join(path.names)} → use a parameter", at
+            )  # fmt: skip
+        try:
+            return self.files(self._beside(path.fixed()))
+        except OSError as error:
+            raise self._wrong(
+                f"can't read {path.fixed()}: {error.strerror} → name a readable file", at
+            ) from error  # fmt: skip
+
+    def _beside(self, name: str) -> Path:
+        """Resolve a relative path beside the runbook that names it."""
+        path = Path(name).expanduser()
+        return path if path.is_absolute() else Path(self.placed.runbook.file).parent / path

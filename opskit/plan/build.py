@@ -1,0 +1,230 @@
+"""One step at one spot → one action, with its conditions, probes and undo."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from opskit.errors import InputError
+from opskit.model.inventory import Inventory
+from opskit.model.plan import Action, Stage
+from opskit.model.runbook import Phase, Step
+from opskit.model.text import Text
+from opskit.model.text import text as known
+from opskit.model.work import Command, Remove, Upload, Work
+from opskit.plan.arguments import Files, Renderer
+from opskit.plan.expand import Placed
+from opskit.plan.spread import Spot, spread
+from opskit.plan.values import host_of, local
+from opskit.render import host_view, value
+from opskit.steps import KINDS
+from opskit.steps.base import Value
+
+_EXISTS = '#!/bin/sh\ntest -e "$1"\n'
+
+
+@dataclass(kw_only=True, slots=True)
+class Builder:
+    """Makes the actions of a plan; collects the stages that they belong to."""
+
+    inventory: Inventory
+    general: Mapping[str, object]
+    batches: tuple[tuple[str, ...], ...]
+    secrets: frozenset[str]
+    files: Files
+    stages: dict[str, Stage] = field(default_factory=dict)
+
+    def actions(self, placed: Placed, spot: Spot) -> list[Action]:
+        """Make the actions of a step at a spot: one, or one for each item."""
+        names = self._names(placed, spot)
+        if placed.step.for_each is None:
+            return [self._action(placed, spot, names, 0, "")]
+        items = value(placed.step.for_each, names)
+        if not isinstance(items, (list, tuple)):
+            where = placed.step.places.get("for_each", placed.step.place)
+            raise InputError("`for_each` is not a list", where=str(where))
+        return [
+            self._action(placed, spot, {**names, "item": item, "index": n}, n, f"#{n}")
+            for n, item in enumerate(items)
+        ]
+
+    def _names(self, placed: Placed, spot: Spot) -> dict[str, object]:
+        """Return what the templates of a step can name at a spot."""
+        base = dict(self.general)
+        if spot.host:
+            base |= local(host_of(self.inventory, spot.host))
+        base["target"] = host_view(host_of(self.inventory, spot.target))
+        if spot.batch >= 0:
+            base["batch"] = {"index": spot.batch, "hosts": list(self.batches[spot.batch])}
+        return placed.frame.names(base)
+
+    def _action(
+        self, placed: Placed, spot: Spot, names: Mapping[str, object], index: int, suffix: str
+    ) -> Action:
+        step = placed.step
+        elsewhere = f">{spot.target}" if spot.target != spot.host else ""
+        key = f"{step.position}/{spot.host}{elsewhere}{suffix}"
+        if spot.batch > 0 and not spot.host:
+            key += f"@{spot.batch}"
+        self._stage(placed, step)
+        render = self._renderer(placed, names)
+        work = self._work(placed, render, spot)
+        return Action(
+            key=key,
+            position=step.position,
+            batch=spot.batch,
+            host=spot.host,
+            target=spot.target,
+            work=work,
+            when=self._when(placed, render, names),
+            skip_if=self._skip_if(render, work),
+            done_when=self._done_when(placed, names, spot),
+            undo=self._undo(placed, spot, names, key, work),
+            index=index,
+        )
+
+    def _renderer(self, placed: Placed, names: Mapping[str, object]) -> Renderer:
+        return Renderer(
+            placed=placed,
+            names=names,
+            late=placed.frame.late,
+            secrets=self.secrets,
+            files=self.files,
+        )
+
+    def _work(self, placed: Placed, render: Renderer, spot: Spot) -> Work:
+        args = render.arguments()
+        if placed.step.kind == "traffic":
+            args |= self._pool(placed.step, args, spot)
+        work = KINDS[placed.step.kind].work(args, placed.step)
+        if isinstance(work, Command):
+            return replace(work, stdin=render.stdin())
+        return work
+
+    def _pool(self, step: Step, args: Mapping[str, Value], spot: Spot) -> dict[str, Value]:
+        """Add what a balancer's inventory entry says of the pool, and who its members are."""
+        pool = args.get("pool")
+        name = pool.fixed() if isinstance(pool, Text) and not pool.late else ""
+        host = host_of(self.inventory, spot.target)
+        entry = host.balancers.get(name) or self.inventory.balancers.get(name)
+        if entry is None:
+            raise InputError(
+                f"the inventory has no balancer {name!r} for {spot.target}",
+                where=str(step.places.get("traffic.pool", step.place)),
+                hint=f"its balancers: {', '.join(sorted(self.inventory.balancers)) or 'none'}",
+            )
+        addresses = {n: known(h.address) for n, h in self.inventory.hosts.items()}
+        return {"balancer": _as_value(entry), "addresses": addresses}
+
+    def _when(self, placed: Placed, render: Renderer, names: Mapping[str, object]) -> Text | None:
+        """Join the conditions of the step and of the includes around it; None: always."""
+        texts = []
+        for expression, frame in placed.conditions:
+            outer = replace(placed, frame=frame)
+            texts.append(self._renderer(outer, frame.names(names)).condition(expression, "when"))
+        if placed.step.when is not None:
+            texts.append(render.condition(placed.step.when, "when"))
+        parts = tuple(p for one in texts for p in one.parts)
+        return Text(parts=parts) if parts else None
+
+    def _skip_if(self, render: Renderer, work: Work) -> Work | None:
+        """Return the read that tells that nothing needs doing (`creates`, `unless`)."""
+        step = render.step
+        like = work if isinstance(work, Command) else None
+        cwd, sudo = (like.cwd, like.sudo) if like else (None, None)
+        if step.creates is not None:
+            path = render.text(step.creates, "creates")
+            return Command(text=known(_EXISTS), shell=False, args=(path,), cwd=cwd, sudo=sudo)
+        if step.unless is not None:
+            return Command(text=render.text(step.unless, "unless", "word"), cwd=cwd, sudo=sudo)
+        return None
+
+    def _done_when(self, placed: Placed, names: Mapping[str, object], spot: Spot) -> Work | None:
+        step = placed.step.done_when
+        if step is None:
+            return None
+        inner = replace(placed, step=step)
+        return self._work(inner, self._renderer(inner, names), spot)
+
+    def _undo(
+        self, placed: Placed, spot: Spot, names: Mapping[str, object], key: str, work: Work
+    ) -> tuple[Action, ...]:
+        if not placed.step.undo:
+            return self._own_undo(placed, spot, key, work)
+        found: list[Action] = []
+        for number, step in enumerate(placed.step.undo, 1):
+            inner = replace(placed, step=step, conditions=())
+            for there in self._undo_spots(placed.step, step, spot):
+                scope = {**names, "target": host_view(host_of(self.inventory, there.target))}
+                elsewhere = f">{there.target}" if there.target != spot.target else ""
+                action = self._action(inner, there, scope, 0, "")
+                found.append(replace(action, key=f"{key}!{number}{elsewhere}", undo=(), undoes=key))
+        return tuple(found)
+
+    def _undo_spots(self, parent: Step, step: Step, spot: Spot) -> list[Spot]:
+        """An undo runs where its step ran, unless it says otherwise."""
+        if step.on.scope != "group" or step.on == parent.on:
+            return [spot]
+        batch = [spot.host] if spot.host else list(self.batches[max(spot.batch, 0)])
+        return list(spread(step.on, spot.batch, batch, self.inventory, step.place))
+
+    def _own_undo(self, placed: Placed, spot: Spot, key: str, work: Work) -> tuple[Action, ...]:
+        """An upload takes itself back: it removes what it created, restores what it replaced."""
+        if not isinstance(work, Upload):
+            return ()
+        step = replace(
+            placed.step,
+            position=f"{placed.step.position}u1",
+            name=f"Take back: {placed.step.name}",
+            save=None,
+            until=None,
+            retry=None,
+        )
+        self._stage(placed, step)
+        remove = Remove(dest=work.dest, of=key, sudo=work.sudo)
+        return (
+            Action(
+                key=f"{key}!1",
+                position=step.position,
+                batch=spot.batch,
+                host=spot.host,
+                target=spot.target,
+                work=remove,
+                undoes=key,
+            ),
+        )
+
+    def _stage(self, placed: Placed, step: Step) -> None:
+        if step.position in self.stages:
+            return
+        frame = placed.frame
+        phase: Phase = placed.phase
+        save = step.save and replace(
+            step.save, name=frame.saved.get(step.save.name, step.save.name)
+        )
+        self.stages[step.position] = Stage(
+            position=step.position,
+            name=step.name,
+            kind=step.kind,
+            place=step.place,
+            phase=phase,
+            effect=step.effect,
+            scope=step.on.scope,
+            save=save,
+            until=step.until,
+            retry=step.retry,
+            repeatable=step.repeatable,
+            on_unknown=step.on_unknown,
+            on_failure=step.on_failure,
+            timeout=step.timeout,
+            names={n: k for n, k in frame.saved.items() if n != k},
+        )
+
+
+def _as_value(data: object) -> Value:
+    """Turn plain data of the inventory into arguments: strings become texts."""
+    if isinstance(data, str):
+        return known(data)
+    if isinstance(data, Mapping):
+        return {str(name): _as_value(inner) for name, inner in data.items()}
+    if isinstance(data, (list, tuple)):
+        return tuple(_as_value(inner) for inner in data)
+    return data  # type: ignore[return-value]

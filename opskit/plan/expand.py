@@ -1,0 +1,86 @@
+"""Includes are inlined: a runbook becomes one flat list of steps, each with the names it sees."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from opskit.model.runbook import Phase, Runbook, Step
+from opskit.model.value import Json
+from opskit.plan.values import Frame, saved_names
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placed:
+    """A step with its frame, the runbook that it comes from, and the conditions of its includes."""
+
+    step: Step
+    phase: Phase
+    frame: Frame
+    runbook: Runbook
+    conditions: tuple[tuple[str, Frame], ...] = ()
+
+
+def top_frame(runbook: Runbook, parameters: Mapping[str, Json]) -> Frame:
+    """Make the frame of the runbook that is run."""
+    saved = saved_names([*runbook.steps, *runbook.always], "")
+    return Frame(parameters=parameters, saved=saved)
+
+
+def expand(runbook: Runbook, frame: Frame) -> Iterator[Placed]:
+    """Yield every step in the order of its phase: preflight, main, always (the outer's first)."""
+    placed = list(_walk(runbook, runbook.steps, frame, (), "main"))
+    yield from (p for p in placed if p.phase == "preflight")
+    yield from (p for p in placed if p.phase == "main")
+    yield from _walk(runbook, runbook.always, frame, (), "always")
+    yield from (p for p in placed if p.phase == "always")
+
+
+def _walk(
+    runbook: Runbook,
+    steps: Sequence[Step],
+    frame: Frame,
+    conditions: tuple[tuple[str, Frame], ...],
+    phase: Phase,
+) -> Iterator[Placed]:
+    for step in steps:
+        within: Phase = phase if phase == "always" else step.phase
+        if step.include is None:
+            yield Placed(
+                step=step, phase=within, frame=frame, runbook=runbook, conditions=conditions
+            )
+            continue
+        inner = _inner_frame(step, step.include, frame)
+        held = (*conditions, (step.when, frame)) if step.when else conditions
+        for found in _walk(step.include, step.include.steps, inner, held, phase):
+            yield _in_preflight(found) if within == "preflight" else found
+        yield from _walk(step.include, step.include.always, inner, held, "always")
+
+
+def _in_preflight(placed: Placed) -> Placed:
+    """An include in preflight brings all its main steps there."""
+    if placed.phase != "main":
+        return placed
+    return Placed(
+        step=placed.step,
+        phase="preflight",
+        frame=placed.frame,
+        runbook=placed.runbook,
+        conditions=placed.conditions,
+    )
+
+
+def _inner_frame(step: Step, runbook: Runbook, outer: Frame) -> Frame:
+    prefix = f"{step.position}:"
+    saved = saved_names([*runbook.steps, *runbook.always], prefix)
+    for name in runbook.export:
+        saved[name] = outer.saved.get(name, outer.prefix + name)
+    defaults = {p.name: p.default for p in runbook.params if p.name not in step.with_}
+    return Frame(parameters=defaults, saved=saved, prefix=prefix, given=step.with_, outer=outer)
+
+
+def locks(runbook: Runbook) -> tuple[str, ...]:
+    """Return the locks of a runbook and of all that it includes, each once."""
+    found = [runbook.lock] if runbook.lock else []
+    for step in [*runbook.steps, *runbook.always]:
+        if step.include:
+            found += [lock for lock in locks(step.include) if lock not in found]
+    return tuple(found)

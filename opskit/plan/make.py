@@ -1,0 +1,159 @@
+"""Runbook + inventory + parameters → Plan."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from opskit.errors import InputError
+from opskit.load import select
+from opskit.model.codec import digest, to_json
+from opskit.model.inventory import CONTROLLER, Host, Inventory
+from opskit.model.plan import Action, Plan
+from opskit.model.problem import Place, Problem, ProblemsError
+from opskit.model.runbook import Runbook
+from opskit.model.value import Json
+from opskit.plan.arguments import Files
+from opskit.plan.batches import amount, split
+from opskit.plan.build import Builder
+from opskit.plan.expand import Placed, expand, locks, top_frame
+from opskit.plan.spread import rounds, spread
+from opskit.plan.values import general, host_of
+from opskit.render import TemplateError
+
+
+def make(
+    runbook: Runbook,
+    inventory: Inventory,
+    parameters: Mapping[str, Json],
+    *,
+    secrets: frozenset[str] = frozenset(),
+    limit: str | None = None,
+    from_step: str | None = None,
+    files: Files,
+) -> Plan:
+    """Plan a runbook: every action in its order, on its host, as far as it can be known.
+
+    `parameters` are the public ones, `secrets` the names of the secret ones. Raises InputError for
+    what can't be planned as asked, ProblemsError with every template that can't be rendered.
+    """
+    hosts = targeted(runbook, inventory, limit)
+    batches = split(hosts, runbook.batches)
+    builder = Builder(
+        inventory=inventory,
+        general=general(inventory, hosts),
+        batches=batches,
+        secrets=secrets | inventory.secrets.keys(),
+        files=files,
+    )
+    steps = starting_at(list(expand(runbook, top_frame(runbook, parameters))), from_step, runbook)
+    actions = _actions(builder, steps, hosts)
+    plan = Plan(
+        runbook=runbook.name,
+        version=runbook.version,
+        file=runbook.file,
+        inventory=inventory.file,
+        parameters=parameters,
+        hosts=_involved(inventory, hosts, actions),
+        batches=batches,
+        max_failures=amount(runbook.max_failures, len(hosts), least=0),
+        on_failure=runbook.on_failure,
+        locks=locks(runbook),
+        stages=builder.stages,
+        actions=actions,
+        secrets=inventory.secrets,
+        sources={name: digest(text) for name, text in _sources(runbook, inventory).items()},
+    )
+    return seal(plan)
+
+
+def seal(plan: Plan) -> Plan:
+    """Give a plan its digest, over the canonical JSON of everything else in it."""
+    return replace(plan, digest=digest(to_json(replace(plan, digest=""))))
+
+
+def targeted(runbook: Runbook, inventory: Inventory, limit: str | None) -> tuple[str, ...]:
+    """Return the hosts of a run in the order of the inventory; none at all is refused."""
+    hosts = select(inventory, runbook.hosts)
+    if limit is not None:
+        wanted = set(select(inventory, limit))
+        hosts = tuple(host for host in hosts if host in wanted)
+    if not hosts:
+        within = f" within --limit {limit}" if limit else ""
+        raise InputError(
+            f"no host of {inventory.file} matches {runbook.hosts!r}{within}",
+            where=runbook.file,
+            hint=f"groups: {', '.join(sorted(inventory.groups)) or 'none'}",
+        )
+    return hosts
+
+
+def starting_at(steps: list[Placed], name: str | None, runbook: Runbook) -> list[Placed]:
+    """Leave out the main steps before the one named; preflight and always stay."""
+    if name is None:
+        return steps
+    main = [p.step.name for p in steps if p.phase == "main"]
+    if main.count(name) != 1:
+        raise InputError(
+            f"{main.count(name) or 'no'} step{'s' if main.count(name) != 1 else ''} of "
+            f"{runbook.name} {'are' if main.count(name) > 1 else 'is'} named {name!r}",
+            where=runbook.file,
+            hint="--from wants one of: " + "; ".join(dict.fromkeys(main)),
+        )
+    before = set(range(main.index(name)))
+    numbers = iter(range(len(main)))
+    return [p for p in steps if p.phase != "main" or next(numbers) not in before]
+
+
+def _actions(builder: Builder, steps: Sequence[Placed], hosts: Sequence[str]) -> tuple[Action, ...]:
+    problems: dict[tuple[str, str], Problem] = {}
+    found: list[Action] = []
+    for phase in ("preflight", "main", "always"):
+        within = [p for p in steps if p.phase == phase]
+        for turn, batch in rounds(phase, builder.batches, hosts):
+            for placed in within:
+                try:
+                    found += _of_step(builder, placed, turn, batch)
+                except (InputError, TemplateError) as error:
+                    problem = _problem(error, placed)
+                    problems[str(problem.place), problem.what] = problem
+    if problems:
+        raise ProblemsError(list(problems.values()))
+    return tuple(found)
+
+
+def _of_step(builder: Builder, placed: Placed, turn: int, batch: Sequence[str]) -> list[Action]:
+    step = placed.step
+    return [
+        action
+        for spot in spread(step.on, turn, batch, builder.inventory, step.place)
+        for action in builder.actions(placed, spot)
+    ]
+
+
+def _problem(error: Exception, placed: Placed) -> Problem:
+    if not isinstance(error, InputError):
+        what, _, write = str(error).partition(" → ")
+        return Problem(place=placed.step.place, what=what, write=write)
+    if isinstance(error, ProblemsError):
+        return error.problems[0]
+    return Problem(place=_parsed(error.where, placed), what=error.what, write=error.hint)
+
+
+def _parsed(where: str, placed: Placed) -> Place:
+    file, _, rest = where.rpartition(":")
+    file, _, line = file.rpartition(":")
+    if file and line.isdigit() and rest.isdigit():
+        return Place(file=file, line=int(line), column=int(rest))
+    return placed.step.place
+
+
+def _involved(
+    inventory: Inventory, hosts: Sequence[str], actions: Sequence[Action]
+) -> Mapping[str, Host]:
+    names = dict.fromkeys([*hosts, *(a.target for a in actions)])
+    for action in actions:
+        names |= dict.fromkeys(undo.target for undo in action.undo)
+    return {n: host_of(inventory, n) for n in names if n != CONTROLLER}
+
+
+def _sources(runbook: Runbook, inventory: Inventory) -> Mapping[str, str]:
+    return {**runbook.sources, inventory.file: inventory.source}

@@ -1,0 +1,95 @@
+"""What templates can name: parameters, the inventory, the host at hand."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from opskit.errors import InputError
+from opskit.model.inventory import CONTROLLER, Host, Inventory
+from opskit.model.runbook import Step
+from opskit.model.value import Json
+from opskit.render import host_view, value
+
+LATE = frozenset({"run"})
+"""Names whose value only the run has, beside the names that its steps save."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Frame:
+    """The names that the steps of one runbook see: its parameters and what its steps save.
+
+    `saved` maps each saved name to the one the run keeps it under (private to an include). For an
+    include, `given` are the values written under `with`, to be rendered in the frame `outer`.
+    """
+
+    parameters: Mapping[str, Json]
+    saved: Mapping[str, str]
+    prefix: str = ""
+    given: Mapping[str, Json] = field(default_factory=dict)
+    outer: "Frame | None" = None
+
+    @property
+    def late(self) -> frozenset[str]:
+        return LATE | self.saved.keys()
+
+    def names(self, base: Mapping[str, object]) -> dict[str, object]:
+        """Return everything a template of this frame can name, over the `base` of host and run."""
+        found = {**base, **self.parameters}
+        if self.outer is not None:
+            outside = self.outer.names(base)
+            for name, written in self.given.items():
+                found[name] = value(written, outside)
+        return found
+
+
+def general(inventory: Inventory, hosts: Sequence[str]) -> Mapping[str, object]:
+    """Return the names that mean the same in every step of the run."""
+    return {
+        "vars": inventory.vars,
+        "groups": {name: list(members) for name, members in inventory.groups.items()},
+        "hosts": list(hosts),
+        "services": inventory.services,
+        "balancers": inventory.balancers,
+    }
+
+
+def local(host: Host) -> dict[str, object]:
+    """Return the names that a host adds: itself, its variables, the service on it."""
+    found: dict[str, object] = {
+        "host": host_view(host),
+        "vars": host.vars,
+        "services": host.services,
+        "balancers": host.balancers,
+    }
+    if len(host.services) == 1:
+        found["service"] = next(iter(host.services.values()))
+    elif isinstance(host.vars.get("service"), str):
+        found["service"] = _named_service(host, str(host.vars["service"]))
+    return found
+
+
+def _named_service(host: Host, name: str) -> Mapping[str, Json]:
+    if name not in host.services:
+        raise InputError(
+            f"{host.name} has vars.service: {name}, but no such service covers it",
+            hint=f"its services: {', '.join(sorted(host.services)) or 'none'}",
+        )
+    return host.services[name]
+
+
+def host_of(inventory: Inventory, name: str) -> Host:
+    """Return a host of the inventory, or the controller."""
+    if name == CONTROLLER:
+        return Host(name=CONTROLLER, address="127.0.0.1")
+    return inventory.hosts[name]
+
+
+def saved_names(steps: Sequence[Step], prefix: str) -> dict[str, str]:
+    """Return the names that steps and the exports of includes save: as written → as kept."""
+    names: dict[str, str] = {}
+    for step in steps:
+        if step.save:
+            names[step.save.name] = prefix + step.save.name
+        if step.include:
+            for name in step.include.export:
+                names[name] = prefix + name
+    return names
