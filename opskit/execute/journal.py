@@ -1,41 +1,39 @@
-"""What an execution needs of the record: to write there before it acts."""
+"""What the executor needs of a record; `opskit.audit` has one that lasts."""
 
-from collections.abc import Callable, Mapping
-from typing import Literal, Protocol, TypeAlias
+from collections.abc import Mapping
+from typing import Literal, Protocol
 
-from opskit.model.event import Chunk, Event
-from opskit.model.value import Json, Secret
-
-Stream = Literal["stdout", "stderr"]
-Watcher: TypeAlias = Callable[[Event | Chunk], None]
-"""Sees everything that happens; it can neither steer nor stop a run."""
+from opskit.model.event import Event
+from opskit.model.value import Json
 
 
 class Sink(Protocol):
-    """Takes the output of one attempt, as it arrives."""
+    """Where the output of one attempt goes. Each stream is fed by one thread at a time."""
 
-    def write(self, stream: Stream, data: bytes) -> None:
-        """Keep some output; waits while the store is behind, so that memory stays bounded."""
+    def write(self, stream: Literal["stdout", "stderr"], data: bytes) -> None:
+        """Take the next bytes as they came; StoreError when they can't be kept."""
 
     def close(self) -> Mapping[str, Json]:
-        """End the output; return what was stored: {"stdout": {"bytes", "sha256", "cut"}, …}."""
+        """End both streams: stream → {bytes, sha256, cut} of what is stored, masked.
+
+        A stream that nothing came from is left out. What was written is durable with the next
+        event that is waited for. A second close returns the same.
+        """
 
 
 class Journal(Protocol):
-    """The record of one run, open for writing."""
+    """The record of one run. All of it may be called from several threads."""
 
     @property
     def run(self) -> str:
-        """The run's id."""
+        """The id of the run."""
 
     def append(self, *events: Event, wait: bool = True) -> None:
-        """Write events; with `wait` they are durable on return.
+        """Add events, in this order. With `wait`, return once they are durable.
 
-        Raises StoreError when they can't be written: then nothing more may be sent anywhere.
+        Without it they become durable with the next ones that are waited for. StoreError when the
+        record can't be written; then none of these events may be acted on, and none follows.
         """
 
     def output(self, key: str, host: str, attempt: int) -> Sink:
-        """Open the output of one attempt at an action."""
-
-    def hide(self, secret: Secret) -> None:
-        """Mask one more secret from now on (a value that the run itself has just fetched)."""
+        """Return the sink for the output of this attempt."""
