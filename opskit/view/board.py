@@ -1,0 +1,197 @@
+"""What a live view knows: where every host and every step stands, folded from events."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from opskit.model.event import Event
+from opskit.model.plan import Plan
+from opskit.view import safe, works
+from opskit.view.labels import Labels, short
+
+Standing = Literal[
+    "unknown", "undo failed", "failed", "unreachable", "running", "waiting", "undone", "done"
+]
+Cell: TypeAlias = Literal["planned", "running", "ok", "failed", "unknown", "skipped", "undone"]
+ORDER: tuple[Standing, ...] = (
+    "unknown",
+    "undo failed",
+    "failed",
+    "unreachable",
+    "running",
+    "undone",
+    "waiting",
+    "done",
+)
+TROUBLE: frozenset[Standing] = frozenset({"unknown", "undo failed", "failed", "unreachable"})
+_CELLS: Mapping[str, Cell] = {"succeeded": "ok", "failed": "failed", "unknown": "unknown"}
+
+
+@dataclass(kw_only=True, slots=True)
+class Row:
+    """One host. `running` holds what goes on now: action key → when it began."""
+
+    host: str
+    batch: int
+    cells: list[Cell]
+    left: int
+    standing: Standing = "waiting"
+    running: dict[str, float] = field(default_factory=dict)
+    note: str = ""
+    seen: float = 0.0
+    """When the last event came."""
+
+
+class Board:
+    """Takes events in, one at a time. Its owner holds a lock around every call.
+
+    `expected`: how long each step took in earlier runs, in seconds, by step name.
+    """
+
+    def __init__(self, plan: Plan, expected: Mapping[str, float], began: float) -> None:
+        self.plan = plan
+        self.expected = expected
+        self.began = began
+        self.labels = Labels(plan)
+        self.columns = {position: n for n, position in enumerate(_positions(plan))}
+        self.rows: dict[str, Row] = {}
+        self.batch = -1
+        self.run = ""
+        self.state = "running"
+        self.ended = 0
+        self.total = len(plan.actions)
+        self._over: set[str] = set()
+        batches = {name: n for n, names in enumerate(plan.batches) for name in names}
+        for action in plan.actions:
+            row = self._row(action.host, batches.get(action.host, len(plan.batches)))
+            row.left += 1
+
+    def _row(self, host: str, batch: int = 0) -> Row:
+        row = self.rows.get(host)
+        if row is None:
+            cells: list[Cell] = ["planned"] * len(self.columns)
+            row = self.rows[host] = Row(host=host, batch=batch, cells=cells, left=0)
+        return row
+
+    def take(self, event: Event, at: float) -> None:
+        """Fold one event in."""
+        match event.kind:
+            case "run created":
+                self.run = short(event.data, "run")
+            case "step started":
+                self._started(event, at)
+            case "step ended":
+                self._ended(event, at)
+            case "step skipped":
+                self._close(event, "skipped", at)
+            case "undo began":
+                self.state = "undoing"
+            case "waiting":
+                self.state = "waiting"
+            case "decided" | "run resumed":
+                self.state = "running"
+            case "run ended":
+                self.state = short(event.data, "status") or "ended"
+            case _:
+                pass
+
+    def _started(self, event: Event, at: float) -> None:
+        row = self._row(event.host)
+        row.running[event.key] = at
+        row.seen = at
+        if row.standing not in TROUBLE:
+            row.standing = "running"
+        action = self.labels.action(event.key)
+        if action is not None and not self._undoes(event.key):
+            self.batch = max(self.batch, action.batch)
+        self._mark(event.key, row, "running")
+
+    def _ended(self, event: Event, at: float) -> None:
+        outcome = str(event.data.get("outcome"))
+        row = self._row(event.host)
+        if outcome != "succeeded":
+            step = self.labels.step(event)
+            row.note = safe.one_line(f"{step}: {event.data.get('reason') or outcome}")
+            row.standing = _trouble(event, undoing=self._undoes(event.key))
+        cell = _CELLS.get(outcome, "unknown")
+        self._close(event, "undone" if self._undoes(event.key) and cell == "ok" else cell, at)
+
+    def _close(self, event: Event, cell: Cell, at: float) -> None:
+        row = self._row(event.host)
+        row.running.pop(event.key, None)
+        row.seen = at
+        self._mark(event.key, row, cell)
+        if event.key not in self._over and not self._undoes(event.key):
+            self._over.add(event.key)
+            row.left -= 1
+            self.ended += 1
+        if row.standing in ("running", "waiting", "undone"):
+            row.standing = self._rest(row, cell)
+
+    def _rest(self, row: Row, cell: Cell) -> Standing:
+        if row.running:
+            return "running"
+        if cell == "undone":
+            return "undone"
+        return "done" if row.left <= 0 else "waiting"
+
+    def _undoes(self, key: str) -> bool:
+        action = self.labels.action(key)
+        return action is not None and action.undoes is not None
+
+    def _mark(self, key: str, row: Row, cell: Cell) -> None:
+        """Set the cell of a step; an undo shows in the cell of what it takes back."""
+        action = self.labels.action(key)
+        if action is not None and action.undoes is not None:
+            action = self.labels.action(action.undoes) or action
+        column = self.columns.get(action.position) if action is not None else None
+        if column is None:
+            return
+        if cell == "ok" and row.cells[column] in ("failed", "unknown"):
+            return  # another target or item of the same step had failed
+        row.cells[column] = cell
+
+    def hosts(self) -> list[Row]:
+        """Return the rows of hosts, and of other machines only while something is on there."""
+        known = self.plan.hosts
+        return [r for r in self.rows.values() if r.host in known or r.running or r.note]
+
+    def counts(self) -> dict[Standing, int]:
+        """Count hosts by where they stand, worst first."""
+        found = dict.fromkeys(ORDER, 0)
+        for row in self.hosts():
+            found[row.standing] += 1
+        return {standing: count for standing, count in found.items() if count}
+
+    def command(self, key: str) -> str:
+        """Return what an action runs, in one line."""
+        action = self.labels.action(key)
+        return works.headline(action.work) if action is not None else ""
+
+    def expectation(self, key: str) -> float | None:
+        """Return how long an action took in earlier runs."""
+        action = self.labels.action(key)
+        if action is None:
+            return None
+        return self.expected.get(self.plan.stages[action.position].name)
+
+    def remaining(self) -> float | None:
+        """Estimate the seconds that are left, or None where earlier runs don't tell."""
+        todo = {(a.batch, a.position) for a in self.plan.actions if a.key not in self._over}
+        names = [self.plan.stages[position].name for _, position in todo]
+        if not names or any(name not in self.expected for name in names):
+            return None
+        return sum(self.expected[name] for name in names)
+
+
+def _positions(plan: Plan) -> list[str]:
+    order = sorted(plan.actions, key=lambda action: (action.batch == -2, action.batch > 0))
+    return list(dict.fromkeys(action.position for action in order))
+
+
+def _trouble(event: Event, *, undoing: bool) -> Standing:
+    if event.data.get("unreachable"):
+        return "unreachable"
+    if event.data.get("outcome") == "unknown":
+        return "unknown"
+    return "undo failed" if undoing else "failed"

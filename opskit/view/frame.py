@@ -1,0 +1,138 @@
+"""A board as the lines of one picture: no wider and no higher than the terminal."""
+
+from itertools import pairwise
+
+from opskit.view import amounts, safe
+from opskit.view.board import ORDER, TROUBLE, Board, Cell, Row
+from opskit.view.paint import Paint
+
+GLYPHS: dict[Cell, tuple[str, str]] = {
+    "planned": ("·", "."),
+    "running": ("▸", ">"),
+    "ok": ("✓", "+"),
+    "failed": ("✗", "X"),
+    "unknown": ("?", "?"),
+    "skipped": ("-", "-"),
+    "undone": ("↶", "u"),
+}
+STYLES: dict[Cell, str] = {"ok": "ok", "failed": "failed", "unknown": "unknown"}
+STYLES |= {"running": "running", "undone": "undone"}
+NAME, CELLS = 16, 24
+
+
+class Frame:
+    """Draws a board. `unicode`: whether the terminal can show more than ASCII."""
+
+    def __init__(self, board: Board, *, paint: Paint, unicode: bool = True) -> None:
+        self._board = board
+        self._paint = paint
+        self._glyph = 0 if unicode else 1
+        self._name = min(NAME, max((safe.width(host) for host in board.rows), default=4))
+
+    def lines(self, columns: int, height: int, now: float) -> list[str]:
+        """Return the picture: heading, counts, hosts in trouble first, then what is running."""
+        columns = max(columns - 1, 10)  # the last column would make terminals wrap
+        head = [self._heading(columns, now), self._progress(columns)]
+        room = height - len(head) - 1
+        if room < 2:
+            return head[: max(1, height - 1)]
+        rows = sorted(self._board.hosts(), key=_urgency)
+        shown = rows if len(rows) <= room else rows[: room - 1]
+        lines = [*head, *(self._host(row, columns, now) for row in shown)]
+        if len(shown) < len(rows):
+            lines.append(self._rest(rows[len(shown) :], columns))
+        return lines
+
+    def _heading(self, columns: int, now: float) -> str:
+        board = self._board
+        plan = board.plan
+        elapsed = amounts.duration(now - board.began)
+        left = board.remaining()
+        if left is not None and board.state == "running":
+            elapsed += f", about {amounts.duration(left)} left"
+        batch = _batch(board)
+        words = f"{safe.one_line(plan.runbook)} · {batch} · {elapsed}"
+        if board.run:
+            words += f" · {board.run}"
+        return self._paint.bold(safe.cut(self._ascii(words), columns))
+
+    def _progress(self, columns: int) -> str:
+        board = self._board
+        share = board.ended / board.total if board.total else 1.0
+        full = int(share * 20)
+        bar = f"[{'#' * full}{'.' * (20 - full)}] {board.ended}/{board.total} "
+        words = [f"{count} {standing}" for standing, count in board.counts().items()]
+        return bar + self._fitted(words, columns - len(bar))
+
+    def _fitted(self, words: list[str], room: int) -> str:
+        line, used = "", 0
+        for word in words:
+            used += len(word) + 2
+            if used > room:
+                break
+            line += ("  " if line else " ") + self._paint.state(word, word.split(" ", 1)[1])
+        return line
+
+    def _host(self, row: Row, columns: int, now: float) -> str:
+        cells = self._cells(row)
+        count = min(len(row.cells), CELLS)
+        name = safe.padded(safe.one_line(row.host), self._name)
+        room = columns - self._name - count - 2
+        lead = self._paint.state(name, row.standing) if row.standing in TROUBLE else name
+        return f"{lead} {cells} {self._activity(row, room, now)}".rstrip()
+
+    def _cells(self, row: Row) -> str:
+        """One character a step; where there are too many, the worst of each stretch."""
+        cells = row.cells
+        if len(cells) > CELLS:
+            edges = [n * len(cells) // CELLS for n in range(CELLS + 1)]
+            cells = [_worst(cells[a:b]) for a, b in pairwise(edges)]
+        return "".join(self._paint.state(GLYPHS[c][self._glyph], STYLES.get(c, "")) for c in cells)
+
+    def _activity(self, row: Row, room: int, now: float) -> str:
+        if row.running:
+            key, began = next(iter(row.running.items()))
+            expected = self._board.expectation(key)
+            time = amounts.duration(now - began)
+            time += f"/~{amounts.duration(expected)}" if expected is not None else ""
+            action = self._board.labels.action(key)
+            name = self._board.plan.stages[action.position].name if action else key
+            words = safe.one_line(f"{name}: {self._board.command(key)}")
+            return f"{safe.padded(self._ascii(words), room - len(time) - 1)} {time}"
+        words = row.note if row.standing in TROUBLE else row.standing
+        return self._paint.state(safe.cut(self._ascii(words), room), row.standing)
+
+    def _rest(self, rows: list[Row], columns: int) -> str:
+        counts = dict.fromkeys(ORDER, 0)
+        for row in rows:
+            counts[row.standing] += 1
+        words = ", ".join(f"{count} {standing}" for standing, count in counts.items() if count)
+        return safe.cut(self._ascii(f"… and {len(rows)} more: {words}"), columns)
+
+    def _ascii(self, text: str) -> str:
+        if self._glyph == 0:
+            return text
+        plain = text.replace("…", "~").replace("·", "-")
+        return plain.encode("ascii", "replace").decode()
+
+
+def _batch(board: Board) -> str:
+    if board.state not in ("running",):
+        return board.state
+    if board.batch < 0:
+        return "preflight"
+    return f"batch {board.batch + 1} of {len(board.plan.batches)}"
+
+
+def _urgency(row: Row) -> tuple[int, float, int, str]:
+    """Trouble first, then what runs (longest first), then what ended last, then what waits."""
+    began = min(row.running.values(), default=0.0)
+    order = ORDER.index(row.standing)
+    return (order, began if row.running else -row.seen, row.batch, "")
+
+
+def _worst(cells: list[Cell]) -> Cell:
+    for cell in ("unknown", "failed", "running", "undone", "planned", "ok"):
+        if cell in cells:
+            return cell
+    return "skipped"

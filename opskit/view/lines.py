@@ -1,0 +1,178 @@
+"""Plain lines: one an event, its host always in the same place, so that grep finds it."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from opskit.model.event import Chunk, Event
+from opskit.model.plan import Plan
+from opskit.model.value import Json
+from opskit.view import amounts, safe
+from opskit.view.labels import Labels, short
+from opskit.view.paint import PLAIN, Paint
+from opskit.view.tail import Tails
+
+WORDS = {"succeeded": "ok", "failed": "FAILED", "unknown": "UNKNOWN"}
+Said = tuple[str, str]
+"""A word for the outcome, and a sentence."""
+
+
+class Lines:
+    """A watcher that writes lines; called from many threads.
+
+    With `outputs` everything that commands print is written as it comes, otherwise only the last
+    lines of those that failed.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[str], None],
+        plan: Plan | None = None,
+        *,
+        paint: Paint = PLAIN,
+        outputs: bool = False,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._write = write
+        self._labels = Labels(plan)
+        self._paint = paint
+        self._outputs = outputs
+        self._now = now
+        self._tails = Tails()
+        self._partial: dict[tuple[str, str], bytes] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, item: Event | Chunk) -> None:
+        with self._lock:
+            rows = list(self._chunk(item) if isinstance(item, Chunk) else self.event(item))
+            if rows:
+                self._write("".join(row + "\n" for row in rows))
+
+    def event(self, event: Event) -> Iterator[str]:
+        """Return the lines that an event is worth."""
+        word, what = said(event, self._labels)
+        if event.kind in ("step ended", "step skipped"):
+            yield from self._rest(event.key, event.host)
+        yield self._row(event.host, word, what)
+        if event.kind == "step ended":
+            last = self._tails.take(event.key, event.host)
+            if event.data.get("outcome") != "succeeded" and not self._outputs:
+                yield from (self._row(event.host, "|", row) for row in last)
+
+    def forget(self, event: Event) -> None:
+        """Drop what is kept of an action whose end is not worth a line."""
+        self._tails.drop(event.key, event.host)
+
+    def _row(self, host: str, word: str, what: str) -> str:
+        name = safe.one_line(host or "-")
+        pad = " " * (self._labels.host_columns - safe.width(name))
+        painted = self._paint.state(f"{word:<8}", _colour(word))
+        return f"{amounts.clock(self._now())} {name}{pad} {painted} {what}".rstrip()
+
+    def _chunk(self, chunk: Chunk) -> Iterator[str]:
+        if not self._outputs:
+            self._tails.add(chunk)
+            return
+        key = (chunk.key + "\0" + chunk.host, chunk.stream)
+        *whole, rest = (self._partial.pop(key, b"") + chunk.data).split(b"\n")
+        self._partial[key] = rest[-64 * 1024 :]
+        for row in whole:
+            yield from self._output(chunk.host, chunk.stream, row)
+
+    def _rest(self, key: str, host: str) -> Iterator[str]:
+        for stream in ("stdout", "stderr"):
+            row = self._partial.pop((key + "\0" + host, stream), b"")
+            if row:
+                yield from self._output(host, stream, row)
+
+    def _output(self, host: str, stream: str, row: bytes) -> Iterator[str]:
+        for line in safe.decoded(row).split("\n"):
+            yield self._row(host, "|" if stream == "stdout" else "|err", line.expandtabs())
+
+
+def _colour(word: str) -> str:
+    return "" if word.startswith("|") else word
+
+
+def said(event: Event, labels: Labels) -> Said:
+    """Put an event in words."""
+    data = event.data
+    match event.kind:
+        case "step started":
+            again = f" (attempt {event.attempt})" if event.attempt > 1 else ""
+            return "started", labels.step(event) + again
+        case "step ended":
+            word = WORDS.get(str(data.get("outcome")), "ended")
+            return word, f"{labels.step(event)}{ending(data)}"
+        case "step skipped":
+            return "skipped", f"{labels.step(event)}{_because(data, 'why')}"
+        case "message":
+            return "message", short(data, "text")
+        case "note":
+            return "note", f"{short(data, 'text')} ({short(data, 'who')})"
+        case "waiting":
+            return "WAITING", f"{short(data, 'why')}: {_question(data)}"
+        case "decided":
+            return "decided", _decision(data)
+        case _:
+            return _said_of_run(event)
+
+
+def _said_of_run(event: Event) -> Said:
+    data = event.data
+    match event.kind:
+        case "run created":
+            title = " ".join(filter(None, (short(data, "runbook"), short(data, "version"))))
+            run, who = short(data, "run"), short(data, "who")
+            return "run", f"{run} {title} by {who}{_because(data, 'reason')}".strip()
+        case "run resumed":
+            return "resumed", f"by {short(data, 'who')}"
+        case "host opened":
+            return "opened", "connected"
+        case "budget tripped":
+            failed = data.get("failed")
+            names = ", ".join(map(str, failed)) if isinstance(failed, (list, tuple)) else ""
+            allowed = short(data, "limit")
+            return "budget", safe.one_line(
+                f"more than {allowed} failed: {names}; nothing new starts"
+            )
+        case "undo began":
+            return "undo", f"taking back what was done{_because(data, 'why')}"
+        case "run ended":
+            return "run", f"ended: {short(data, 'status')}"
+        case _:
+            return event.kind, labelled(data)
+
+
+def labelled(data: Mapping[str, Json]) -> str:
+    """Return data of any kind as `name=value` words."""
+    return " ".join(f"{name}={short(data, name)}" for name in data)
+
+
+def ending(data: Mapping[str, Json]) -> str:
+    """Say how a step ended: how long it took, its exit status, why it did not succeed."""
+    about = []
+    seconds, status = data.get("seconds"), data.get("status")
+    if isinstance(seconds, (int, float)):
+        about.append(amounts.duration(seconds))
+    if status not in (None, 0):
+        about.append(f"exit {status}")
+    if data.get("sent") is False:
+        about.append("not sent")
+    return (f" ({', '.join(about)})" if about else "") + _because(data, "reason")
+
+
+def _because(data: Mapping[str, Json], key: str) -> str:
+    why = short(data, key)
+    return f": {why}" if why else ""
+
+
+def _question(data: Mapping[str, Json]) -> str:
+    question = data.get("question")
+    if isinstance(question, Mapping):
+        return short(question, "text")
+    return short(data, "question")
+
+
+def _decision(data: Mapping[str, Json]) -> str:
+    return f"{short(data, 'choice')} by {short(data, 'who')}{_because(data, 'reason')}"
