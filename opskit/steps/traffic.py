@@ -1,0 +1,185 @@
+"""`traffic`: take a host out of a balancer's pool, put it back, or look at the pool.
+
+Plan adds to the arguments what the inventory says: `balancer`, the target's entry for the pool, and
+`addresses`, host name → address; `members`, the names of the pool's hosts, where it knows them.
+The work is opskit's own shell text (nginx.sh, which says how it proves what it does).
+"""
+
+import functools
+import ipaddress
+import math
+import shlex
+from collections.abc import Iterable, Mapping
+from importlib import resources
+
+from opskit.errors import InputError
+from opskit.model.problem import Problem
+from opskit.model.runbook import Effect, Step
+from opskit.model.text import Text, text
+from opskit.model.work import Command
+from opskit.steps.base import Key, Scope, Value, a_flag, a_number, a_word, mapping, problem, refuse
+
+SUMMARY = (
+    "Take a host out of a balancer's pool, put it back, or check that all of it is in service."
+)
+KEYS = (
+    Key("drain", "text", help="host to take out; waits until the balancer has no connection to it"),
+    Key("ready", "text", help="host to put back"),
+    Key(
+        "check",
+        "bool",
+        default=False,
+        help="fail unless every member is in service and nginx runs what its file says; a read "
+        "(write `effect: read`)",
+    ),
+    Key("pool", "text", required=True, help="pool, by its name under `balancers` in the inventory"),
+    Key("drain_timeout", "duration", default=30.0, help="fail when connections last longer"),
+    Key("reload_timeout", "duration", default=10.0, help="how soon nginx must run new workers"),
+    Key("lock_timeout", "duration", default=30.0, help="how long to wait for another change"),
+    Key("min_up", "int", default=1, minimum=1, help="servers that must stay in service"),
+)
+MAIN = None
+EFFECT: Effect = "change"
+SCOPE: Scope = "each"
+
+ACTIONS = ("drain", "ready", "check")
+DEFAULTS = {
+    "test": "nginx -t",
+    "reload": "nginx -s reload",
+    "pid": "/run/nginx.pid",
+    "error_log": "/var/log/nginx/error.log",
+    "upstream": "",
+}
+"""What holds for an nginx as distributions package it; the inventory's entry may say otherwise."""
+
+
+def check(step: Step) -> Iterable[Problem]:
+    yield from refuse(step, "stdin", "cwd", "secrets", "creates", "unless")
+    asked = [key for key in ACTIONS if step.args.get(key) not in (None, False)]
+    if len(asked) != 1:
+        yield problem(
+            step,
+            asked[1] if asked else "traffic",
+            f"one of drain, ready and check is needed, not {' and '.join(asked) or 'none'}",
+            "write for example {drain: '{{ host }}', pool: web}",
+        )
+    elif asked == ["check"] and step.effect != "read":
+        yield problem(step, "check", "looking at a pool changes nothing", "add effect: read")
+    elif asked != ["check"] and step.effect == "read":
+        yield problem(step, "effect", f"{asked[0]} changes the balancer", "take `effect: read` out")
+
+
+def work(args: Mapping[str, Value], step: Step) -> Command:
+    entry = mapping(args.get("balancer"))
+    pool = a_word(args["pool"], step, "pool")
+    kind = _said(entry, "type", pool, step) or "nginx"
+    if kind != "nginx":
+        raise InputError(
+            f"balancer {pool} is of type {kind[:40]!r}, which opskit can't steer",
+            where=str(step.place),
+            hint="of the types that the inventory may name, only nginx has traffic steps",
+        )
+    action, name = _asked(args, step)
+    said = {key: _said(entry, key, pool, step) or DEFAULTS[key] for key in DEFAULTS}
+    said["file"] = _needed(entry, "file", pool, step)
+    values = said | _whom(args, entry, action, name, step) | _limits(args, step)
+    words = {"nginx_awk": _data("nginx.awk"), "action": action, "pool": pool, **values}
+    assignments = "".join(f"{key}={shlex.quote(value)}\n" for key, value in words.items())
+    return Command(
+        text=text(assignments + _data("nginx.sh")),
+        sudo=_user(args.get("sudo"), entry.get("sudo"), step),
+        summary=f"{action} {name} in pool {pool}" if name else f"check pool {pool}",
+    )
+
+
+def _asked(args: Mapping[str, Value], step: Step) -> tuple[str, str]:
+    """Return what to do, and with which host ("" for the whole pool)."""
+    if a_flag(args.get("check", False), step, "check"):
+        return "check", ""
+    action = "drain" if args.get("drain") is not None else "ready"
+    return action, a_word(args[action], step, action)
+
+
+def _whom(
+    args: Mapping[str, Value], entry: Mapping[str, Value], action: str, name: str, step: Step
+) -> dict[str, str]:
+    """Return the names and addresses of the members that the step is about."""
+    addresses = mapping(args.get("addresses"))
+    port = int(a_number(entry.get("port", 80), step, "pool"))
+
+    def where(host: str) -> str:
+        if host not in addresses:
+            raise InputError(
+                f"{host[:80]!r} is no host of the inventory",
+                where=str(step.places.get(f"traffic.{action}", step.place)),
+                hint="write for example '{{ host }}'",
+            )
+        return with_port(a_word(addresses[host], step, action), port)
+
+    hosts = _members(args, entry, step) if action == "check" else ()
+    return {
+        "name": name,
+        "member": where(name) if name else "",
+        "members": " ".join(f"{host}={where(host)}" for host in hosts),
+    }
+
+
+def with_port(address: str, port: int) -> str:
+    """Write an address and a port as nginx does: an IPv6 address stands in brackets."""
+    try:
+        ip = ipaddress.ip_address(address.strip("[]"))
+    except ValueError:
+        return f"{address}:{port}"
+    return f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"
+
+
+def _members(args: Mapping[str, Value], entry: Mapping[str, Value], step: Step) -> tuple[str, ...]:
+    """Return the pool's hosts by name; none when only a group's name is known."""
+    given = args.get("members", entry.get("members"))
+    if isinstance(given, tuple):
+        return tuple(a_word(one, step, "pool") for one in given)
+    return ()
+
+
+def _limits(args: Mapping[str, Value], step: Step) -> dict[str, str]:
+    """Return the numbers in whole seconds, as sh counts."""
+    defaults = {key.name: key.default for key in KEYS if key.type in ("duration", "int")}
+    return {
+        name: str(math.ceil(a_number(args.get(name, default), step, name)))  # type: ignore[arg-type]
+        for name, default in defaults.items()
+    }
+
+
+def _said(entry: Mapping[str, Value], key: str, pool: str, step: Step) -> str:
+    """Return what the inventory's entry says under a key, "" when it says nothing."""
+    value = entry.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, Text):
+        raise InputError(f"balancers.{pool}.{key} is not a text", where=str(step.place))
+    return a_word(value, step, "pool")
+
+
+def _needed(entry: Mapping[str, Value], key: str, pool: str, step: Step) -> str:
+    value = _said(entry, key, pool, step)
+    if not value:
+        raise InputError(
+            f"balancers.{pool} of the inventory has no {key}",
+            where=str(step.place),
+            hint="name the file in which nginx has the pool's server lines",
+        )
+    return value
+
+
+def _user(own: Value, general: Value, step: Step) -> str | None:
+    """The step's `sudo`, otherwise that of the balancer's entry (true: root)."""
+    if isinstance(own, Text):
+        return a_word(own, step, "sudo")
+    if general is True:
+        return "root"
+    return a_word(general, step, "sudo") if isinstance(general, Text) else None
+
+
+@functools.cache
+def _data(name: str) -> str:
+    return resources.files("opskit.steps").joinpath(name).read_text(encoding="utf-8")
