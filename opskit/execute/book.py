@@ -23,6 +23,8 @@ class Book:
         self.facts = facts
         self.secrets: dict[str, Secret] = {}
         self.unreachable: dict[str, str] = {}
+        self.choices: dict[str, str] = {}
+        self.tripped = False
         self._saved: dict[str, dict[str, str]] = {}
         self._progress = Progress()
         self._lock = Lock()
@@ -46,10 +48,21 @@ class Book:
             self._progress.take(event, time.time() if at is None else at)
             if event.kind == "host unreachable":
                 self.unreachable[event.host] = str(event.data.get("reason", ""))
-            elif event.kind == "decided" and event.host and not event.key:
-                self.unreachable.pop(event.host, None)
+            elif event.kind == "decided" and not event.key:
+                self._decided(event)
+            elif event.kind == "budget tripped":
+                self.tripped = True
             elif event.kind == "step ended" and "saved" in event.data:
                 self._save(event)
+
+    def _decided(self, event: Event) -> None:
+        """Take in an answer about a host (it may be tried again) or about the run."""
+        if event.host:
+            self.unreachable.pop(event.host, None)
+            self.tripped = False
+            self.choices.clear()
+        else:
+            self.choices[str(event.data.get("why"))] = str(event.data.get("choice"))
 
     def _save(self, event: Event) -> None:
         saved = event.data["saved"]

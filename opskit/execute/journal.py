@@ -1,16 +1,20 @@
 """What the executor needs of a record; `opskit.audit` has one that lasts."""
 
-from collections.abc import Mapping
-from typing import Literal, Protocol
+from collections.abc import Callable, Mapping
+from typing import Literal, Protocol, TypeAlias
 
-from opskit.model.event import Event
-from opskit.model.value import Json
+from opskit.model.event import Chunk, Event
+from opskit.model.value import Json, Secret
+
+Stream: TypeAlias = Literal["stdout", "stderr"]
+Watcher: TypeAlias = Callable[[Event | Chunk], None]
+"""Sees everything that happens; it can neither steer nor stop a run."""
 
 
 class Sink(Protocol):
     """Where the output of one attempt goes. Each stream is fed by one thread at a time."""
 
-    def write(self, stream: Literal["stdout", "stderr"], data: bytes) -> None:
+    def write(self, stream: Stream, data: bytes) -> None:
         """Take the next bytes as they came; StoreError when they can't be kept."""
 
     def close(self) -> Mapping[str, Json]:
@@ -37,3 +41,6 @@ class Journal(Protocol):
 
     def output(self, key: str, host: str, attempt: int) -> Sink:
         """Return the sink for the output of this attempt."""
+
+    def hide(self, secret: Secret) -> None:
+        """Mask one more secret from now on: a value that the run itself has just fetched."""

@@ -53,6 +53,8 @@ class Action:
     done_when: Work | None = None
     undo: tuple["Action", ...] = ()
     undoes: str | None = None
+    last: bool = False
+    """In an undo: with this action, the one that it `undoes` is taken back as a whole."""
     index: int = 0
 
 

@@ -157,7 +157,7 @@ class Builder:
                 elsewhere = f">{there.target}" if there.target != spot.target else ""
                 action = self._action(inner, there, scope, 0, "")
                 found.append(replace(action, key=f"{key}!{number}{elsewhere}", undo=(), undoes=key))
-        return tuple(found)
+        return (*found[:-1], *(replace(action, last=True) for action in found[-1:]))
 
     def _undo_spots(self, parent: Step, step: Step, spot: Spot) -> list[Spot]:
         """An undo runs where its step ran, unless it says otherwise."""
@@ -189,6 +189,7 @@ class Builder:
                 target=spot.target,
                 work=remove,
                 undoes=key,
+                last=True,
             ),
         )
 

@@ -1,0 +1,394 @@
+"""One action, from its conditions to its recorded outcome."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+
+from opskit.drivers import Targets
+from opskit.errors import UnreachableError
+from opskit.execute.book import Book
+from opskit.execute.journal import Journal, Stream, Watcher
+from opskit.execute.late import LateError, fill_work, holds
+from opskit.execute.stop import Stop
+from opskit.model.codec import canonical, to_json
+from opskit.model.event import Chunk, Event, EventKind
+from opskit.model.inventory import CONTROLLER, Host
+from opskit.model.job import Job, Output
+from opskit.model.plan import Action, Plan, Stage
+from opskit.model.runbook import Until
+from opskit.model.value import Json, Secret, SecretRef
+from opskit.model.work import Check, Command, Notify, Request, Upload, Wait, Work
+from opskit.plan import reads_only
+
+
+@dataclass(kw_only=True)
+class Outside:
+    """Everything that an execution touches: targets, the record, secrets, who watches, the stop."""
+
+    targets: Targets
+    journal: Journal
+    secrets: Mapping[str, Secret]
+    watch: Watcher
+    stop: Stop
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ready:
+    """An action whose turn it is, all texts filled. `number` is the attempt's."""
+
+    action: Action
+    stage: Stage
+    job: Job
+    number: int
+    began: float
+
+
+class Attempt:
+    """Carries out actions one at a time for each target; called from many threads."""
+
+    def __init__(
+        self, plan: Plan, book: Book, outside: Outside, opened: set[str] | None = None
+    ) -> None:
+        self.plan = plan
+        self.book = book
+        self.outside = outside
+        self.writes = not reads_only(plan)
+        self.opened: set[str] = set() if opened is None else opened
+
+    def post(self, *events: Event, wait: bool = True) -> None:
+        """Record events, then let the book and the watcher know."""
+        self.outside.journal.append(*events, wait=wait)
+        for event in events:
+            self.book.take(event)
+            self.outside.watch(event)
+
+    # --- before an action is sent ---
+
+    def consider(self, action: Action) -> Ready | None:
+        """Fill the texts of an action; None when it is skipped or can't be filled (recorded)."""
+        stage = self.plan.stage(action)
+        values = self.book.values(action)
+        try:
+            if action.when is not None and not holds(action.when, values):
+                self.skip(action, stage, f"when: {action.when}")
+                return None
+            work = fill_work(action.work, values)
+        except LateError as error:
+            self.refuse(action, stage, str(error))
+            return None
+        number = self.book.attempt(action) + 1
+        return Ready(
+            action=action,
+            stage=stage,
+            number=number,
+            began=time.monotonic(),
+            job=self._job(action, stage, work, number),
+        )
+
+    def _job(self, action: Action, stage: Stage, work: Work, number: int) -> Job:
+        return Job(
+            run=self.outside.journal.run,
+            key=action.key,
+            attempt=number,
+            host=self._target(action),
+            work=work,
+            effect=stage.effect,
+            timeout=stage.timeout,
+            secrets=self._secrets(work),
+        )
+
+    def _target(self, action: Action) -> Host:
+        if action.target == CONTROLLER:
+            return Host(name=CONTROLLER, address="127.0.0.1")
+        return self.plan.hosts[action.target]
+
+    def _secrets(self, work: Work) -> Mapping[str, Secret]:
+        names: list[str] = []
+        if isinstance(work, Command):
+            names = list(work.secrets.values())
+            names += [work.stdin.name] if isinstance(work.stdin, SecretRef) else []
+        elif isinstance(work, Request):
+            names = [v.name for v in work.headers.values() if isinstance(v, SecretRef)]
+        known = {**self.outside.secrets, **self.book.secrets}
+        return {name: known[name] for name in names}
+
+    def skip(self, action: Action, stage: Stage, why: str) -> None:
+        self.post(self._event("step skipped", action, stage, data={"why": why}), wait=False)
+
+    def refuse(self, action: Action, stage: Stage, why: str) -> None:
+        """Record that an action failed before anything was sent."""
+        data: dict[str, Json] = {"outcome": "failed", "sent": False, "reason": why}
+        number = self.book.attempt(action) + 1
+        self.post(
+            self.started(action, stage, number, ""),
+            self._event("step ended", action, stage, attempt=number, data=data),
+        )
+
+    def open(self, target: str) -> Event | None:
+        """Connect to a target if that has not been done; return the event that says so."""
+        if target in self.opened:
+            return None
+        opened = self.outside.targets.open(target, writes=self.writes)
+        self.opened.add(target)
+        return Event(
+            kind="host opened",
+            host=target,
+            data={
+                "nonce": opened.nonce,
+                "boot_id": opened.boot_id,
+                "state_dir": opened.state_dir,
+                "user": opened.user,
+                "address": opened.address,
+            },
+        )
+
+    # --- the action itself ---
+
+    def carry_out(self, action: Action) -> None:
+        """Do everything for one action: connect, ask whether it is needed, send it, record it."""
+        try:
+            opening = self.open(action.target)
+        except UnreachableError as error:
+            reason = str(error)
+            self.post(Event(kind="host unreachable", host=action.target, data={"reason": reason}))
+            return
+        ready = self.consider(action)
+        if ready is None or self._needless(ready):
+            if opening:
+                self.post(opening, wait=False)
+            return
+        self.post(*([opening] if opening else []), self.start_of(ready))
+        self.perform(ready)
+
+    def _needless(self, ready: Ready) -> bool:
+        """Ask the host whether the action's effect is there already (`creates`, `unless`)."""
+        action = ready.action
+        if action.skip_if is None:
+            return False
+        values = self.book.values(action)
+        probe = replace(
+            ready.job,
+            key=action.key + "?skip",
+            work=fill_work(action.skip_if, values),
+            effect="read",
+        )
+        output = self.outside.targets.perform(probe, _nowhere)
+        if output.outcome == "succeeded":
+            self.skip(action, ready.stage, "its effect is there already")
+        return output.outcome == "succeeded"
+
+    def perform(self, ready: Ready) -> None:
+        """Send an action whose start is recorded; record what it came to, and again if allowed."""
+        retry = ready.stage.retry
+        for turn in range(1 + (retry.times if retry else 0)):
+            if turn and retry:
+                pause = retry.backoff * 2 ** (turn - 1)
+                if self.outside.stop.soft.wait(pause):
+                    return
+                ready = replace(ready, number=ready.number + 1, began=time.monotonic())
+                ready = replace(ready, job=replace(ready.job, attempt=ready.number))
+                self.post(
+                    self.started(ready.action, ready.stage, ready.number, _digest(ready.job.work))
+                )
+            output, sizes = self._send(ready)
+            if output is None:
+                return
+            self._end(ready, output, sizes)
+            if output.outcome != "failed":
+                return
+
+    def _send(self, ready: Ready) -> tuple[Output | None, Mapping[str, Json]]:
+        """Let a driver do it. No output: the run was stopped while it only waited."""
+        work = ready.job.work
+        match work:
+            case Wait():
+                return self._wait(ready, work), {}
+            case Check():
+                return _check(work), {}
+            case Notify():
+                message = Event(
+                    kind="message",
+                    key="",
+                    host=ready.action.host,
+                    step=ready.stage.name,
+                    data={"text": work.message.fixed()},
+                )
+                self.post(message, wait=False)
+                return Output(outcome="succeeded"), {}
+            case _:
+                return self._drive(ready)
+
+    def _drive(self, ready: Ready) -> tuple[Output | None, Mapping[str, Json]]:
+        action = ready.action
+        sink = self.outside.journal.output(action.key, action.target, ready.number)
+
+        def write(stream: Stream, data: bytes) -> None:
+            sink.write(stream, data)
+            chunk = Chunk(
+                key=action.key,
+                host=action.target,
+                attempt=ready.number,
+                stream=stream,
+                data=data,
+            )
+            self.outside.watch(chunk)
+
+        try:
+            if ready.stage.effect == "read" and isinstance(ready.job.work, Upload):
+                output: Output | None = self.outside.targets.probe(ready.job)
+            elif ready.stage.until is not None:
+                output = self._until(ready, ready.stage.until, write)
+            else:
+                output = self.outside.targets.perform(ready.job, write)
+        finally:
+            sizes = sink.close()
+        return output, sizes
+
+    def _until(
+        self, ready: Ready, until: Until, write: Callable[[Stream, bytes], None]
+    ) -> Output | None:
+        """Repeat a read until it succeeds often enough in a row; None when the run is stopped."""
+        deadline = time.monotonic() + until.limit
+        good = tries = 0
+        while True:
+            output = self.outside.targets.perform(ready.job, write)
+            tries += 1
+            good = good + 1 if output.outcome == "succeeded" else 0
+            evidence = {**output.evidence, "tries": tries}
+            if good >= until.successes:
+                return replace(output, evidence=evidence)
+            if time.monotonic() + until.every > deadline:
+                why = output.reason or f"{good} of {until.successes} successes in a row"
+                reason = f"not so within {until.limit:g} s ({tries} tries); last: {why}"
+                outcome = "failed" if output.outcome == "succeeded" else output.outcome
+                return replace(output, outcome=outcome, reason=reason, evidence=evidence)
+            if self.outside.stop.soft.wait(until.every):
+                return None
+
+    def _wait(self, ready: Ready, work: Wait) -> Output | None:
+        record = self.book.records.get(ready.action.key)
+        began = record.started if record and record.started else time.time()
+        if self.outside.stop.soft.wait(max(0.0, began + work.seconds - time.time())):
+            return None
+        return Output(outcome="succeeded")
+
+    # --- after it ---
+
+    def _end(self, ready: Ready, output: Output, sizes: Mapping[str, Json]) -> None:
+        output, saved = self._saved(ready, output)
+        data: dict[str, Json] = {
+            "outcome": output.outcome,
+            "seconds": round(time.monotonic() - ready.began, 3),
+            **({"status": output.status} if output.status is not None else {}),
+            **({"reason": output.reason} if output.reason else {}),
+            **({"sent": False} if not output.sent else {}),
+            **({"unreachable": True} if output.unreachable else {}),
+            **({"evidence": output.evidence} if output.evidence else {}),
+            **sizes,
+            **saved,
+        }
+        event = self._event(
+            "step ended", ready.action, ready.stage, attempt=ready.number, data=data
+        )
+        self.post(event, wait=False)
+
+    def _saved(self, ready: Ready, output: Output) -> tuple[Output, Mapping[str, Json]]:
+        """Take the value that the step saves from its output, or fail it if there is none."""
+        save = ready.stage.save
+        if save is None or output.outcome != "succeeded":
+            return output, {}
+        try:
+            value = output.stdout.decode().removesuffix("\n")
+        except UnicodeDecodeError:
+            return replace(
+                output, outcome="failed", reason="its output can't be saved: it is not UTF-8"
+            ), {}
+        if len(output.stdout) >= ready.job.capture:
+            reason = f"its output can't be saved: it has {ready.job.capture} bytes or more"
+            return replace(output, outcome="failed", reason=reason), {}
+        if save.secret:
+            secret = Secret(save.name, value)
+            self.outside.journal.hide(secret)
+            self.book.secrets[save.name] = secret
+            return output, {}
+        shared = {"shared": True} if for_all(ready.action, ready.stage) else {}
+        return output, {"saved": {save.name: value}, **shared}
+
+    def start_of(self, ready: Ready) -> Event:
+        """Return the event that must be durable before this is performed."""
+        return self.started(ready.action, ready.stage, ready.number, _digest(ready.job.work))
+
+    def lose(self, action: Action) -> None:
+        """Record that nobody knows how a change ended that an earlier process began."""
+        reason = "opskit ended while this was running on the host"
+        data: dict[str, Json] = {"outcome": "unknown", "reason": reason}
+        stage = self.plan.stage(action)
+        number = self.book.attempt(action)
+        self.post(self._event("step ended", action, stage, attempt=number, data=data))
+
+    def settled(self, action: Action) -> bool:
+        """Ask the host by `done_when` what became of an unknown change; True if that told."""
+        stage = self.plan.stage(action)
+        if action.done_when is None or (ready := self.consider(action)) is None:
+            return False
+        try:
+            self.open(action.target)
+            work = fill_work(action.done_when, self.book.values(action))
+        except (UnreachableError, LateError):
+            return False
+        job = replace(ready.job, key=action.key + "?done", work=work, effect="read")
+        output = self.outside.targets.perform(job, _nowhere)
+        if output.outcome == "unknown" or not output.sent or output.status is None:
+            return False
+        reason = "" if output.outcome == "succeeded" else "done_when says that it did not happen"
+        data: dict[str, Json] = {"outcome": output.outcome, "evidence": {"settled": "done_when"}}
+        data |= {"reason": reason} if reason else {}
+        number = self.book.attempt(action)
+        self.post(self._event("step ended", action, stage, attempt=number, data=data))
+        return True
+
+    def started(self, action: Action, stage: Stage, number: int, digest: str) -> Event:
+        data: dict[str, Json] = {"target": action.target, "digest": digest}
+        return self._event("step started", action, stage, attempt=number, data=data)
+
+    def _event(
+        self,
+        kind: EventKind,
+        action: Action,
+        stage: Stage,
+        *,
+        attempt: int = 0,
+        data: Mapping[str, Json],
+    ) -> Event:
+        undo: dict[str, Json] = {}
+        if action.undoes and kind != "step started":
+            undo = {"undoes": action.undoes, "last": action.last}
+        return Event(
+            kind=kind,
+            key=action.key,
+            host=action.host or action.target,
+            step=stage.name,
+            attempt=attempt,
+            data={**data, **undo},
+        )
+
+
+def _nowhere(stream: Stream, data: bytes) -> None:
+    """Take the output of a probe, which nobody keeps."""
+
+
+def _digest(work: Work) -> str:
+    """Return what the record keeps of the text that is sent: its SHA-256."""
+    return sha256(canonical(to_json(work))).hexdigest()
+
+
+def _check(work: Check) -> Output:
+    if all(text.fixed() == "True" for text in work.that):
+        return Output(outcome="succeeded")
+    return Output(outcome="failed", reason=work.message.fixed(), sent=False)
+
+
+def for_all(action: Action, stage: Stage) -> bool:
+    """Tell whether an action is done once for several hosts."""
+    return not action.host or stage.scope in ("once", "batch", "controller")

@@ -1,0 +1,106 @@
+"""How a run came out: each host, the run as a whole, the exit status."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from opskit.errors import Exit
+from opskit.execute.book import Book
+from opskit.model.plan import Action, Plan
+from opskit.model.run import HostState
+from opskit.model.states import RunState
+from opskit.model.work import Ask, Check, Notify, Wait
+from opskit.plan import ALWAYS, PREFLIGHT
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ending:
+    """Judges a run by its book and by the hosts that fell out of it."""
+
+    plan: Plan
+    book: Book
+    fallen: Mapping[str, HostState]
+
+    def hosts(self) -> Mapping[str, HostState]:
+        """Return how each host came out."""
+        undone: dict[str, set[str]] = {}
+        for action in self.plan.actions:
+            state = self.book.state(action)
+            if state in ("undone", "undo failed"):
+                undone.setdefault(action.host, set()).add(state)
+        missing = {a.host for a in self._own() if self.book.state(a) == "planned"}
+        everyone = (host for batch in self.plan.batches for host in batch)
+        return {host: self._host(host, undone.get(host, set()), missing) for host in everyone}
+
+    def _host(self, host: str, undone: set[str], missing: set[str]) -> HostState:
+        if "undo failed" in undone:
+            return "undo failed"
+        if undone and self.fallen.get(host) != "unknown":
+            return "undone"
+        if host in self.fallen:
+            return self.fallen[host]
+        if host in self.book.unreachable:
+            return "unreachable"
+        return "not started" if host in missing else "done"
+
+    def _own(self) -> Iterator[Action]:
+        """Yield the main actions that each host has to itself."""
+        for action in self.plan.actions:
+            if action.batch >= 0 and self.plan.stage(action).scope in ("each", "group"):
+                yield action
+
+    def state(self) -> RunState:
+        """Return the state of the run, were it to end now."""
+        states = set(self.hosts().values())
+        if "unknown" in states:
+            return "unknown"
+        if states <= {"done"}:
+            return "succeeded"
+        return "undone" if self._all_undone() else "failed"
+
+    def final(self) -> RunState:
+        """Return the state that the run ends in: a failure in `always` counts too."""
+        state = self.state()
+        failed = any(
+            self.book.state(a) in ("failed", "unknown")
+            for a in self.plan.actions
+            if a.batch == ALWAYS
+        )
+        return "failed" if failed and state in ("succeeded", "undone") else state
+
+    def _all_undone(self) -> bool:
+        """Tell whether something was taken back and nothing that the run changed is left."""
+        changes = [a for a in self.plan.actions if a.batch != ALWAYS and self._changes(a)]
+        left = [a for a in changes if self.book.state(a) not in ("planned", "skipped", "undone")]
+        taken = any(self.book.state(a) == "undone" for a in changes)
+        return taken and all(self._never_sent(a) for a in left)
+
+    def _changes(self, action: Action) -> bool:
+        inert = isinstance(action.work, (Check, Wait, Notify, Ask))
+        return not inert and self.plan.stage(action).effect == "change"
+
+    def _never_sent(self, action: Action) -> bool:
+        record = self.book.records.get(action.key)
+        return record is not None and record.data.get("sent") is False
+
+    def exit(self, state: RunState) -> Exit:
+        """Return the exit status that goes with a state."""
+        if state == "failed" and self._refused():
+            return Exit.REFUSED
+        match state:
+            case "succeeded":
+                return Exit.OK
+            case "undone":
+                return Exit.UNDONE
+            case "unknown":
+                return Exit.UNKNOWN
+            case "waiting":
+                return Exit.WAITING
+            case _:
+                return Exit.FAILED
+
+    def _refused(self) -> bool:
+        """Tell whether the run ended in preflight, with changes planned and none begun."""
+        main = [a for a in self.plan.actions if a.batch >= 0]
+        preflight = any(a.batch == PREFLIGHT for a in self.plan.actions)
+        begun = any(self.book.state(a) != "planned" for a in main)
+        return preflight and not begun and any(self._changes(a) for a in main)

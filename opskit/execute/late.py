@@ -1,0 +1,55 @@
+"""Texts get their late values: what earlier steps saved, and facts of the run."""
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+from opskit.model.text import Text
+from opskit.model.value import Json
+from opskit.render import TemplateError, fill
+
+T = TypeVar("T")
+
+
+class LateError(ValueError):
+    """A value that a text waits for is not there, or can't stand where it is used."""
+
+
+def fill_work(work: T, values: Mapping[str, Json]) -> T:
+    """Write out every late text of a work."""
+    try:
+        return _filled(work, values)  # type: ignore[no-any-return]
+    except TemplateError as error:
+        raise LateError(_explain(error)) from error
+
+
+def holds(condition: Text, values: Mapping[str, Json]) -> bool:
+    """Tell whether a `when` is true; it has a "True" or "False" for each condition in it."""
+    try:
+        return "False" not in fill(condition, values).fixed()
+    except TemplateError as error:
+        raise LateError(_explain(error)) from error
+
+
+def _explain(error: TemplateError) -> str:
+    message = str(error)
+    if "is undefined" in message or "not known here" in message:
+        return f"{message}: the step that saves it did not run here"
+    return message
+
+
+def _filled(value: Any, values: Mapping[str, Json]) -> Any:  # noqa: ANN401 - any work at all
+    if isinstance(value, Text):
+        return fill(value, values)
+    if isinstance(value, tuple):
+        return tuple(_filled(inner, values) for inner in value)
+    if isinstance(value, Mapping):
+        return {name: _filled(inner, values) for name, inner in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        changed = {
+            field.name: new
+            for field in fields(value)
+            if (new := _filled(old := getattr(value, field.name), values)) is not old and new != old
+        }
+        return replace(value, **changed) if changed else value
+    return value

@@ -1,0 +1,198 @@
+"""The order of a run: preflight, batches, undo where it is due, always, the end."""
+
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import groupby
+
+from opskit.errors import Exit
+from opskit.execute.attempt import Attempt, Outside
+from opskit.execute.book import Book
+from opskit.execute.ending import Ending
+from opskit.execute.walk import Question, Walk, waves
+from opskit.model.event import Entry, Event
+from opskit.model.plan import Plan
+from opskit.model.run import HostState
+from opskit.model.states import RunState
+from opskit.model.value import Json
+from opskit.plan import ALWAYS, PREFLIGHT, reverse
+
+
+def execute(
+    plan: Plan,
+    past: Iterable[Entry],
+    outside: Outside,
+    facts: Mapping[str, Json],
+    *,
+    pause_after_batch: bool = False,
+) -> RunState:
+    """Carry out a plan from where its record stands; return how the run stands now.
+
+    `facts` is what templates see as `run`. Nothing is asked and nothing printed: when a person is
+    needed the run is left *waiting*, with the question in the record.
+    """
+    book = Book(plan, past, dict(facts))
+    threads = max(1, len({a.target for a in plan.actions}))
+    with ThreadPoolExecutor(threads, thread_name_prefix="target") as pool:
+        outside.stop.arm(lambda: outside.targets.stop(grace=5.0))
+        return Course(plan, book, outside, pool).run(pause_after_batch=pause_after_batch)
+
+
+def take_back(
+    plan: Plan,
+    past: Iterable[Entry],
+    outside: Outside,
+    facts: Mapping[str, Json],
+    hosts: Collection[str] | None = None,
+) -> RunState:
+    """Undo what a run did, as its record has it; return how the run stands now."""
+    book = Book(plan, past, dict(facts))
+    threads = max(1, len(plan.hosts) + 1)
+    with ThreadPoolExecutor(threads, thread_name_prefix="target") as pool:
+        outside.stop.arm(lambda: outside.targets.stop(grace=5.0))
+        course = Course(plan, book, outside, pool)
+        course.undo(hosts, "asked for")
+        if course.interrupted():
+            return "waiting"
+        return course.end(exit_status=Exit.FAILED if course.undo_failed else Exit.OK)
+
+
+class Course:
+    """One execution: walks forward, and back where that is due."""
+
+    def __init__(self, plan: Plan, book: Book, outside: Outside, pool: ThreadPoolExecutor) -> None:
+        self.plan = plan
+        self.book = book
+        self.outside = outside
+        self.pool = pool
+        self.attempt = Attempt(plan, book, outside)
+        self.walk = Walk(plan, self.attempt, pool)
+        self.undo_failed: set[str] = set()
+
+    def run(self, *, pause_after_batch: bool) -> RunState:
+        """Go forward, settle what failed, do `always`, end the run."""
+        last = len(self.plan.batches) - 1
+        for batch, actions in groupby(self.plan.actions, key=lambda a: a.batch):
+            if batch == ALWAYS:
+                break
+            within = list(actions)
+            fresh = any(self.book.state(a) == "planned" for a in within)
+            self.walk.go(within)
+            if self.interrupted() or self.waiting():
+                return "waiting"
+            if self.walk.tripped:
+                break
+            self._undo_fallen(batch)
+            if pause_after_batch and fresh and PREFLIGHT < batch < last:
+                return self._pause(batch)
+        if self.walk.tripped:
+            self._trip()
+        if self.interrupted() or self.waiting():
+            return "waiting"
+        self._always()
+        return "waiting" if self.interrupted() else self.end()
+
+    def interrupted(self) -> bool:
+        """Record, if a person stopped the run, that it waits to be resumed."""
+        if not self.outside.stop:
+            return False
+        data: dict[str, Json] = {"why": "interrupted", "question": "", "choices": []}
+        if self.outside.stop.ended:
+            data["stopped"] = dict(self.outside.stop.ended)
+        self.attempt.post(Event(kind="waiting", data=data))
+        return True
+
+    def waiting(self) -> bool:
+        """Record the question that the run has come to, if there is one."""
+        question = self.walk.question
+        if question is None:
+            return False
+        action = question.action
+        stage = self.plan.stage(action).name if action else ""
+        self.attempt.post(
+            Event(
+                kind="waiting",
+                key=action.key if action else "",
+                host=(action.host or action.target) if action else "",
+                step=stage,
+                data=self.walk.hold_data(),
+            )
+        )
+        return True
+
+    def _pause(self, batch: int) -> RunState:
+        text = f"batch {batch + 1} of {len(self.plan.batches)} is done"
+        data: dict[str, Json] = {"why": "pause", "question": text, "choices": ["go on", "abort"]}
+        self.attempt.post(Event(kind="waiting", data=data))
+        return "waiting"
+
+    # --- undo ---
+
+    def _undo_fallen(self, batch: int) -> None:
+        """Take back the hosts of a batch that failed within the budget, if their rules say so."""
+        hosts = [
+            host
+            for host, fall in self.walk.fallen.items()
+            if fall.policy == "undo" and fall.state in ("failed", "unreachable")
+            and (batch < 0 or host in self.plan.batches[batch])
+        ]  # fmt: skip
+        if hosts:
+            self.undo(hosts, "failed")
+
+    def _trip(self) -> None:
+        """Do what the rules say once too many hosts fell out."""
+        failed: list[Json] = list(self.walk.fallen)
+        data: dict[str, Json] = {"failed": failed, "limit": self.plan.max_failures}
+        if not self.book.tripped:
+            self.attempt.post(Event(kind="budget tripped", data=data))
+        policies = {fall.policy for fall in self.walk.fallen.values()}
+        policy = "undo" if "undo" in policies else self.plan.on_failure
+        choice = self.book.choices.get("budget", "")
+        if policy == "ask" and not choice:
+            self.walk.question = Question(
+                action=None,
+                why="budget",
+                text=f"{len(failed)} hosts fell out, more than {self.plan.max_failures}",
+                choices=("undo", "stop", "abort"),
+            )
+        elif "undo" in (policy, choice):
+            self.undo(None, "too many hosts failed")
+
+    def undo(self, hosts: Collection[str] | None, why: str) -> None:
+        """Take back what was done on these hosts (None: everywhere), last first."""
+        back = reverse(self.plan, self.book.records, hosts)
+        if not back.actions:
+            return
+        names: list[Json] = list(dict.fromkeys(a.host or a.target for a in back.actions))
+        self.attempt.post(Event(kind="undo began", data={"hosts": names, "why": why}))
+        walk = Walk(back, Attempt(back, self.book, self.outside, self.attempt.opened), self.pool)
+        walk.go(back.actions)
+        self.walk.question = self.walk.question or walk.question
+        self.undo_failed |= walk.fallen.keys()
+
+    # --- the end ---
+
+    def _always(self) -> None:
+        """Do the steps that come whatever happened; the failure of one doesn't stop the next."""
+        self.book.facts = {**self.book.facts, "status": self.ending().state()}
+        plan = replace(self.plan, max_failures=len(self.plan.hosts))
+        for wave in waves([a for a in self.plan.actions if a.batch == ALWAYS]):
+            walk = Walk(plan, self.attempt, self.pool)
+            walk.fallen = {h: f for h, f in self.walk.fallen.items() if f.state == "unreachable"}
+            walk.go(wave)
+
+    def ending(self) -> Ending:
+        """Judge the run as it stands."""
+        fallen = {host: fall.state for host, fall in self.walk.fallen.items()}
+        failed: dict[str, HostState] = dict.fromkeys(self.undo_failed, "undo failed")
+        return Ending(plan=self.plan, book=self.book, fallen={**fallen, **failed})
+
+    def end(self, *, exit_status: Exit | None = None) -> RunState:
+        """Record how the run ended."""
+        ending = self.ending()
+        state = ending.final()
+        hosts: dict[str, Json] = dict(ending.hosts())
+        code = ending.exit(state) if exit_status is None else exit_status
+        data: dict[str, Json] = {"status": state, "hosts": hosts, "exit": int(code)}
+        self.attempt.post(Event(kind="run ended", data=data))
+        return state
