@@ -1,0 +1,60 @@
+"""The kinds of step, by the key that names them in a runbook."""
+
+from collections.abc import Mapping
+
+from opskit.model.runbook import Effect
+from opskit.model.value import Json
+from opskit.steps import (
+    assertion,
+    confirm,
+    http,
+    include,
+    manual,
+    notify,
+    record,
+    run,
+    script,
+    template,
+    upload,
+    wait,
+)
+from opskit.steps.base import Key, KeyType, Scope, StepKind, Value
+from opskit.steps.common import COMMON
+
+KINDS: Mapping[str, StepKind] = {
+    "run": run,
+    "script": script,
+    "upload": upload,
+    "template": template,
+    "http": http,
+    "wait": wait,
+    "assert": assertion,
+    "confirm": confirm,
+    "manual": manual,
+    "notify": notify,
+    "record": record,
+    "runbook": include,
+}
+SELF_UNDOING = frozenset({"upload", "template"})
+"""Kinds whose effect opskit can take back without an `undo`."""
+
+
+def effect_of(kind: StepKind, args: Mapping[str, Json]) -> Effect:
+    """Tell whether a step reads or changes when it doesn't say so itself."""
+    for key in kind.KEYS:
+        if key.reads:
+            return "read" if args.get(key.name, key.default) in key.reads else "change"
+    return kind.EFFECT
+
+
+__all__ = [
+    "COMMON",
+    "KINDS",
+    "SELF_UNDOING",
+    "Key",
+    "KeyType",
+    "Scope",
+    "StepKind",
+    "Value",
+    "effect_of",
+]

@@ -1,0 +1,297 @@
+"""What no single step can see: which names are known where, what is saved when, what is secret."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from opskit.load.keys import GIVEN, SOMETIMES, VARIABLE
+from opskit.load.names import SyntaxProblemError, alone, names_in, offset_of
+from opskit.load.reading import Reader, Written
+from opskit.load.rules import check_list, check_step, check_with
+from opskit.load.shell import writing
+from opskit.load.spots import spot
+from opskit.load.step import Draft, Role
+from opskit.load.suggest import nearest
+from opskit.load.yaml import Table
+from opskit.model.problem import Problem
+from opskit.model.runbook import Runbook, Step
+
+_RAW = re.compile(r"\|\s*raw\b")
+_WHOLE_RUN = frozenset({"controller"})
+
+
+class Book(Protocol):
+    """A runbook that was read, with the drafts of its steps."""
+
+    @property
+    def runbook(self) -> Runbook: ...
+    @property
+    def node(self) -> Table: ...
+    @property
+    def steps(self) -> tuple[Draft, ...]: ...
+    @property
+    def always(self) -> tuple[Draft, ...]: ...
+    @property
+    def written(self) -> tuple[Written, ...]: ...
+    @property
+    def lost(self) -> frozenset[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The names that a template may use where it stands."""
+
+    params: frozenset[str]
+    saved: frozenset[str] = frozenset()
+    secrets: frozenset[str] = frozenset()
+    some: frozenset[str] = SOMETIMES
+    away: Mapping[str, str] = field(default_factory=dict)
+    """Names that have no meaning here, with the reason."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        return (GIVEN | self.params | self.saved | self.secrets | self.some) - self.away.keys()
+
+    def with_save(self, step: Step) -> "Scope":
+        names = _saves(step)
+        if step.save is not None and step.save.secret:
+            return replace(self, secrets=self.secrets | names)
+        return replace(self, saved=self.saved | names, secrets=self.secrets - names)
+
+
+def _saves(step: Step) -> frozenset[str]:
+    if step.include is not None:
+        return frozenset(step.include.export)
+    return frozenset({step.save.name}) if step.save else frozenset()
+
+
+def check_draft(reader: Reader, book: Book) -> None:
+    """Report everything that is wrong between the parts of a runbook."""
+    _Checker(reader, book, _later(book)).check()
+
+
+def _later(book: Book) -> dict[str, Draft]:
+    """Map each saved name to the first step that saves it."""
+    found: dict[str, Draft] = {}
+    for draft in _in_order(book):
+        for name in _saves(draft.step):
+            found.setdefault(name, draft)
+    return found
+
+
+def _in_order(book: Book) -> Iterator[Draft]:
+    """Yield the steps in the order in which they run: preflight first."""
+    for phase in ("preflight", "main"):
+        yield from (draft for draft in book.steps if draft.step.phase == phase)
+    yield from book.always
+
+
+@dataclass(slots=True)
+class _Checker:
+    reader: Reader
+    book: Book
+    saved_by: Mapping[str, Draft]
+
+    def check(self) -> None:
+        runbook = self.book.runbook
+        names = frozenset(param.name for param in runbook.params if param.type != "secret")
+        secret = frozenset(param.name for param in runbook.params if param.type == "secret")
+        scope = Scope(params=names, secrets=secret, saved=self.book.lost)
+        self._head(scope)
+        for draft in _in_order(self.book):
+            role: Role = "always" if draft.step.phase == "always" else "steps"
+            self._step(draft, role, scope)
+            self._save(draft, scope)
+            scope = scope.with_save(draft.step)
+            self._undo(draft, scope)
+        check_list(self.reader, self.book.steps, undoing=runbook.on_failure == "undo")
+        check_list(self.reader, self.book.always, undoing=False)
+        self._exports(scope)
+
+    def _head(self, scope: Scope) -> None:
+        """`hosts` and `lock` are read before any host is chosen."""
+        away = dict.fromkeys((*GIVEN, *SOMETIMES), "no host is chosen yet")
+        del away["vars"], away["groups"]
+        for written in self.book.written:
+            self._names(written, replace(scope, away=away, saved=frozenset()))
+
+    def _step(self, draft: Draft, role: Role, scope: Scope) -> None:
+        check_step(self.reader, draft, role)
+        check_with(self.reader, draft)
+        self._secrets(draft, scope)
+        here = _narrowed(scope, draft.step, role)
+        for written in draft.written:
+            self._template(draft, written, here)
+        if draft.done_when is not None:
+            self._step(draft.done_when, "done_when", here)
+
+    def _undo(self, draft: Draft, scope: Scope) -> None:
+        for undo in draft.undo:
+            self._step(undo, "undo", scope)
+            scope = scope.with_save(undo.step)
+
+    def _template(self, draft: Draft, written: Written, scope: Scope) -> None:
+        if written.type == "verbatim":
+            self._verbatim(written, scope)
+            return
+        if written.key == "for_each" or written.key.startswith("for_each."):
+            scope = _planned(scope)
+        self._names(written, scope, draft)
+        if written.type == "shell":
+            self._shell(draft, written)
+
+    def _names(self, written: Written, scope: Scope, draft: Draft | None = None) -> None:
+        try:
+            names = names_in(written)
+        except SyntaxProblemError as error:
+            self._report(written, 0, str(error), _braces(written))
+            return
+        if written.type == "expression" and "{{" in written.text:
+            self._report(written, 0, "an expression has no braces", "write NAME, not {{ NAME }}")
+        for name in sorted(names - scope.names):
+            self._unknown(written, name, scope)
+        for name in sorted(names & scope.secrets):
+            self._secret(written, name, draft)
+
+    def _unknown(self, written: Written, name: str, scope: Scope) -> None:
+        offset = offset_of(written, name)
+        if name in scope.away:
+            self._report(written, offset, f"`{name}` can't stand here: {scope.away[name]}")
+        elif name in self.saved_by:
+            by = self.saved_by[name]
+            line = by.node.line
+            told = f"`{name}` is not saved yet: step {by.step.position} (line {line}) saves it"
+            self._report(written, offset, told, "move that step up")
+        else:
+            private = self._private(name)
+            near = private or nearest(name, scope.names) or "add it to `params`, or save it first"
+            self._report(written, offset, f"nothing is called `{name}`", near)
+
+    def _private(self, name: str) -> str | None:
+        """Point at a name that an included runbook saves for itself."""
+        for draft in self.book.steps:
+            included = draft.step.include
+            if included is not None and any(name in _saves(step) for step in included.steps):
+                return f"add export: [{name}] to {included.file}"
+        return None
+
+    def _secret(self, written: Written, name: str, draft: Draft | None) -> None:
+        if written.key == "stdin" and alone(written.text, name):
+            return
+        if draft is not None and _hands_on(draft.step, written, name):
+            return
+        offset = offset_of(written, name)
+        told = f"`{name}` is a secret"
+        if written.key == "stdin":
+            self._report(written, offset, f"{told} and must stand alone", f"'{{{{ {name} }}}}'")
+        elif written.type == "shell":
+            told = f"{told}; in shell text it would be in the process list"
+            cure = f'add secrets: {{{name.upper()}: {name}}} and write "${name.upper()}"'
+            self._report(written, offset, told, cure)
+        else:
+            told = f"{told}; it may stand in `secrets:` and `stdin:` only"
+            self._report(written, offset, told, f"add secrets: {{{name.upper()}: {name}}}")
+
+    def _secrets(self, draft: Draft, scope: Scope) -> None:
+        """Check the names in `secrets:`; those of the inventory are known when planning."""
+        known = scope.params | scope.saved
+        for variable, name in draft.step.secrets.items():
+            if not re.fullmatch(VARIABLE, name):
+                told = f"`secrets` wants the name of a secret, not {name[:80]!r}"
+                bare = name.strip("{} ")
+                cure = bare if re.fullmatch(VARIABLE, bare) else "NAME"
+                self.reader.error(draft.at("secrets"), told, f"{variable}: {cure}")
+            elif name in known:
+                told = f"`{name}` is not a secret"
+                cure = "declare it as type: secret, or save it as {name, secret: true}"
+                self.reader.error(draft.at("secrets"), told, cure)
+
+    def _shell(self, draft: Draft, written: Written) -> None:
+        if "{{" in written.text or "{%" in written.text:
+            self._quoting(written)
+        if draft.step.effect == "read" or written.key == "unless":
+            for offset, what in writing(written.text):
+                cure = "say effect: change, or write it without"
+                self._report(written, offset, f"a read that writes: {what}", cure, warn=True)
+
+    def _quoting(self, written: Written) -> None:
+        from opskit import render
+
+        try:
+            problems = render.shell_problems(written.text)
+        except render.TemplateError:
+            return  # reported as a name problem already
+        for one in problems:
+            self._report(written, one.offset, one.what, one.write)
+        for match in _RAW.finditer(written.text):
+            told = "`raw` puts a value into shell text unquoted"
+            self._report(written, match.start(), told, "make sure who may set it", warn=True)
+
+    def _verbatim(self, written: Written, scope: Scope) -> None:
+        for name in re.findall(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}", written.text):
+            if name in scope.names:
+                told = f"a script is not rendered; {{{{ {name} }}}} stays as it is"
+                at = written.text.index(name)
+                self._report(written, at, told, "hand it over in `args`", warn=True)
+
+    def _save(self, draft: Draft, scope: Scope) -> None:
+        save = draft.step.save
+        if save is None:
+            return
+        at = draft.at("save")
+        if save.name in {param.name for param in self.book.runbook.params}:
+            self.reader.error(at, f"`{save.name}` is a parameter", "save it under another name")
+        elif save.name in scope.saved and save.name not in self.book.lost:
+            first = self.saved_by[save.name].step.position
+            self.reader.warn(at, f"`{save.name}` was saved by step {first} already")
+
+    def _exports(self, scope: Scope) -> None:
+        saved = scope.saved | (scope.secrets - {p.name for p in self.book.runbook.params})
+        for name in self.book.runbook.export:
+            if name not in saved:
+                node = self.book.node.entries["export"][1]
+                near = nearest(name, saved) or "export what a step saves"
+                self.reader.error(node, f"no step saves `{name}`", near)
+
+    def _report(
+        self, written: Written, offset: int, what: str, write: str = "", *, warn: bool = False
+    ) -> None:
+        place = spot(self.reader, written, offset)
+        self.reader.problems.append(
+            Problem(place=place, what=what, write=write, severity="warning" if warn else "error")
+        )
+
+
+def _hands_on(step: Step, written: Written, name: str) -> bool:
+    """Tell whether an include hands a secret on to a parameter that is one."""
+    if step.include is None or not alone(written.text, name):
+        return False
+    secret = {f"with.{param.name}" for param in step.include.params if param.type == "secret"}
+    return written.key in secret
+
+
+def _planned(scope: Scope) -> Scope:
+    """`for_each` is unrolled when planning, so nothing late may stand in it."""
+    late = dict.fromkeys((*scope.saved, "run"), "for_each must be known when planning")
+    return replace(scope, away={**scope.away, **late})
+
+
+def _narrowed(scope: Scope, step: Step, role: Role) -> Scope:
+    """Which of `batch`, `item`, `index` and `host` there are for a step."""
+    some = {"run", "batch"} | ({"item", "index"} if step.for_each is not None else set())
+    away: dict[str, str] = {}
+    on = step.on
+    whole_run = on.scope in _WHOLE_RUN or (on.scope == "group" and on.per == "run")
+    if whole_run or (on.scope == "group" and on.per == "batch"):
+        told = "this step is not done for one host of the batch; use `target` or `hosts`"
+        away = {"host": told, "service": told}
+    if step.phase != "main" or whole_run:
+        away["batch"] = "there are no batches here"
+    if role in ("steps", "always") and step.for_each is None:
+        away |= dict.fromkeys(("item", "index"), "the step has no for_each")
+    return replace(scope, some=frozenset(some), away=away)
+
+
+def _braces(written: Written) -> str:
+    return "" if written.type == "expression" else "close each {{ with }}"

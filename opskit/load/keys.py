@@ -1,0 +1,134 @@
+"""The keys of a runbook, of its parameters and of an inventory."""
+
+from opskit.steps import Key
+
+FORMAT = 1
+NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
+VERSION = r"[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}(?:-[0-9A-Za-z.-]{1,32})?"
+HOST_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}"
+GROUP_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+VARIABLE = r"[A-Za-z_][A-Za-z0-9_]{0,63}"
+ENVIRONMENT = r"[A-Za-z_][A-Za-z0-9_]{0,127}"
+HEADER = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}"
+ADDRESS = r"[0-9A-Za-z][0-9A-Za-z._-]{0,252}|[0-9A-Fa-f:.]{2,45}(?:%[0-9A-Za-z]+)?"
+SHARE = r"(?:[1-9][0-9]?|100)%"
+BATCH = rf"[1-9][0-9]{{0,5}}|{SHARE}"
+BUDGET = rf"0|0%|{BATCH}"
+
+GIVEN = frozenset({"host", "target", "service", "services", "balancers", "vars", "groups", "hosts"})
+"""Names that templates may use in every step."""
+SOMETIMES = frozenset({"batch", "item", "index", "run"})
+"""Names that templates may use in some steps."""
+RESERVED = (
+    GIVEN
+    | SOMETIMES
+    | frozenset({"true", "false", "none", "True", "False", "None", "not", "and", "or", "in", "is"})
+    | frozenset({"if", "else", "for", "loop", "range", "dict", "cycler", "joiner", "namespace"})
+    | frozenset({"self", "super", "caller", "varargs", "kwargs", "raw", "words"})
+)
+
+TYPES = ("string", "int", "number", "bool", "enum", "duration", "file", "secret")
+PARAM: tuple[Key, ...] = (
+    Key("type", "enum", choices=TYPES, default="string", help="what it may be"),
+    Key("help", "literal", help="what it is for"),
+    Key("required", "bool", help="false: it may be missing, and is then null"),
+    Key("default", "data", help="the value when none is given"),
+    Key("pattern", "literal", help="regular expression that the whole text must match (string)"),
+    Key("choices", "list", help="the values that it may have (enum)"),
+    Key("min", "data", help="the least value (int, number, duration)"),
+    Key("max", "data", help="the greatest value (int, number, duration)"),
+)
+
+RUNBOOK: tuple[Key, ...] = (
+    Key("opskit", "data", required=True, help="version of the file format: 1"),
+    Key("name", "literal", required=True, pattern=NAME, help="its name; also the file's"),
+    Key("version", "literal", required=True, pattern=VERSION, help="its version, such as 1.2.0"),
+    Key("summary", "literal", required=True, help="what it does, in a line"),
+    Key("owner", "literal", help="who looks after it"),
+    Key("params", "data", help="name → parameter, see below"),
+    Key("hosts", "text", default="all", help="host expression, such as `web:!web3`"),
+    Key(
+        "batches",
+        "literal",
+        many=True,
+        pattern=BATCH,
+        default=("100%",),
+        help="hosts at a time: numbers or percentages; the last one repeats",
+    ),
+    Key(
+        "max_failures",
+        "literal",
+        pattern=BUDGET,
+        default="0",
+        help="how many hosts may fail, a number or a percentage of all targeted hosts",
+    ),
+    Key(
+        "on_failure",
+        "enum",
+        choices=("undo", "stop", "ask"),
+        default="stop",
+        help="what follows when more hosts fail",
+    ),
+    Key("lock", "text", help="name of what only one run at a time may work on"),
+    Key("steps", "steps", required=True, help="what to do, in order"),
+    Key("always", "steps", help="what to do at the end of every run, however it ended"),
+    Key("export", "list", help="saved names that a runbook which includes this one may use"),
+)
+
+CONNECTION: tuple[Key, ...] = (
+    Key("user", "literal", help="the user to log in as"),
+    Key("port", "int", minimum=1, help="the port"),
+    Key("key", "literal", help="path of the private key"),
+    Key("known_hosts", "literal", help="path of the known hosts file"),
+    Key("ssh_config", "literal", help="path of an OpenSSH client configuration"),
+    Key("jump", "literal", help="`user@host:port` to go through"),
+    Key("state_dir", "literal", help="where opskit keeps its state on the host; `~/.opskit`"),
+    Key("read_user", "literal", help="the user that reads run as"),
+    Key("max_output", "size", minimum=1024, help="how much output of one command is kept; 256MiB"),
+    Key("connect_timeout", "duration", help="how long connecting may take; 15s"),
+)
+GROUP: tuple[Key, ...] = (
+    Key("hosts", "list", help="names of hosts"),
+    Key("groups", "list", help="names of groups whose hosts belong to this one too"),
+    Key("vars", "data", help="values for templates"),
+    Key("connection", "table", keys=CONNECTION, help="how its hosts are reached"),
+)
+HOST: tuple[Key, ...] = (
+    Key("address", "literal", pattern=ADDRESS, help="name or IP address; without it the name"),
+    Key("connection", "table", keys=CONNECTION, help="how it is reached"),
+    Key("vars", "data", help="values for templates"),
+    Key("services", "data", help="service → what differs on this host"),
+    Key("balancers", "data", help="balancer → what differs on this host"),
+)
+SERVICE: tuple[Key, ...] = (
+    Key("hosts", "literal", required=True, help="host expression: where it runs"),
+    Key("root", "literal", help="directory of its releases"),
+    Key("port", "int", minimum=1, help="the port that it listens on"),
+    Key("health", "data", help="path of its health page"),
+    Key("restart", "data", help="how to restart it"),
+    Key("pids", "data", help="how to find its processes"),
+    Key("user", "literal", help="the user that it runs as"),
+)
+BALANCER: tuple[Key, ...] = (
+    Key("type", "enum", choices=("nginx",), required=True, help="what it is"),
+    Key("hosts", "literal", required=True, help="host expression: where it runs"),
+    Key("members", "literal", required=True, help="host expression: whom it balances"),
+    Key("port", "int", minimum=1, help="the members' port"),
+    Key("file", "literal", help="the file that lists the members, written by opskit alone"),
+    Key("test", "data", help="command that tests the configuration"),
+    Key("reload", "data", help="command that reloads it"),
+    Key("pid", "literal", help="file with the process id of the master"),
+    Key("error_log", "literal", help="its error log"),
+    Key("sudo", "literal", help="the user to become on it"),
+    Key("listen", "data", help="where it listens"),
+)
+INVENTORY: tuple[Key, ...] = (
+    Key("opskit", "data", required=True, help="version of the file format: 1"),
+    Key("connection", "table", keys=CONNECTION, help="how hosts are reached"),
+    Key("vars", "data", help="values for templates on all hosts"),
+    Key("hosts", "data", required=True, help="name → address, or a table, see below"),
+    Key("groups", "data", help="name → list of hosts, or a table, see below"),
+    Key("services", "data", help="name → what runs where, see below"),
+    Key("balancers", "data", help="name → load balancer, see below"),
+    Key("secrets", "map", help="name → `env:NAME`, `file:PATH` or `cmd:COMMAND`"),
+)

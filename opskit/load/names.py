@@ -1,0 +1,63 @@
+"""Which names a template uses, and where each stands."""
+
+import re
+
+from opskit.load.reading import Written
+
+_SIMPLE = re.compile(r"\{\{\s*([A-Za-z_]\w*)(?:\.[A-Za-z_]\w*)*\s*\}\}")
+_BARE = re.compile(r"\s*([A-Za-z_]\w*)(?:\.[A-Za-z_]\w*)*\s*")
+_CONSTANTS = frozenset({"true", "false", "none", "True", "False", "None"})
+_BRACES = re.compile(r"\{[{%](.*?)[}%]\}", re.DOTALL)
+
+
+class SyntaxProblemError(ValueError):
+    """The template can't be parsed."""
+
+
+def names_in(written: Written) -> frozenset[str]:
+    """Return the top-level names that a template or an expression needs from outside."""
+    if written.type == "expression":
+        return _expression(written.text)
+    if "{{" not in written.text and "{%" not in written.text:
+        return frozenset()
+    simple = _SIMPLE.findall(written.text)
+    if len(simple) == written.text.count("{{") and not any(
+        mark in written.text for mark in ("{%", "{#")
+    ):
+        return frozenset(simple) - _CONSTANTS
+    from opskit import render
+
+    try:
+        return render.names(written.text)
+    except render.TemplateError as error:
+        raise SyntaxProblemError(str(error)) from error
+
+
+def _expression(text: str) -> frozenset[str]:
+    bare = _BARE.fullmatch(text)
+    if bare:
+        return frozenset({bare[1]}) - _CONSTANTS
+    from opskit import render
+
+    try:
+        return render.expression_names(text)
+    except render.TemplateError as error:
+        raise SyntaxProblemError(str(error)) from error
+
+
+def offset_of(written: Written, name: str) -> int:
+    """Return where a name stands first, outside of attributes and quotes as well as can be told."""
+    word = re.compile(rf"(?<![\w.'\"]){re.escape(name)}\b")
+    if written.type == "expression":
+        found = word.search(written.text)
+        return found.start() if found else 0
+    for braces in _BRACES.finditer(written.text):
+        found = word.search(written.text, braces.start(1), braces.end(1))
+        if found:
+            return found.start()
+    return 0
+
+
+def alone(text: str, name: str) -> bool:
+    """Tell whether a template is that one name and nothing else."""
+    return re.fullmatch(rf"\s*\{{\{{\s*{re.escape(name)}\s*\}}\}}\s*", text) is not None

@@ -1,0 +1,261 @@
+"""A node → a Step, with the templates that it holds and where they stand."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from opskit.load.reading import Reader, Written
+from opskit.load.suggest import advice
+from opskit.load.yaml import Items, Node, Scalar, Table
+from opskit.model.problem import Place
+from opskit.model.runbook import On, Phase, Retry, Runbook, Save, Step, Until
+from opskit.model.value import Json
+from opskit.steps import COMMON, KINDS, Key, StepKind, effect_of
+
+Role = Literal["steps", "always", "undo", "done_when"]
+_COMMON = {key.name: key for key in COMMON}
+_STEP_KEYS = (*_COMMON, *KINDS)
+_LATER = {"approve": "confirm", "shell": "run", "command": "run", "debug": "notify"}
+
+
+class Books(Protocol):
+    """What a step may need from other files."""
+
+    def include(self, reader: Reader, node: Scalar) -> Runbook | None: ...
+
+    def source(self, reader: Reader, node: Scalar, *, template: bool) -> tuple[str, str] | None:
+        """Return path and text of a script or template."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A step with what checks need and runs don't: its templates, and the drafts inside it."""
+
+    step: Step
+    node: Table
+    written: tuple[Written, ...]
+    undo: tuple["Draft", ...] = ()
+    done_when: "Draft | None" = None
+
+    def at(self, key: str) -> Node:
+        """Return the node to point at for a common key."""
+        entry = self.node.entries.get(key)
+        return entry[0] if entry else self.node
+
+
+@dataclass(slots=True)
+class StepReader:
+    """Reads the steps of one runbook."""
+
+    reader: Reader
+    books: Books
+    lost: set[str] = field(default_factory=set)
+    """Names saved by steps that could not be read: not to be reported as unknown."""
+
+    def steps(self, node: Node, role: Role, prefix: str) -> tuple[Draft, ...]:
+        """Read a list of steps (for `undo` also a single one)."""
+        if isinstance(node, Table) and role == "undo":
+            nodes: list[Node] = [node]
+        elif isinstance(node, Items):
+            nodes = node.nodes
+        else:
+            self.reader.error(node, f"`{role}` must be a list of steps", "write - KIND: …")
+            return ()
+        drafts = (self.step(one, role, f"{prefix}{i}") for i, one in enumerate(nodes, start=1))
+        return tuple(draft for draft in drafts if draft is not None)
+
+    def step(self, node: Node, role: Role, position: str) -> Draft | None:
+        if isinstance(node, Scalar) and role == "done_when" and not node.empty:
+            node = _as_run(node)
+        if not isinstance(node, Table):
+            self.reader.error(node, "a step must be a mapping", "write - KIND: …")
+            return None
+        kind = self._kind(node)
+        if kind is None:
+            self._remember(node)
+            return None
+        outer, self.reader.written = self.reader.written, []
+        try:
+            return self._draft(node, kind, role, position)
+        finally:
+            self.reader.written = outer
+
+    def _remember(self, node: Table) -> None:
+        save = node.entries.get("save")
+        if save and isinstance(save[1], Scalar):
+            self.lost.add(save[1].text)
+
+    def _kind(self, node: Table) -> str | None:
+        """Return the one kind of a step; report unknown keys, no kind, several kinds."""
+        unknown = [key for name, (key, _) in node.entries.items() if name not in _STEP_KEYS]
+        for key in unknown:
+            near = _LATER.get(key.text) or advice(key.text, _STEP_KEYS)
+            self.reader.error(key, f"unknown key {key.text!r} in a step", near)
+        kinds = [name for name in node.entries if name in KINDS]
+        if len(kinds) == 1:
+            return kinds[0]
+        if kinds:
+            second = node.entries[kinds[1]][0]
+            told = " and ".join(f"`{kind}`" for kind in kinds)
+            self.reader.error(second, f"a step has one kind; this has {told}", "make two steps")
+        elif not unknown:
+            self.reader.error(node, "this step has no kind", "add one of " + ", ".join(KINDS))
+        return None
+
+    def _draft(self, node: Table, kind: str, role: Role, position: str) -> Draft:
+        module = KINDS[kind]
+        args, include = self._args(node.entries[kind][1], kind, module)
+        common = self._common(node)
+        undo = self._undo(node, role, position)
+        done = self._done_when(node, position)
+        step = Step(
+            position=position,
+            name=_name(common.pop("name", None), kind, module, args),
+            kind=kind,
+            place=self.reader.place(node),
+            args=args,
+            places=dict(self._places(node, kind)),
+            phase=_phase(role, common.pop("phase", "main")),
+            effect=common.pop("effect", None) or _effect(role, module, args),
+            on=_on(module, common.pop("on", None)),
+            undo=tuple(draft.step for draft in undo),
+            done_when=done.step if done else None,
+            include=include,
+            with_=_mapping(args.get("with")) if include else {},
+            **_shaped(common),
+        )
+        self.reader.problems.extend(module.check(step))
+        return Draft(step, node, tuple(self.reader.written), undo, done)
+
+    def _args(
+        self, node: Node, kind: str, module: StepKind
+    ) -> tuple[dict[str, Json], Runbook | None]:
+        if not isinstance(node, Table):
+            if module.MAIN is None:
+                needed = ", ".join(f"{key.name}: …" for key in module.KEYS if key.required)
+                self.reader.error(node, f"`{kind}` must be a mapping", f"{kind}: {{{needed}}}")
+                return {}, None
+            node = _under(module.MAIN, node)
+        args = self.reader.table(node, module.KEYS, f"`{kind}`")
+        include = None
+        for key in module.KEYS:
+            value = node.entries.get(key.name, (None, None))[1]
+            if not isinstance(value, Scalar) or key.name not in args:
+                continue
+            if key.type == "runbook":
+                include = self.books.include(self.reader, value)
+            elif key.type in ("script", "template"):
+                self._source(value, key)
+        return args, include
+
+    def _source(self, node: Scalar, key: Key) -> None:
+        found = self.books.source(self.reader, node, template=key.type == "template")
+        if found is not None and key.type == "template":
+            path, text = found
+            self.reader.written.append(
+                Written(key.name, "text", text, Scalar(text, "file", 1, 1, 1), path)
+            )
+
+    def _common(self, node: Table) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for name, (_, value) in node.entries.items():
+            key = _COMMON.get(name)
+            if key is None or key.type in ("step", "steps"):
+                continue
+            if name == "for_each":
+                values[name] = self._for_each(value)
+            else:
+                self.reader.entry(values, key, value)
+        return values
+
+    def _for_each(self, node: Node) -> Json:
+        """Read a list, or an expression (its braces, if any, taken off)."""
+        if isinstance(node, Items):
+            return self.reader.data(node, "for_each")
+        if not isinstance(node, Scalar) or node.empty:
+            self.reader.error(node, "`for_each` must be a list or an expression", "[ONE, TWO]")
+            return None
+        text = node.text.strip()
+        if text.startswith("{{") and text.endswith("}}") and text.count("{{") == 1:
+            text = text[2:-2].strip()
+        self.reader.written.append(Written("for_each", "expression", text, node))
+        return text
+
+    def _undo(self, node: Table, role: Role, position: str) -> tuple[Draft, ...]:
+        if "undo" not in node.entries:
+            return ()
+        key, value = node.entries["undo"]
+        if role != "steps":
+            where = "the `always` part" if role == "always" else f"`{role}`"
+            self.reader.error(key, f"a step of {where} has no `undo`", "take it out")
+            return ()
+        return self.steps(value, "undo", f"{position}u")
+
+    def _done_when(self, node: Table, position: str) -> Draft | None:
+        entry = node.entries.get("done_when")
+        return self.step(entry[1], "done_when", f"{position}d") if entry else None
+
+    def _places(self, node: Table, kind: str) -> Iterator[tuple[str, Place]]:
+        for name, (key, value) in node.entries.items():
+            yield name, self.reader.place(key)
+            if name == kind and isinstance(value, Table):
+                for inner, (inner_key, _) in value.entries.items():
+                    yield f"{kind}.{inner}", self.reader.place(inner_key)
+
+
+def _as_run(node: Scalar) -> Table:
+    """Open the short form `done_when: TEXT`."""
+    return _under("run", node)
+
+
+def _under(name: str, node: Node) -> Table:
+    table = Table(node.line, node.column)
+    table.entries[name] = (Scalar(name, "", node.line, node.column, node.line), node)
+    return table
+
+
+def _name(written: str | None, kind: str, module: StepKind, args: Mapping[str, Json]) -> str:
+    """Name a step that has no name after its first line."""
+    if written:
+        return written
+    main = args.get(module.MAIN or "")
+    first = main.strip().split("\n")[0] if isinstance(main, str) else ""
+    return f"{kind}: {first[:60]}" if first else kind
+
+
+def _phase(role: Role, written: Phase) -> Phase:
+    return "always" if role == "always" else written
+
+
+def _effect(role: Role, module: StepKind, args: Mapping[str, Json]) -> Literal["read", "change"]:
+    """Shell text in `done_when` is a read without saying so; lint looks at it as at any read."""
+    shell = any(key.type == "shell" for key in module.KEYS)
+    return "read" if role == "done_when" and shell else effect_of(module, args)
+
+
+def _on(module: StepKind, written: Mapping[str, Any] | None) -> On:
+    if not written:
+        return On(scope=module.SCOPE)
+    if "group" in written:
+        return On(scope="group", group=written["group"], per=written.get("per", "host"))
+    return On(scope=written.get("scope", module.SCOPE))
+
+
+def _mapping(value: Json) -> Mapping[str, Json]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _shaped(common: dict[str, Any]) -> dict[str, Any]:
+    """Turn the tables among the common keys into their values."""
+    shaped = {name: value for name, value in common.items() if value is not None}
+    if (save := shaped.pop("save", None)) and "name" in save:
+        shaped["save"] = Save(name=save["name"], secret=save.get("secret", False))
+    if until := shaped.pop("until", None):
+        shaped["until"] = Until(
+            every=until.get("every", 1.0),
+            limit=until.get("for", 60.0),
+            successes=until.get("successes", 1),
+        )
+    if (retry := shaped.pop("retry", None)) and "times" in retry:
+        shaped["retry"] = Retry(times=retry["times"], backoff=retry.get("backoff", 1.0))
+    return shaped

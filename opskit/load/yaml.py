@@ -1,0 +1,326 @@
+"""YAML → nodes with their places. The only module that imports yaml.
+
+A subset on purpose, so that a file means one thing: no tags, no merge keys, one document, text
+keys, each key once. A bare scalar is a number only if that number prints back exactly as it was
+written; `0755`, `1:30`, `1_000`, `1.10`, `0x1F`, `1e999` and dates stay the text that they are.
+Only `true` and `false` are booleans; `yes`, `no`, `on` and `off` are text, and `Scalar.doubtful`
+where an older YAML would have read a boolean.
+"""
+
+import re
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from opskit.model.problem import Place, Problem
+from opskit.model.value import Json
+
+LARGEST = 1024 * 1024
+DEEPEST = 32
+MOST_ALIASED = 10_000
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_INT = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
+_FLOAT = re.compile(r"-?(?:0|[1-9][0-9]{0,14})\.[0-9]{1,15}")
+_WORDS: dict[str, bool | None] = {
+    "": None,
+    "~": None,
+    "null": None,
+    "Null": None,
+    "NULL": None,
+    "true": True,
+    "True": True,
+    "TRUE": True,
+    "false": False,
+    "False": False,
+    "FALSE": False,
+}
+_DOUBTFUL = frozenset({"yes", "no", "on", "off"})
+
+
+class Scalar:
+    """A text as it stands in the file. `style` is "" (bare), "'", '"', "|" or ">"."""
+
+    __slots__ = ("column", "end", "line", "style", "text")
+
+    def __init__(self, text: str, style: str, line: int, column: int, end: int) -> None:
+        self.text = text
+        self.style = style
+        self.line = line
+        self.column = column
+        self.end = end
+
+    @property
+    def data(self) -> bool | int | float | str | None:
+        """The value that the text stands for."""
+        if self.style:
+            return self.text
+        if self.text in _WORDS:
+            return _WORDS[self.text]
+        if _INT.fullmatch(self.text) and self.text != "-0":
+            return int(self.text)
+        if _FLOAT.fullmatch(self.text) and repr(float(self.text)) == self.text:
+            return float(self.text)
+        return self.text
+
+    @property
+    def empty(self) -> bool:
+        return not self.style and _WORDS.get(self.text, 0) is None
+
+    @property
+    def doubtful(self) -> bool:
+        return not self.style and self.text.lower() in _DOUBTFUL
+
+
+class Items:
+    """A list."""
+
+    __slots__ = ("column", "line", "nodes")
+
+    def __init__(self, line: int, column: int) -> None:
+        self.nodes: list[Node] = []
+        self.line = line
+        self.column = column
+
+
+class Table:
+    """A mapping: key → where the key stands, and its value."""
+
+    __slots__ = ("column", "entries", "line")
+
+    def __init__(self, line: int, column: int) -> None:
+        self.entries: dict[str, tuple[Scalar, Node]] = {}
+        self.line = line
+        self.column = column
+
+
+Node = Scalar | Items | Table
+
+
+class _SyntaxProblemError(Exception):
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+
+@dataclass(slots=True)
+class Parsed:
+    """A file that was read: its text, its root (None when it makes no sense), its problems."""
+
+    file: str
+    source: str = ""
+    root: Node | None = None
+    problems: list[Problem] = field(default_factory=list)
+
+
+def parse(raw: bytes, file: str) -> Parsed:
+    """Read one YAML document."""
+    parsed = Parsed(file=file)
+    try:
+        parsed.source = decode(raw, file)
+        events: Any = yaml.parse(parsed.source, Loader=_LOADER)
+        parsed.root = _Composer(file, parsed.problems, events).document()
+    except _SyntaxProblemError as error:
+        parsed.problems.append(error.problem)
+    except yaml.YAMLError as error:
+        parsed.problems.append(_translate(error, file, parsed.source))
+    return parsed
+
+
+def decode(raw: bytes, file: str) -> str:
+    """Return the text of a file, or say where it is none."""
+    place = Place(file=file)
+    if len(raw) > LARGEST:
+        size = f"{len(raw) / LARGEST:.1f} MiB"
+        raise _SyntaxProblemError(
+            Problem(place=place, what=f"the file has {size}", write="at most 1 MiB")
+        )
+    try:
+        source = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        column = error.start - (raw.rfind(b"\n", 0, error.start) + 1) + 1
+        place = Place(file=file, line=line, column=column)
+        raise _SyntaxProblemError(
+            Problem(place=place, what="this is not UTF-8 text", write="save the file as UTF-8")
+        ) from error
+    if "\0" in source:
+        place = _place_of(source, source.index("\0"), file)
+        raise _SyntaxProblemError(
+            Problem(place=place, what="a NUL character", write="take it out; nothing can carry it")
+        )
+    return source
+
+
+def _place_of(source: str, index: int, file: str) -> Place:
+    line = source.count("\n", 0, index) + 1
+    return Place(file=file, line=line, column=index - (source.rfind("\n", 0, index) + 1) + 1)
+
+
+def _translate(error: yaml.YAMLError, file: str, source: str) -> Problem:
+    """Say in our words what the parser found."""
+    if isinstance(error, yaml.reader.ReaderError):
+        place = _control_character(source, file)
+        return Problem(
+            place=place, what="a control character", write="take it out, or use \\x.. in quotes"
+        )
+    mark = getattr(error, "problem_mark", None)
+    what = getattr(error, "problem", None) or "this is not YAML"
+    if mark is None:
+        return Problem(place=Place(file=file), what=str(what))
+    place = Place(file=file, line=mark.line + 1, column=mark.column + 1)
+    lines = source.splitlines()
+    line = lines[mark.line] if mark.line < len(lines) else ""
+    char = line[mark.column : mark.column + 1]
+    if char == "\t":
+        return Problem(place=place, what="a tab in the indentation", write="indent with spaces")
+    return Problem(place=place, what=f"not YAML: {what}", write=_cure(str(what), char))
+
+
+def _control_character(source: str, file: str) -> Place:
+    match = re.search(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x84\x86-\x9f\ufffe\uffff]", source)
+    return _place_of(source, match.start(), file) if match else Place(file=file)
+
+
+def _cure(what: str, char: str) -> str:
+    if "mapping values are not allowed" in what:
+        return "quote a value that has `: ` in it, and check the indentation"
+    if char in "@`%&*!|>":
+        return f"quote a value that begins with {char}"
+    if "unexpected end of stream" in what:
+        return "close the quote"
+    if "expected ',' or" in what:
+        return "close the bracket, or quote the value"
+    if "block mapping" in what or "block end" in what or "block collection" in what:
+        return "check the indentation"
+    return ""
+
+
+_Event = Any  # the stubs have marks and tags optional that the parser always sets
+
+
+class _Composer:
+    """Builds nodes from the parser's events, and refuses what has no place in our files."""
+
+    def __init__(self, file: str, problems: list[Problem], events: Generator[_Event]) -> None:
+        self.file = file
+        self.problems = problems
+        self.events = events
+        self.anchors: dict[str, tuple[Node, int]] = {}
+        self.aliased = 0
+        self.count = 0
+
+    def document(self) -> Node | None:
+        try:
+            return self._document()
+        finally:
+            self.events.close()
+
+    def _document(self) -> Node | None:
+        next(self.events)
+        event = next(self.events)
+        if isinstance(event, yaml.StreamEndEvent):
+            self.problems.append(Problem(place=Place(file=self.file), what="the file is empty"))
+            return None
+        node = self._node(next(self.events), 0)
+        next(self.events)
+        event = next(self.events)
+        if not isinstance(event, yaml.StreamEndEvent):
+            self._stop(event, "a second document", "keep one document in a file")
+        return node
+
+    def _stop(self, event: _Event, what: str, write: str) -> None:
+        raise _SyntaxProblemError(Problem(place=self._at(event), what=what, write=write))
+
+    def _at(self, event: _Event) -> Place:
+        mark = event.start_mark
+        return Place(file=self.file, line=mark.line + 1, column=mark.column + 1)
+
+    def _node(self, event: _Event, depth: int) -> Node:
+        self.count += 1
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event)
+        if event.tag is not None and event.tag != "!":
+            self._stop(event, f"the tag {event.tag}", "take it out; quote what must be text")
+        if depth > DEEPEST:
+            self._stop(event, f"nested more than {DEEPEST} deep", "keep it flatter")
+        began = self.count
+        node: Node
+        if isinstance(event, yaml.ScalarEvent):
+            node = self._scalar(event)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            node = self._items(event, depth)
+        else:
+            node = self._table(event, depth)
+        if event.anchor is not None:
+            self.anchors[event.anchor] = (node, self.count - began + 1)
+        return node
+
+    def _scalar(self, event: _Event) -> Scalar:
+        if "\0" in event.value:
+            self._stop(event, "a NUL character", "take it out; nothing can carry it")
+        mark, end = event.start_mark, event.end_mark.line + 1
+        style = event.style or ""
+        return Scalar(event.value, style, mark.line + 1, mark.column + 1, end)
+
+    def _alias(self, event: _Event) -> Node:
+        """Share the node; what an alias stands for counts each time, so that bombs go off here."""
+        if event.anchor not in self.anchors:
+            self._stop(event, f"nothing before this is marked &{event.anchor}", "")
+        node, size = self.anchors[event.anchor]
+        self.aliased += size
+        self.count += size
+        if self.aliased > MOST_ALIASED:
+            self._stop(event, "aliases blow the file up", "write less through aliases")
+        return node
+
+    def _items(self, event: _Event, depth: int) -> Items:
+        node = Items(event.start_mark.line + 1, event.start_mark.column + 1)
+        for inner in self.events:
+            if isinstance(inner, yaml.SequenceEndEvent):
+                break
+            node.nodes.append(self._node(inner, depth + 1))
+        return node
+
+    def _table(self, event: _Event, depth: int) -> Table:
+        node = Table(event.start_mark.line + 1, event.start_mark.column + 1)
+        for inner in self.events:
+            if isinstance(inner, yaml.MappingEndEvent):
+                break
+            key = self._key(inner, depth)
+            value = self._node(next(self.events), depth + 1)
+            if key.text in node.entries:
+                first = node.entries[key.text][0].line
+                self._report(key, f"the key {key.text!r} is on line {first} already", "keep one")
+            else:
+                node.entries[key.text] = (key, value)
+        return node
+
+    def _key(self, event: _Event, depth: int) -> Scalar:
+        if isinstance(event, yaml.MappingStartEvent) and event.flow_style:
+            self._stop(
+                event, "a mapping as a key", "quote a value that begins with {{: '{{ name }}'"
+            )
+        key = self._node(event, depth + 1)
+        if not isinstance(key, Scalar):
+            self._stop(event, "a key that is not a text", "write a plain word before the colon")
+        assert isinstance(key, Scalar)
+        if key.text == "<<" and not key.style:
+            self._report(key, "merge keys are not supported", "write the keys out")
+        elif not key.text and not key.style:
+            self._report(key, "an empty key", "write a name before the colon")
+        return key
+
+    def _report(self, node: Node, what: str, write: str) -> None:
+        place = Place(file=self.file, line=node.line, column=node.column)
+        self.problems.append(Problem(place=place, what=what, write=write))
+
+
+def plain(node: Node) -> Json:
+    """Return the data of a node."""
+    if isinstance(node, Scalar):
+        return node.data
+    if isinstance(node, Items):
+        return tuple(plain(item) for item in node.nodes)
+    return {name: plain(value) for name, (_, value) in node.entries.items()}

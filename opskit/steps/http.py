@@ -1,0 +1,160 @@
+"""`http`: one request, and what its answer must be."""
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+from opskit.errors import InputError
+from opskit.model.problem import Problem
+from opskit.model.runbook import Effect, Step
+from opskit.model.text import Text
+from opskit.model.value import Json, SecretRef
+from opskit.model.work import Expect, Request
+from opskit.steps.base import (
+    Key,
+    Scope,
+    Value,
+    a_flag,
+    a_number,
+    a_text,
+    a_word,
+    mapping,
+    optional,
+    problem,
+    refuse,
+)
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+EXPECT = (
+    Key("status", "int", many=True, help="status, or a list of them; without it any 2xx"),
+    Key("headers", "map", help="header → value that it must have"),
+    Key("json", "data", help="dotted path (`checks.0.state`) → value that must stand there"),
+    Key("body", "text", help="text that the body must contain"),
+    Key("latency", "duration", help="the answer must come within this time"),
+)
+SUMMARY = "Send an HTTP request and check the answer; redirects are answers, not followed."
+KEYS = (
+    Key("url", "url", required=True, help="http:// or https://; expressions are URL-encoded"),
+    Key(
+        "method",
+        "enum",
+        choices=METHODS,
+        default="GET",
+        reads=("GET", "HEAD", "OPTIONS"),
+        help="GET, HEAD and OPTIONS are reads",
+    ),
+    Key("headers", "map", help="header → value; a secret goes in `secrets:`"),
+    Key("body", "text", help="what to send"),
+    Key("expect", "table", keys=EXPECT, help="what the answer must be"),
+    Key(
+        "via",
+        "enum",
+        choices=("controller", "host"),
+        default="controller",
+        help="send it from where opskit runs, or through the host's SSH connection",
+    ),
+    Key(
+        "idempotency_key",
+        "bool",
+        default=False,
+        help="the server honours `Idempotency-Key`, so a lost answer may be asked for again",
+    ),
+)
+MAIN = "url"
+EFFECT: Effect = "change"
+SCOPE: Scope = "each"
+
+
+def check(step: Step) -> Iterable[Problem]:
+    yield from refuse(step, "stdin", "cwd", "sudo", "creates", "unless")
+    url = step.args.get("url")
+    if isinstance(url, str) and not url.startswith(("http://", "https://", "{{", "{%")):
+        yield problem(
+            step, "url", f"{url[:80]!r} is not a URL", "begin it with http:// or https://"
+        )
+    if "body" in step.args and step.args.get("method", "GET") in ("GET", "HEAD"):
+        yield problem(step, "body", "a GET or HEAD request has no body", "write method: POST")
+    headers = step.args.get("headers")
+    written = {name.lower() for name in headers} if isinstance(headers, Mapping) else set()
+    for name in step.secrets:
+        if name.lower() in written:
+            yield problem(
+                step, "secrets", f"the header {name} is in `headers` too", "write it once"
+            )
+    yield from _status_problems(step)
+
+
+def _status_problems(step: Step) -> Iterable[Problem]:
+    expect = step.args.get("expect")
+    status = expect.get("status") if isinstance(expect, Mapping) else None
+    for one in status if isinstance(status, list | tuple) else [status]:
+        if isinstance(one, int) and not 100 <= one <= 599:
+            yield problem(step, "expect", f"{one} is not an HTTP status", "write one of 100 to 599")
+
+
+def work(args: Mapping[str, Value], step: Step) -> Request:
+    headers: dict[str, Text | SecretRef] = {
+        name: a_text(value, name) for name, value in mapping(args.get("headers")).items()
+    }
+    headers.update({header: SecretRef(name=secret) for header, secret in step.secrets.items()})
+    return Request(
+        url=a_text(args["url"], "url"),
+        method=_one_of(args.get("method"), step, "method", METHODS),
+        headers=headers,
+        body=optional(args.get("body"), "body"),
+        expect=_expect(mapping(args.get("expect")), step),
+        via=_via(args.get("via"), step),
+        idempotency_key=a_flag(args.get("idempotency_key", False), step, "idempotency_key"),
+    )
+
+
+def _via(value: Value, step: Step) -> Literal["controller", "host"]:
+    return "host" if _one_of(value, step, "via", ("controller", "host")) == "host" else "controller"
+
+
+def _one_of(value: Value, step: Step, key: str, choices: tuple[str, ...]) -> str:
+    """Return a choice, also where a template gave it; the first when nothing is written."""
+    word = choices[0] if value is None else a_word(value, step, key)
+    if word not in choices:
+        raise InputError(
+            f"`{key}` came to {word[:80]!r}",
+            where=str(step.place),
+            hint=f"write one of {', '.join(choices)}",
+        )
+    return word
+
+
+def _expect(args: Mapping[str, Value], step: Step) -> Expect:
+    latency = args.get("latency")
+    return Expect(
+        status=_statuses(args.get("status"), step),
+        headers={n: a_text(v, n) for n, v in mapping(args.get("headers")).items()},
+        json={path: _datum(value) for path, value in mapping(args.get("json")).items()},
+        body=optional(args.get("body"), "body"),
+        latency=None if latency is None else a_number(latency, step, "expect"),
+    )
+
+
+def _statuses(value: Value, step: Step) -> tuple[int, ...]:
+    if value is None:
+        return ()
+    many = value if isinstance(value, tuple) else (value,)
+    return tuple(int(a_number(one, step, "expect")) for one in many)
+
+
+def _datum(value: Value) -> "Json | Text":
+    """Keep a leaf as it is; inside lists and mappings only texts known when planning can stand."""
+    if isinstance(value, Text):
+        return value
+    return _plain(value)
+
+
+def _plain(value: Value) -> Json:
+    if isinstance(value, Text):
+        return value.fixed()
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    raise TypeError("a file can't be expected in JSON")

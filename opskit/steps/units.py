@@ -1,0 +1,56 @@
+"""Durations and sizes as people write them."""
+
+import math
+import re
+
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
+_FACTORS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
+_NUMBER = re.compile(r"\d{1,15}(?:\.\d{1,15})?")
+_SIZE = re.compile(r"(\d{1,15})\s?(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)?")
+_UNITS = {
+    "B": 1,
+    "KiB": 1024,
+    "MiB": 1024**2,
+    "GiB": 1024**3,
+    "TiB": 1024**4,
+    "kB": 1000,
+    "KB": 1000,
+    "MB": 1000**2,
+    "GB": 1000**3,
+    "TB": 1000**4,
+}
+LONGEST = 366 * 86400.0
+
+
+def seconds_of(written: str) -> float | None:
+    """Read `10s`, `1h30m`, `250ms` or a number of seconds; None when it is none of these."""
+    if _NUMBER.fullmatch(written):
+        seconds = float(written)
+    else:
+        match = _DURATION.fullmatch(written)
+        if not match or not written:
+            return None
+        seconds = sum(
+            float(part) * factor
+            for part, factor in zip(match.groups(), _FACTORS, strict=True)
+            if part
+        )
+    return seconds if math.isfinite(seconds) and seconds <= LONGEST else None
+
+
+def bytes_of(written: str) -> int | None:
+    """Read `64MiB`, `10kB` or a number of bytes; None when it is none of these."""
+    match = _SIZE.fullmatch(written)
+    return int(match[1]) * _UNITS[match[2] or "B"] if match else None
+
+
+def duration(seconds: float) -> str:
+    """Write seconds the way a person would: `1h30m`, `10s`, `250ms`."""
+    if seconds and seconds < 1:
+        return f"{round(seconds * 1000)}ms"
+    whole = int(seconds)
+    hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
+    parts = [f"{hours}h" if hours else "", f"{minutes}m" if minutes else ""]
+    if rest or seconds != whole or not whole:
+        parts.append(f"{rest + seconds - whole:g}s")
+    return "".join(parts)
