@@ -27,12 +27,27 @@ def lab() -> None:
 @click.option("--lb", default=1, show_default=True, help="How many balancers.")
 @click.option("--release", default="A", show_default=True, help="The first live release.")
 @click.option("--disk", default="512m", show_default=True, help="Size of each host's disk.")
+@click.option(
+    "--isolation",
+    type=click.Choice(("namespaces", "user-namespaces", "shared")),
+    help="How far hosts are kept apart. Default: as far as this machine and user allow.",
+)
 @folder_option
-def up(web: int, lb: int, release: str, disk: str, folder: Path | None) -> None:
+def up(  # noqa: PLR0917  # click passes them by name
+    web: int, lb: int, release: str, disk: str, isolation: str | None, folder: Path | None
+) -> None:
     """Start a fleet."""
     from opskit import lab as fleet
+    from opskit.lab.layout import Mode
 
-    made = fleet.up(folder, web=web, lb=lb, release=release, disk_size=disk)
+    made = fleet.up(
+        folder,
+        web=web,
+        lb=lb,
+        release=release,
+        disk_size=disk,
+        isolation=Mode(isolation) if isolation else None,
+    )
     click.echo(made.describe())
     click.echo(f"inventory: {made.inventory}")
 
@@ -78,6 +93,37 @@ def reboot(host: str, folder: Path | None) -> None:
     from opskit.lab import Lab
 
     Lab.load(folder).reboot(host)
+
+
+@lab.command()
+@click.argument("host")
+@folder_option
+def freeze(host: str, folder: Path | None) -> None:
+    """Stop all processes of a host, as when a machine hangs."""
+    from opskit.lab import Lab
+
+    Lab.load(folder).freeze(host)
+
+
+@lab.command()
+@click.argument("host")
+@click.option("--reset", is_flag=True, help="By resets and refusals instead of silence.")
+@folder_option
+def cut(host: str, reset: bool, folder: Path | None) -> None:
+    """Take a host off the net; what runs on it goes on."""
+    from opskit.lab import Lab
+
+    Lab.load(folder).cut(host, reset=reset)
+
+
+@lab.command()
+@click.argument("host")
+@folder_option
+def heal(host: str, folder: Path | None) -> None:
+    """Take back freeze and cut."""
+    from opskit.lab import Lab
+
+    Lab.load(folder).heal(host)
 
 
 @lab.command()

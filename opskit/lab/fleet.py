@@ -5,16 +5,31 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from opskit.errors import InputError, OpskitError
-from opskit.lab import address, inventory, isolated, keys, layout, processes, programs, release
+from opskit.lab import (
+    address,
+    faults,
+    ground,
+    inventory,
+    keys,
+    layout,
+    mode,
+    processes,
+    programs,
+    release,
+    tree,
+)
 from opskit.lab.layout import Host, Layout, Mode, Role
 
 BOOT_SECONDS = 20.0
+SCRIPTS = ("start.sh", "keeper.sh", "disk.sh", "boot.sh", "init.sh")
+FOLDERS = ("run", "log", "bin", "keys", "disk", "hosts")
+FILES = ("id_ed25519", "id_ed25519.pub", "known_hosts", "inventory.yaml", layout.STATE_FILE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,24 +65,29 @@ class Lab:
             "hosts": [self._host_status(host) for host in self.layout.hosts],
         }
 
-    def describe(self) -> str:
-        """The same for a person: a line a host, and how far the hosts are kept apart."""
-        lines = [
-            f"{host.name:8} ssh {self.layout.user}@{host.address} -p {address.SSH}"
-            for host in self.layout.hosts
-        ]
-        return "\n".join([f"{len(lines)} hosts by {self.layout.mode}", *lines])
-
     def _host_status(self, host: Host) -> dict[str, object]:
-        first = isolated.first_process(self.layout, host)
+        first = ground.of(self.layout).first_process(self.layout, host)
+        root = str(ground.of(self.layout).root(self.layout, host)) if first else None
         return {
             "name": host.name,
             "address": host.address,
             "port": address.SSH,
             "user": self.layout.user,
             "pid": first.pid if first else None,
-            "root": f"/proc/{first.pid}/root" if first else None,
+            "root": root,
         }
+
+    def describe(self) -> str:
+        """The same for a person: a line a host, and how far the hosts are kept apart."""
+        lines = [f"{len(self.layout.hosts)} hosts, kept apart by: {self.layout.mode}"]
+        if self.layout.mode is Mode.SHARED:
+            lines += [f"hosts share this machine's files and processes ({self.layout.why})"]
+        if self.layout.mode is not Mode.NAMESPACES:
+            lines += [f"everybody on a host is {self.layout.user}: there is no sudo to practise"]
+        for host in self.layout.hosts:
+            login = f"ssh -p {address.SSH} {self.layout.user}@{host.address}"
+            lines.append(f"  {host.name:8} {faults.state(self.layout, host):8} {login}")
+        return "\n".join(lines)
 
     def exec(
         self,
@@ -79,13 +99,17 @@ class Lab:
         timeout: float | None = 60,
         capture: bool = True,
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run a command on a host behind SSH's back, as root or as one of the host's users."""
-        words = isolated.enter(self.layout, self.layout.host(name), user)
-        home = self.layout.home if user else "/root"
+        """Run a command on a host behind SSH's back, as root or as one of the host's users.
+
+        `timeout` is in seconds. Without `capture` the command has this process's own outputs.
+        """
+        words = ground.of(self.layout).enter(self.layout, self.layout.host(name), user)
+        home = self.layout.home if user or self.layout.mode is not Mode.NAMESPACES else "/root"
+        quiet = capture and stdin is None
         return subprocess.run(
             [*words, *argv],
             input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None and capture else None,
+            stdin=subprocess.DEVNULL if quiet else None,
             capture_output=capture,
             timeout=timeout,
             check=False,
@@ -96,9 +120,31 @@ class Lab:
     def reboot(self, name: str) -> None:
         """Cut the power and start again: same files, new processes, new boot id."""
         host = self.layout.host(name)
-        isolated.halt(self.layout, host)
-        isolated.boot(self.layout, host)
+        ground.of(self.layout).halt(self.layout, host)
+        faults.uncut(self.layout, host)
+        faults.forget(self.layout, host)
+        ground.of(self.layout).boot(self.layout, host)
         wait_for(self.layout, [host])
+
+    def freeze(self, name: str) -> None:
+        """Stop all processes of a host, as when a machine hangs."""
+        faults.freeze(self.layout, self.layout.host(name))
+
+    def cut(self, name: str, *, reset: bool = False) -> None:
+        """Take a host off the net: silent, or by resets and refusals. What runs there goes on."""
+        faults.cut(self.layout, self.layout.host(name), reset=reset)
+
+    def heal(self, name: str) -> None:
+        """Take back freeze and cut."""
+        faults.heal(self.layout, self.layout.host(name))
+
+    def tree(self, name: str) -> Mapping[str, str]:
+        """All that was ever written on a host: path → type, owner, size and digest."""
+        return tree.read(ground.of(self.layout).written(self.layout, self.layout.host(name)))
+
+    def pids(self, name: str) -> tuple[int, ...]:
+        """All processes of a host, as this machine numbers them."""
+        return ground.of(self.layout).members(self.layout, self.layout.host(name))
 
     def release(self, name: str, path: Path | str, fault: str | None = None) -> Path:
         """Write a release's tarball, good or with a fault."""
@@ -114,18 +160,24 @@ def up(
     web: int = 4,
     lb: int = 1,
     release: str = "A",
+    *,
     disk_size: str = "512m",
+    isolation: Mode | None = None,
 ) -> Lab:
-    """Start a practice fleet in a folder that is empty or absent; returns when all hosts answer."""
+    """Start a practice fleet in a folder that is empty or absent; returns when all hosts answer.
+
+    Raises InputError when it can't be done here, OpskitError when a host does not come up.
+    """
     folder = Path(folder).absolute() if folder else layout.default_folder()
     if not 1 <= web <= 200 or not 0 <= lb <= 20:
         raise InputError("a lab has 1 to 200 web hosts and 0 to 20 balancers")
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder):
-        _refuse_if_taken(folder)
+        made = _make_room(folder) or made
         try:
-            return _start(folder, made=made, web=web, lb=lb, release=release, disk_size=disk_size)
+            plan = _plan(folder, isolation, made=made, web=web, lb=lb, release=release)
+            return _start(replace(plan, disk_size=disk_size))
         except BaseException as error:
             log = _last_words(folder)
             _remove(folder, made=made)
@@ -134,47 +186,70 @@ def up(
             raise
 
 
-def _refuse_if_taken(folder: Path) -> None:
-    """A lab that runs is left alone; what a crash left is cleared away; other files are kept."""
+def _make_room(folder: Path) -> bool:
+    """Clear away what a crash left; True when the folder was made by that lab, too.
+
+    Raises InputError for a lab that runs, and for a folder that holds other things.
+    """
     found = layout.load(folder)
-    if found:
-        if found.ready and processes.marked(folder):
-            raise InputError(
-                "a lab is running here already",
-                where=str(folder),
-                hint="use it, end it with `opskit lab down`, or take another --dir",
-            )
-        _remove(folder, made=found.made_folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        return
-    others = [entry.name for entry in folder.iterdir() if entry.name != "lock"]
-    if others:
+    if found and found.ready and _processes(folder):
         raise InputError(
-            f"this folder has other files in it ({others[0]})",
+            "a lab is running here already",
+            where=str(folder),
+            hint="use it, end it with `opskit lab down`, or take another --dir",
+        )
+    _remove(folder, made=False)
+    for other in folder.iterdir():
+        raise InputError(
+            f"this folder has other files in it ({other.name})",
             where=str(folder),
             hint="give a folder that is empty or does not exist: --dir DIR",
         )
+    return found is not None and found.made_folder
 
 
-def _start(folder: Path, *, made: bool, web: int, lb: int, release: str, disk_size: str) -> Lab:
-    mode, why = Mode.NAMESPACES, ""
-    programs.need(isolated.NEEDED + (("nginx",) if lb else ()))
-    user, uid, gid, home = isolated.login(mode)
+def _plan(
+    folder: Path, isolation: Mode | None, *, made: bool, web: int, lb: int, release: str
+) -> Layout:
+    """What will be started, all but its addresses."""
+    chosen, why = mode.choose(folder, isolation, balancers=lb > 0)
+    user, uid, gid, home = mode.login(chosen)
+    return Layout(
+        folder=folder,
+        made_folder=made,
+        net=0,
+        mode=chosen,
+        why=why,
+        user=user,
+        uid=uid,
+        gid=gid,
+        home=home,
+        python=programs.host_python(),
+        release=release,
+        disk_size="",
+        hosts=layout.fleet(web, lb, 0),
+    )
+
+
+def _start(plan: Layout) -> Lab:
+    """Keeper, then hosts side by side, then the inventory; whoever reads it finds them up."""
     net, holder = address.claim()
     with holder:
-        plan = Layout(
-            folder=folder, made_folder=made, net=net, mode=mode, why=why,
-            user=user, uid=uid, gid=gid, home=home, python=programs.host_python(),
-            release=release, disk_size=disk_size, hosts=layout.fleet(web, lb, net),
-        )  # fmt: skip
+        plan = replace(plan, net=net, hosts=plan.readdressed(net))
         plan.save()
         _lay_out(plan)
-        isolated.start_keeper(plan, holder.fileno())
+        ground.of(plan).start_keeper(plan, holder.fileno())
     pairs = keys.make(plan)
+
+    def bring_up(host: Host) -> None:
+        ground.of(plan).prepare(plan, host, pairs[host.name])
+        ground.of(plan).boot(plan, host)
+
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda host: _bring_up(plan, host, pairs[host.name]), plan.hosts))
+        list(pool.map(bring_up, plan.hosts))
     wait_for(plan, plan.hosts)
-    plan.inventory.write_text(inventory.text(plan, {}), encoding="utf-8")
+    overrides = {host.name: ground.of(plan).overrides(plan, host) for host in plan.hosts}
+    plan.inventory.write_text(inventory.text(plan, overrides), encoding="utf-8")
     plan = replace(plan, ready=True)
     plan.save()
     return Lab(layout=plan)
@@ -182,16 +257,10 @@ def _start(folder: Path, *, made: bool, web: int, lb: int, release: str, disk_si
 
 def _lay_out(plan: Layout) -> None:
     """The folders of a lab, and the scripts that its daemons are started with."""
-    for name in ("run", "log", "bin", "disk"):
-        (plan.folder / name).mkdir()
-    for name in isolated.SCRIPTS:
+    for name in FOLDERS:
+        (plan.folder / name).mkdir(mode=0o700 if name == "keys" else 0o755)
+    for name in SCRIPTS:
         (plan.folder / "bin" / name).write_bytes(release.data(name))
-
-
-def _bring_up(plan: Layout, host: Host, key: tuple[bytes, bytes]) -> None:
-    isolated.make_disk(plan, host)
-    isolated.fill_disk(plan, host, key)
-    isolated.boot(plan, host)
 
 
 def wait_for(plan: Layout, hosts: Sequence[Host]) -> None:
@@ -220,26 +289,41 @@ def down(folder: Path | str | None = None) -> bool:
     if not folder.is_dir():
         return False
     with lock(folder):
-        if not (folder / layout.STATE_FILE).exists() and not processes.marked(folder):
+        begun = (folder / layout.STATE_FILE).exists()
+        if not begun and not _processes(folder):
             return False
-        found = layout.load(folder)
+        try:
+            found = layout.load(folder)
+        except InputError:  # of another version, or cut short: it must go all the same
+            found = None
         _remove(folder, made=found is None or found.made_folder)
     return True
 
 
+def _processes(folder: Path) -> tuple[int, ...]:
+    """Every process of the lab in this folder: recorded, marked, or descended from these."""
+    recorded = [processes.recorded(record) for record in (folder / "run").glob("*.pid")]
+    alive = [process.pid for process in recorded if process and process.alive()]
+    return processes.families([*alive, *processes.marked(folder)])
+
+
 def _remove(folder: Path, *, made: bool) -> None:
     """Processes first: the mounts go with the last of them."""
-    for _ in range(3):  # a process killed while it started another leaves one more round to do
-        left = processes.end(processes.marked(folder))
-        if left:
-            raise OpskitError(f"pid {left[0].pid} does not end, not even by SIGKILL")
-    for entry in folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
+    for _ in range(10):  # what is killed may have started another a moment before
+        pids = _processes(folder)
+        if not pids:
+            break
+        processes.end([process for pid in pids if (process := processes.identify(pid))])
+    else:
+        raise OpskitError(f"pid {pids[0]} does not end, not even by SIGKILL", where=str(folder))
+    for path in (*(folder / name for name in FOLDERS), *folder.glob("probe-*")):
+        if path.exists():
+            shutil.rmtree(path)
+    for name in (*FILES, f"{layout.STATE_FILE}.new"):
+        (folder / name).unlink(missing_ok=True)
     if made:
-        folder.rmdir()
+        with contextlib.suppress(OSError):  # somebody put other files there; those stay
+            folder.rmdir()
 
 
 def _last_words(folder: Path) -> str:
@@ -253,15 +337,17 @@ def _last_words(folder: Path) -> str:
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """One `up` or `down` at a time in a folder."""
-    path = folder / "lock"
-    handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    """One `up` or `down` at a time in a folder; the lock is on the folder itself."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OpskitError(
+                "another `opskit lab` command is at work on this lab",
+                where=str(folder),
+                hint="wait for it to end, then try again",
+            ) from None
         yield
-    except BlockingIOError:
-        raise OpskitError(
-            "another `opskit lab` command works on this lab", where=str(folder), hint="try again"
-        ) from None
     finally:
         os.close(handle)

@@ -30,10 +30,10 @@ def text(layout: Layout, overrides: Mapping[str, Value]) -> str:
             if layout.of(role)
         ),
         "services:",
-        *_lines("app", _service(layout)),
+        *_lines("app", _service()),
     ]
     if layout.of(Role.LB):
-        blocks += ["balancers:", *_lines("web", _balancer(layout))]
+        blocks += ["balancers:", *_lines("web", _balancer())]
     return "\n".join([*blocks, ""])
 
 
@@ -47,7 +47,7 @@ def _connection(layout: Layout) -> Value:
     }
 
 
-def _service(layout: Layout) -> Value:
+def _service() -> Value:
     return {
         "hosts": "web",
         "root": "/srv/app",
@@ -59,7 +59,7 @@ def _service(layout: Layout) -> Value:
     }
 
 
-def _balancer(layout: Layout) -> Value:
+def _balancer() -> Value:
     return {
         "type": "nginx",
         "hosts": "lb",
@@ -71,8 +71,12 @@ def _balancer(layout: Layout) -> Value:
         "pid": "/run/nginx.pid",
         "error_log": "/var/log/nginx/error.log",
         "sudo": "root",
-        "listen": f"http://{layout.of(Role.LB)[0].address}:{address.BALANCER}/",
     }
+
+
+def listen(host: Host) -> str:
+    """Where a balancer takes requests."""
+    return f"http://{host.address}:{address.BALANCER}/"
 
 
 def _names(hosts: Iterable[Host]) -> list[str]:

@@ -5,21 +5,20 @@ machine's /usr, /etc, /var over it), so a host can be rebooted and finds its fil
 nothing is left when the keeper ends. A host is a tree of processes in further namespaces below.
 """
 
-import contextlib
 import os
 import pwd
-import shutil
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 from opskit.errors import OpskitError
-from opskit.lab import processes, programs, release, texts
+from opskit.lab import inventory, processes, programs, release, texts
 from opskit.lab.layout import Host, Layout, Mode, Role
 from opskit.lab.processes import Process
 
-SCRIPTS = ("start.sh", "keeper.sh", "disk.sh", "boot.sh", "init.sh")
-CUT_FLAG = "/run/lab.cut"
-NEEDED = ("sshd", "ssh-keygen", "unshare", "nsenter", "mount", "setsid", "hostname")
+NEEDED: tuple[str, ...] = (
+    *("sshd", "ssh-keygen", "setsid", "unshare", "nsenter", "setpriv"),
+    *("mount", "umount", "pivot_root", "hostname"),
+)
 
 
 def start_keeper(layout: Layout, holder: int) -> None:
@@ -38,66 +37,108 @@ def start_keeper(layout: Layout, holder: int) -> None:
     processes.wait_until(ready.exists, 10, "the lab's keeper")
 
 
-def make_disk(layout: Layout, host: Host) -> None:
-    """Mount a host's disk in the keeper's namespace."""
+def prepare(layout: Layout, host: Host, key: tuple[bytes, bytes]) -> None:
+    """Give a host its disk, with its files on it."""
+    _disk(layout, host, "make")
+    top = disk(layout, host)
+    texts.write(lambda path: _place(top, path), _files(layout, host, key), owner(layout))
+    (_place(top, "/var/log/nginx")).mkdir(parents=True, exist_ok=True)
+    if host.role is Role.WEB:
+        _go_live(top / "root", layout)
+    _take_modes(top / "upper")
+    _disk(layout, host, "cover")
+
+
+def _disk(layout: Layout, host: Host, action: str) -> None:
     words = [
-        *enter_keeper(layout),
-        "/bin/sh",
-        layout.folder / "bin" / "disk.sh",
-        layout.folder / "disk" / host.name,
-        layout.disk_size,
-        ",userxattr" if layout.mode is Mode.USER_NAMESPACES else "",
+        *_enter_keeper(layout),
+        *("/bin/sh", str(layout.folder / "bin" / "disk.sh"), action),
+        *(str(layout.folder / "disk" / host.name), layout.disk_size),
+        overlay_options(layout.mode),
     ]
     made = programs.run(words)
     if made.returncode:
         raise OpskitError(f"no disk for {host.name}: {made.stderr.strip()}", where=host.name)
 
 
-def enter_keeper(layout: Layout) -> list[str]:
+def overlay_options(mode: Mode) -> str:
+    """An ordinary user's overlay keeps its notes in attributes that he may write."""
+    return ",userxattr" if mode is Mode.USER_NAMESPACES else ""
+
+
+def _enter_keeper(layout: Layout) -> list[str]:
     """The words that run a command among the lab's mounts."""
-    keeper = processes.recorded(layout.record("keeper"))
-    if keeper is None or not keeper.alive():
-        raise OpskitError(
-            "this lab is not running",
-            where=str(layout.folder),
-            hint="start one with: opskit lab up",
-        )
-    words = [programs.program("nsenter"), f"--target={keeper.pid}", "--mount"]
+    words = [programs.program("nsenter"), f"--target={_keeper(layout).pid}", "--mount"]
     if layout.mode is Mode.USER_NAMESPACES:
         words += ["--user", "--preserve-credentials"]
     return [*words, "--"]
 
 
+def _keeper(layout: Layout) -> Process:
+    keeper = processes.recorded(layout.record("keeper"))
+    if keeper is None or not keeper.alive():
+        raise OpskitError(
+            "this lab is not running",
+            where=str(layout.folder),
+            hint="start it anew with: opskit lab up",
+        )
+    return keeper
+
+
 def disk(layout: Layout, host: Host) -> Path:
     """A host's disk as this process can reach it: root/ and upper/ hold what is the host's own."""
-    keeper = processes.recorded(layout.record("keeper"))
-    top = f"/proc/{keeper.pid}/root" if keeper else ""
-    return Path(f"{top}{layout.folder}") / "disk" / host.name
+    return Path(f"/proc/{_keeper(layout).pid}/root{layout.folder}") / "disk" / host.name
 
 
-def fill_disk(layout: Layout, host: Host, key: tuple[bytes, bytes]) -> None:
-    """Write what makes the disk this host: accounts, keys, configuration, service."""
-    root = disk(layout, host) / "root"
+def _place(top: Path, path: str) -> Path:
+    """Where a host's path lies on its disk before the machine's folders are laid under it."""
+    first = Path(path).parts[1]
+    below = "upper" if (top / "upper" / first).is_dir() else "root"
+    return top / below / path.lstrip("/")
+
+
+def _take_modes(upper: Path) -> None:
+    """Folders that a host and the machine both have keep the machine's permissions."""
+    for folder in (path for path in upper.rglob("*") if path.is_dir()):
+        twin = Path("/") / folder.relative_to(upper)
+        if twin.is_dir():
+            folder.chmod(twin.stat().st_mode & 0o7777)
+
+
+def _files(layout: Layout, host: Host, key: tuple[bytes, bytes]) -> tuple[texts.File, ...]:
+    """What makes a disk this host: accounts, keys, configuration, service."""
     client = (layout.folder / f"{layout.key.name}.pub").read_bytes()
-    files = [
+    sshd = texts.sshd_config(layout, host, keys=".ssh/authorized_keys")
+    authorized = f"{layout.home}/.ssh/authorized_keys"
+    by_root = layout.mode is Mode.NAMESPACES
+    return (
         texts.File(path="/etc/hostname", content=f"{host.name}\n".encode()),
         texts.File(path="/etc/hosts", content=texts.hosts_file(layout).encode()),
         texts.File(path="/etc/ssh/ssh_host_ed25519_key", content=key[0], mode=0o600),
         texts.File(path="/etc/ssh/ssh_host_ed25519_key.pub", content=key[1]),
-        texts.File(
-            path="/etc/ssh/sshd_config",
-            content=texts.sshd_config(layout, host, keys=".ssh/authorized_keys").encode(),
-        ),
+        texts.File(path="/etc/ssh/sshd_config", content=sshd.encode()),
+        texts.File(path=authorized, content=client, mode=0o600, owned_by_user=True),
         texts.File(path="/usr/local/sbin/lab-init", content=release.data("init.sh"), mode=0o755),
-        *_home(layout, client),
-        *(_web(layout, host) if host.role is Role.WEB else _balancer(layout, host)),
-    ]
-    if layout.mode is Mode.NAMESPACES:
-        files += texts.accounts(layout, _machine_accounts())
-    _forget_machine(root)
-    write(root, files, layout)
+        *(_service(layout, host)),
+        *(texts.accounts(layout, _machine_accounts()) if by_root else ()),
+    )
+
+
+def _service(layout: Layout, host: Host) -> tuple[texts.File, ...]:
     if host.role is Role.WEB:
-        _go_live(root, layout)
+        return texts.web(layout, host)
+    if layout.mode is Mode.NAMESPACES:
+        return texts.balancer(layout, host, account=_account())
+    return texts.balancer(layout, host, account="", temporary=texts.temporary("/tmp/nginx"))
+
+
+def _account() -> str:
+    """Debian's packages run the workers as www-data by a line in the configuration only."""
+    try:
+        pwd.getpwnam("www-data")
+    except KeyError:
+        return ""
+    return "user www-data;\n"
 
 
 def _machine_accounts() -> dict[str, str]:
@@ -107,62 +148,17 @@ def _machine_accounts() -> dict[str, str]:
     }
 
 
-def _home(layout: Layout, client: bytes) -> list[texts.File]:
-    ssh = f"{layout.home}/.ssh"
-    return [
-        texts.File(path=f"{ssh}/authorized_keys", content=client, mode=0o600, owned_by_user=True)
-    ]
-
-
-def _web(layout: Layout, host: Host) -> list[texts.File]:
-    conf = texts.labctl_conf(layout, host, cut_flag=CUT_FLAG)
-    live = f"{texts.SERVICE_ROOT}/releases/{layout.release}"
-    return [
-        texts.File(path="/usr/local/bin/labctl", content=texts.labctl(layout), mode=0o755),
-        texts.File(path="/etc/labctl/app.conf", content=conf.encode()),
-        texts.File(
-            path=f"{texts.SERVICE_ROOT}/shared/switches.json", content=b"{}\n", owned_by_user=True
-        ),
-        *(
-            texts.File(path=f"{live}/{name}", content=content, owned_by_user=True)
-            for name, content in release.files(layout.release).items()
-        ),
-    ]
-
-
-def _balancer(layout: Layout, host: Host) -> list[texts.File]:
-    return [
-        texts.File(path="/etc/nginx/nginx.conf", content=texts.nginx_conf(host).encode()),
-        texts.File(path="/etc/nginx/opskit/web.conf", content=texts.pool(layout).encode()),
-    ]
-
-
-def _forget_machine(root: Path) -> None:
-    """The machine's own logs and host keys are not this host's."""
-    for pattern in ("var/log/nginx/*.log*", "etc/ssh/ssh_host_*", "etc/ssh/sshd_config.d/*"):
-        for path in root.glob(pattern):
-            path.unlink()
-
-
-def write(root: Path, files: Iterable[texts.File], layout: Layout) -> None:
-    """Write files below a host's /; what belongs to the user does so with its new folders."""
-    for file in files:
-        path = root / file.path.lstrip("/")
-        missing = [folder for folder in path.parents if not folder.exists()]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(file.content)
-        path.chmod(file.mode)
-        if file.owned_by_user and os.geteuid() == 0:
-            for owned in (path, *missing):
-                os.chown(owned, layout.uid, layout.gid)
-
-
 def _go_live(root: Path, layout: Layout) -> None:
     """Point `current` to the first release."""
     link = root / texts.SERVICE_ROOT.lstrip("/") / "current"
     link.symlink_to(f"releases/{layout.release}")
-    if os.geteuid() == 0:
-        os.chown(link, layout.uid, layout.gid, follow_symlinks=False)
+    if who := owner(layout):
+        os.chown(link, *who, follow_symlinks=False)
+
+
+def owner(layout: Layout) -> tuple[int, int] | None:
+    """Whom the service's files belong to, where that is not the lab's own user."""
+    return (layout.uid, layout.gid) if layout.mode is Mode.NAMESPACES else None
 
 
 def boot(layout: Layout, host: Host) -> None:
@@ -171,12 +167,21 @@ def boot(layout: Layout, host: Host) -> None:
     unshare += ["--kill-child=KILL", "--propagation", "private"]
     script = layout.folder / "bin" / "boot.sh"
     root = layout.folder / "disk" / host.name / "root"
+    words = [*_enter_keeper(layout), *unshare, "/bin/sh", str(script), str(root), host.name]
     processes.start(
-        [*enter_keeper(layout), *unshare, "/bin/sh", str(script), str(root), host.name],
+        [*words, *as_user(layout)],
         record=layout.record(host.name),
         log=layout.log(host.name),
         folder=layout.folder,
     )
+
+
+def as_user(layout: Layout) -> list[str]:
+    """The words that turn a user namespace's root back into the user; sshd needs to be one."""
+    if layout.mode is Mode.NAMESPACES:
+        return []
+    ids = [f"--map-user={layout.uid}", f"--map-group={layout.gid}"]
+    return [programs.program("unshare"), "--user", *ids]
 
 
 def first_process(layout: Layout, host: Host) -> Process | None:
@@ -189,20 +194,27 @@ def first_process(layout: Layout, host: Host) -> Process | None:
     return None
 
 
-def enter(layout: Layout, host: Host, user: str | None) -> list[str]:
-    """The words that run a command in a host's namespaces, as root or as one of its users."""
+def _running(layout: Layout, host: Host) -> Process:
     first = first_process(layout, host)
     if first is None:
         raise OpskitError(f"{host.name} is down", hint=f"start it: opskit lab reboot {host.name}")
-    words = [programs.program("nsenter"), f"--target={first.pid}"]
+    return first
+
+
+def enter(layout: Layout, host: Host, user: str | None) -> list[str]:
+    """The words that run a command in a host's namespaces, as root or as one of its users."""
+    pid = _running(layout, host).pid
+    words = [programs.program("nsenter"), f"--target={pid}"]
     words += ["--mount", "--pid", "--uts", "--ipc"]
     if layout.mode is Mode.USER_NAMESPACES:
-        return [*words, "--user", "--preserve-credentials", "--"]
-    words.append("--")
-    if user is not None:
-        who = [f"--reuid={user}", f"--regid={user}", "--init-groups"]
-        words += [programs.program("setpriv"), *who]
-    return words
+        words += [f"--user=/proc/{_keeper(layout).pid}/ns/user", "--preserve-credentials"]
+        return [*words, "--", *(as_user(layout) if user == layout.user else ())]
+    if user is None:
+        return [*words, "--"]
+    return [
+        *(*words, "--", programs.program("setpriv")),
+        *(f"--reuid={user}", f"--regid={user}", "--init-groups"),
+    ]
 
 
 def halt(layout: Layout, host: Host) -> None:
@@ -220,17 +232,24 @@ def members(layout: Layout, host: Host) -> tuple[int, ...]:
     return processes.in_pid_namespace_of(first.pid) if first else ()
 
 
-def login(mode: Mode) -> tuple[str, int, int, str]:
-    """Who logs in: name, uid, gid, home."""
-    if mode is Mode.NAMESPACES:
-        taken = {entry.pw_uid for entry in pwd.getpwall()}
-        uid = next(number for number in range(2001, 60000) if number not in taken)
-        return "ops", uid, uid, "/home/ops"
-    me = pwd.getpwuid(os.geteuid())
-    return me.pw_name, me.pw_uid, me.pw_gid, me.pw_dir
+def root(layout: Layout, host: Host) -> Path:
+    """Where this machine sees the host's /; raises OpskitError when it is down."""
+    return Path(f"/proc/{_running(layout, host).pid}/root")
 
 
-def clear(layout: Layout) -> None:
-    """Remove the empty mount points."""
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(layout.folder / "disk")
+def overrides(layout: Layout, host: Host) -> Mapping[str, object]:
+    """With a file system of its own, only what a balancer must say about itself."""
+    if host.role is Role.WEB:
+        return {}
+    keys: dict[str, object] = {"listen": inventory.listen(host)}
+    if layout.mode is Mode.USER_NAMESPACES:
+        nginx = programs.program("nginx")
+        keys |= {"test": f"{nginx} -t", "reload": f"{nginx} -s reload", "sudo": None}
+    return {"balancers": {"web": keys}}
+
+
+def written(layout: Layout, host: Host) -> tuple[tuple[str, Path], ...]:
+    """What is the host's own: on its disk, beside and over the machine's files, and in memory."""
+    top, live = disk(layout, host), root(layout, host)
+    memory = ((name, live / name.lstrip("/")) for name in ("/run", "/dev/shm"))
+    return (("", top / "root"), ("", top / "upper"), *memory)

@@ -12,7 +12,6 @@ from opskit.lab.layout import Layout
 def make(layout: Layout) -> Mapping[str, tuple[bytes, bytes]]:
     """Write the client's key and known_hosts; returns each host's private and public key."""
     folder = layout.folder / "keys"
-    folder.mkdir(mode=0o700)
     names = [host.name for host in layout.hosts]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(_generate, [layout.key, *(folder / name for name in names)]))

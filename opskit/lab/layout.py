@@ -12,6 +12,7 @@ from opskit.lab import address
 
 VERSION = 1
 STATE_FILE = "lab.json"
+CUT_FLAG = "/run/lab.cut"  # on a host: it is cut off the net
 
 
 class Mode(StrEnum):
@@ -85,6 +86,10 @@ class Layout:
     def of(self, role: Role) -> tuple[Host, ...]:
         """The hosts of one role, in order."""
         return tuple(host for host in self.hosts if host.role is role)
+
+    def readdressed(self, net: int) -> tuple[Host, ...]:
+        """The same hosts in another net."""
+        return fleet(len(self.of(Role.WEB)), len(self.of(Role.LB)), net)
 
     def record(self, name: str) -> Path:
         """Where the pid and start time of a daemon of the lab are written."""

@@ -10,7 +10,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,15 +70,29 @@ def children_of(pid: int) -> tuple[int, ...]:
     return tuple(sorted(child for child in every() if parent_of(child) == pid))
 
 
-def marked(folder: Path) -> tuple[Process, ...]:
-    """Every process that was started for the lab in this folder, recorded or not."""
-    mark = f"{MARK}={folder}".encode()
+def marked(folder: Path, marks: Mapping[str, str] | None = None) -> tuple[int, ...]:
+    """The processes that were started for the lab in this folder, whether recorded or not."""
+    wanted = {
+        f"{key}={value}".encode() for key, value in {MARK: str(folder), **(marks or {})}.items()
+    }
     found = []
     for pid in every():
         with contextlib.suppress(OSError):
-            if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-                found.append(identify(pid))
-    return tuple(process for process in found if process)
+            if wanted <= set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")):
+                found.append(pid)
+    return tuple(found)
+
+
+def families(pids: Iterable[int]) -> tuple[int, ...]:
+    """These processes and all that descend from them, oldest first; zombies left out."""
+    found = set(pids)
+    parents = {pid: parent_of(pid) for pid in every()}
+    grown = True
+    while grown:
+        more = {pid for pid, parent in parents.items() if parent in found} - found
+        found |= more
+        grown = bool(more)
+    return tuple(sorted(pid for pid in found if start_time(pid) is not None))
 
 
 def in_pid_namespace_of(pid: int) -> tuple[int, ...]:
@@ -101,6 +115,7 @@ def start(
     log: Path,
     folder: Path,
     pass_fds: Iterable[int] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> Process:
     """Start a daemon for the lab in `folder`: own session, default signals, marked, recorded.
 
@@ -114,7 +129,7 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env=programs.plain_environment() | {MARK: str(folder)},
+            env=programs.plain_environment() | {MARK: str(folder)} | dict(environment or {}),
             pass_fds=tuple(pass_fds),
             cwd="/",
             check=True,

@@ -16,6 +16,8 @@ PACKAGES = {
     "unshare": "util-linux",
     "nsenter": "util-linux",
     "mount": "mount",
+    "umount": "mount",
+    "pivot_root": "util-linux",
     "setsid": "util-linux",
     "setpriv": "util-linux",
     "hostname": "hostname",

@@ -2,14 +2,12 @@
 
 import json
 import os
-import pwd
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from opskit.lab import address
-from opskit.lab.layout import Host, Layout, Role
-from opskit.lab.release import data
+from opskit.lab import address, release
+from opskit.lab.layout import CUT_FLAG, Host, Layout, Role
 
 SERVICE_ROOT = "/srv/app"
 NGINX = """\
@@ -81,19 +79,31 @@ def sshd_config(layout: Layout, host: Host, *, top: str = "", keys: str) -> str:
     )
 
 
-def nginx_conf(host: Host, *, top: str = "", temporary: str = "") -> str:
-    """Configuration of a balancer; the pool's members stand apart, in opskit/web.conf."""
+def balancer(
+    layout: Layout, host: Host, *, account: str, top: str = "", temporary: str = ""
+) -> tuple[File, ...]:
+    """nginx's configuration; the pool's members stand apart, in the file that opskit changes."""
     listen = f"{host.address}:{address.BALANCER}"
-    return NGINX.format(listen=listen, top=top, temporary=temporary, account=account())
+    conf = NGINX.format(listen=listen, top=top, temporary=temporary, account=account)
+    return (
+        File(path="/etc/nginx/nginx.conf", content=conf.encode()),
+        File(path="/etc/nginx/opskit/web.conf", content=pool(layout).encode()),
+    )
 
 
-def account() -> str:
-    """Debian's packages run the workers as www-data by a line in the configuration only."""
-    try:
-        pwd.getpwnam("www-data")
-    except KeyError:
-        return ""
-    return "user www-data;\n" if os.geteuid() == 0 else ""
+def web(
+    layout: Layout, host: Host, *, top: str = "", environment: Mapping[str, str] | None = None
+) -> tuple[File, ...]:
+    """The service with its first release, and the supervisor."""
+    live = f"{SERVICE_ROOT}/releases/{layout.release}"
+    conf = labctl_conf(layout, host, top=top, environment=environment or {})
+    files = {f"{live}/{name}": text for name, text in release.files(layout.release).items()}
+    files[f"{SERVICE_ROOT}/shared/switches.json"] = b"{}\n"
+    return (
+        File(path="/usr/local/bin/labctl", content=labctl(layout), mode=0o755),
+        File(path="/etc/labctl/app.conf", content=conf.encode()),
+        *(File(path=path, content=text, owned_by_user=True) for path, text in files.items()),
+    )
 
 
 def pool(layout: Layout) -> str:
@@ -104,7 +114,7 @@ def pool(layout: Layout) -> str:
     return "\n".join(["upstream web {", *members, "    keepalive 16;", "}", ""])
 
 
-def labctl_conf(layout: Layout, host: Host, *, cut_flag: str, top: str = "") -> str:
+def labctl_conf(layout: Layout, host: Host, *, top: str, environment: Mapping[str, str]) -> str:
     """What labctl knows about the service on one host."""
     value = {
         "root": f"{top}{SERVICE_ROOT}",
@@ -112,14 +122,18 @@ def labctl_conf(layout: Layout, host: Host, *, cut_flag: str, top: str = "") -> 
         "port": address.SERVICE,
         "user": layout.user,
         "python": layout.python,
-        "environment": {"START_SECONDS": "0.3", "OPSKIT_LAB_CUT": cut_flag},
+        "environment": {
+            "START_SECONDS": "0.3",
+            "OPSKIT_LAB_CUT": f"{top}{CUT_FLAG}",
+            **environment,
+        },
     }
     return json.dumps(value, indent=1) + "\n"
 
 
 def labctl(layout: Layout) -> bytes:
     """The supervisor, run by the Python that this lab's hosts have."""
-    return data("labctl").replace(b"/usr/bin/python3", layout.python.encode(), 1)
+    return release.data("labctl").replace(b"/usr/bin/python3", layout.python.encode(), 1)
 
 
 def accounts(layout: Layout, machine: Mapping[str, str]) -> tuple[File, ...]:
@@ -151,3 +165,24 @@ def hosts_file(layout: Layout) -> str:
     """Names for the addresses, so that sudo and people find them."""
     lines = [f"{host.address} {host.name}" for host in layout.hosts]
     return "\n".join(["127.0.0.1 localhost", *lines, ""])
+
+
+def temporary(folder: str) -> str:
+    """Where nginx keeps bodies that are too large for memory, when it is not run by root."""
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return "\n".join(f"    {kind}_temp_path {folder}-{kind};" for kind in kinds)
+
+
+def write(
+    place: Callable[[str], Path], files: Iterable[File], owner: tuple[int, int] | None
+) -> None:
+    """Write a host's files where they have their place; the user's with their new folders."""
+    for file in files:
+        path = place(file.path)
+        missing = [folder for folder in path.parents if not folder.exists()]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file.content)
+        path.chmod(file.mode)
+        if file.owned_by_user and owner:
+            for owned in (path, *missing):
+                os.chown(owned, *owner)

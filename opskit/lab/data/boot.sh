@@ -1,7 +1,9 @@
-# sh boot.sh ROOT NAME: pid 1 of a practice host, in fresh mount, pid, uts and ipc namespaces.
+# sh boot.sh ROOT NAME [PROGRAM WORD...]: pid 1 of a practice host, in namespaces of its own.
+# PROGRAM, if given, runs the second half (unshare, where the host's root must be a user again).
 set -eu
 root=$1
 name=$2
+shift 2
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
 hostname "$name"
@@ -17,4 +19,6 @@ cat /proc/sys/kernel/random/uuid >run/boot_id
 chmod 444 run/boot_id
 mount --bind run/boot_id proc/sys/kernel/random/boot_id
 pivot_root . mnt
-exec chroot . /bin/sh /usr/local/sbin/lab-init
+cd /
+umount -l /mnt
+exec "$@" /bin/sh /usr/local/sbin/lab-init

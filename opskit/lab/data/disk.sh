@@ -1,26 +1,34 @@
-# sh disk.sh DISK SIZE OVERLAY_OPTION...: make a host's file system, inside the keeper's namespace.
-# A tmpfs is the disk. The machine's /usr, /etc, /var lie under it; what the host writes goes to
-# DISK/upper and DISK/root, so the machine never sees it.
+# sh disk.sh make|cover DISK SIZE OPTIONS: a host's file system, inside the keeper's namespace.
+# make: a tmpfs is the disk. cover: the machine's /usr, /etc, /var ... under what lies in
+# DISK/upper; what the host writes goes there and to DISK/root, so the machine never sees it.
+# Between the two the lab writes the host's own files: afterwards an ordinary user no longer
+# could, because in his namespace the machine's folders belong to nobody.
 set -eu
-disk=$1
-size=$2
-options=${3-}
-mkdir -p "$disk"
-mount -t tmpfs -o "size=$size,mode=755" tmpfs "$disk"
+action=$1
+disk=$2
 root=$disk/root
-mkdir -p "$root" "$disk/upper" "$disk/work"
+if [ "$action" = make ]; then
+    mkdir -p "$disk"
+    mount -t tmpfs -o "size=$3,mode=755" tmpfs "$disk"
+    mkdir -p "$root" "$disk/upper" "$disk/work"
+    for part in dev home mnt proc root run srv sys tmp; do
+        mkdir "$root/$part"
+    done
+    chmod 1777 "$root/tmp"
+    chmod 700 "$root/root"
+fi
 for part in usr etc var opt bin sbin lib lib32 lib64 libx32; do
-    if [ -L "/$part" ]; then
+    if [ "$action" = make ] && [ -L "/$part" ]; then
         cp -P "/$part" "$root/$part"
-    elif [ -d "/$part" ]; then
-        mkdir -p "$root/$part" "$disk/upper/$part" "$disk/work/$part"
+    elif [ "$action" = make ] && [ -d "/$part" ]; then
+        mkdir "$root/$part" "$disk/upper/$part" "$disk/work/$part"
+    elif [ "$action" = cover ] && [ -d "$disk/upper/$part" ]; then
         mount -t overlay overlay \
-            -o "lowerdir=/$part,upperdir=$disk/upper/$part,workdir=$disk/work/$part$options" \
+            -o "lowerdir=/$part,upperdir=$disk/upper/$part,workdir=$disk/work/$part$4" \
             "$root/$part"
     fi
 done
-for part in dev home mnt proc root run srv sys tmp; do
-    mkdir -p "$root/$part"
-done
-chmod 1777 "$root/tmp"
-chmod 700 "$root/root"
+if [ "$action" = cover ]; then
+    # The machine's own logs and further server settings are not this host's.
+    rm -f "$root"/var/log/nginx/*.log* "$root"/etc/ssh/sshd_config.d/* 2>/dev/null || true
+fi

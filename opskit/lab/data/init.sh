@@ -1,11 +1,11 @@
-# The second half of a practice host's start, with its own files as /.
-umount -l /mnt
-cd /
-if [ -f /etc/labctl/app.conf ]; then
-    labctl start app &
+# sh init.sh [ROOT]: the second half of a practice host's start. ROOT stands before all paths
+# where the host has no file system of its own.
+root=${1-}
+cd "$root/"
+if [ -f "$root/etc/labctl/app.conf" ]; then
+    "$root/usr/local/bin/labctl" start app &
 fi
-if [ -d /etc/nginx/opskit ]; then
-    nginx &
+if [ -d "$root/etc/nginx/opskit" ]; then
+    nginx -p "$root/" -c "$root/etc/nginx/nginx.conf" -g 'daemon off;' &
 fi
-unset OPSKIT_LAB_MARK
-exec "$(command -v sshd)" -D -e -f /etc/ssh/sshd_config
+exec "$(command -v sshd)" -D -e -f "$root/etc/ssh/sshd_config"
