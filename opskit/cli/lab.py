@@ -139,5 +139,46 @@ def release(name: str, output: Path | None, fault: str | None) -> None:
     click.echo(releases.write(name, output or Path(f"{name}.tar.gz"), fault))
 
 
+@lab.command()
+@click.option("--seconds", "-s", default=10.0, show_default=True, help="For how long.")
+@click.option("--rate", type=float, help="Requests per second. Default: as fast as answers come.")
+@click.option("--threads", default=8, show_default=True, help="Half of them keep connections.")
+@click.option("--url", help="Default: the lab's first balancer.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@folder_option
+def load(  # noqa: PLR0917  # click passes them by name
+    seconds: float,
+    rate: float | None,
+    threads: int,
+    url: str | None,
+    as_json: bool,
+    folder: Path | None,
+) -> None:
+    """Send requests and count how each ends. Exit status 1 when one failed."""
+    from opskit.lab import Lab
+    from opskit.lab import load as loads
+
+    report = loads.run(url or Lab.load(folder).url, seconds, rate=rate, threads=threads)
+    click.echo(json.dumps(report.to_json()) if as_json else report.describe())
+    sys.exit(1 if report.failures else 0)
+
+
+@lab.command()
+@click.option("--mark", is_flag=True, help="Count from now on.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@folder_option
+def failures(mark: bool, as_json: bool, folder: Path | None) -> None:
+    """Count requests and failures by the balancers' and the services' own logs."""
+    from opskit.lab import Lab
+    from opskit.lab import failures as logs
+
+    layout = Lab.load(folder).layout
+    if mark:
+        logs.mark(layout)
+        return
+    counts = logs.read(layout)
+    click.echo(json.dumps(counts) if as_json else logs.describe(counts))
+
+
 if __name__ == "__main__":
     lab()

@@ -146,6 +146,14 @@ class Lab:
         """All processes of a host, as this machine numbers them."""
         return ground.of(self.layout).members(self.layout, self.layout.host(name))
 
+    @property
+    def url(self) -> str:
+        """Where the first balancer takes requests; raises InputError when there is none."""
+        balancers = self.layout.of(Role.LB)
+        if not balancers:
+            raise InputError("this lab has no balancer", hint="give a --url, or: lab up --lb 1")
+        return inventory.listen(balancers[0])
+
     def release(self, name: str, path: Path | str, fault: str | None = None) -> Path:
         """Write a release's tarball, good or with a fault."""
         return release.write(name, Path(path), fault)

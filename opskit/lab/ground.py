@@ -36,6 +36,9 @@ class Ground(Protocol):
     def root(self, layout: Layout, host: Host) -> Path:
         """Where this machine sees the host's /."""
 
+    def files(self, layout: Layout, host: Host) -> Path:
+        """Where this machine sees the host's disk, whether the host is up or not."""
+
     def enter(self, layout: Layout, host: Host, user: str | None) -> list[str]:
         """The words that run a command on a host; raises OpskitError when it is down."""
 

@@ -33,7 +33,7 @@ def text(layout: Layout, overrides: Mapping[str, Value]) -> str:
         *_lines("app", _service()),
     ]
     if layout.of(Role.LB):
-        blocks += ["balancers:", *_lines("web", _balancer())]
+        blocks += ["balancers:", *_lines("web", _balancer(layout.of(Role.LB)[0]))]
     return "\n".join([*blocks, ""])
 
 
@@ -59,7 +59,7 @@ def _service() -> Value:
     }
 
 
-def _balancer() -> Value:
+def _balancer(first: Host) -> Value:
     return {
         "type": "nginx",
         "hosts": "lb",
@@ -71,6 +71,7 @@ def _balancer() -> Value:
         "pid": "/run/nginx.pid",
         "error_log": "/var/log/nginx/error.log",
         "sudo": "root",
+        "listen": listen(first),
     }
 
 

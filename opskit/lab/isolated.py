@@ -237,15 +237,20 @@ def root(layout: Layout, host: Host) -> Path:
     return Path(f"/proc/{_running(layout, host).pid}/root")
 
 
+def files(layout: Layout, host: Host) -> Path:
+    """The host's disk among the keeper's mounts; /run, /proc and /dev are not on it."""
+    return disk(layout, host) / "root"
+
+
 def overrides(layout: Layout, host: Host) -> Mapping[str, object]:
     """With a file system of its own, only what a balancer must say about itself."""
-    if host.role is Role.WEB:
-        return {}
-    keys: dict[str, object] = {"listen": inventory.listen(host)}
-    if layout.mode is Mode.USER_NAMESPACES:
+    keys: dict[str, object] = {}
+    if host in layout.of(Role.LB)[1:]:
+        keys["listen"] = inventory.listen(host)
+    if host.role is Role.LB and layout.mode is Mode.USER_NAMESPACES:
         nginx = programs.program("nginx")
         keys |= {"test": f"{nginx} -t", "reload": f"{nginx} -s reload", "sudo": None}
-    return {"balancers": {"web": keys}}
+    return {"balancers": {"web": keys}} if keys else {}
 
 
 def written(layout: Layout, host: Host) -> tuple[tuple[str, Path], ...]:

@@ -136,6 +136,11 @@ def enter(layout: Layout, host: Host, user: str | None) -> list[str]:
     return ["/usr/bin/env", "-C", str(root(layout, host)), *environment]
 
 
+def files(layout: Layout, host: Host) -> Path:
+    """The host's folder is all the disk it has."""
+    return root(layout, host)
+
+
 def overrides(layout: Layout, host: Host) -> Mapping[str, object]:
     """Every path of the host, as they differ from host to host."""
     top = root(layout, host)
