@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 from urllib.parse import urlsplit
 
 from opskit.errors import InputError
@@ -153,7 +154,7 @@ class Load:
     _running: list[threading.Thread] = field(default_factory=list)
     _times: list[float] = field(default_factory=list)
 
-    def __enter__(self) -> "Load":
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -205,7 +206,7 @@ def _ask(peer: Peer, due: float, *, keep: bool) -> Answer:
     status, release, error, reconnected = None, NO_RELEASE, "", False
     try:
         status, release, reconnected = peer.ask(keep=keep)
-    except (OSError, ValueError, LookupError, IdleCloseError) as problem:
+    except (OSError, ValueError, LookupError) as problem:
         error = type(problem).__name__
     ms = (time.monotonic() - due) * 1000
     return Answer(status=status, release=release, error=error, ms=ms, reconnected=reconnected)
