@@ -1,0 +1,40 @@
+"""One short function for each thing that a person can ask for."""
+
+from opskit.app.adhoc import exec_ as exec  # noqa: A004 - the word of the command line
+from opskit.app.find import inventory, lint, list_runbooks, settings, show
+from opskit.app.look import Preview, Reading
+from opskit.app.look import look as preview
+from opskit.app.person import Person, Question
+from opskit.app.prepare import Ask, Prepared, check_plan, prepare, save_plan
+from opskit.app.record import entries, load_run, output, plan_of, runs, verify
+from opskit.app.runs import note, resume, retry, run, undo
+
+__all__ = [
+    "Ask",
+    "Person",
+    "Prepared",
+    "Preview",
+    "Question",
+    "Reading",
+    "check_plan",
+    "entries",
+    "exec",
+    "inventory",
+    "lint",
+    "list_runbooks",
+    "load_run",
+    "note",
+    "output",
+    "plan_of",
+    "prepare",
+    "preview",
+    "resume",
+    "retry",
+    "run",
+    "runs",
+    "save_plan",
+    "settings",
+    "show",
+    "undo",
+    "verify",
+]

@@ -31,6 +31,8 @@ class Outside:
     secrets: Mapping[str, Secret]
     watch: Watcher
     stop: Stop
+    hide: Callable[[Secret], None]
+    """Masks a secret that the run has just fetched, in the record and for the watcher."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -309,7 +311,7 @@ class Attempt:
             return replace(output, outcome="failed", reason=reason), {}
         if save.secret:
             secret = Secret(save.name, value)
-            self.outside.journal.hide(secret)
+            self.outside.hide(secret)
             self.book.secrets[save.name] = secret
             return output, {}
         shared = {"shared": True} if for_all(ready.action, ready.stage) else {}

@@ -1,0 +1,70 @@
+"""A command typed at the prompt, on many hosts: planned, recorded and sent like any step."""
+
+import shlex
+from collections.abc import Sequence
+
+from opskit.app import find
+from opskit.app.person import Person
+from opskit.app.prepare import Prepared, describe
+from opskit.app.runs import run
+from opskit.execute import Stop, Watcher
+from opskit.model.problem import Place
+from opskit.model.run import Run
+from opskit.model.runbook import Runbook, Step
+from opskit.plan import make
+from opskit.settings import Settings
+
+PLACE = Place(file="the command line")
+
+
+def exec_(
+    settings: Settings,
+    inventory: str | None,
+    expression: str,
+    words: Sequence[str],
+    *,
+    person: Person,
+    watch: Watcher,
+    sudo: str | None = None,
+    timeout: float = 60.0,
+    change: bool = True,
+    reason: str = "",
+    command: str = "",
+    stop: Stop | None = None,
+) -> Run:
+    """Run words (or, if it is one, a line for the shell) on the hosts of an expression."""
+    found = find.inventory(settings, inventory)
+    text = words[0] if len(words) == 1 else shlex.join(words)
+    step = Step(
+        position="1",
+        name=text if len(text) <= 60 else f"{text[:59]}…",
+        kind="run",
+        place=PLACE,
+        args={"text": "{% raw %}" + text + "{% endraw %}"},
+        effect="change" if change else "read",
+        sudo=sudo,
+        timeout=timeout,
+        on_failure="continue",
+    )
+    runbook = Runbook(
+        file=PLACE.file,
+        name="exec",
+        version="0",
+        summary=text,
+        sources={},
+        hosts=expression,
+        max_failures="100%",
+        steps=(step,),
+    )
+    plan = make(runbook, found, {}, files=describe)
+    prepared = Prepared(runbook=runbook, inventory=found, plan=plan)
+    return run(
+        settings,
+        prepared,
+        person,
+        watch,
+        reason=reason,
+        command=command,
+        kind="exec",
+        stop=stop,
+    )

@@ -1,0 +1,132 @@
+"""The dry run: what the hosts say now, beside a plan. Changes nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from opskit import audit
+from opskit.app import secrets as fetching
+from opskit.app.person import Person
+from opskit.app.prepare import Prepared
+from opskit.app.runs import Session, announce, session
+from opskit.execute import Stop, Watcher, execute
+from opskit.model.event import Entry, Outcome
+from opskit.model.plan import Plan
+from opskit.model.run import Run
+from opskit.model.value import Json
+from opskit.plan import PREFLIGHT, preview, progress
+from opskit.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """What one look came to. `at`: UTC seconds; `text`: the output, masked."""
+
+    outcome: Outcome
+    text: str
+    evidence: Mapping[str, Json]
+    at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preview:
+    """A plan with what was read for it. `refused` says why a run would end in preflight."""
+
+    plan: Plan
+    run: str | None = None
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+    refused: str | None = None
+
+
+def look(
+    settings: Settings,
+    prepared: Prepared,
+    person: Person,
+    watch: Watcher,
+    *,
+    reads: bool = True,
+    command: str = "",
+    stop: Stop | None = None,
+) -> Preview:
+    """Make the reads and probes of a plan, recorded as a run of kind *preview*."""
+    plan = prepared.plan
+    first = preview(plan, {})
+    if not reads or not first.actions:
+        return Preview(plan=plan)
+    known = fetching.fetch(first, prepared.secrets, settings.environ)
+    store = audit.open(settings.store)
+    journal = store.create(
+        first,
+        kind="preview",
+        who=person.who,
+        origin=person.origin,
+        reason="",
+        command=command,
+        documents=prepared.documents(),
+        locks=(),
+        secrets=list(known.values()),
+    )
+    with session(
+        store, journal, first, known=known, person=person, watch=watch, stop=stop
+    ) as current:
+        announce(current)
+        _read_on(current, plan)
+        return _preview(current, plan)
+
+
+def _read_on(current: Session, plan: Plan) -> None:
+    """Read as far as the plan allows: a change that would not act lets the next reads happen."""
+    while True:
+        past = current.past()
+        looks = preview(plan, progress(past))
+        if not looks.actions:
+            return
+        state = execute(looks, past, current.outside, current.facts())
+        before, after = len(progress(past)), len(progress(current.past()))
+        if state == "waiting" or before == after:
+            return
+
+
+def _preview(current: Session, plan: Plan) -> Preview:
+    entries = current.past()
+    readings: dict[str, Reading] = {}
+    for entry in entries:
+        if entry.event.kind == "step ended":
+            readings[entry.event.key.removesuffix("?dest")] = _reading(current, entry)
+    return Preview(
+        plan=plan,
+        run=current.run,
+        readings=readings,
+        refused=_refusal(plan, current.store.load(current.run)),
+    )
+
+
+def _reading(current: Session, entry: Entry) -> Reading:
+    event = entry.event
+    evidence = event.data.get("evidence")
+    outcome = event.data["outcome"]
+    assert outcome in ("succeeded", "failed", "unknown")
+    reason = str(event.data.get("reason") or "")
+    output = current.store.output(current.run, event.key, event.attempt, "stdout")
+    text = b"".join(output).decode(errors="replace")
+    return Reading(
+        outcome=outcome,
+        text=text if outcome == "succeeded" else "\n".join(filter(None, (reason, text))),
+        evidence=evidence if isinstance(evidence, Mapping) else {},
+        at=entry.at,
+    )
+
+
+def _refusal(plan: Plan, found: Run) -> str | None:
+    """Say why a run would be refused: preflight that failed on more hosts than the budget has."""
+    failed: dict[str, str] = {}
+    for action in plan.actions:
+        record = found.actions.get(action.key)
+        if action.batch == PREFLIGHT and record and record.state in ("failed", "unknown"):
+            name = plan.stage(action).name
+            failed.setdefault(action.host or action.target, f"{name}: {record.data.get('reason')}")
+    failed |= {h: "unreachable" for h, state in found.hosts.items() if state == "unreachable"}
+    if len(failed) <= plan.max_failures:
+        return None
+    host, why = next(iter(failed.items()))
+    more = f" (and {len(failed) - 1} more hosts)" if len(failed) > 1 else ""
+    return f"{host}: {why}{more}"

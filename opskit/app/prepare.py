@@ -1,0 +1,154 @@
+"""What was asked for → what will be done: files, parameters, plan."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from opskit import load
+from opskit.app import find
+from opskit.app.person import Person
+from opskit.errors import InputError
+from opskit.model.codec import canonical, from_json, parse, to_json
+from opskit.model.inventory import Inventory
+from opskit.model.plan import Plan
+from opskit.model.runbook import Param, Runbook
+from opskit.model.value import Json, Secret
+from opskit.model.work import FileRef
+from opskit.plan import make, seal
+from opskit.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ask:
+    """What a person typed: runbook, inventory, parameters as `name=value`, what to leave out."""
+
+    runbook: str
+    inventory: str | None = None
+    params: tuple[str, ...] = ()
+    params_file: Path | None = None
+    limit: str | None = None
+    from_step: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """A plan with what it was made from. `secrets` are the secret parameters."""
+
+    runbook: Runbook
+    inventory: Inventory
+    plan: Plan
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
+
+    def documents(self) -> Mapping[str, str]:
+        """Return the texts that the record of a run keeps beside its events."""
+        return {
+            **{f"runbook {name}": text for name, text in self.runbook.sources.items()},
+            f"inventory {self.inventory.file}": self.inventory.source,
+        }
+
+
+def prepare(settings: Settings, ask: Ask, person: Person) -> Prepared:
+    """Load what was named, take the parameters, make the plan. Touches no host."""
+    runbook = find.show(settings, ask.runbook)
+    inventory = find.inventory(settings, ask.inventory)
+    parameters = load.parameters(
+        runbook,
+        _given(ask.params),
+        ask.params_file,
+        settings.environ,
+        _asker(person) if person.interactive else None,
+    )
+    plan = make(
+        runbook,
+        inventory,
+        parameters.public,
+        secrets=frozenset(parameters.secrets),
+        limit=ask.limit,
+        from_step=ask.from_step,
+        files=describe,
+    )
+    return Prepared(runbook=runbook, inventory=inventory, plan=plan, secrets=parameters.secrets)
+
+
+def _given(words: tuple[str, ...]) -> Mapping[str, str]:
+    """Split `name=value` words; a name given twice is refused, since one of them is a mistake."""
+    given: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise InputError(f"-p {name!r} has no value", hint="write -p name=value")
+        if name in given:
+            raise InputError(f"-p {name} is given twice", hint="give it once")
+        given[name] = value
+    return given
+
+
+def _asker(person: Person) -> "load.AskParam":
+    def ask(param: Param) -> str | None:
+        if param.type == "secret":
+            return person.secret(param.name)
+        return person.text(param.name, param.help)
+
+    return ask
+
+
+def describe(path: Path) -> FileRef:
+    """Look at a file beside the person who runs: size and SHA-256."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return FileRef(path=str(path.resolve()), size=file.tell(), sha256=digest)
+
+
+def save_plan(prepared: Prepared, path: Path) -> None:
+    """Write a plan to a file, for `run --plan`."""
+    path.write_bytes(canonical(to_json(prepared.plan)) + b"\n")
+
+
+def check_plan(prepared: Prepared, path: Path) -> None:
+    """Refuse unless the plan in a file is exactly the one at hand; name what is different."""
+    try:
+        saved = from_json(Plan, parse(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise InputError(f"can't read a plan from {path}: {error}") from error
+    if seal(saved).digest != saved.digest:
+        raise InputError(f"the plan in {path} was edited: its digest is not that of its content")
+    if saved.digest != prepared.plan.digest:
+        changes = "; ".join(differences(saved, prepared.plan)) or "other details"
+        raise InputError(
+            f"the plan has changed since {path} was saved: {changes}",
+            hint="look at it with `opskit plan` and save it again with -o",
+        )
+
+
+def differences(old: Plan, new: Plan) -> list[str]:
+    """Name what differs between two plans, most telling first."""
+    found = []
+    for name in ("runbook", "version", "inventory", "batches", "max_failures", "on_failure"):
+        if getattr(old, name) != getattr(new, name):
+            found.append(f"{name} {getattr(old, name)!r} is now {getattr(new, name)!r}")
+    found += _keys("parameter", old.parameters, new.parameters)
+    found += _keys("host", _plain(old.hosts), _plain(new.hosts))
+    found += _keys("file", old.sources, new.sources)
+    actions = {a.key: a for a in new.actions}
+    changed = [a for a in old.actions if actions.get(a.key) != a]
+    if changed:
+        stage = old.stage(changed[0]).name
+        found.append(f"{len(changed)} actions, first {stage!r} on {changed[0].target}")
+    return found
+
+
+def _plain(hosts: Mapping[str, object]) -> Mapping[str, Json]:
+    return {name: to_json(host) for name, host in hosts.items()}
+
+
+def _keys(what: str, old: Mapping[str, Json], new: Mapping[str, Json]) -> list[str]:
+    found = []
+    for name in dict.fromkeys([*old, *new]):
+        if name not in new:
+            found.append(f"{what} {name} is gone")
+        elif name not in old:
+            found.append(f"{what} {name} is new")
+        elif old[name] != new[name]:
+            found.append(f"{what} {name} has changed")
+    return found

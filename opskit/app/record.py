@@ -1,0 +1,84 @@
+"""What the record has: runs, their events, outputs, and whether it proves itself."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from opskit import audit
+from opskit.audit import Finding, Store
+from opskit.errors import InputError
+from opskit.execute.journal import Stream
+from opskit.model.event import Entry
+from opskit.model.plan import Plan
+from opskit.model.run import Run
+from opskit.settings import Settings
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[Store]:
+    store = audit.open(settings.store)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def load_run(settings: Settings, name: str) -> Run:
+    """Return a run by id, unique prefix, or "last"."""
+    with _opened(settings) as store:
+        return store.load(store.find(name))
+
+
+def plan_of(settings: Settings, name: str) -> Plan:
+    """Return the plan that a run carried out."""
+    with _opened(settings) as store:
+        return store.plan(store.find(name))
+
+
+def runs(
+    settings: Settings,
+    *,
+    since: float | None = None,
+    runbook: str | None = None,
+    limit: int = 50,
+) -> list[Run]:
+    """Return the newest runs; `since` in UTC seconds."""
+    with _opened(settings) as store:
+        return store.runs(since=since, runbook=runbook, limit=limit)
+
+
+def entries(settings: Settings, name: str) -> Iterator[Entry]:
+    """Yield the events of a run in their order."""
+    with _opened(settings) as store:
+        yield from store.entries(store.find(name))
+
+
+def output(settings: Settings, name: str, step: str, host: str, stream: Stream) -> Iterator[bytes]:
+    """Yield what a step printed on a host, in its last attempt; `step` is its name or position."""
+    with _opened(settings) as store:
+        found = store.load(store.find(name))
+        plan = store.plan(found.id)
+        keys = [
+            record.key
+            for record in found.actions.values()
+            if host in (record.host, _target(record.key))
+            and step.lower() in (record.step.lower(), record.key.partition("/")[0])
+        ]
+        if not keys:
+            steps = dict.fromkeys(s.name for s in plan.stages.values() if s.name)
+            raise InputError(
+                f"run {found.id} has no output of step {step!r} on {host!r}",
+                hint=f"hosts: {', '.join(found.hosts)}; steps: {'; '.join(steps)}",
+            )
+        for key in keys:
+            yield from store.output(found.id, key, found.actions[key].attempt, stream)
+
+
+def _target(key: str) -> str:
+    """Return the target that a key names beside its host."""
+    return key.partition(">")[2].partition("#")[0].partition("@")[0]
+
+
+def verify(settings: Settings, name: str | None = None) -> list[Finding]:
+    """Return everything that is wrong with the record; none means that it proves itself."""
+    with _opened(settings) as store:
+        return store.verify(store.find(name) if name else None)

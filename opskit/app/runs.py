@@ -1,0 +1,361 @@
+"""Runs: begin one, go on with one, take one back."""
+
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from opskit import audit
+from opskit.app import secrets as fetching
+from opskit.app.person import Person, Question
+from opskit.app.prepare import Prepared
+from opskit.app.watch import Guard
+from opskit.audit import Journal, Store
+from opskit.drivers import Targets
+from opskit.errors import InputError, RefusedError
+from opskit.execute import Outside, Stop, Watcher, execute, take_back
+from opskit.model.event import Entry, Event
+from opskit.model.plan import Plan
+from opskit.model.run import Run
+from opskit.model.value import Json, Secret
+from opskit.plan import progress, repeated
+from opskit.settings import Settings
+
+
+@dataclass(kw_only=True)
+class Session:
+    """A run that is being carried out: its record, its plan, who watches, who can be asked."""
+
+    store: Store
+    journal: Journal
+    plan: Plan
+    outside: Outside
+    person: Person
+    reason: str = ""
+    pause_after_batch: bool = False
+
+    @property
+    def run(self) -> str:
+        return self.journal.run
+
+    def past(self) -> list[Entry]:
+        return list(self.store.entries(self.run))
+
+    def facts(self) -> Mapping[str, Json]:
+        """Return what templates see as `run`."""
+        created = next(iter(self.store.entries(self.run)))
+        return {
+            "id": self.run,
+            "status": "running",
+            "reason": str(created.event.data.get("reason") or ""),
+            "user": str(created.event.data.get("who") or ""),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(created.at)),
+        }
+
+
+@contextmanager
+def session(
+    store: Store,
+    journal: Journal,
+    plan: Plan,
+    *,
+    known: Mapping[str, Secret],
+    person: Person,
+    watch: Watcher,
+    stop: Stop | None,
+) -> Iterator[Session]:
+    """Open what an execution touches, and close all of it however that ends."""
+    targets = Targets(journal.run, plan.hosts, history=store.recall)
+    guard = Guard(watch, known)
+
+    def hide(secret: Secret) -> None:
+        journal.hide(secret)
+        guard.hide(secret)
+
+    outside = Outside(
+        targets=targets, journal=journal, secrets=known, watch=guard, stop=stop or Stop(), hide=hide
+    )
+    try:
+        with journal:
+            current = Session(
+                store=store, journal=journal, plan=plan, outside=outside, person=person
+            )
+            try:
+                yield current
+            finally:
+                targets.close(keep=_open_keys(current))
+    finally:
+        store.close()
+
+
+def _open_keys(current: Session) -> Collection[str]:
+    """Return the actions whose traces must stay on the hosts: somebody may still need them."""
+    records = progress(current.past())
+    undone = ("started", "unknown")
+    open_ = {key for key, record in records.items() if record.state in undone}
+    run = current.store.load(current.run)
+    finished = run.state in ("succeeded", "undone", "aborted")
+    changed = set() if finished else {key for key, r in records.items() if r.state != "skipped"}
+    return open_ | changed
+
+
+def run(
+    settings: Settings,
+    prepared: Prepared,
+    person: Person,
+    watch: Watcher,
+    *,
+    reason: str = "",
+    pause_after_batch: bool = False,
+    command: str = "",
+    kind: str = "run",
+    stop: Stop | None = None,
+) -> Run:
+    """Carry out a plan; return the run as its record tells it."""
+    plan = prepared.plan
+    known = fetching.fetch(plan, prepared.secrets, settings.environ)
+    store = audit.open(settings.store)
+    journal = store.create(
+        plan,
+        kind=kind,
+        who=person.who,
+        origin=person.origin,
+        reason=reason,
+        command=command,
+        documents=prepared.documents(),
+        locks=plan.locks,
+        secrets=list(known.values()),
+    )
+    with session(
+        store, journal, plan, known=known, person=person, watch=watch, stop=stop
+    ) as current:
+        current.pause_after_batch = pause_after_batch
+        announce(current)
+        return go_on(current)
+
+
+def announce(current: Session) -> None:
+    """Let the watcher see how the run began: its first line carries the id."""
+    for entry in current.past():
+        current.outside.watch(entry.event)
+
+
+def go_on(current: Session) -> Run:
+    """Execute until the run has ended or nobody is there to answer its question."""
+    while True:
+        state = execute(
+            current.plan,
+            current.past(),
+            current.outside,
+            current.facts(),
+            pause_after_batch=current.pause_after_batch,
+        )
+        found = current.store.load(current.run)
+        if state != "waiting" or not answered(current, found):
+            return current.store.load(current.run)
+
+
+def answered(current: Session, found: Run) -> bool:
+    """Ask the person what the run asks; True when it can go on."""
+    question = found.question
+    if question is None or question.get("why") == "interrupted" or not current.person.interactive:
+        return False
+    choices = question.get("choices")
+    words = tuple(str(c) for c in choices) if isinstance(choices, (list, tuple)) else ()
+    asked = Question(
+        text=str(question.get("question", "")),
+        choices=words,
+        evidence=_evidence(current, str(question.get("key", ""))),
+    )
+    choice = current.person.ask(asked)
+    if choice is None:
+        return False
+    decide(current, question, choice)
+    return choice != "abort"
+
+
+def decide(current: Session, question: Mapping[str, Json], choice: str) -> None:
+    """Record an answer; an abort ends the run as it stands."""
+    event = Event(
+        kind="decided",
+        key=str(question.get("key", "")),
+        host=str(question.get("host", "")) if question.get("key") else "",
+        step=str(question.get("step", "")),
+        data={"who": current.person.who, "choice": choice, "why": question.get("why")},
+    )
+    events = [event]
+    if choice == "abort":
+        hosts: dict[str, Json] = dict(current.store.load(current.run).hosts)
+        data: dict[str, Json] = {"status": "aborted", "hosts": hosts, "exit": 1}
+        events.append(Event(kind="run ended", data=data))
+    current.journal.append(*events)
+    for one in events:
+        current.outside.watch(one)
+
+
+def _evidence(current: Session, key: str) -> tuple[str, ...]:
+    """Return the last lines of what the action in question printed."""
+    record = current.store.load(current.run).actions.get(key)
+    if record is None:
+        return ()
+    lines: list[str] = []
+    for stream in ("stdout", "stderr"):
+        tail = b""
+        for piece in current.store.output(current.run, key, record.attempt, stream):
+            tail = (tail + piece)[-4096:]
+        lines += tail.decode(errors="replace").splitlines()[-5:]
+    return tuple(lines)
+
+
+@contextmanager
+def reopened(
+    settings: Settings,
+    name: str,
+    person: Person,
+    watch: Watcher,
+    stop: Stop | None,
+) -> Iterator[Session]:
+    """Open an earlier run to go on with it; its plan is the one that the record has."""
+    store = audit.open(settings.store)
+    try:
+        found = store.find(name)
+        plan = store.plan(found)
+        known = _secrets_again(settings, store, found, plan, person)
+        journal = store.reopen(
+            found, who=person.who, origin=person.origin, secrets=list(known.values())
+        )
+    except BaseException:
+        store.close()
+        raise
+    with session(
+        store, journal, plan, known=known, person=person, watch=watch, stop=stop
+    ) as current:
+        yield current
+
+
+def _secrets_again(
+    settings: Settings, store: Store, found: str, plan: Plan, person: Person
+) -> Mapping[str, Secret]:
+    """Get the secrets of an earlier run once more; others than those it had are refused."""
+    given: dict[str, Secret] = {}
+    for name in fetching.wanted(plan):
+        if name not in plan.secrets and person.interactive:
+            value = person.secret(name)
+            if value is not None:
+                given[name] = Secret(name, value)
+    known = fetching.fetch(plan, given, settings.environ)
+    if not store.secrets_match(found, list(known.values())):
+        raise RefusedError(
+            f"run {found} had other values of its secrets",
+            hint="give it the same ones, or begin a new run",
+        )
+    return known
+
+
+def resume(
+    settings: Settings, name: str, person: Person, watch: Watcher, *, stop: Stop | None = None
+) -> Run:
+    """Go on with a run that was interrupted or that waits for an answer."""
+    with reopened(settings, name, person, watch, stop) as current:
+        found = current.store.load(current.run)
+        if found.state in ("succeeded", "undone", "aborted", "failed"):
+            raise InputError(
+                f"run {found.id} has ended ({found.state}); there is nothing to resume",
+                hint=f"`opskit retry {found.id}` does again what failed"
+                if found.state == "failed"
+                else f"`opskit report {found.id}` shows what it did",
+            )
+        why = found.question.get("why") if found.question else "interrupted"
+        if why not in ("interrupted", "pause") and not answered(current, found):
+            return current.store.load(current.run)
+        return go_on(current)
+
+
+def retry(
+    settings: Settings,
+    name: str,
+    hosts: Sequence[str],
+    person: Person,
+    watch: Watcher,
+    *,
+    stop: Stop | None = None,
+) -> Run:
+    """Do again, in the same run, what failed or was taken back on these hosts, and the rest.
+
+    `hosts` are names, or the words failed, unreachable, unknown, undone, not-started.
+    """
+    with reopened(settings, name, person, watch, stop) as current:
+        found = current.store.load(current.run)
+        chosen = select_hosts(found, hosts)
+        keys = repeated(current.plan, found.actions, chosen)
+        events = [
+            Event(kind="decided", host=host, data={"who": person.who, "choice": "retry"})
+            for host in chosen
+        ]
+        events += [
+            Event(
+                kind="decided",
+                key=key,
+                host=found.actions[key].host,
+                step=found.actions[key].step,
+                data={"who": person.who, "choice": "retry"},
+            )
+            for key in keys
+        ]
+        current.journal.append(*events)
+        for event in events:
+            current.outside.watch(event)
+        return go_on(current)
+
+
+def select_hosts(found: Run, words: Sequence[str]) -> list[str]:
+    """Return the hosts of a run that are named, or whose state is named; none is refused."""
+    states = {word.replace("-", " ") for word in words}
+    chosen = [h for h, state in found.hosts.items() if h in words or state in states]
+    unknown = [w for w in words if w not in found.hosts and w.replace("-", " ") not in _STATES]
+    if unknown or not chosen:
+        standing = ", ".join(f"{host}: {state}" for host, state in found.hosts.items())
+        what = f"run {found.id} has no host or state {unknown[0]!r}" if unknown else (
+            f"no host of run {found.id} is {' or '.join(words)}"
+        )  # fmt: skip
+        raise InputError(what, hint=f"its hosts: {standing}")
+    return chosen
+
+
+_STATES = {
+    "failed", "unreachable", "unknown", "undone", "undo failed", "not started", "done",
+}  # fmt: skip
+
+
+def undo(
+    settings: Settings,
+    name: str,
+    person: Person,
+    watch: Watcher,
+    hosts: Sequence[str] | None = None,
+    *,
+    stop: Stop | None = None,
+) -> Run:
+    """Take back what a run did, on all its hosts or on some."""
+    with reopened(settings, name, person, watch, stop) as current:
+        found = current.store.load(current.run)
+        unsettled = [r.host for r in found.actions.values() if r.state in ("unknown", "started")]
+        if unsettled:
+            raise RefusedError(
+                f"nobody knows yet what became of a change on {', '.join(sorted(set(unsettled)))}",
+                hint=f"settle that first: `opskit resume {found.id}` asks",
+            )
+        chosen = select_hosts(found, hosts) if hosts else None
+        take_back(current.plan, current.past(), current.outside, current.facts(), chosen)
+        return current.store.load(current.run)
+
+
+def note(settings: Settings, name: str, text: str, person: Person) -> None:
+    """Add a remark to the record of a run."""
+    store = audit.open(settings.store)
+    try:
+        found = store.find(name)
+        with store.reopen(found, who=person.who, origin=person.origin, secrets=[]) as journal:
+            journal.append(Event(kind="note", data={"who": person.who, "text": text}))
+    finally:
+        store.close()

@@ -1,0 +1,98 @@
+"""Secrets are fetched when a run starts, and stay in memory."""
+
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from opskit.errors import InputError
+from opskit.model.plan import Action, Plan
+from opskit.model.value import Secret, SecretRef, SecretSource
+from opskit.model.work import Command, Request, Work
+
+SHORTEST = 6
+"""Characters; a shorter value can't be masked without masking half of every output."""
+
+
+def wanted(plan: Plan) -> list[str]:
+    """Return the names of the secrets that a plan uses, each once."""
+    names: dict[str, None] = {}
+    for action in _all(plan.actions):
+        for work in (action.work, action.skip_if, action.done_when):
+            names |= dict.fromkeys(_of(work))
+    return list(names)
+
+
+def _all(actions: Iterable[Action]) -> Iterable[Action]:
+    for action in actions:
+        yield action
+        yield from action.undo
+
+
+def _of(work: Work | None) -> list[str]:
+    match work:
+        case Command(secrets=secrets, stdin=stdin):
+            return [*secrets.values(), *([stdin.name] if isinstance(stdin, SecretRef) else [])]
+        case Request(headers=headers):
+            return [v.name for v in headers.values() if isinstance(v, SecretRef)]
+        case _:
+            return []
+
+
+def fetch(
+    plan: Plan, given: Mapping[str, Secret], environ: Mapping[str, str]
+) -> Mapping[str, Secret]:
+    """Fetch the secrets that a plan uses; those given as parameters are there already."""
+    saved = {s.save.name for s in plan.stages.values() if s.save and s.save.secret}
+    found = dict(given)
+    for name in wanted(plan):
+        if name in found or name in saved:
+            continue
+        if name not in plan.secrets:
+            raise InputError(
+                f"the plan uses a secret {name!r} that neither parameters nor inventory have",
+                where=plan.inventory,
+                hint=f"write under `secrets:` in the inventory, e.g. {name}: env:{name.upper()}",
+            )
+        found[name] = _fetch(plan.secrets[name], environ, plan.inventory)
+    return found
+
+
+def _fetch(source: SecretSource, environ: Mapping[str, str], where: str) -> Secret:
+    kind, _, rest = source.source.partition(":")
+    match kind:
+        case "env":
+            value = environ.get(rest)
+            missing = f"the variable {rest} is not set"
+        case "file":
+            value, missing = _read(Path(rest).expanduser())
+        case _:
+            value, missing = _output(rest)
+    if value is None:
+        raise InputError(f"the secret {source.name!r} can't be had: {missing}", where=where)
+    if len(value) < SHORTEST:
+        raise InputError(
+            f"the secret {source.name!r} has fewer than {SHORTEST} characters",
+            where=where,
+            hint="a value that short can't be kept out of outputs; use a longer one",
+        )
+    return Secret(source.name, value)
+
+
+def _read(path: Path) -> tuple[str | None, str]:
+    try:
+        return path.read_text().removesuffix("\n"), ""
+    except (OSError, UnicodeDecodeError) as error:
+        return None, f"{path}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}"
+
+
+def _output(command: str) -> tuple[str | None, str]:
+    try:
+        done = subprocess.run(  # noqa: S602 - the inventory's owner wrote this line for a shell
+            command, shell=True, capture_output=True, timeout=30, check=False, text=True,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return None, "its command took longer than 30 s"
+    if done.returncode != 0:
+        return None, f"its command ended with status {done.returncode}"
+    return done.stdout.removesuffix("\n"), ""
