@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from opskit.model.event import Event
-from opskit.model.plan import Plan
+from opskit.model.plan import Action, Plan
 from opskit.view import safe, works
-from opskit.view.labels import Labels, short
+from opskit.view.labels import Labels, machine, run_hosts, short
 
+Turn: TypeAlias = tuple[int, str, int, str]
+"""What counts as one thing to do: an action, or all candidates for one together."""
 Standing = Literal[
     "unknown", "undo failed", "failed", "unreachable", "running", "waiting", "undone", "done"
 ]
@@ -59,12 +61,22 @@ class Board:
         self.run = ""
         self.state = "running"
         self.ended = 0
-        self.total = len(plan.actions)
-        self._over: set[str] = set()
+        self.total = len({self._turn(action) for action in plan.actions})
+        self._over: set[Turn] = set()
+        self._hosts = frozenset(run_hosts(plan))
         batches = {name: n for n, names in enumerate(plan.batches) for name in names}
         for action in plan.actions:
-            row = self._row(action.host, batches.get(action.host, len(plan.batches)))
-            row.left += 1
+            host = machine(action)
+            row = self._row(host, batches.get(host, len(plan.batches)))
+            row.left += not self._candidate(action)
+
+    def _candidate(self, action: Action) -> bool:
+        """Tell whether an action is one of several of which only one is done."""
+        return self.plan.stages[action.position].scope in ("once", "batch")
+
+    def _turn(self, action: Action) -> Turn:
+        key = "" if self._candidate(action) else action.key
+        return (action.batch, action.position, action.index, key)
 
     def _row(self, host: str, batch: int = 0) -> Row:
         row = self.rows.get(host)
@@ -84,6 +96,11 @@ class Board:
                 self._ended(event, at)
             case "step skipped":
                 self._close(event, "skipped", at)
+            case "host unreachable":
+                row = self._row(event.host)
+                row.standing = "unreachable"
+                row.note = short(event.data, "reason") or "unreachable"
+                row.seen = at
             case "undo began":
                 self.state = "undoing"
             case "waiting":
@@ -121,12 +138,19 @@ class Board:
         row.running.pop(event.key, None)
         row.seen = at
         self._mark(event.key, row, cell)
-        if event.key not in self._over and not self._undoes(event.key):
-            self._over.add(event.key)
-            row.left -= 1
-            self.ended += 1
+        self._count(event.key, row)
         if row.standing in ("running", "waiting", "undone"):
             row.standing = self._rest(row, cell)
+
+    def _count(self, key: str, row: Row) -> None:
+        action = self.labels.action(key)
+        if action is None or action.undoes is not None or "?" in key:
+            return
+        turn = self._turn(action)
+        if turn not in self._over:
+            self._over.add(turn)
+            self.ended += 1
+            row.left -= not self._candidate(action)
 
     def _rest(self, row: Row, cell: Cell) -> Standing:
         if row.running:
@@ -153,8 +177,8 @@ class Board:
 
     def hosts(self) -> list[Row]:
         """Return the rows of hosts, and of other machines only while something is on there."""
-        known = self.plan.hosts
-        return [r for r in self.rows.values() if r.host in known or r.running or r.note]
+        shown = self._hosts
+        return [r for r in self.rows.values() if r.host in shown or r.running or r.note]
 
     def counts(self) -> dict[Standing, int]:
         """Count hosts by where they stand, worst first."""
@@ -177,7 +201,8 @@ class Board:
 
     def remaining(self) -> float | None:
         """Estimate the seconds that are left, or None where earlier runs don't tell."""
-        todo = {(a.batch, a.position) for a in self.plan.actions if a.key not in self._over}
+        left = (action for action in self.plan.actions if self._turn(action) not in self._over)
+        todo = {(action.batch, action.position) for action in left}
         names = [self.plan.stages[position].name for _, position in todo]
         if not names or any(name not in self.expected for name in names):
             return None

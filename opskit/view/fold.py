@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from opskit.model.inventory import Host
 from opskit.model.plan import Action, Plan, Stage
 from opskit.view import works
+from opskit.view.labels import machine
 
 PREFLIGHT, ALWAYS = -1, -2
 
@@ -26,7 +27,7 @@ class Group:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(action.host for action in self.actions))
+        return tuple(dict.fromkeys(machine(action) for action in self.actions))
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -35,7 +36,7 @@ class Group:
     @property
     def elsewhere(self) -> bool:
         """Whether the work is done on another machine than the host that it is for."""
-        return any(action.target != action.host for action in self.actions)
+        return any(action.target != machine(action) for action in self.actions)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,7 +115,7 @@ def sections(plan: Plan, *, apart: bool = False) -> list[Section]:
 def _hosts(plan: Plan, batch: int, actions: Sequence[Action]) -> tuple[str, ...]:
     if 0 <= batch < len(plan.batches):
         return plan.batches[batch]
-    return tuple(dict.fromkeys(action.host for action in actions))
+    return tuple(dict.fromkeys(machine(action) for action in actions))
 
 
 def fold(

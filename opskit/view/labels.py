@@ -15,23 +15,26 @@ class Labels:
         self._actions: dict[str, Action] = {a.key: a for a in _all(plan.actions)} if plan else {}
         self._plan = plan
         self.host_columns = (
-            min(20, max((len(name) for name in plan.hosts), default=4)) if plan else 8
+            min(20, max((len(name) for name in [*plan.hosts, *run_hosts(plan)]), default=4))
+            if plan
+            else 8
         )
 
     def action(self, key: str) -> Action | None:
-        return self._actions.get(key)
+        """Return the action of a key; the probes of a dry run have a `?` after it."""
+        return self._actions.get(key) or self._actions.get(key.partition("?")[0])
 
     def position(self, key: str) -> str:
-        action = self._actions.get(key)
+        action = self.action(key)
         return action.position if action else ""
 
     def step(self, item: Event | ActionRecord) -> str:
         """Return position, name and, where it is another, the target of an action."""
-        action = self._actions.get(item.key)
+        action = self.action(item.key)
         if action is None or self._plan is None:
             return safe.one_line(item.step or item.key)
         name = self._plan.stages[action.position].name
-        target = f" [{action.target}]" if action.target != action.host else ""
+        target = f" [{action.target}]" if action.host not in ("", action.target) else ""
         return safe.one_line(f"{action.position} {name}{target}")
 
 
@@ -45,3 +48,13 @@ def short(data: Mapping[str, object], key: str) -> str:
     """Return a value of an event as one harmless line, empty where there is none."""
     value = data.get(key)
     return "" if value is None else safe.one_line(str(value))
+
+
+def machine(action: Action) -> str:
+    """Return the host that an action is for; where it is for none, the machine it runs on."""
+    return action.host or action.target
+
+
+def run_hosts(plan: Plan) -> tuple[str, ...]:
+    """Return the hosts that a run is for; balancers and others that it also touches are not."""
+    return tuple(host for batch in plan.batches for host in batch)

@@ -52,16 +52,16 @@ class Lines:
         """Return the lines that an event is worth."""
         word, what = said(event, self._labels)
         if event.kind in ("step ended", "step skipped"):
-            yield from self._rest(event.key, event.host)
+            yield from self._rest(event)
         yield self._row(event.host, word, what)
         if event.kind == "step ended":
-            last = self._tails.take(event.key, event.host)
+            last = self._tails.take(event.key)
             if event.data.get("outcome") != "succeeded" and not self._outputs:
                 yield from (self._row(event.host, "|", row) for row in last)
 
     def forget(self, event: Event) -> None:
         """Drop what is kept of an action whose end is not worth a line."""
-        self._tails.drop(event.key, event.host)
+        self._tails.drop(event.key)
 
     def _row(self, host: str, word: str, what: str) -> str:
         name = safe.one_line(host or "-")
@@ -73,17 +73,17 @@ class Lines:
         if not self._outputs:
             self._tails.add(chunk)
             return
-        key = (chunk.key + "\0" + chunk.host, chunk.stream)
+        key = (chunk.key, chunk.stream)
         *whole, rest = (self._partial.pop(key, b"") + chunk.data).split(b"\n")
         self._partial[key] = rest[-64 * 1024 :]
         for row in whole:
             yield from self._output(chunk.host, chunk.stream, row)
 
-    def _rest(self, key: str, host: str) -> Iterator[str]:
+    def _rest(self, event: Event) -> Iterator[str]:
         for stream in ("stdout", "stderr"):
-            row = self._partial.pop((key + "\0" + host, stream), b"")
+            row = self._partial.pop((event.key, stream), b"")
             if row:
-                yield from self._output(host, stream, row)
+                yield from self._output(event.host, stream, row)
 
     def _output(self, host: str, stream: str, row: bytes) -> Iterator[str]:
         for line in safe.decoded(row).split("\n"):
@@ -129,6 +129,8 @@ def _said_of_run(event: Event) -> Said:
             return "resumed", f"by {short(data, 'who')}"
         case "host opened":
             return "opened", "connected"
+        case "host unreachable":
+            return "FAILED", f"unreachable{_because(data, 'reason')}"
         case "budget tripped":
             failed = data.get("failed")
             names = ", ".join(map(str, failed)) if isinstance(failed, (list, tuple)) else ""

@@ -8,6 +8,7 @@ from opskit.model.value import Json
 from opskit.model.work import Command, FileRef
 from opskit.view import amounts, fold, names, readings, safe, works
 from opskit.view.fold import ALWAYS, PREFLIGHT, Group, Section
+from opskit.view.labels import machine, run_hosts
 from opskit.view.paint import PLAIN, Paint
 from opskit.view.readings import Contents, Readings
 
@@ -47,7 +48,12 @@ class Counts:
 def counts(actions: Iterable[Action], stages: Mapping[str, Stage]) -> Counts:
     """Count actions by what they do; `undetermined` ones are counted as read or change too."""
     read = change = undetermined = 0
+    seen: set[tuple[int, str, int]] = set()
     for action in actions:
+        turn = (action.batch, action.position, action.index)
+        if stages[action.position].scope in ("once", "batch") and turn in seen:
+            continue  # a candidate: only one of them does it
+        seen.add(turn)
         if stages[action.position].effect == "read":
             read += 1
         else:
@@ -71,7 +77,7 @@ def text(plan: Plan, look: Look | None = None) -> str:
 
 
 def _header(plan: Plan, look: Look) -> Iterator[str]:
-    hosts = amounts.count(len(plan.hosts), "host")
+    hosts = amounts.count(len(run_hosts(plan)), "host")
     batches = amounts.count(len(plan.batches), "batch", "batches")
     title = " ".join(filter(None, (plan.runbook, plan.version)))
     yield f"{look.paint.bold(safe.one_line(title))} · {hosts}, {batches} · plan {plan.digest[:12]}"
@@ -114,7 +120,7 @@ def _section(plan: Plan, section: Section, look: Look, first: Section | None) ->
     for group in section.groups:
         if group.stage.position not in hidden:
             yield from _group(plan, group, look)
-        elif any(action.key in look.readings for action in group.actions):
+        elif any(key in look.readings for a in group.actions for key in readings.keys(a)):
             yield from (_head(group, look), *_now(group, look))
 
 
@@ -172,9 +178,12 @@ def _marked(line: str, paint: Paint) -> str:
 
 def _where(group: Group) -> str:
     where = names.listed(group.hosts, 30)
+    if group.stage.scope in ("once", "batch"):
+        first = "the first that lives of " if len(group.hosts) > 1 else ""
+        return f" · once, on {first}{where}"
     if group.elsewhere:
         where = f"{names.listed(group.targets, 20)} for {where}"
-    note = "" if group.same else f" (text for {safe.one_line(group.actions[0].host)})"
+    note = "" if group.same else f" (text for {safe.one_line(machine(group.actions[0]))})"
     return f" · on {where}{note}"
 
 
@@ -240,7 +249,7 @@ def _until(plan: Plan, waits: Iterable[str]) -> str:
 def _footer(plan: Plan, parts: Iterable[Section], look: Look) -> Iterator[str]:
     parts = list(parts)
     total = counts(plan.actions, plan.stages)
-    yield look.paint.bold(f"{amounts.count(len(plan.actions), 'action')}: {total}")
+    yield look.paint.bold(f"{amounts.count(total.read + total.change, 'action')}: {total}")
     yield from _unknown(plan, look)
     yield from _declared(plan)
     yield from _one_way(plan, parts)

@@ -1,10 +1,11 @@
 """What a dry run read, beside the plan: values, differences, and what could not be read."""
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from opskit.model.event import Outcome
+from opskit.model.plan import Action
 from opskit.model.text import Text
 from opskit.model.value import Json
 from opskit.model.work import FileRef, Upload
@@ -36,19 +37,31 @@ def shown(group: Group, readings: Readings, contents: Contents, *, full: bool) -
     """Say what is on the hosts of a group now; hosts with the same answer share it."""
     answers: dict[tuple[str, ...], list[str]] = {}
     for action in group.actions:
-        reading = readings.get(action.key)
-        if reading is None:
-            continue
-        if isinstance(action.work, Upload):
-            answer = tuple(_upload(action.work, reading, contents, full=full))
-        else:
-            answer = tuple(_answer(reading, full=full))
-        answers.setdefault(answer, []).append(action.target)
+        for key in keys(action):
+            if key in readings:
+                answer = tuple(_said(action, key, readings[key], contents, full=full))
+                answers.setdefault(answer, []).append(action.target)
     for answer, targets in answers.items():
         where = f" on {names.listed(targets)}" if len(group.targets) > 1 else ""
         lead = f"now{where}: "
         yield lead + answer[0]
         yield from (" " * 5 + line for line in answer[1:])
+
+
+def keys(action: Action) -> tuple[str, str, str]:
+    """Return the keys under which a dry run keeps what it found about an action."""
+    return action.key, f"{action.key}?skip", f"{action.key}?dest"
+
+
+def _said(
+    action: Action, key: str, reading: Reading, contents: Contents, *, full: bool
+) -> list[str]:
+    if key.endswith("?skip"):
+        done = reading.outcome == "succeeded"
+        return ["its effect is there already"] if done else ["its effect is not there yet"]
+    if isinstance(action.work, Upload):
+        return _upload(action.work, reading, contents, full=full)
+    return _answer(reading, full=full)
 
 
 def _answer(reading: Reading, *, full: bool) -> list[str]:
@@ -91,8 +104,3 @@ def difference(old: str, new: str, *, full: bool = False, labels: Sequence[str] 
 
 def _rows(text: str) -> list[str]:
     return text.split("\n")[:-1] if text.endswith("\n") else text.split("\n")
-
-
-def failures(actions: Iterable[str], readings: Readings) -> list[str]:
-    """Return the keys whose reading did not succeed."""
-    return [key for key in actions if key in readings and readings[key].outcome != "succeeded"]

@@ -3,17 +3,18 @@
 from opskit.errors import Exit
 from opskit.model.plan import Plan
 from opskit.model.run import Run
+from opskit.model.work import Ask, Check, Notify, Wait
 
 
-def exit_status(run: Run, plan: Plan | None = None, *, interrupted: bool = False) -> Exit:
+def exit_status(run: Run, plan: Plan | None = None) -> Exit:
     """Return the exit status of a run; where several fit, the one that asks for most care.
 
     With its plan, a run that its preflight stopped before any change counts as refused.
     """
-    if interrupted or run.state in ("planned", "running", "undoing"):
+    if run.state in ("planned", "running", "undoing"):
         return Exit.INTERRUPTED
     if run.state == "waiting":
-        return Exit.WAITING
+        return Exit.INTERRUPTED if interrupted(run) else Exit.WAITING
     if run.state == "unknown" or "unknown" in run.hosts.values():
         return Exit.UNKNOWN
     if run.state == "succeeded":
@@ -23,12 +24,19 @@ def exit_status(run: Run, plan: Plan | None = None, *, interrupted: bool = False
     return Exit.REFUSED if plan is not None and refused(run, plan) else Exit.FAILED
 
 
+def interrupted(run: Run) -> bool:
+    """Tell whether a run waits only because somebody stopped it."""
+    return run.question is not None and run.question.get("why") == "interrupted"
+
+
 def refused(run: Run, plan: Plan) -> bool:
-    """Tell whether a run ended in its preflight, with no change ever sent."""
-    began = {key for key, record in run.actions.items() if record.attempt or record.started}
-    actions = [action for action in plan.actions if action.key in began]
-    return bool(actions) and all(
-        action.batch == -1 and plan.stages[action.position].effect == "read"
-        for action in actions
-        if action.batch != -2
+    """Tell whether a failed run ended in its preflight, with changes planned and none begun."""
+    main = [action for action in plan.actions if action.batch >= 0]
+    begun = any(run.actions[a.key].state != "planned" for a in main if a.key in run.actions)
+    preflight = any(action.batch == -1 for action in plan.actions)
+    changes = any(
+        plan.stages[action.position].effect == "change"
+        and not isinstance(action.work, (Ask, Check, Notify, Wait))
+        for action in main
     )
+    return preflight and changes and not begun

@@ -11,6 +11,7 @@ from opskit.view import amounts, names, safe
 from opskit.view.labels import Labels
 from opskit.view.lines import ending
 from opskit.view.paint import PLAIN, Paint
+from opskit.view.status import interrupted
 
 ORDER: tuple[HostState, ...] = (
     "unknown",
@@ -36,7 +37,7 @@ def text(run: Run, plan: Plan | None = None, *, paint: Paint = PLAIN, columns: i
         if hosts:
             lines += _hosts(state, hosts, paint, columns)
     lines += _details(run, labels, paint)
-    if run.question is not None:
+    if run.question is not None and not interrupted(run):
         lines.append(f"  asks         {question(run.question)}")
     following = list(next_steps(run, plan))
     if following:
@@ -46,7 +47,8 @@ def text(run: Run, plan: Plan | None = None, *, paint: Paint = PLAIN, columns: i
 
 
 def _headline(run: Run, paint: Paint) -> str:
-    state = "interrupted" if run.state in ("planned", "running", "undoing") else run.state
+    stopped = run.state in ("planned", "running", "undoing") or interrupted(run)
+    state = "interrupted" if stopped else run.state
     took = f" after {amounts.duration(run.ended - run.created)}" if run.ended else ""
     title = safe.one_line(" ".join(filter(None, (run.runbook, run.version))))
     return f"{paint.state(state.upper(), run.state)}{took} · {title} · run {paint.bold(run.id)}"

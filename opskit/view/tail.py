@@ -11,21 +11,21 @@ class Tails:
     """Keeps the end of each stream of each action; bounded, whatever is printed."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, str, str], bytes] = {}
+        self._kept: dict[tuple[str, str], bytes] = {}
 
     def add(self, chunk: Chunk) -> None:
-        key = (chunk.key, chunk.host, chunk.stream)
+        key = (chunk.key, chunk.stream)
         self._kept[key] = (self._kept.get(key, b"") + chunk.data[-KEPT:])[-KEPT:]
 
-    def drop(self, key: str, host: str) -> None:
+    def drop(self, key: str) -> None:
         """Forget an action."""
         for stream in ("stdout", "stderr"):
-            self._kept.pop((key, host, stream), None)
+            self._kept.pop((key, stream), None)
 
-    def take(self, key: str, host: str) -> list[str]:
+    def take(self, key: str) -> list[str]:
         """Forget an action; return its last lines, of standard error if it wrote any."""
-        err = self._kept.pop((key, host, "stderr"), b"")
-        out = self._kept.pop((key, host, "stdout"), b"")
+        err = self._kept.pop((key, "stderr"), b"")
+        out = self._kept.pop((key, "stdout"), b"")
         data = err if err.strip() else out
         rows = [row.rstrip().expandtabs() for row in safe.decoded(data).split("\n")]
         if len(data) >= KEPT:

@@ -1,0 +1,92 @@
+"""Completion of names: quick, silent, and never in the way when something is wrong."""
+
+import contextlib
+import io
+from collections.abc import Callable, Iterable
+
+import click
+from click.shell_completion import CompletionItem
+
+Found = list[CompletionItem]
+LIMIT = 200
+
+
+def _safely(find: Callable[[click.Context], Iterable[tuple[str, str]]], so_far: str) -> Found:
+    """Offer what begins with the text so far; whatever goes wrong, offer nothing."""
+    context = click.get_current_context(silent=True)
+    found: Found = []
+    quiet = contextlib.redirect_stderr(io.StringIO())
+    with contextlib.suppress(Exception), quiet, contextlib.redirect_stdout(io.StringIO()):
+        for value, about in find(context or click.Context(click.Command("opskit"))):
+            if value.startswith(so_far) and len(found) < LIMIT:
+                found.append(CompletionItem(value, help=about or None))
+    return found
+
+
+def runbooks(context: click.Context, _: click.Parameter, so_far: str) -> Found:
+    """Offer the runbooks here, and paths of YAML files."""
+
+    def find(_: click.Context) -> Iterable[tuple[str, str]]:
+        from opskit import app
+
+        return ((item.name, item.summary) for item in app.list_runbooks(app.settings()))
+
+    return _safely(find, so_far) + ([CompletionItem(so_far, type="file")] if "/" in so_far else [])
+
+
+def run_ids(context: click.Context, _: click.Parameter, so_far: str) -> Found:
+    """Offer the newest runs."""
+
+    def find(_: click.Context) -> Iterable[tuple[str, str]]:
+        from opskit import app
+
+        yield "last", "the newest run"
+        found = app.runs(app.settings(), since=None, runbook=None, limit=30)
+        yield from ((run.id, f"{run.runbook}: {run.state}") for run in found)
+
+    return _safely(find, so_far)
+
+
+def inventories(context: click.Context, _: click.Parameter, so_far: str) -> Found:
+    """Offer inventory files."""
+    from pathlib import Path
+
+    def find(_: click.Context) -> Iterable[tuple[str, str]]:
+        paths = [*Path().glob("*inventory*.y*ml"), *Path("inventories").glob("*.y*ml")]
+        return ((str(path), "") for path in sorted(paths))
+
+    return _safely(find, so_far) or [CompletionItem(so_far, type="file")]
+
+
+def hosts(context: click.Context, _: click.Parameter, so_far: str) -> Found:
+    """Offer groups and hosts of the inventory; the part before the last `:` stays."""
+    before, colon, last = so_far.rpartition(":")
+    lead = before + colon + ("!" if last.startswith("!") else "&" if last.startswith("&") else "")
+    given = context.params.get("inventory")
+
+    def find(_: click.Context) -> Iterable[tuple[str, str]]:
+        from pathlib import Path
+
+        from opskit import app, load
+
+        path = Path(given) if isinstance(given, str) else app.settings().inventory
+        if path is not None:
+            inventory = load.inventory(path)
+            yield from ((lead + group, "group") for group in ("all", *inventory.groups))
+            yield from ((lead + name, host.address) for name, host in inventory.hosts.items())
+
+    return _safely(find, so_far)
+
+
+def parameters(context: click.Context, _: click.Parameter, so_far: str) -> Found:
+    """Offer `name=` for each parameter of the runbook, and the values of an enum."""
+
+    def find(_: click.Context) -> Iterable[tuple[str, str]]:
+        from opskit import app
+
+        name = context.params.get("runbook")
+        if isinstance(name, str):
+            for param in app.show(app.settings(), name).params:
+                yield from ((f"{param.name}={value}", param.help) for value in param.choices or ("",))
+
+    return _safely(find, so_far)

@@ -1,0 +1,94 @@
+"""Standard output and standard error: what may be written to them, and how."""
+
+import codecs
+import os
+import sys
+from typing import TextIO
+
+from opskit.view.paint import Paint
+
+_ASCII = {"→": "->", "…": "...", "·": "-", "✓": "+", "✗": "X", "▸": ">", "↶": "u"}
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    """Spell what the terminal's encoding can't say, instead of failing in the middle of a run."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    bad = error.object[error.start : error.end]
+    return "".join(_ASCII.get(char, f"\\u{ord(char):04x}") for char in bad), error.end
+
+
+def prepare() -> None:
+    """Make both streams take any text."""
+    codecs.register_error("opskit", _replaced)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="opskit")
+
+
+def out(text: str) -> None:
+    """Write to standard output, at once. A reader that has gone away is no error."""
+    _write(sys.stdout, text)
+
+
+def err(text: str) -> None:
+    """Write to standard error, at once."""
+    _write(sys.stderr, text)
+
+
+def out_bytes(data: bytes) -> None:
+    """Write bytes as they are to standard output."""
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        _abandon(sys.stdout)
+
+
+def _write(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        _abandon(stream)
+
+
+def _abandon(stream: TextIO) -> None:
+    """Send what comes later nowhere: a run goes on although nobody reads its output any more."""
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, stream.fileno())
+    os.close(sink)
+
+
+def is_terminal(stream: TextIO | None = None) -> bool:
+    """Tell whether a stream (by default standard output) is a terminal."""
+    try:
+        return (stream or sys.stdout).isatty()
+    except ValueError:  # closed
+        return False
+
+
+def can_draw() -> bool:
+    """Tell whether a picture can be drawn: a terminal that knows how to move its cursor."""
+    return is_terminal() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown", "")
+
+
+def paint(stream: TextIO | None = None) -> Paint:
+    """Return colour for terminals, and none where NO_COLOR is set."""
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return Paint(colour=wanted and is_terminal(stream))
+
+
+def columns() -> int:
+    """Return how wide standard output is; 80 where it is no terminal."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def unicode() -> bool:
+    """Tell whether standard output can show more than ASCII."""
+    return "utf" in (sys.stdout.encoding or "").lower()

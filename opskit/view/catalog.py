@@ -1,0 +1,121 @@
+"""Runbooks and runs as tables."""
+
+from collections.abc import Iterator, Sequence
+
+from opskit.model.run import HostState, Run
+from opskit.model.runbook import Param, Runbook
+from opskit.model.value import Json
+from opskit.view import amounts, safe, summary
+from opskit.view.paint import PLAIN, Paint
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, paint: Paint = PLAIN) -> str:
+    """Line up cells; the last column is as long as it is."""
+    clean = [[safe.one_line(cell) for cell in row] for row in rows]
+    widths = [max(safe.width(row[n]) for row in (head, *clean)) for n in range(len(head))]
+    widths[-1] = 0
+    lines = [paint.bold(_row(head, widths)), *(_row(row, widths) for row in clean)]
+    return "".join(line + "\n" for line in lines)
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = (
+        cell + " " * (width - safe.width(cell)) for cell, width in zip(cells, widths, strict=True)
+    )
+    return "  ".join(padded).rstrip()
+
+
+def runbooks(found: Sequence[Runbook], *, paint: Paint = PLAIN) -> str:
+    """List runbooks with what each is for."""
+    if not found:
+        return "No runbooks here. `opskit init` makes a folder with one.\n"
+    rows = [(item.name, item.version, item.summary) for item in found]
+    return table(("NAME", "VERSION", "WHAT IT DOES"), rows, paint=paint)
+
+
+def runbook(item: Runbook, *, paint: Paint = PLAIN) -> str:
+    """Describe one runbook: what it does, what it wants, which steps it has."""
+    lines = [f"{paint.bold(safe.one_line(item.name))} {safe.one_line(item.version)}"]
+    lines += [safe.visible(item.summary.strip()), ""]
+    lines.append(f"file      {safe.one_line(item.file)}")
+    if item.owner:
+        lines.append(f"owner     {safe.one_line(item.owner)}")
+    lines.append(f"hosts     {safe.one_line(item.hosts)}, in batches of {', '.join(item.batches)}")
+    lines.append(f"failures  more than {item.max_failures} → {item.on_failure}")
+    if item.lock:
+        lines.append(f"lock      {safe.one_line(item.lock)}")
+    if item.params:
+        lines += ["", paint.bold("Parameters"), *(_param(param) for param in item.params)]
+    lines += ["", paint.bold("Steps"), *_steps(item)]
+    return "\n".join(lines) + "\n"
+
+
+def _param(param: Param) -> str:
+    kind = "/".join(param.choices) if param.choices else param.type
+    need = "required" if param.required else f"default {param.default}"
+    return safe.one_line(f"  -p {param.name}={kind.upper()}  {param.help} ({need})")
+
+
+def _steps(item: Runbook) -> Iterator[str]:
+    for step in (*item.steps, *item.always):
+        undo = f" · undo: {len(step.undo)}" if step.undo else ""
+        when = " · preflight" if step.phase == "preflight" else ""
+        name = safe.one_line(step.name)
+        yield f"  {step.position:>4} {step.effect:<7} {name} ({step.kind}){when}{undo}"
+
+
+def runs(found: Sequence[Run], now: float, *, paint: Paint = PLAIN) -> str:
+    """List runs, as they came: what changed, by whom, how it ended."""
+    if not found:
+        return "No runs.\n"
+    rows = [
+        (
+            run.id,
+            amounts.ago(now - run.created),
+            run.state,
+            f"{run.runbook} {run.version}".strip()
+            + ("" if run.kind == "run" else f" ({run.kind})"),
+            hosts(run),
+            run.who,
+            run.reason,
+        )
+        for run in found
+    ]
+    return table(("RUN", "WHEN", "STATE", "RUNBOOK", "HOSTS", "WHO", "REASON"), rows, paint=paint)
+
+
+def hosts(run: Run) -> str:
+    """Count the hosts of a run by where they stand."""
+    counts: dict[HostState, int] = {}
+    for state in run.hosts.values():
+        counts[state] = counts.get(state, 0) + 1
+    return ", ".join(f"{counts[state]} {state}" for state in summary.ORDER if state in counts)
+
+
+def runbook_json(item: Runbook) -> dict[str, Json]:
+    """Return a runbook as an object."""
+    return {
+        "kind": "runbook",
+        "name": item.name,
+        "version": item.version,
+        "summary": item.summary,
+        "owner": item.owner,
+        "file": item.file,
+        "hosts": item.hosts,
+        "batches": list(item.batches),
+        "params": [
+            {
+                "name": param.name,
+                "type": param.type,
+                "required": param.required,
+                "default": param.default,
+                "choices": list(param.choices),
+                "help": param.help,
+            }
+            for param in item.params
+        ],
+        "steps": [
+            {"position": s.position, "name": s.name, "kind": s.kind, "effect": s.effect}
+            for s in (*item.steps, *item.always)
+        ],
+    }

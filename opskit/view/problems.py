@@ -1,0 +1,38 @@
+"""What lint found, as text and as JSON."""
+
+from collections.abc import Sequence
+
+from opskit.model.problem import Problem
+from opskit.model.value import Json
+from opskit.view import amounts, safe
+from opskit.view.paint import PLAIN, Paint
+
+
+def text(found: Sequence[Problem], *, paint: Paint = PLAIN) -> str:
+    """List problems by place, each with what to write, and count them."""
+    lines = [_problem(problem, paint) for problem in found]
+    errors = sum(problem.severity == "error" for problem in found)
+    warnings = len(found) - errors
+    parts = [amounts.count(errors, "error")] if errors else []
+    parts += [amounts.count(warnings, "warning")] if warnings else []
+    return "\n".join([*lines, ", ".join(parts) or "No problems."]) + "\n"
+
+
+def _problem(problem: Problem, paint: Paint) -> str:
+    word = paint.bad("error") if problem.severity == "error" else paint.warn("warning")
+    cure = f"\n    → {safe.visible(problem.write)}" if problem.write else ""
+    place = paint.bold(safe.one_line(str(problem.place)))
+    return f"{place}: {word}: {safe.visible(problem.what)}{cure}"
+
+
+def as_json(problem: Problem) -> dict[str, Json]:
+    """Return a problem as an object."""
+    return {
+        "kind": "problem",
+        "severity": problem.severity,
+        "file": problem.place.file,
+        "line": problem.place.line,
+        "column": problem.place.column,
+        "what": problem.what,
+        "write": problem.write,
+    }

@@ -1,0 +1,125 @@
+"""A run as Markdown, for the post-mortem: who, why, what, when, on which host, how it ended."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from opskit.model.event import Entry
+from opskit.model.plan import Plan
+from opskit.model.run import Run
+from opskit.view import amounts, names, safe, works
+from opskit.view.labels import Labels
+from opskit.view.lines import ending, said
+from opskit.view.summary import ORDER, question
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
+
+
+def markdown(run: Run, entries: Iterable[Entry], plan: Plan | None = None) -> str:
+    """Tell a run from its record."""
+    labels = Labels(plan)
+    entries = tuple(entries)
+    lines = [
+        *_facts(run, entries),
+        *_standing(run),
+        *_steps(run, labels),
+        *_people(entries, labels),
+        *_timeline(entries, labels),
+        *(_plan(plan) if plan else ()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return _SPECIAL.sub(r"\\\1", safe.one_line(text))
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield "| " + " | ".join(head) + " |"
+    yield "|" + "---|" * len(head)
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
+
+
+def _facts(run: Run, entries: Sequence[Entry]) -> Iterator[str]:
+    title = _escaped(" ".join(filter(None, (run.runbook, run.version))))
+    took = f", {amounts.duration(run.ended - run.created)}" if run.ended else ""
+    yield from (f"# {title}: {run.state}", "")
+    facts = {
+        "Run": f"`{run.id}` ({run.kind})",
+        "Who": f"{_escaped(run.who)} from {_escaped(run.origin) or 'here'}",
+        "Why": _escaped(run.reason) or "no reason was given",
+        "Began": amounts.moment(run.created),
+        "Ended": f"{amounts.moment(run.ended)}{took}" if run.ended else "not yet",
+        "Plan digest": f"`{run.plan}`",
+        "Record": _head_of_chain(entries),
+    }
+    yield from _table(("", ""), ((f"**{name}**", value) for name, value in facts.items()))
+
+
+def _head_of_chain(entries: Sequence[Entry]) -> str:
+    if not entries:
+        return "no entries"
+    return f"{amounts.count(len(entries), 'entry', 'entries')}, last hash `{entries[-1].hash[:16]}`"
+
+
+def _standing(run: Run) -> Iterator[str]:
+    yield from ("", "## What is true now", "")
+    for state in ORDER:
+        hosts = [host for host, stands in run.hosts.items() if stands == state]
+        if hosts:
+            yield f"- **{state}**: {_escaped(' '.join(names.ranges(hosts)))}"
+    if run.question is not None:
+        yield f"- **waits for an answer**: {_escaped(question(run.question))}"
+
+
+def _steps(run: Run, labels: Labels) -> Iterator[str]:
+    yield from ("", "## Steps", "")
+    records = sorted(run.actions.values(), key=lambda r: r.started or run.created)
+    rows = [
+        (
+            amounts.clock(r.started) if r.started else "",
+            _escaped(r.host),
+            _escaped(labels.step(r)) + (" (undo)" if r.undoes else ""),
+            f"**{r.state}**" if r.state in ("failed", "unknown", "undo failed") else r.state,
+            _escaped(ending(r.data).strip()),
+        )
+        for r in records
+    ]
+    yield from _table(("Began", "Host", "Step", "Outcome", "Took"), rows)
+    undone = [r for r in records if r.state == "undone"]
+    if undone:
+        yield from ("", "## What was undone", "")
+        yield from (f"- {_escaped(r.host)}: {_escaped(labels.step(r))}" for r in undone)
+
+
+def _people(entries: Iterable[Entry], labels: Labels) -> Iterator[str]:
+    kinds = ("decided", "note", "waiting", "run resumed")
+    told = [entry for entry in entries if entry.event.kind in kinds]
+    if told:
+        yield from ("", "## Questions, decisions and notes", "")
+    for entry in told:
+        word, what = said(entry.event, labels)
+        where = f" ({entry.event.host})" if entry.event.host else ""
+        yield f"- {amounts.clock(entry.at)} **{word.lower()}**{_escaped(where)} {_escaped(what)}"
+
+
+def _timeline(entries: Iterable[Entry], labels: Labels) -> Iterator[str]:
+    yield from ("", "## Timeline", "")
+    for entry in entries:
+        word, what = said(entry.event, labels)
+        host = f" {_escaped(entry.event.host)}:" if entry.event.host else ""
+        yield f"- {amounts.moment(entry.at)}{host} {word} {_escaped(what)}".rstrip()
+
+
+def _plan(plan: Plan) -> Iterator[str]:
+    """Quote what each step ran, once, as it was for its first host."""
+    yield from ("", "## What the steps were", "")
+    seen: set[str] = set()
+    for action in plan.actions:
+        if action.position in seen:
+            continue
+        seen.add(action.position)
+        stage = plan.stages[action.position]
+        yield from (f"{_escaped(stage.position)} {_escaped(stage.name)} ({stage.effect}):", "")
+        yield from ("    " + line for line in works.lines(action.work))
+        yield ""
