@@ -115,6 +115,7 @@ BALANCER: tuple[Key, ...] = (
     Key("members", "literal", required=True, help="host expression: whom it balances"),
     Key("port", "int", minimum=1, help="the members' port"),
     Key("file", "literal", help="the file that lists the members, written by opskit alone"),
+    Key("upstream", "literal", help="name of the upstream block, where that is not the pool's"),
     Key("test", "data", help="command that tests the configuration"),
     Key("reload", "data", help="command that reloads it"),
     Key("pid", "literal", help="file with the process id of the master"),

@@ -15,6 +15,7 @@ from opskit.steps import (
     run,
     script,
     template,
+    traffic,
     upload,
     wait,
 )
@@ -27,6 +28,7 @@ KINDS: Mapping[str, StepKind] = {
     "upload": upload,
     "template": template,
     "http": http,
+    "traffic": traffic,
     "wait": wait,
     "assert": assertion,
     "confirm": confirm,
