@@ -87,6 +87,8 @@ def parameters(context: click.Context, _: click.Parameter, so_far: str) -> Found
         name = context.params.get("runbook")
         if isinstance(name, str):
             for param in app.show(app.settings(), name).params:
-                yield from ((f"{param.name}={value}", param.help) for value in param.choices or ("",))
+                yield from (
+                    (f"{param.name}={value}", param.help) for value in param.choices or ("",)
+                )
 
     return _safely(find, so_far)

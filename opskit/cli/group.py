@@ -20,7 +20,11 @@ class LazyGroup(click.Group):
     sections: Mapping[str, Mapping[str, Entry]]
 
     def __init__(
-        self, *, name: str, help: str, sections: Mapping[str, Mapping[str, Entry]]  # noqa: A002
+        self,
+        *,
+        name: str,
+        help: str,  # noqa: A002 - click's word
+        sections: Mapping[str, Mapping[str, Entry]],
     ) -> None:
         super().__init__(name=name, help=help, context_settings={"help_option_names": HELP})
         self.sections = sections

@@ -77,6 +77,11 @@ class Live:
             elif item.kind == "step ended":
                 self._lines.forget(item)
 
+    def tell(self, text: str) -> None:
+        """Put a text of opskit itself above the picture, where it stays."""
+        with self._lock:
+            self._kept.append(text.strip("\n") + "\n")
+
     def _keep(self, text: str) -> None:
         self._kept.append(text)
 

@@ -28,6 +28,8 @@ class Look:
     read: bool = False
     readings: Readings = field(default_factory=dict)
     refused: str | None = None
+    asking: bool = False
+    """Whether this stands before the question to go on, and not for a dry run."""
     contents: Contents = _no_contents
     paint: Paint = PLAIN
 
@@ -261,6 +263,8 @@ def _unknown(plan: Plan, look: Look) -> Iterator[str]:
     waits = dict.fromkeys(name for action in plan.actions for name in works.late_names(action))
     if waits:
         yield f"Not known yet: {_until(plan, waits)}"
+    if look.asking:
+        return
     if not look.read:
         yield "No reading was made: what is on the hosts now was not looked at"
         return

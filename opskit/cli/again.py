@@ -1,0 +1,104 @@
+"""Commands on a run that has begun: resume, retry, undo."""
+
+import re
+from dataclasses import replace
+
+import click
+
+from opskit import app
+from opskit.app.runs import select_hosts
+from opskit.cli import complete, screen
+from opskit.cli.call import Call, options
+from opskit.cli.run import agreed, told
+from opskit.cli.watching import watching
+from opskit.errors import Exit, InputError
+from opskit.model.run import Run
+from opskit.plan import repeated, reverse
+from opskit.view.status import interrupted
+
+run_argument = click.argument("run", shell_complete=complete.run_ids)
+yes_option = click.option("--yes", "-y", is_flag=True, help="Don't ask before changing anything.")
+live_option = click.option("--no-live", is_flag=True, help="Plain lines, no live picture.")
+
+
+@click.command()
+@run_argument
+@live_option
+@options
+def resume(call: Call, run: str, no_live: bool) -> Exit:
+    """Go on with a run that was interrupted or that waits for an answer. RUN may be `last`."""
+    plan = app.plan_of(call.settings, run)
+    with watching(call, plan, live=not no_live) as (watch, stop):
+        done = app.resume(call.settings, run, call.person, watch, stop=stop)
+    return told(call, done, plan)
+
+
+@click.command()
+@run_argument
+@click.option(
+    "--hosts",
+    required=True,
+    metavar="HOSTS",
+    help="Names of hosts, or failed,unreachable,unknown,undone,not-started.",
+)
+@yes_option
+@live_option
+@options
+def retry(call: Call, run: str, hosts: str, yes: bool, no_live: bool) -> Exit:
+    """Do again what failed, was taken back or never began on these hosts, in the same run."""
+    words = listed(hosts)
+    plan = app.plan_of(call.settings, run)
+    found = app.load_run(call.settings, run)
+    chosen = select_hosts(found, words)
+    again = set(repeated(plan, found.actions, chosen))
+    left = tuple(
+        action
+        for action in plan.actions
+        if action.key in again or (action.key not in found.actions and action.batch != -2)
+    )
+    if not yes and not agreed(call, replace(plan, actions=left), verb="Do this again"):
+        screen.err("Nothing was done.\n")
+        return Exit.REFUSED
+    with watching(call, plan, live=not no_live) as (watch, stop):
+        done = app.retry(call.settings, run, words, call.person, watch, stop=stop)
+    return told(call, done, plan)
+
+
+@click.command()
+@run_argument
+@click.option("--hosts", metavar="HOSTS", help="Only on these. Default: all hosts of the run.")
+@yes_option
+@live_option
+@options
+def undo(call: Call, run: str, hosts: str | None, yes: bool, no_live: bool) -> Exit:
+    """Take back what a run did: last step first, from the record of what really happened."""
+    plan = app.plan_of(call.settings, run)
+    found = app.load_run(call.settings, run)
+    chosen = select_hosts(found, listed(hosts)) if hosts else None
+    back = reverse(plan, found.actions, chosen)
+    if not back.actions:
+        raise InputError(
+            f"run {found.id} did nothing that can be taken back",
+            hint=f"`opskit report {found.id}` shows what it did",
+        )
+    if not yes and not agreed(call, back, verb="Take back"):
+        screen.err("Nothing was done.\n")
+        return Exit.REFUSED
+    with watching(call, plan, live=not no_live) as (watch, stop):
+        done = app.undo(call.settings, run, call.person, watch, chosen, stop=stop)
+    return told(call, done, plan, _undone(done))
+
+
+def _undone(done: Run) -> Exit:
+    """Return 0 when what was asked for, to take back, is what happened."""
+    if done.state in ("waiting", "undoing", "running"):
+        return Exit.INTERRUPTED if interrupted(done) else Exit.WAITING
+    states = {record.state for record in done.actions.values()}
+    if "unknown" in states:
+        return Exit.UNKNOWN
+    return Exit.FAILED if "undo failed" in states else Exit.OK
+
+
+def listed(words: str) -> tuple[str, ...]:
+    """Split names that are separated by commas or spaces."""
+    return tuple(word for word in re.split(r"[,\s]+", words) if word)

@@ -1,0 +1,57 @@
+"""opskit audit: read the record as it stands, and verify it."""
+
+import click
+
+from opskit import app
+from opskit.cli import complete, screen
+from opskit.cli.call import Call, options
+from opskit.errors import Exit
+from opskit.view import amounts, jsonl, safe
+from opskit.view.labels import Labels
+from opskit.view.lines import said
+
+
+@click.group()
+def audit() -> None:
+    """The record: append-only, each entry chained to the one before."""
+
+
+@audit.command()
+@click.argument("run", default="last", shell_complete=complete.run_ids)
+@options
+def log(call: Call, run: str) -> None:
+    """Print every entry of a run, with its time."""
+    found = app.load_run(call.settings, run)
+    plan = Labels(app.plan_of(call.settings, found.id))
+    for entry in app.entries(call.settings, found.id):
+        if call.json:
+            screen.out(jsonl.line(jsonl.entry(entry)))
+            continue
+        word, what = said(entry.event, plan)
+        host = safe.one_line(entry.event.host or "-")
+        row = f"{entry.number:>5} {amounts.moment(entry.at)} {entry.hash[:8]} {host} {word} {what}"
+        screen.out(row.rstrip() + "\n")
+
+
+@audit.command()
+@click.argument("run", required=False, shell_complete=complete.run_ids)
+@options
+def verify(call: Call, run: str | None) -> Exit:
+    """Find every edit, gap, reorder and cut end. Without RUN: the whole record.
+
+    Ends with 1 when something is found.
+    """
+    found = app.verify(call.settings, run)
+    whole = f"run {run}" if run else "the record"
+    rows = [f"{f.run} entry {f.number}: {f.what}" for f in found]
+    call.answer(
+        lambda: (
+            "".join(safe.one_line(row) + "\n" for row in rows)
+            or f"{whole} is whole: nothing was edited, removed, reordered or cut off\n"
+        ),
+        [
+            *({"kind": "finding", "run": f.run, "number": f.number, "what": f.what} for f in found),
+            {"kind": "verified", "run": run, "findings": len(found)},
+        ],
+    )
+    return Exit.FAILED if found else Exit.OK

@@ -1,0 +1,60 @@
+"""Ctrl-C and its like: the first asks a run to stop, the next ones end what it is running."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from opskit.cli import screen
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+FIRST = (
+    "\nStopping: nothing new starts, what runs on the hosts goes on to its end.\n"
+    "Press Ctrl-C again to stop that too.\n"
+)
+SECOND = "\nStopping what runs on the hosts …\n"
+MORE = "\nStill stopping. Ctrl-C once more leaves at once; the record can be resumed.\n"
+
+
+class Interrupts:
+    """Counts signals and presses the run's stop, away from the signal handler.
+
+    A handler runs between two steps of the main thread, which may hold any lock: so it only starts
+    a thread. The fourth Ctrl-C gives up waiting.
+    """
+
+    def __init__(self, press: Callable[[], None], tell: Callable[[str], None]) -> None:
+        self._press = press
+        self._tell = tell
+        self.count = 0
+
+    def handle(self, number: int, _: FrameType | None) -> None:
+        self.count += 1
+        again = self.count > 1
+        if again and number != signal.SIGINT:
+            return  # only a person's second thought ends what is running
+        if self.count > 3:
+            raise KeyboardInterrupt
+        text = FIRST if not again else SECOND if self.count == 2 else MORE
+        threading.Thread(target=self._act, args=(text,), daemon=True).start()
+
+    def _act(self, text: str) -> None:
+        self._tell(text)
+        if self.count <= 2:
+            self._press()
+
+
+@contextmanager
+def stopping(press: Callable[[], None], tell: Callable[[str], None] = screen.err) -> Iterator[None]:
+    """Let signals press a stop while a run goes on; afterwards they mean what they did before."""
+    handler = Interrupts(press, tell)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        if before[number] is not signal.SIG_IGN:  # nohup
+            signal.signal(number, handler.handle)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

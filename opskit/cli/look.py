@@ -1,0 +1,60 @@
+"""Commands that only read files: list, show, lint, schema."""
+
+import json
+from pathlib import Path
+
+import click
+
+from opskit import app
+from opskit.cli import complete, screen
+from opskit.cli.call import Call, options
+from opskit.errors import Exit
+from opskit.view import catalog, problems
+
+
+@click.command("list")
+@options
+def list_(call: Call) -> None:
+    """List the runbooks that can be named here."""
+    found = app.list_runbooks(call.settings)
+    call.answer(
+        lambda: catalog.runbooks(found, paint=screen.paint()),
+        (catalog.runbook_json(item) for item in found),
+    )
+
+
+@click.command()
+@click.argument("runbook", shell_complete=complete.runbooks)
+@options
+def show(call: Call, runbook: str) -> None:
+    """Describe a runbook: what it does, what it wants, which steps it has."""
+    found = app.show(call.settings, runbook)
+    call.answer(lambda: catalog.runbook(found, paint=screen.paint()), [catalog.runbook_json(found)])
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--strict", is_flag=True, help="Count warnings as errors.")
+@options
+def lint(call: Call, paths: tuple[Path, ...], strict: bool) -> Exit:
+    """Find every problem in runbooks: files, folders, or all that can be named here.
+
+    Ends with 2 when there is an error (with --strict: or a warning).
+    """
+    found = app.lint(call.settings, list(paths))
+    call.answer(
+        lambda: problems.text(found, paint=screen.paint()),
+        (problems.as_json(problem) for problem in found),
+    )
+    bad = any(strict or problem.severity == "error" for problem in found)
+    return Exit.USAGE if bad else Exit.OK
+
+
+@click.command()
+@options
+def schema(call: Call) -> None:
+    """Print the JSON Schema of runbook files; editors complete and check with it."""
+    from opskit import load
+
+    found = load.schema()
+    screen.out(json.dumps(found, indent=None if call.json else 2) + "\n")

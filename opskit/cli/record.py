@@ -1,0 +1,71 @@
+"""Commands on the record: status, runs, note, report."""
+
+import time
+from pathlib import Path
+
+import click
+
+from opskit import app
+from opskit.cli import complete, screen
+from opskit.cli.amounts import SINCE
+from opskit.cli.call import Call, options
+from opskit.cli.run import told
+from opskit.errors import Exit
+from opskit.view import catalog, jsonl
+from opskit.view.report import markdown
+
+run_argument = click.argument("run", default="last", shell_complete=complete.run_ids)
+
+
+@click.command()
+@run_argument
+@options
+def status(call: Call, run: str) -> Exit:
+    """Say what is true after a run, and what to do next. Without RUN: the newest one.
+
+    Ends with the exit status that the run had.
+    """
+    found = app.load_run(call.settings, run)
+    return told(call, found, app.plan_of(call.settings, found.id))
+
+
+@click.command()
+@click.option("--since", type=SINCE, metavar="TIME", help="Newer than: 1h, 2d, or a date.")
+@click.option("--runbook", shell_complete=complete.runbooks, help="Only of this runbook.")
+@click.option("--limit", default=50, show_default=True, help="At most this many.")
+@options
+def runs(call: Call, since: float | None, runbook: str | None, limit: int) -> None:
+    """List runs, newest first: what changed, and who did it?"""
+    found = app.runs(call.settings, since=since, runbook=runbook, limit=limit)
+    call.answer(
+        lambda: catalog.runs(found, time.time(), paint=screen.paint()),
+        (jsonl.run(item) for item in found),
+    )
+
+
+@click.command()
+@click.argument("run", shell_complete=complete.run_ids)
+@click.argument("text", nargs=-1, required=True)
+@options
+def note(call: Call, run: str, text: tuple[str, ...]) -> None:
+    """Add a note to the record of a run: opskit note last 'customers see errors'"""
+    found = app.load_run(call.settings, run).id
+    app.note(call.settings, found, " ".join(text), call.person)
+    call.answer(lambda: f"noted in {found}\n", [{"kind": "note", "run": found}])
+
+
+@click.command()
+@run_argument
+@click.option("-o", "--output", "output", metavar="FILE", type=click.Path(path_type=Path),
+              help="Write to this file.")  # fmt: skip
+@options
+def report(call: Call, run: str, output: Path | None) -> None:
+    """Tell a run as Markdown: who, why, each step on each host, what was undone."""
+    found = app.load_run(call.settings, run)
+    entries = tuple(app.entries(call.settings, found.id))
+    text = markdown(found, entries, app.plan_of(call.settings, found.id))
+    if output is not None:
+        output.write_text(text, encoding="utf-8")
+        screen.err(f"written to {output}\n")
+        return
+    call.answer(lambda: text, [{"kind": "report", "run": found.id, "markdown": text}])

@@ -1,0 +1,104 @@
+"""opskit run: carry out a runbook."""
+
+from pathlib import Path
+
+import click
+
+from opskit import app
+from opskit.cli import plan as planning
+from opskit.cli import screen
+from opskit.cli.asking import prepared, runbook_options, typed
+from opskit.cli.call import Call, options
+from opskit.cli.watching import watching
+from opskit.errors import Exit, InputError
+from opskit.model.plan import Plan
+from opskit.model.run import Run
+from opskit.view import amounts, jsonl, summary
+from opskit.view import plan as view
+from opskit.view.labels import run_hosts
+from opskit.view.plan import Look
+from opskit.view.status import exit_status
+
+
+@click.command()
+@runbook_options
+@click.option("--yes", "-y", is_flag=True, help="Don't ask before changing anything.")
+@click.option("--reason", default="", metavar="TEXT", help="Why, for the record.")
+@click.option("--pause-after-batch", is_flag=True, help="Wait for a person after each batch.")
+@click.option("--plan", "plan_file", metavar="FILE", type=click.Path(path_type=Path),
+              help="Refuse if the plan is not the one saved in this file.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="The same as `opskit plan`.")
+@click.option("--no-live", is_flag=True, help="Plain lines instead of the live picture.")
+@options
+def run(
+    call: Call,
+    *,
+    runbook: str,
+    params: tuple[str, ...],
+    params_file: Path | None,
+    limit: str | None,
+    from_step: str | None,
+    yes: bool,
+    reason: str,
+    pause_after_batch: bool,
+    plan_file: Path | None,
+    dry_run: bool,
+    no_live: bool,
+) -> Exit:
+    """Carry out a runbook. On a terminal the plan is shown first, and you are asked."""
+    made = prepared(
+        call,
+        runbook=runbook,
+        params=params,
+        params_file=params_file,
+        limit=limit,
+        from_step=from_step,
+    )
+    if plan_file is not None:
+        app.check_plan(made, plan_file)
+    if dry_run:
+        return _dry(call, made)
+    if not yes and not agreed(call, made.plan):
+        screen.err("Nothing was done.\n")
+        return Exit.REFUSED
+    with watching(call, made.plan, live=not no_live) as (watch, stop):
+        done = app.run(
+            call.settings,
+            made,
+            call.person,
+            watch,
+            reason=reason,
+            pause_after_batch=pause_after_batch,
+            command=typed(),
+            stop=stop,
+        )
+    return told(call, done, made.plan)
+
+
+def _dry(call: Call, made: app.Prepared) -> Exit:
+    return planning.dry_run(call, made, reads=True, full=False, undo=False)
+
+
+def agreed(call: Call, plan: Plan, *, verb: str = "Do this") -> bool:
+    """Show what will be done and ask. What only reads needs no leave."""
+    changes = view.counts(plan.actions, plan.stages).change
+    if not changes:
+        return True
+    if not call.person.interactive:
+        raise InputError(
+            f"this makes {amounts.count(changes, 'change')}, and there is no terminal to ask on",
+            hint="add --yes to do it without asking (`opskit plan` shows what it does)",
+        )
+    screen.out(view.text(plan, Look(asking=True, paint=screen.paint())) + "\n")
+    hosts = amounts.count(len(run_hosts(plan)), "host")
+    return call.person.confirm(f"{verb}: {amounts.count(changes, 'change')} on {hosts}?")
+
+
+def told(call: Call, done: Run, plan: Plan, status: Exit | None = None) -> Exit:
+    """Say what is true after a run; return its exit status."""
+    status = exit_status(done, plan) if status is None else status
+    call.answer(
+        lambda: summary.text(done, plan, paint=screen.paint(), columns=screen.columns()),
+        [{"event": "summary", **jsonl.run(done), "exit": int(status)}],
+    )
+    return status

@@ -1,0 +1,73 @@
+"""Which watcher a run gets: the live picture, plain lines, or JSON lines."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from statistics import median
+
+from opskit import app
+from opskit.cli import screen
+from opskit.cli.call import Call
+from opskit.cli.interrupts import stopping
+from opskit.errors import OpskitError
+from opskit.execute import Stop
+from opskit.model.event import Chunk, Event
+from opskit.model.plan import Plan
+from opskit.settings import Settings
+from opskit.view.jsonl import JsonLines
+from opskit.view.lines import Lines
+from opskit.view.live import Live, terminal_size
+
+Watcher = Callable[[Event | Chunk], None]
+EARLIER = 3
+"""How many earlier runs are asked how long a step takes."""
+
+
+@contextmanager
+def watching(call: Call, plan: Plan, *, live: bool = True) -> Iterator[tuple[Watcher, Stop]]:
+    """Give a watcher and a stop for one run; the person's questions pause the live picture."""
+    stop = Stop()
+    if call.json:
+        with stopping(stop.press):
+            yield JsonLines(screen.out), stop
+    elif live and screen.can_draw():
+        picture = Live(
+            plan,
+            write=screen.out,
+            size=terminal_size(sys.stdout.fileno()),
+            paint=screen.paint(),
+            expected=expected(call.settings, plan),
+            unicode=screen.unicode(),
+        )
+        call.person.pause = picture.paused
+        with picture, stopping(stop.press, picture.tell):
+            yield picture, stop
+    else:
+        with stopping(stop.press):
+            yield Lines(screen.out, plan, paint=screen.paint()), stop
+
+
+@contextmanager
+def late_watching(call: Call) -> Iterator[tuple[Watcher, Stop]]:
+    """Watch what is planned only within: every line of output, as it comes."""
+    stop = Stop()
+    with stopping(stop.press):
+        if call.json:
+            yield JsonLines(screen.out, outputs=True), stop
+        else:
+            yield Lines(screen.out, paint=screen.paint(), outputs=True), stop
+
+
+def expected(settings: Settings, plan: Plan) -> Mapping[str, float]:
+    """Return how long each step took in earlier runs; nothing where the record can't tell."""
+    took: dict[str, list[float]] = {}
+    try:
+        found = app.runs(settings, since=None, runbook=plan.runbook, limit=4 * EARLIER)
+        good = [run for run in found if run.state == "succeeded" and run.kind == "run"]
+        for run in good[:EARLIER]:
+            for record in app.load_run(settings, run.id).actions.values():
+                if record.started and record.ended and record.state == "succeeded":
+                    took.setdefault(record.step, []).append(record.ended - record.started)
+    except OpskitError:
+        return {}
+    return {step: median(times) for step, times in took.items()}
