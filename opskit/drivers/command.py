@@ -1,0 +1,305 @@
+"""Commands on a host: reads in the shell of the channel, changes detached and fenced."""
+
+import hashlib
+import re
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from opskit.drivers.capture import Capture
+from opskit.drivers.session import Session, Write, tail
+from opskit.drivers.stop import Ender, Verdict
+from opskit.drivers.target import Running, Target
+from opskit.drivers.wire import LostError, Stream
+from opskit.errors import OpskitError, UnreachableError
+from opskit.model.job import Job, Output
+from opskit.model.text import Text
+from opskit.model.value import Json, SecretRef
+from opskit.model.work import Command
+
+_INLINE = 64 * 1024
+_SHORT = 1.0
+_SLICE = 1024 * 1024
+_LOOK_LEAST, _LOOK_MOST = 0.1, 1.0
+_GRACE = 5.0
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def digest(job: Job) -> str:
+    """Return the name of this attempt's files on the host."""
+    return hashlib.sha256(f"{job.key}\0{job.attempt}".encode()).hexdigest()[:32]
+
+
+def user_of(job: Job, sudo: str | None) -> str | None:
+    """Return who the work runs as, where that is not who logs in."""
+    return sudo or (job.host.connection.read_user if job.effect == "read" else None)
+
+
+def words(job: Job, work: Command) -> tuple[str, ...]:
+    """Return the shim's words for a command; ValueError for what no shell can be given."""
+    stdin = ""
+    if isinstance(work.stdin, SecretRef):
+        stdin = job.secrets[work.stdin.name].reveal()
+    elif isinstance(work.stdin, Text):
+        stdin = work.stdin.fixed()
+    for name in work.secrets:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name for an environment variable")
+    environment = [f"{n}={job.secrets[s].reveal()}" for n, s in work.secrets.items()]
+    result = (
+        work.cwd.fixed() if work.cwd is not None else "",
+        "1" if work.stdin is not None else "0",
+        stdin,
+        "sh" if work.shell else "script",
+        work.text.fixed(),
+        str(len(environment)),
+        *environment,
+        *(argument.fixed() for argument in work.args),
+    )
+    if any("\0" in word for word in result):
+        raise ValueError("it contains a NUL byte, which no shell can be given")
+    return result
+
+
+def perform(target: Target, job: Job, work: Command, write: Write) -> Output:
+    """Run the command once and say what came of it."""
+    user = user_of(job, work.sudo)
+    changes = job.effect == "change"
+    try:
+        given = words(job, work)
+        session = target.session(user, writes=changes)
+    except ValueError as error:
+        return Output(outcome="failed", sent=False, reason=str(error))
+    except UnreachableError as error:
+        return unreachable(error)
+    attempt = Attempt(
+        target=target,
+        job=job,
+        user=user,
+        session=session,
+        capture=Capture(write, limit=job.host.connection.max_output, keep=job.capture),
+        end=time.monotonic() + job.timeout,
+    )
+    target.running = Running(
+        key=job.key, user=user, session=session, digest=digest(job) if changes else None
+    )
+    try:
+        return attempt.change(given) if changes else attempt.read(given)
+    except BaseException:
+        session.clean = False
+        raise
+    finally:
+        target.running = None
+        if not session.clean:
+            target.discard(session)
+
+
+def unreachable(error: OpskitError) -> Output:
+    """Return the outcome of what never left this machine."""
+    return Output(outcome="failed", sent=False, unreachable=True, reason=str(error))
+
+
+@dataclass(kw_only=True)
+class Attempt:
+    """One command under way."""
+
+    target: Target
+    job: Job
+    user: str | None
+    session: Session
+    capture: Capture
+    end: float
+    spare: Session | None = None
+    noise: bytearray = field(default_factory=bytearray)
+
+    def read(self, given: tuple[str, ...]) -> Output:
+        try:
+            answer = self.session.call(
+                "_o_read", *given, timeout=self.job.timeout, write=self.capture
+            )
+        except LostError as error:
+            return self._output("failed", reason=f"{error.what} before the command had ended")
+        except TimeoutError:
+            verdict = end_read(self.target, self.user, self.session, _GRACE)
+            return self._output("failed", reason=self._late(verdict))
+        if answer[1] == "dirty":
+            self.session.clean = False
+        return self._ended(int(answer[0]))
+
+    def change(self, given: tuple[str, ...]) -> Output:
+        if not self.session.nonce:
+            return Output(
+                outcome="failed",
+                sent=False,
+                reason=f"opskit can't write its directory {self.job.host.connection.state_dir} "
+                f"on the host: {self.session.why_closed}",
+            )
+        try:
+            self.session.begin("_o_change", digest(self.job), str(_INLINE), *given)
+            answer = self._follow()
+            if answer is None:
+                return self._stop()
+            return self._concluded(answer)
+        except (LostError, TimeoutError) as error:
+            what = error.what if isinstance(error, LostError) else "the host does not answer"
+            return self._output(
+                "unknown", reason=f"{what}; the command was sent and may go on at the host"
+            )
+        finally:
+            if self.spare is not None:
+                self.spare.close()
+
+    def _follow(self) -> tuple[str, ...] | None:
+        """Wait for the end; past the first second, read along. None: out of time."""
+        pause = min(_SHORT, self.job.timeout)
+        while True:
+            answer = self._poll(pause)
+            if answer is not None or time.monotonic() >= self.end:
+                return answer
+            pause = min(self._read_along(pause), max(0.001, self.end - time.monotonic()))
+
+    def _poll(self, seconds: float) -> tuple[str, ...] | None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            answer = self.session.poll(self._inline, left)
+            if answer is not None:
+                return answer
+        return None
+
+    def _inline(self, stream: Stream, data: bytes) -> None:
+        """What comes with the answer: the beginning of the output, or why there is none."""
+        if len(self.noise) < _INLINE and stream == "stderr":
+            self.noise += data
+        self.capture(stream, data)
+
+    def _read_along(self, pause: float) -> float:
+        """Fetch what has been printed since the last look; return how long to wait now."""
+        if self.spare is None or not self.spare.clean:
+            self.spare = self.target.spare(self.user, writes=True)
+        before = sum(self.capture.seen.values())
+        self._fetch(self.spare, _SLICE, min(10.0, max(1.0, self.end - time.monotonic())))
+        self.capture.rewind(beginning=True)
+        got = sum(self.capture.seen.values()) - before
+        if got >= _SLICE:
+            return 0.001
+        return _LOOK_LEAST if got else min(_LOOK_MOST, max(_LOOK_LEAST, pause * 1.5))
+
+    def _fetch(self, session: Session, size: int, timeout: float) -> tuple[str, ...]:
+        """Read on from where we are; what is beyond the limit is thrown away at the host."""
+        self.capture.rewind(beginning=False)
+        name = digest(self.job)
+        seen = self.capture.seen
+        answer = session.call(
+            "_o_peek",
+            name,
+            str(seen["stdout"] + 1),
+            str(seen["stderr"] + 1),
+            str(size),
+            timeout=timeout,
+            write=self.capture,
+        )
+        for stream in self.capture.cut:
+            session.call("_o_cut", name, "out" if stream == "stdout" else "err", timeout=timeout)
+        return answer
+
+    def _concluded(self, answer: tuple[str, ...]) -> Output:
+        match answer[0]:
+            case "done":
+                self._rest()
+                return self._ended(int(answer[1]))
+            case "exists":
+                state = " ".join(answer[1:])
+                return self._output(
+                    "unknown",
+                    reason=f"this attempt was already started on the host ({state}); it was not "
+                    "started again",
+                    state=state,
+                )
+            case "refused" | "claimed" | "none":
+                why = tail(self.noise) or "no room for its files on the host"
+                return Output(outcome="failed", sent=False, reason=f"not started: {why}")
+            case _:
+                return self._output(
+                    "unknown",
+                    reason="its shell on the host was ended before it could say how it went",
+                )
+
+    def _rest(self) -> None:
+        """Fetch what is beyond the beginning that came with the answer."""
+        limit = self.job.host.connection.max_output
+        if any(self.capture.told(stream) >= _INLINE for stream in self.capture.seen):
+            self._fetch(self.session, limit + 1, max(60.0, self.end - time.monotonic()))
+
+    def _stop(self) -> Output:
+        """Out of time: end the command over another shell, and hear how it went."""
+        verdict = end_change(self.target, self.user, digest(self.job), _GRACE)
+        answer = None
+        with suppress(LostError):
+            answer = self._poll(3.0)
+        if verdict == "ended" and answer is not None:
+            return self._concluded(answer)
+        self.session.clean = answer is not None
+        if verdict == "confirmed gone":
+            return self._output("failed", reason=self._late(verdict))
+        return self._output("unknown", reason=self._late(verdict))
+
+    def _late(self, verdict: str) -> str:
+        return f"timed out after {self.job.timeout:g} s, {verdict}"
+
+    def _ended(self, status: int) -> Output:
+        if status == 0:
+            return self._output("succeeded", status=0)
+        running = self.target.running
+        stopped = (
+            f", stopped by a person ({running.stopped})" if running and running.stopped else ""
+        )
+        return self._output("failed", status=status, reason=f"exit status {status}{stopped}")
+
+    def _output(
+        self, outcome: str, *, status: int | None = None, reason: str = "", state: str = ""
+    ) -> Output:
+        evidence: dict[str, Json] = {"state": state} if state else {}
+        if self.capture.cut:
+            evidence["cut"] = sorted(self.capture.cut)
+        return Output(
+            outcome=outcome,  # type: ignore[arg-type]  # literals at every caller
+            status=status,
+            stdout=self.capture.stdout,
+            reason=reason,
+            evidence=evidence,
+        )
+
+
+def end_read(target: Target, user: str | None, session: Session, grace: float) -> Verdict:
+    """End what the shell of a read is busy with; that shell is of no more use."""
+    spare = None
+    try:
+        spare = target.spare(user, writes=False)
+        ender = Ender(spare, root=session.pid, sid=session.sid, timeout=target.timeout)
+        return "confirmed gone" if ender.end(grace, root_too=False) else "still there"
+    except (OpskitError, TimeoutError):
+        return "can't tell"
+    finally:
+        session.clean = False
+        if spare is not None:
+            spare.close()
+
+
+def end_change(target: Target, user: str | None, name: str, grace: float) -> str:
+    """End a change that runs; "ended" when it was over before it could be stopped."""
+    spare = None
+    try:
+        spare = target.spare(user, writes=True)
+        state = spare.call("_o_ask", name, timeout=target.timeout)
+        if state[0] != "running":
+            return {"done": "ended", "none": "ended"}.get(state[0], "can't tell")
+        root = int(state[1])
+        ender = Ender(spare, root=root, sid=root, timeout=target.timeout)
+        if not ender.end(grace, root_too=True):
+            return "still there"
+        return "can't tell" if ender.strays(name) else "confirmed gone"
+    except (OpskitError, TimeoutError):
+        return "can't tell"
+    finally:
+        if spare is not None:
+            spare.close()

@@ -1,0 +1,202 @@
+"""A conversation with the shim: requests out, output and answers back."""
+
+import re
+import secrets
+import time
+from collections.abc import Callable
+from functools import cache
+from importlib import resources
+
+from opskit.drivers.wire import LostError, Stream, Wire
+
+Write = Callable[[Stream, bytes], None]
+
+_LINE = 64 * 1024
+_NOISE = 1024 * 1024
+
+
+def quote(word: str) -> str:
+    """Return `word` as one single-quoted word of a POSIX shell."""
+    return "'" + word.replace("'", "'\\''") + "'"
+
+
+def drop(_stream: Stream, _data: bytes) -> None:
+    """Be the writer of what nobody wants."""
+
+
+@cache
+def shim() -> bytes:
+    """Return the shim's text, without its comments: it is sent over every channel."""
+    text = resources.files("opskit.drivers").joinpath("shim.sh").read_text("utf-8")
+    lines = (line.lstrip() if line.startswith(" ") else line for line in text.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("#")).encode() + b"\n"
+
+
+class Scanner:
+    """One stream up to its mark. What could be the mark's beginning is held back."""
+
+    def __init__(self, mark: bytes) -> None:
+        self._mark = mark
+        self._held = b""
+        self._after: bytes | None = None
+
+    @property
+    def found(self) -> bool:
+        return self._after is not None
+
+    @property
+    def line(self) -> bytes | None:
+        """What follows the mark up to the end of its line, once it is there."""
+        if self._after is None or b"\n" not in self._after:
+            return None
+        return self._after.partition(b"\n")[0]
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what came, return what belongs to the output."""
+        if self._after is not None:
+            if len(self._after) > _LINE:
+                raise LostError("the shell answers with an endless line")
+            self._after += data
+            return b""
+        data = self._held + data
+        at = data.find(self._mark)
+        if at >= 0:
+            self._held, self._after = b"", data[at + len(self._mark) :]
+            return data[:at]
+        keep = self._overlap(data)
+        self._held = data[len(data) - keep :]
+        return data[: len(data) - keep]
+
+    def _overlap(self, data: bytes) -> int:
+        """How many bytes at the end of `data` may be the beginning of the mark."""
+        size = min(len(self._mark) - 1, len(data))
+        at = data.find(self._mark[:1], len(data) - size)
+        while at >= 0:
+            if self._mark.startswith(data[at:]):
+                return len(data) - at
+            at = data.find(self._mark[:1], at + 1)
+        return 0
+
+
+class Session:
+    """One shim, one request at a time. `clean` turns False when it must not be used again."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.clean = True
+        self.pid = self.sid = 0
+        self.boot_id = ""
+        self.nonce = ""
+        self.state_dir = ""
+        self.why_closed = ""
+        self._out = self._err = Scanner(b"-")
+        self.busy = False
+
+    def begin(self, function: str, *words: str, timeout: float = 30.0) -> None:
+        """Send a request; `poll` brings its answer."""
+        mark = secrets.token_hex(16)
+        self._expect(mark)
+        line = " ".join([function, mark, *map(quote, words)]) + "\n"
+        self._send(line.encode("utf-8", "surrogateescape"), timeout)
+
+    def poll(self, write: Write, timeout: float) -> tuple[str, ...] | None:
+        """Pass on what has come within `timeout` seconds; return the answer when it is complete."""
+        try:
+            out, err = self.wire.receive(timeout)
+            if err and (data := self._err.feed(err)):
+                write("stderr", data)
+            if out and (data := self._out.feed(out)):
+                write("stdout", data)
+            return self._answer()
+        except LostError:
+            self.clean = False
+            raise
+
+    def call(
+        self, function: str, *words: str, timeout: float, write: Write = drop
+    ) -> tuple[str, ...]:
+        """Send a request and wait for its answer; TimeoutError leaves the session unclean."""
+        self.begin(function, *words, timeout=timeout)
+        return self.wait(write, timeout)
+
+    def wait(self, write: Write, timeout: float) -> tuple[str, ...]:
+        """Wait for the answer to what was sent."""
+        end = time.monotonic() + timeout
+        while (left := end - time.monotonic()) > 0:
+            answer = self.poll(write, left)
+            if answer is not None:
+                return answer
+        self.clean = False
+        raise TimeoutError
+
+    def hello(self, become: str | None, mine: tuple[str, ...], timeout: float) -> None:
+        """Send the shim and hear from it. `mine`: state_dir, run, nonce where it may write."""
+        mark = secrets.token_hex(16)
+        noise = bytearray()
+        words = (mark[:16], mark[16:], become or "", *mine)
+        self._expect(mark)
+        self._send(shim() + " ".join(["_o_hello", *map(quote, words)]).encode() + b"\n", timeout)
+
+        def hear(_stream: Stream, data: bytes) -> None:
+            noise.extend(data)
+            if len(noise) > _NOISE:
+                raise LostError("it prints without end")
+
+        try:
+            answer = self.wait(hear, timeout)
+        except TimeoutError:
+            raise LostError(f"no answer in {timeout:.0f} s{said(noise)}") from None
+        except LostError as error:
+            raise LostError(f"{error.what}{said(noise)}") from None
+        if len(answer) < 6 or answer[0] != "opskit":
+            raise LostError(f"not a POSIX shell{said(noise)}")
+        self.pid, self.sid, self.boot_id = int(answer[1]), int(answer[2]), answer[3]
+        self._opened(answer[5:], noise)
+
+    def open(self, mine: tuple[str, ...], timeout: float) -> None:
+        """Let the shim make the run's directory, unless it has."""
+        noise = bytearray()
+        answer = self.call(
+            "_o_open", *mine, timeout=timeout, write=lambda _stream, data: noise.extend(data)
+        )
+        self._opened(answer, noise)
+
+    def _opened(self, words: tuple[str, ...], noise: bytes | bytearray) -> None:
+        if words[0] == "open":
+            self.nonce, self.state_dir = words[1], " ".join(words[2:])
+        else:
+            self.why_closed = tail(noise)
+
+    def close(self) -> None:
+        self.clean = False
+        self.wire.close()
+
+    def _expect(self, mark: str) -> None:
+        self._out, self._err = Scanner(mark.encode()), Scanner(mark.encode())
+        self.busy = True
+
+    def _send(self, data: bytes, timeout: float) -> None:
+        try:
+            self.wire.send(data, timeout)
+        except LostError:
+            self.clean = False
+            raise
+
+    def _answer(self) -> tuple[str, ...] | None:
+        line = self._out.line
+        if line is None or (line.startswith(b" 1") and not self._err.found):
+            return None
+        self.busy = False
+        return tuple(line.decode("utf-8", "replace").split(" ")[2:])
+
+
+def tail(noise: bytes | bytearray) -> str:
+    """Return the last line that says something, made fit for a message."""
+    text = re.sub(r"[^\x20-\x7e\n]", "?", bytes(noise[-2000:]).decode("utf-8", "replace"))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:200] if lines else ""
+
+
+def said(noise: bytes | bytearray) -> str:
+    """Return what was heard, as the end of a sentence."""
+    return f'; it said "{tail(noise)}"' if tail(noise) else ""

@@ -1,0 +1,346 @@
+# The part of opskit that runs on a host: functions for one POSIX sh per user and connection.
+#
+# opskit sends this file, then one request a line, as the standard input of that sh. A request is a
+# function call whose words are single-quoted; the first word is the mark that ends the answer, on
+# standard output (mark, 1 when standard error has a mark too, then the answer's own words) and on
+# standard error. A mark is random and never used twice, so that no output can pass for an end.
+#
+# Every name begins with _o_, so that a command meets no variable that it could mistake for its own.
+# Forks are counted: what a builtin can do, a builtin does.
+
+# End the answer on both streams.
+_o_end() {
+  printf '%s' "$_o_m" >&2
+  printf '%s 1 %s\n' "$_o_m" "$*"
+}
+
+# End the answer where nothing was written to standard error.
+_o_out() {
+  printf '%s 0 %s\n' "$_o_m" "$*"
+}
+
+# The newest process id of this machine.
+_o_last() {
+  _o_l=0
+  read -r _o_a _o_a _o_a _o_a _o_l _o_a </proc/loadavg || _o_l=0
+} 2>/dev/null
+
+# Session and state of a process: _o_s, _o_z; fails when it is gone.
+_o_stat() {
+  read -r _o_a <"/proc/$1/stat" || return 1
+  # shellcheck disable=SC2086 # fields of numbers
+  set -- ${_o_a##*\) }
+  _o_z=$1 _o_s=${4:-?}
+} 2>/dev/null
+
+# Does process $1 hold standard output or error of this shell? Can't be seen: yes.
+_o_holds() {
+  [ -r "/proc/$1/fd" ] && [ -x "/proc/$1/fd" ] || return 0
+  for _o_a in "/proc/$1/fd/"*; do
+    # shellcheck disable=SC3013 # dash, bash and busybox all have -ef
+    [ "$_o_a" -ef "/proc/$$/fd/3" ] || [ "$_o_a" -ef "/proc/$$/fd/4" ] && return 0
+  done
+  return 1
+} 2>/dev/null
+
+# Is anything left of what was started since process id $1 was the newest? All ids given out since
+# are looked at, again until no new one was given out meanwhile, so that a process can't hide behind
+# its parent's end. A process can be ours only if its session is this shell's or newer than $1.
+_o_left() {
+  [ "$_o_sees" = 1 ] || return 0
+  _o_b=$1 _o_p=$1
+  while :; do
+    _o_last
+    [ "$_o_l" = "$_o_p" ] && return 1
+    [ "$_o_l" -gt "$_o_p" ] && [ $((_o_l - _o_b)) -lt 1000 ] || return 0
+    while [ "$_o_p" -lt "$_o_l" ]; do
+      _o_p=$((_o_p + 1))
+      [ -d "/proc/$_o_p" ] || continue
+      _o_stat "$_o_p" || { [ -d "/proc/$_o_p" ] && return 0; continue; }
+      case $_o_z in Z | X) continue ;; esac
+      if [ "$_o_s" = "$_o_sid" ] || ! [ "$_o_s" -le "$_o_b" ]; then
+        _o_holds "$_o_p" && return 0
+      fi
+    done
+  done
+} 2>/dev/null
+
+# Can leftovers be seen here at all: every process, and a true newest id?
+_o_look() {
+  _o_sees=0
+  [ -r /proc/1/stat ] && [ -r /proc/loadavg ] || return 0
+  for _o_p in 1 2; do
+    _o_last
+    _o_b=$_o_l
+    : &
+    wait "$!"
+    _o_last
+    [ "$_o_b" -lt "$!" ] && [ "$!" -le "$_o_l" ] && [ $((_o_l - $!)) -lt 4000 ] || return 0
+  done
+  _o_sees=1
+} 2>/dev/null
+
+# What every session needs to know of the host; descriptors 3 and 4 keep the two streams.
+_o_begin() {
+  [ -z "$1" ] || cd -- "${HOME:-/}" || cd /
+  case :$PATH: in *:/usr/sbin:*) ;; *) PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin ;; esac
+  LC_ALL=C.UTF-8
+  export LC_ALL PATH
+  unset CDPATH ENV BASH_ENV
+  _o_um=$(umask)
+  _o_stat "$$" || _o_s=0
+  _o_sid=$_o_s
+  _o_look
+  _o_id=-
+  read -r _o_id </proc/sys/kernel/random/boot_id
+} 2>/dev/null
+
+# Mark (in two halves, so that an echo of this line is no answer), user that sudo made of us, words
+# of _o_mine where the run may write.
+_o_hello() {
+  _o_m=$1$2
+  exec 3>&1 4>&2
+  _o_begin "$3"
+  shift 3
+  if [ "$#" = 0 ]; then _o_r=closed; else _o_mine "$@"; fi
+  _o_end "opskit $$ $_o_sid $_o_id $_o_sees $_o_r"
+}
+
+# mark, words of _o_mine.
+_o_open() {
+  _o_m=$1
+  shift
+  _o_mine "$@"
+  _o_end "$_o_r"
+}
+
+# state_dir run nonce: make the run's directory; what stands in its nonce file is the nonce.
+_o_mine() {
+  umask 077
+  # shellcheck disable=SC2088 # the word itself, as the inventory has it
+  case $1 in '~') _o_dir=$HOME ;; '~/'*) _o_dir=$HOME/${1#??} ;; *) _o_dir=$1 ;; esac
+  _o_run=$_o_dir/runs/$2 _o_r=closed
+  [ -d "$_o_run" ] || mkdir -p -- "$_o_run" || return 0
+  # shellcheck disable=SC3067 # dash, bash and busybox all have -O
+  if ! [ -O "$_o_dir" ] || ! [ -O "$_o_run" ]; then
+    printf '%s belongs to somebody else\n' "$_o_dir" >&2
+    return 0
+  fi
+  set -C
+  [ -s "$_o_run/nonce" ] || printf '%s\n' "$3" >"$_o_run/nonce"
+  set +C
+  _o_a=''
+  [ -s "$_o_run/nonce" ] && read -r _o_a <"$_o_run/nonce"
+  [ -z "$_o_a" ] || _o_r="open $_o_a $_o_dir"
+}
+
+# Run a text: cwd, 1 when there is a standard input, standard input, kind, text, number of
+# NAME=value words, these, arguments.
+_o_do() {
+  unset _o_m
+  umask "$_o_um"
+  [ -z "$1" ] || cd -- "$1" || exit 1
+  _o_f=$2 _o_i=$3 _o_k=$4 _o_t=$5 _o_n=$6
+  shift 6
+  while [ "$_o_n" -gt 0 ]; do
+    export "${1?}"
+    shift
+    _o_n=$((_o_n - 1))
+  done
+  if [ "$_o_f" = 1 ]; then
+    printf '%s' "$_o_i" 2>/dev/null | { unset _o_i; _o_in "$@"; }
+  else
+    _o_in "$@"
+  fi
+}
+
+_o_in() {
+  if [ "$_o_k" = sh ]; then
+    set --
+    set -eu
+    eval "$_o_t"
+  else
+    _o_w=$(umask 077; mktemp -d) && (umask 077; printf '%s' "$_o_t" >"$_o_w/script") &&
+      chmod 700 "$_o_w/script" || exit 126
+    "$_o_w/script" "$@"
+    _o_r=$?
+    rm -rf -- "$_o_w"
+    exit "$_o_r"
+  fi
+}
+
+# mark, words of _o_do: a read, in a subshell of this sh. Descriptor 9 is a pipe that is read here
+# until every process that inherited it has closed it; whatever closed it and lives on is found by
+# _o_left, and the answer then says that this channel must not be used again.
+_o_read() {
+  _o_m=$1
+  shift
+  _o_last
+  _o_q=$_o_l
+  _o_x=$(exec 9>&1 1>&3 3>&- 4>&- </dev/null; _o_do "$@")
+  _o_r=$?
+  _o_x=''
+  if _o_left "$_o_q"; then _o_end "$_o_r dirty"; else _o_end "$_o_r clean"; fi
+}
+
+# What runs a change in a session of its own: claims the pid file, runs the script, writes rc into
+# room that was kept for it. Words: files' prefix, kind, umask, cwd, arguments.
+# shellcheck disable=SC2016 # for the other sh
+_o_runner='
+s() { read -r s <"/proc/$$/stat"; set -- ${s##*\) }; t=${20}; }
+s
+set -C
+echo "$$ $t" >"$1.pid" || exit 1
+set +C
+p=$1 k=$2 u=$3 c=$4
+shift 4
+exec >>"$p.out" 2>>"$p.err"
+umask "$u"
+(
+  [ -z "$c" ] || cd -- "$c" || exit 1
+  case $k in sh) exec sh -eu "$p.script" ;; *) exec "$p.script" "$@" ;; esac
+)
+printf "%s .\n" "$?" 1<>"$p.rc"
+'
+
+# The fence: the script file can be made once only. Room for pid, rc and some output is kept.
+_o_claim() {
+  _o_had=1
+  umask 077
+  set -C
+  [ ! -e "$1.script" ] && printf '%s' "$2" >"$1.script" && _o_had=0 &&
+    printf '%4096s' ' ' >"$1.rc" && printf '%65536s' ' ' >"$1.out" && printf '' >"$1.err" &&
+    set +C && printf '' >"$1.out"
+  _o_r=$?
+  set +C
+  return "$_o_r"
+}
+
+# State of the action with files' prefix $1 in _o_r: none, claimed, running PID, gone PID, done RC.
+_o_state() {
+  _o_r=none
+  [ -e "$1.script" ] || return 0
+  _o_r=claimed
+  [ -s "$1.pid" ] || return 0
+  _o_a='' _o_b=''
+  read -r _o_a _o_b <"$1.pid"
+  _o_k=''
+  read -r _o_t _o_k <"$1.rc"
+  if [ "$_o_k" = . ]; then
+    _o_r="done $_o_t"
+  elif _o_start "$_o_a" && [ "$_o_t" = "$_o_b" ] && [ "$_o_z" != Z ]; then
+    _o_r="running $_o_a"
+  else
+    _o_k=''
+    read -r _o_t _o_k <"$1.rc"
+    if [ "$_o_k" = . ]; then _o_r="done $_o_t"; else _o_r="gone $_o_a"; fi
+  fi
+} 2>/dev/null
+
+# Start time and state of a process: _o_t, _o_z.
+_o_start() {
+  read -r _o_t <"/proc/$1/stat" || return 1
+  # shellcheck disable=SC2086 # fields of numbers
+  set -- ${_o_t##*\) }
+  _o_z=$1
+  shift 19
+  _o_t=$1
+} 2>/dev/null
+
+# mark digest inline, words of _o_do: a change, in a session of its own that outlives this one.
+# Answers when it has ended, with the first bytes of its output.
+_o_change() {
+  _o_m=$1 _o_p=$_o_run/$2 _o_h=$3
+  shift 3
+  if ! _o_claim "$_o_p" "$5"; then
+    if [ "$_o_had" = 1 ] && [ -e "$_o_p.script" ]; then
+      _o_state "$_o_p"
+      _o_end "exists $_o_r"
+    else
+      [ "$_o_had" = 1 ] || rm -f -- "$_o_p".*
+      _o_end "refused"
+    fi
+    return
+  fi
+  [ "$4" = sh ] || chmod 700 -- "$_o_p.script"
+  _o_launch "$@"
+  _o_state "$_o_p"
+  case $_o_r in done*) _o_e=0 ;; *) _o_e=1 ;; esac
+  [ ! -s "$_o_p.out" ] || head -c "$_o_h" "$_o_p.out"
+  [ ! -s "$_o_p.err" ] || { _o_e=1; head -c "$_o_h" "$_o_p.err" >&2; }
+  if [ "$_o_e" = 1 ]; then _o_end "$_o_r"; else _o_out "$_o_r"; fi
+}
+
+# In the foreground: a background command would have SIGINT and SIGQUIT ignored.
+_o_launch() {
+  if [ "$2" = 1 ]; then
+    printf '%s' "$3" 2>/dev/null | _o_setsid "$@" >/dev/null 3>&- 4>&-
+  else
+    (_o_setsid "$@") </dev/null >/dev/null 3>&- 4>&-
+  fi
+}
+
+_o_setsid() {
+  _o_c=$1 _o_k=$4 _o_n=$6
+  shift 6
+  while [ "$_o_n" -gt 0 ]; do
+    export "${1?}"
+    shift
+    _o_n=$((_o_n - 1))
+  done
+  OPSKIT_ACTION=${_o_p##*/}
+  export OPSKIT_ACTION
+  exec setsid sh -c "$_o_runner" sh "$_o_p" "$_o_k" "$_o_um" "$_o_c" "$@"
+}
+
+# mark digest: state.
+_o_ask() {
+  _o_m=$1
+  _o_state "$_o_run/$2"
+  _o_out "$_o_r"
+}
+
+# mark digest offset-of-out offset-of-err bytes: state, and output from these offsets (from 1).
+_o_peek() {
+  _o_m=$1 _o_p=$_o_run/$2
+  _o_state "$_o_p"
+  tail -c "+$3" "$_o_p.out" 2>/dev/null | head -c "$5"
+  tail -c "+$4" "$_o_p.err" 2>/dev/null | head -c "$5" >&2
+  _o_end "$_o_r"
+}
+
+# mark digest out|err: throw away what is there; the writer goes on at the beginning.
+_o_cut() {
+  _o_m=$1
+  printf '' >|"$_o_run/$2.$3"
+  _o_out cut
+} 2>/dev/null
+
+# mark: every process of this machine, as /proc has it.
+_o_ps() {
+  _o_m=$1
+  cat /proc/[0-9]*/stat 2>/dev/null
+  _o_out ps
+}
+
+# mark digest: processes that carry this action's mark in their environment.
+_o_kin() {
+  _o_m=$1
+  grep -lsF "OPSKIT_ACTION=$2" /proc/[0-9]*/environ 2>/dev/null
+  _o_out kin
+}
+
+# mark signal pid...
+_o_kill() {
+  _o_m=$1 _o_a=$2
+  shift 2
+  for _o_b; do kill -s "$_o_a" "$_o_b" 2>/dev/null; done
+  _o_out kill
+}
+
+# mark: forget this run's directory on the host.
+_o_clean() {
+  _o_m=$1
+  rm -rf -- "${_o_run:?}" 2>/dev/null
+  _o_out clean
+}

@@ -1,0 +1,147 @@
+"""Ending what runs on a host, and proving it."""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from opskit.drivers.session import Session
+from opskit.drivers.wire import Stream
+
+Verdict = Literal["confirmed gone", "still there", "can't tell"]
+
+_KILL_WAIT = 3.0
+_LOOK = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Process:
+    """A line of /proc/PID/stat, as far as it matters here."""
+
+    pid: int
+    parent: int
+    session: int
+    start: int
+    zombie: bool
+
+
+def processes(stat: bytes) -> dict[int, Process]:
+    """Read the lines of many /proc/PID/stat files."""
+    found = {}
+    for line in stat.splitlines():
+        head, _, rest = line.rpartition(b") ")
+        fields = rest.split()
+        pid = head.partition(b" ")[0]
+        if not pid.isdigit() or len(fields) < 20:
+            continue
+        found[int(pid)] = Process(
+            pid=int(pid),
+            parent=int(fields[1]),
+            session=int(fields[3]),
+            start=int(fields[19]),
+            zombie=fields[0] in {b"Z", b"X"},
+        )
+    return found
+
+
+def members(all_: Mapping[int, Process], root: int, session: int) -> set[Process]:
+    """Return what runs in `session` or descends from `root`, less `root` and its ancestors."""
+    above = set()
+    pid = root
+    while pid in all_ and pid not in above:
+        above.add(pid)
+        pid = all_[pid].parent
+    below = {root}
+    grown = True
+    while grown:
+        more = {p.pid for p in all_.values() if p.parent in below} - below
+        below |= more
+        grown = bool(more)
+    return {
+        p
+        for p in all_.values()
+        if not p.zombie
+        and p.pid not in above
+        and (p.pid in below or (session and p.session == session))
+    }
+
+
+class Ender:
+    """Ends one tree of processes over a shell that is not part of it."""
+
+    def __init__(self, session: Session, *, root: int, sid: int, timeout: float) -> None:
+        self._session = session
+        self._root = root
+        self._sid = sid
+        self._timeout = timeout
+        self._known: dict[int, int] = {}
+
+    def end(self, grace: float, *, root_too: bool) -> bool:
+        """TERM, wait `grace` seconds, KILL; return whether all of it is gone."""
+        if not self._until_gone("TERM", grace) and not self._until_gone("KILL", _KILL_WAIT):
+            return False
+        if root_too:
+            return self._root_gone()
+        return True
+
+    def strays(self, digest: str) -> list[int]:
+        """Processes that carry the action's mark but left its session and its tree."""
+        out = bytearray()
+        self._call("_o_kin", digest, into=out)
+        pids = [int(path.split(b"/")[2]) for path in out.split() if path.count(b"/") > 2]
+        alive = self._look()
+        return [pid for pid in pids if pid in alive and not alive[pid].zombie and pid != self._root]
+
+    def _root_gone(self) -> bool:
+        """The shell that started it ends by itself, after it has written how it went."""
+        end = time.monotonic() + 1
+        while self._alive(self._root):
+            if time.monotonic() > end:
+                self._call("_o_kill", "KILL", str(self._root))
+                time.sleep(_LOOK)
+                return not self._alive(self._root)
+            time.sleep(_LOOK)
+        return True
+
+    def _alive(self, pid: int) -> bool:
+        found = self._look().get(pid)
+        return found is not None and not found.zombie
+
+    def _until_gone(self, signal: str, seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        told: set[tuple[int, int]] = set()
+        while True:
+            left = self._left()
+            if not left:
+                return True
+            fresh = {(p.pid, p.start) for p in left} - told
+            if fresh:
+                self._call("_o_kill", signal, *(str(pid) for pid, _start in sorted(fresh)))
+                told |= fresh
+            if time.monotonic() >= end:
+                return not self._left()
+            time.sleep(min(_LOOK, max(0.0, end - time.monotonic())))
+
+    def _left(self) -> Iterable[Process]:
+        """What is there now: the tree, and whatever was seen in it before and still lives."""
+        all_ = self._look()
+        now = members(all_, self._root, self._sid)
+        now |= {
+            all_[pid]
+            for pid, start in self._known.items()
+            if pid in all_ and all_[pid].start == start and not all_[pid].zombie
+        }
+        self._known |= {p.pid: p.start for p in now}
+        return now
+
+    def _look(self) -> dict[int, Process]:
+        out = bytearray()
+        self._call("_o_ps", into=out)
+        return processes(bytes(out))
+
+    def _call(self, function: str, *words: str, into: bytearray | None = None) -> None:
+        def take(stream: Stream, data: bytes) -> None:
+            if into is not None and stream == "stdout":
+                into.extend(data)
+
+        self._session.call(function, *words, timeout=self._timeout, write=take)

@@ -1,0 +1,145 @@
+"""One host during one run: the connection, and a shell per user."""
+
+import re
+import secrets
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from opskit.drivers.session import Session
+from opskit.drivers.wire import Link, LostError, RefusedChannelError
+from opskit.errors import UnreachableError
+from opskit.model.inventory import Host
+
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?")
+
+
+@dataclass(kw_only=True, slots=True)
+class Running:
+    """What runs on a target at this moment, so that somebody else can end it."""
+
+    key: str
+    user: str | None
+    session: Session
+    digest: str | None
+    stopped: str = ""
+
+
+class Target:
+    """Shells on one host, opened when first needed and again when one was lost.
+
+    A session is used by one thread at a time; spares may be opened by any thread.
+    """
+
+    def __init__(self, host: Host, run: str, connect: Callable[[Host], Link]) -> None:
+        self.host = host
+        self.run = run
+        self.running: Running | None = None
+        self._connect = connect
+        self._lock = threading.RLock()
+        self._link: Link | None = None
+        self._sessions: dict[str | None, Session] = {}
+        self._nonce = secrets.token_hex(16)
+        self._wrote = False
+
+    @property
+    def timeout(self) -> float:
+        return self.host.connection.connect_timeout
+
+    @property
+    def link(self) -> Link:
+        """The way to the host, made (again) when there is none."""
+        with self._lock:
+            if self._link is None or not self._link.alive:
+                self._forget()
+                self._link = self._connect(self.host)
+            return self._link
+
+    def session(self, user: str | None, *, writes: bool) -> Session:
+        """Return the shell of `user` (None: who logs in), with the run's directory if it writes."""
+        with self._lock:
+            link = self.link
+            user = None if user == link.user else user
+            session = self._sessions.get(user)
+            if session is None or not session.clean:
+                session = self._sessions[user] = self._shell(user, writes=writes)
+            elif writes and not session.nonce:
+                self._reached(lambda: session.open(self._mine(), self.timeout))
+            self._wrote = self._wrote or bool(session.nonce)
+            return session
+
+    def spare(self, user: str | None, *, writes: bool) -> Session:
+        """Return a further shell of `user`, for when the first is busy; whoever asks closes it."""
+        with self._lock:
+            user = None if user == self.link.user else user
+            return self._shell(user, writes=writes)
+
+    def discard(self, session: Session) -> None:
+        """Never use this shell again."""
+        with self._lock:
+            session.close()
+            self._sessions = {u: s for u, s in self._sessions.items() if s is not session}
+
+    def clean(self, timeout: float) -> None:
+        """Remove what this run keeps on the host."""
+        if not self._wrote:
+            return
+        with suppress(LostError, TimeoutError):
+            for session in list(self._sessions.values()):
+                if session.nonce and session.clean and not session.busy:
+                    session.call("_o_clean", timeout=timeout)
+
+    def close(self) -> None:
+        with self._lock:
+            self._forget()
+
+    def _forget(self) -> None:
+        for session in self._sessions.values():
+            session.close()
+        self._sessions = {}
+        if self._link is not None:
+            self._link.close()
+        self._link = None
+
+    def _mine(self) -> tuple[str, ...]:
+        return (self.host.connection.state_dir, self.run, self._nonce)
+
+    def _shell(self, user: str | None, *, writes: bool) -> Session:
+        if user is not None and not _USER.fullmatch(user):
+            raise UnreachableError(f"{user!r} is no user name", where=f"host {self.host.name}")
+        return self._reached(lambda: self._greet(user, writes=writes))
+
+    def _greet(self, user: str | None, *, writes: bool) -> Session:
+        session = Session(self.link.shell(user))
+        try:
+            session.hello(user, self._mine() if writes else (), self.timeout)
+        except BaseException as error:
+            session.close()
+            if user and isinstance(error, LostError):
+                raise LostError(f"no shell as {user} by `sudo -n`: {error.what}") from None
+            raise
+        return session
+
+    def _reached(self, act: Callable[[], "Session | None"]) -> Session:
+        where = f"host {self.host.name}"
+        try:
+            return act()  # type: ignore[return-value]  # the callers that need one give one
+        except RefusedChannelError as error:
+            raise UnreachableError(
+                f"it allows no shell ({error.what})",
+                where=where,
+                hint="see MaxSessions of its sshd",
+            ) from None
+        except LostError as error:
+            what = error.what
+            if "POSIX" not in what:
+                what = f"no POSIX shell answers: {what}"
+            raise UnreachableError(
+                what,
+                where=where,
+                hint=f"try `ssh {self.host.address} sh` by hand: a login that prints or ends at "
+                "once, a forced command or a shell other than sh can be the cause",
+            ) from None
+        except TimeoutError:
+            raise UnreachableError("its shell does not answer in time", where=where) from None

@@ -1,0 +1,145 @@
+"""Every target of a run, and what each kind of work means there."""
+
+import threading
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from opskit.drivers import command
+from opskit.drivers.local import LocalLink
+from opskit.drivers.session import Write
+from opskit.drivers.stop import Verdict
+from opskit.drivers.target import Target
+from opskit.drivers.wire import Link
+from opskit.errors import InputError
+from opskit.model.inventory import CONTROLLER, Host
+from opskit.model.job import Job, Output
+from opskit.model.work import Command, Recall
+
+History = Callable[[Recall], str | None]
+
+_CLOSE = 15.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Opened:
+    """What the first contact of a run with a host said. `nonce` is empty where it can't write."""
+
+    nonce: str
+    boot_id: str
+    state_dir: str
+    user: str
+    address: str
+
+
+class Targets:
+    """The hosts of one run. `perform` is called from many threads, one at a time per host."""
+
+    def __init__(
+        self, run: str, hosts: Mapping[str, Host], *, history: History | None = None
+    ) -> None:
+        self._run = run
+        self._hosts = hosts
+        self._history = history
+        self._connector: Any = None
+        self._lock = threading.Lock()
+        self._targets: dict[str, Target] = {}
+
+    def open(self, host: str, *, writes: bool) -> Opened:
+        """Connect to `host`; UnreachableError says why not. Without `writes` it creates nothing."""
+        target = self._target(host)
+        session = target.session(None, writes=writes)
+        return Opened(
+            nonce=session.nonce,
+            boot_id=session.boot_id,
+            state_dir=session.state_dir,
+            user=target.link.user,
+            address=target.link.address,
+        )
+
+    def perform(self, job: Job, write: Write) -> Output:
+        """Do the work once. What goes wrong outside is in the output, never raised."""
+        match job.work:
+            case Command():
+                return command.perform(self._target(job.host.name, job.host), job, job.work, write)
+            case Recall():
+                return self._recall(job.work)
+            case _:
+                raise TypeError(f"no driver does {type(job.work).__name__}")
+
+    def stop(self, grace: float) -> Mapping[str, Verdict]:
+        """End whatever runs now, on all targets at once; say of each action what is proved."""
+        busy = [target for target in self._targets.values() if target.running is not None]
+        if not busy:
+            return {}
+        with ThreadPoolExecutor(min(64, len(busy))) as pool:
+            found = [item for item in pool.map(lambda t: _stop(t, grace), busy) if item is not None]
+        return dict(found)
+
+    def close(self, keep: Collection[str] = ()) -> None:
+        """Remove the run's directories except on the hosts in `keep`; close all connections."""
+        targets = list(self._targets.values())
+        if targets:
+            pool = ThreadPoolExecutor(min(32, len(targets)))
+            done = [pool.submit(_close, t, clean=t.host.name not in keep) for t in targets]
+            wait(done, timeout=_CLOSE)
+            pool.shutdown(wait=False, cancel_futures=True)
+        if self._connector is not None:
+            self._connector.close()
+        self._targets = {}
+
+    def _connect(self, host: Host) -> Link:
+        if host.name == CONTROLLER:
+            return LocalLink()
+        from opskit.drivers import ssh  # costs 100 ms, for what a local run has no use
+
+        with self._lock:
+            if self._connector is None:
+                self._connector = ssh.Connector()
+        return ssh.SshLink(self._connector, host)
+
+    def _target(self, name: str, host: Host | None = None) -> Target:
+        with self._lock:
+            if name not in self._targets:
+                known = self._hosts.get(name) or host
+                if known is None and name == CONTROLLER:
+                    known = Host(name=CONTROLLER, address="localhost")
+                if known is None:
+                    raise InputError(f"no host {name} in this run")
+                self._targets[name] = Target(known, self._run, self._connect)
+            return self._targets[name]
+
+    def _recall(self, work: Recall) -> Output:
+        value = self._history(work) if self._history is not None else None
+        if value is None:
+            value = work.default
+        if value is None:
+            return Output(
+                outcome="failed",
+                reason=f"no run of {work.runbook} has saved {work.value} for {work.host}",
+            )
+        return Output(outcome="succeeded", stdout=value.encode())
+
+
+def _stop(target: Target, grace: float) -> tuple[str, Verdict] | None:
+    running = target.running
+    if running is None:
+        return None
+    running.stopped = "being stopped"
+    if running.digest is None:
+        verdict: str = command.end_read(target, running.user, running.session, grace)
+    else:
+        verdict = command.end_change(target, running.user, running.digest, grace)
+    if verdict == "ended":
+        verdict = "confirmed gone"
+    running.stopped = verdict
+    return running.key, verdict  # type: ignore[return-value]  # "ended" is gone
+
+
+def _close(target: Target, *, clean: bool) -> None:
+    with suppress(Exception):
+        if clean:
+            target.clean(min(5.0, _CLOSE))
+    target.close()
