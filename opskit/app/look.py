@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from opskit import audit
 from opskit.app import secrets as fetching
@@ -103,8 +104,7 @@ def _preview(current: Session, plan: Plan) -> Preview:
 def _reading(current: Session, entry: Entry) -> Reading:
     event = entry.event
     evidence = event.data.get("evidence")
-    outcome = event.data["outcome"]
-    assert outcome in ("succeeded", "failed", "unknown")
+    outcome = cast(Outcome, event.data["outcome"])
     reason = str(event.data.get("reason") or "")
     output = current.store.output(current.run, event.key, event.attempt, "stdout")
     text = b"".join(output).decode(errors="replace")

@@ -1,7 +1,7 @@
 """What was asked for → what will be done: files, parameters, plan."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,11 +84,13 @@ def _given(words: tuple[str, ...]) -> Mapping[str, str]:
     return given
 
 
-def _asker(person: Person) -> "load.AskParam":
-    def ask(param: Param) -> str | None:
-        if param.type == "secret":
-            return person.secret(param.name)
-        return person.text(param.name, param.help)
+def _asker(person: Person) -> Callable[[Param], str]:
+    def ask(param: Param) -> str:
+        secret = param.type == "secret"
+        given = person.secret(param.name) if secret else person.text(param.name, param.help)
+        if given is None:
+            raise InputError(f"the parameter {param.name!r} was not given", hint="use -p or a file")
+        return given
 
     return ask
 

@@ -18,7 +18,7 @@ from opskit.model.event import Entry, Event
 from opskit.model.plan import Plan
 from opskit.model.run import Run
 from opskit.model.value import Json, Secret
-from opskit.plan import progress, repeated
+from opskit.plan import repeated
 from opskit.settings import Settings
 
 
@@ -73,7 +73,12 @@ def session(
         guard.hide(secret)
 
     outside = Outside(
-        targets=targets, journal=journal, secrets=known, watch=guard, stop=stop or Stop(), hide=hide
+        targets=targets,
+        journal=journal,
+        secrets=known,
+        watch=guard,
+        stop=stop if stop is not None else Stop(),
+        hide=hide,
     )
     try:
         with journal:
@@ -83,20 +88,17 @@ def session(
             try:
                 yield current
             finally:
-                targets.close(keep=_open_keys(current))
+                targets.close(keep=_unfinished(current))
     finally:
         store.close()
 
 
-def _open_keys(current: Session) -> Collection[str]:
-    """Return the actions whose traces must stay on the hosts: somebody may still need them."""
-    records = progress(current.past())
-    undone = ("started", "unknown")
-    open_ = {key for key, record in records.items() if record.state in undone}
-    run = current.store.load(current.run)
-    finished = run.state in ("succeeded", "undone", "aborted")
-    changed = set() if finished else {key for key, r in records.items() if r.state != "skipped"}
-    return open_ | changed
+def _unfinished(current: Session) -> Collection[str]:
+    """Return the hosts whose traces must stay: what is open there may still be asked for."""
+    found = current.store.load(current.run)
+    if found.state in ("succeeded", "undone", "aborted"):
+        return ()
+    return [*current.plan.hosts]
 
 
 def run(

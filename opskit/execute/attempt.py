@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
-from opskit.drivers import Targets
 from opskit.errors import UnreachableError
 from opskit.execute.book import Book
+from opskit.execute.driver import Driver
 from opskit.execute.journal import Journal, Stream, Watcher
 from opskit.execute.late import LateError, fill_work, holds
 from opskit.execute.stop import Stop
@@ -26,7 +26,7 @@ from opskit.plan import reads_only
 class Outside:
     """Everything that an execution touches: targets, the record, secrets, who watches, the stop."""
 
-    targets: Targets
+    targets: Driver
     journal: Journal
     secrets: Mapping[str, Secret]
     watch: Watcher

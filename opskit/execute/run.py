@@ -94,7 +94,7 @@ class Course:
 
     def interrupted(self) -> bool:
         """Record, if a person stopped the run, that it waits to be resumed."""
-        if not self.outside.stop:
+        if not self.outside.stop.pressed:
             return False
         data: dict[str, Json] = {"why": "interrupted", "question": "", "choices": []}
         if self.outside.stop.ended:

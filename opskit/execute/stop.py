@@ -27,5 +27,6 @@ class Stop:
             if self._kill is not None:
                 self.ended = {**self.ended, **self._kill()}
 
-    def __bool__(self) -> bool:
+    @property
+    def pressed(self) -> bool:
         return self.soft.is_set()

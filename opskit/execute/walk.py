@@ -46,7 +46,7 @@ class Walk:
 
     @property
     def stopped(self) -> bool:
-        return bool(self.attempt.outside.stop)
+        return self.attempt.outside.stop.pressed
 
     @property
     def tripped(self) -> bool:

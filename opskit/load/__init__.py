@@ -4,6 +4,7 @@ from opskit.load.hosts import select
 from opskit.load.inventory import check_inventory, inventory
 from opskit.load.parameters import Parameters, parameters
 from opskit.load.params import WrongValueError, value_of
+from opskit.load.plain import mapping
 from opskit.load.runbook import check, runbook
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "check",
     "check_inventory",
     "inventory",
+    "mapping",
     "parameters",
     "runbook",
     "select",
