@@ -41,7 +41,7 @@ PARAM: tuple[Key, ...] = (
 
 RUNBOOK: tuple[Key, ...] = (
     Key("opskit", "data", required=True, help="version of the file format: 1"),
-    Key("name", "literal", required=True, pattern=NAME, help="its name; also the file's"),
+    Key("name", "literal", required=True, pattern=NAME, help="its name"),
     Key("version", "literal", required=True, pattern=VERSION, help="its version, such as 1.2.0"),
     Key("summary", "literal", required=True, help="what it does, in a line"),
     Key("owner", "literal", help="who looks after it"),

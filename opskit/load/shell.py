@@ -1,7 +1,178 @@
-"""Shell text that calls itself a read: does it write?"""
+"""Shell text that calls itself a read: which of its commands write, as far as their names tell."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+
+from opskit.load.shellwords import Simple, Word, simple_commands
 
 
-def writing(text: str) -> Iterator[tuple[int, str]]:
-    yield from ()
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+_VERBS = _set(
+    "rm rmdir mv cp ln install mkdir touch truncate tee dd shred unlink mknod mkfifo mktemp "
+    "fallocate chmod chown chgrp chattr setfacl patch rsync scp sftp unzip gzip gunzip bzip2 xz "
+    "kill pkill killall skill reboot shutdown halt poweroff telinit "
+    "useradd userdel usermod groupadd groupdel groupmod passwd chpasswd visudo "
+    "mount umount swapon swapoff mkswap mkfs fdisk parted losetup lvcreate lvremove lvextend "
+    "modprobe insmod rmmod apt apt-get dpkg yum dnf rpm apk pip pip3 npm gem logger at batch "
+    "createdb dropdb pg_restore reindexdb vacuumdb"
+)
+_WRAPPERS = _set(
+    "sudo doas env nohup nice ionice timeout time command exec xargs setsid stdbuf chroot"
+)
+_ASKING = _set("list show info freeze search policy audit -l -s -S -L -W -V --list --version")
+_SUBCOMMANDS = {
+    "systemctl": "start stop restart reload try-restart reload-or-restart enable disable mask "
+    "unmask kill daemon-reload daemon-reexec isolate set-property edit link revert reset-failed "
+    "set-default reboot poweroff halt preset",
+    "service": "start stop restart reload force-reload try-restart",
+    "git": "add am apply checkout cherry-pick clean clone commit fetch gc init merge mv pull push "
+    "rebase reset restore revert rm stash switch tag",
+    "docker": "build commit cp create exec kill load pause prune pull push rename restart rm rmi "
+    "run start stop tag unpause update",
+    "kubectl": "annotate apply autoscale cordon cp create delete drain edit exec expose label "
+    "patch replace rollout run scale set taint uncordon",
+    "ip": "add del delete set flush replace change",
+    "hostnamectl": "set-hostname hostname",
+    "timedatectl": "set-time set-timezone set-ntp",
+    "loginctl": "terminate-session kill-session terminate-user kill-user enable-linger",
+    "supervisorctl": "start stop restart reload reread update shutdown clear",
+    "redis-cli": "set del flushall flushdb shutdown config expire rename unlink hset lpush rpush",
+}
+_OPTIONS = {
+    "sed": re.compile(r"-[a-zA-Z]*i.*|--in-place.*"),
+    "perl": re.compile(r"-[a-zA-Z]*i.*"),
+    "sort": re.compile(r"-o.*|--output.*"),
+    "find": re.compile(r"-delete|-exec|-execdir|-ok|-fprint.*|-fls"),
+    "crontab": re.compile(r"-[re]|-|[^-].*"),
+    "sysctl": re.compile(r"-w|--write|-p|[\w.]+=.*"),
+    "nginx": re.compile(r"-s"),
+    "haproxy": re.compile(r"-sf|-st"),
+    "date": re.compile(r"-s|--set.*"),
+    "hostname": re.compile(r"[^-].*"),
+    "psql": re.compile(r"-f|--file.*"),
+}
+_SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "zsh"})
+_PACKAGES = _set("dpkg rpm apt apk pip pip3 npm gem")
+_HARMLESS = re.compile(r"/dev/(null|stdout|stderr|tty|fd/\d+)")
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
+_NUMBER = re.compile(r"\d+(\.\d+)?[smhd]?")
+
+
+def writing(text: str, depth: int = 0) -> Iterator[tuple[int, str]]:
+    """Yield where shell text seems to write, and with what. Commands it doesn't know pass."""
+    for simple in simple_commands(text):
+        yield from _redirections(simple)
+        yield from _command(simple, depth)
+
+
+def _redirections(simple: Simple) -> Iterator[tuple[int, str]]:
+    for operator, target in simple.outputs:
+        descriptor = operator == ">&" and (target.text.isdigit() or target.text == "-")
+        if not descriptor and not _HARMLESS.fullmatch(target.text):
+            yield target.offset, f"{operator} {target.text[:60]}"
+
+
+def _command(simple: Simple, depth: int) -> Iterator[tuple[int, str]]:
+    words = _unwrapped(simple.words)
+    if not words:
+        return
+    verb = PurePosixPath(words[0].text).name
+    rest = words[1:]
+    if verb in _SHELLS or verb == "eval":
+        yield from _inner(rest, depth, command=verb == "eval")
+    elif _writes(verb, rest):
+        told = " ".join(word.text for word in words[:2])
+        yield words[0].offset, told[:60]
+
+
+def _unwrapped(words: Sequence[Word]) -> Sequence[Word]:
+    """Leave out assignments, and programs that only start another (sudo, env, timeout …)."""
+    index = 0
+    wrapped = False
+    while index < len(words):
+        text = words[index].text
+        if PurePosixPath(text).name in _WRAPPERS:
+            wrapped = True
+        elif not _ASSIGNMENT.match(text) and not (
+            wrapped and (text.startswith("-") or _NUMBER.fullmatch(text))
+        ):
+            break
+        elif wrapped and text in ("-u", "-g", "-I", "--user", "-U"):
+            index += 1  # its argument is no command
+        index += 1
+    return words[index:]
+
+
+def _inner(words: Sequence[Word], depth: int, *, command: bool) -> Iterator[tuple[int, str]]:
+    """Look into `sh -c '…'` and `eval '…'`."""
+    for word in words:
+        if command and depth < 3:
+            for _, told in writing(word.text, depth + 1):
+                yield word.offset, told
+            return
+        command = bool(re.fullmatch(r"-[a-z]*c", word.text))
+
+
+def _writes(verb: str, rest: Sequence[Word]) -> bool:
+    """Tell whether a command with these arguments writes, as far as is known of it."""
+    arguments = [word.text for word in rest]
+    if verb in _SPECIAL:
+        return _SPECIAL[verb](arguments)
+    if verb in _PACKAGES:
+        return bool(arguments) and arguments[0] not in _ASKING and arguments[0][:2] != "-q"
+    if verb in _VERBS or verb.startswith("mkfs."):
+        return not {"--help", "--version"} & set(arguments)
+    if verb in _SUBCOMMANDS:
+        known = _SUBCOMMANDS[verb].split()
+        plain = [a.lower() for a in arguments if not a.startswith("-")]
+        return any(a in known for a in plain[:2])
+    option = _OPTIONS.get(verb)
+    return option is not None and any(option.fullmatch(a) for a in arguments)
+
+
+def _tee(arguments: list[str]) -> bool:
+    return any(not _HARMLESS.fullmatch(a) for a in arguments if not a.startswith("-"))
+
+
+def _dd(arguments: list[str]) -> bool:
+    return any(a.startswith("of=") and not _HARMLESS.fullmatch(a[3:]) for a in arguments)
+
+
+def _kill(arguments: list[str]) -> bool:
+    return arguments[:1] not in (["-0"], ["-l"], ["-L"])
+
+
+def _tar(arguments: list[str]) -> bool:
+    return bool(arguments) and _TAR.fullmatch(arguments[0]) is not None
+
+
+def _wget(arguments: list[str]) -> bool:
+    return not {"--spider", "-O-", "-qO-"} & set(arguments)
+
+
+def _curl(arguments: list[str]) -> bool:
+    """Output to /dev/null and `-X GET` write nothing."""
+    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    return any(
+        _CURL.fullmatch(option)
+        for option, value in pairs
+        if not _HARMLESS.fullmatch(value) and value not in ("GET", "HEAD", "-")
+    )
+
+
+_TAR = re.compile(r"-?[a-zA-Z]*[xcru][a-zA-Z]*|--(extract|get|create|append|update|delete)")
+_CURL = re.compile(
+    r"-[a-zA-Z]*[oOdFTX]|--(output|remote-name|data.*|form|upload-file|json|request)"
+)
+_SPECIAL: Mapping[str, Callable[[list[str]], bool]] = {
+    "tee": _tee,
+    "dd": _dd,
+    "kill": _kill,
+    "tar": _tar,
+    "wget": _wget,
+    "curl": _curl,
+}
