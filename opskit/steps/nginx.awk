@@ -5,7 +5,7 @@
 #   fault MESSAGE
 #   found up|down FROM UPTO UP TOTAL BACKUP OTHERS   drain, ready: the member's server line. Its
 #         word `down` is the bytes from FROM to UPTO; where there is none yet, both say where to put it
-#   pool good|bad, then a line for each member       check
+#   pool good|bad UP, then a line for each member    check; UP servers are in service
 #
 # With action=remote each line is an IP address, and the answer is the address as the kernel's
 # tables of connections write it (-v port; -v little: 1 on a little-endian machine).
@@ -178,7 +178,7 @@ function answer_member(  hit, i, up, total, others) {
   print "found\t" (downs[hit] ? "down" : "up") "\t" from[hit] "\t" upto[hit] "\t" (up + 0) "\t" total "\t" (backup[hit] + 0) "\t" (others == "" ? "-" : substr(others, 2))
 }
 
-function answer_pool(  each, size, i, equals, hit, state, good, seen, out) {
+function answer_pool(  each, size, i, equals, hit, state, good, up, seen, out) {
   size = split(members, each, " ")
   good = count > 0
   for (i = 1; i <= size; i++) {
@@ -189,12 +189,14 @@ function answer_pool(  each, size, i, equals, hit, state, good, seen, out) {
     if (state != "up") good = 0
     out = out "\n" substr(each[i], 1, equals - 1) " " substr(each[i], equals + 1) " " state
   }
-  for (i = 1; i <= count; i++)
+  for (i = 1; i <= count; i++) {
+    if (of[i] == chosen && !downs[i] && !backup[i]) up++
     if (of[i] == chosen && !(i in seen)) {
       if (downs[i] && !size) good = 0
       out = out "\n- " raw[i] " " (downs[i] ? "down" : "up")
     }
-  print "pool\t" (good ? "good" : "bad") out
+  }
+  print "pool\t" (good ? "good" : "bad") "\t" (up + 0) out
 }
 
 function port_of(text) {

@@ -11,7 +11,7 @@
 #   file              the file with the pool's server lines
 #   test, reload      commands that check nginx's configuration, and that have it loaded
 #   pid, error_log    nginx's pid file; its error log ('' when there is none to read)
-#   min_up            how many servers must stay in service
+#   min_up            how many servers must stay (for check: be) in service
 #   drain_timeout, reload_timeout, lock_timeout     whole seconds
 #
 # Exit status: 0 done, or it was so already · 1 check: not the whole pool is in service
@@ -390,17 +390,18 @@ check() {
   is_read || refuse "nginx does not read $file (see: $test, with -T for -t)"
   loaded || refuse "$file was changed after nginx loaded it; a reload would bring that in. Load it ($reload) or take it back first"
   found=$(read_pool "$real")
-  case $found in
-    "pool${tab}"*) printf '%s\n' "$found" | tail -n +2 ;;
-    *) refuse "$file: ${found#*"$tab"}" ;;
-  esac
-  case $found in
-    "pool${tab}good"*) ;;
-    *)
-      printf 'not every member of pool %s is in service\n' "$pool" >&2
-      exit 1
-      ;;
-  esac
+  IFS=$tab read -r verdict state up <<END
+$found
+END
+  [ "$verdict" = pool ] || refuse "$file: ${state:-it could not be read}"
+  printf '%s\n' "$found" | tail -n +2
+  problem=''
+  [ "$up" -ge "$min_up" ] ||
+    problem="pool $pool has $up server$(plural "$up") in service, but at least $min_up must be"
+  [ "$state" = good ] || problem="not every member of pool $pool is in service"
+  [ -n "$problem" ] || return 0
+  printf '%s\n' "$problem" >&2
+  exit 1
 }
 
 trap leave EXIT

@@ -425,6 +425,16 @@ def test_the_check_tells_every_member_and_fails_when_one_is_out(balancer: Balanc
 
 
 @pytest.mark.acceptance
+def test_the_check_fails_when_too_few_are_in_service(balancer: Balancer) -> None:
+    assert balancer("check", min_up=3)[0] == 0
+    status, said = balancer("check", min_up=4)
+    assert (status, "pool web has 3 servers in service, but at least 4 must be" in said) == (
+        1,
+        True,
+    )
+
+
+@pytest.mark.acceptance
 def test_the_check_refuses_a_file_that_nginx_has_not_loaded(balancer: Balancer) -> None:
     later = time.time() + 60
     os.utime(balancer.nginx.pool, (later, later))
@@ -568,12 +578,14 @@ def test_the_check_knows_members_that_are_absent_and_servers_that_are_not_ours(
     awk: list[str],
 ) -> None:
     content = "upstream web { server a:1; server b:1 down; server spare:1 down; }"
-    verdict, rest = read(content, awk, action="check", members="web1=a:1 web2=b:1 web3=c:1")
-    assert (verdict, rest.splitlines()) == (
+    members = "web1=a:1 web2=b:1 web3=c:1"
+    verdict, state, rest = read(content, awk, action="check", members=members)
+    assert (verdict, state, rest.splitlines()) == (
         "pool",
-        ["bad", "web1 a:1 up", "web2 b:1 down", "web3 c:1 absent", "- spare:1 down"],
+        "bad",
+        ["1", "web1 a:1 up", "web2 b:1 down", "web3 c:1 absent", "- spare:1 down"],
     )
-    assert read(content, awk, action="check", members="web1=a:1")[1].startswith("good")
+    assert read(content, awk, action="check", members="web1=a:1")[1] == "good"
 
 
 @pytest.mark.parametrize("awk", AWKS, ids=" ".join)
