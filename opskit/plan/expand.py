@@ -1,7 +1,7 @@
 """Includes are inlined: a runbook becomes one flat list of steps, each with the names it sees."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from opskit.model.runbook import Phase, Runbook, Step
 from opskit.model.value import Json
@@ -50,22 +50,27 @@ def _walk(
             continue
         inner = _inner_frame(step, step.include, frame)
         held = (*conditions, (step.when, frame)) if step.when else conditions
-        for found in _walk(step.include, step.include.steps, inner, held, phase):
+        include = step.include
+        for found in _walk(include, _under(step, include.steps), inner, held, phase):
             yield _in_preflight(found) if within == "preflight" else found
-        yield from _walk(step.include, step.include.always, inner, held, "always")
+        yield from _walk(include, _under(step, include.always), inner, held, "always")
+
+
+def _under(outer: Step, steps: Sequence[Step]) -> list[Step]:
+    """Number the steps of an include under the step that includes them: 3 → 2.3."""
+    return [
+        replace(
+            step,
+            position=f"{outer.position}.{step.position}",
+            undo=tuple(_under(outer, step.undo)),
+        )
+        for step in steps
+    ]
 
 
 def _in_preflight(placed: Placed) -> Placed:
     """An include in preflight brings all its main steps there."""
-    if placed.phase != "main":
-        return placed
-    return Placed(
-        step=placed.step,
-        phase="preflight",
-        frame=placed.frame,
-        runbook=placed.runbook,
-        conditions=placed.conditions,
-    )
+    return replace(placed, phase="preflight") if placed.phase == "main" else placed
 
 
 def _inner_frame(step: Step, runbook: Runbook, outer: Frame) -> Frame:
