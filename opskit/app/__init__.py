@@ -2,6 +2,7 @@
 
 from opskit.app.adhoc import exec_ as exec  # noqa: A004 - the word of the command line
 from opskit.app.find import inventory, lint, list_runbooks, settings, show
+from opskit.app.hosts import hosts_check, hosts_keys, hosts_pin
 from opskit.app.look import Preview, Reading
 from opskit.app.look import look as preview
 from opskit.app.person import Person, Question
@@ -19,6 +20,9 @@ __all__ = [
     "check_plan",
     "entries",
     "exec",
+    "hosts_check",
+    "hosts_keys",
+    "hosts_pin",
     "inventory",
     "lint",
     "list_runbooks",

@@ -148,6 +148,26 @@ class Connector:
         transport.set_keepalive(_KEEPALIVE)
         return connection
 
+    def host_key(self, host: Host) -> tuple[str, paramiko.PKey, list[str]]:
+        """Return the name that a host is known by, the key it shows, and where known keys are."""
+        connection = self._connection(host.address, host.connection)
+        how = host.connection
+        if connection.gateway:
+            sock = connection.open_gateway()
+        else:
+            sock = _dial(connection.host, int(connection.port), how.connect_timeout)
+        transport = _transport(sock)
+        try:
+            transport.start_client(timeout=how.connect_timeout)
+            key = transport.get_remote_server_key()
+        finally:
+            transport.close()
+        return _known_as(connection), key, _known_hosts(connection, how)
+
+    def keys_of(self, file: str, name: str) -> Mapping[str, paramiko.PKey]:
+        """Return the keys that a known_hosts file has for a name, by kind."""
+        return dict(self._host_keys(file).lookup(name) or {})
+
     def close(self) -> None:
         for connection, _lock in self._jumps.values():
             close(connection)
@@ -197,8 +217,7 @@ class Connector:
 
     def _trust(self, connection: Fabric, how: Connection) -> None:
         files = _known_hosts(connection, how)
-        port = int(connection.port)
-        name = connection.host if port == 22 else f"[{connection.host}]:{port}"
+        name = _known_as(connection)
         keys = connection.client.get_host_keys()
         keys.clear()
         for file in files:
@@ -296,6 +315,11 @@ def _jump(how: Connection) -> Connection:
         ssh_config=how.ssh_config,
         connect_timeout=how.connect_timeout,
     )
+
+
+def _known_as(connection: Fabric) -> str:
+    port = int(connection.port)
+    return str(connection.host) if port == 22 else f"[{connection.host}]:{port}"
 
 
 def _known_hosts(connection: Fabric, how: Connection) -> list[str]:
