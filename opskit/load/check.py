@@ -123,10 +123,12 @@ class _Checker:
         here = _narrowed(scope, draft.step, role)
         for written in draft.written:
             self._template(draft, written, here)
+            self._handed_on(draft.step, written, here)
         if draft.done_when is not None:
             self._step(draft.done_when, "done_when", here)
 
     def _undo(self, draft: Draft, scope: Scope) -> None:
+        scope = replace(scope, some=_narrowed(scope, draft.step, "steps").some)
         for undo in draft.undo:
             self._step(undo, "undo", scope)
             scope = scope.with_save(undo.step)
@@ -142,13 +144,15 @@ class _Checker:
             self._shell(draft, written)
 
     def _names(self, written: Written, scope: Scope, draft: Draft | None = None) -> None:
+        if written.type == "expression" and "{{" in written.text:
+            bare = written.text.replace("{{", "").replace("}}", "").strip()
+            self._report(written, 0, "an expression stands without braces", bare[:80])
+            return
         try:
             names = names_in(written)
         except SyntaxProblemError as error:
-            self._report(written, 0, str(error), _braces(written))
+            self._report(written, 0, str(error).split(". ")[0], _cure(written))
             return
-        if written.type == "expression" and "{{" in written.text:
-            self._report(written, 0, "an expression has no braces", "write NAME, not {{ NAME }}")
         for name in sorted(names - scope.names):
             self._unknown(written, name, scope)
         for name in sorted(names & scope.secrets):
@@ -191,7 +195,17 @@ class _Checker:
             self._report(written, offset, told, cure)
         else:
             told = f"{told}; it may stand in `secrets:` and `stdin:` only"
-            self._report(written, offset, told, f"add secrets: {{{name.upper()}: {name}}}")
+            header = written.key.removeprefix("headers.") if "headers." in written.key else ""
+            cure = f"add secrets: {{{header or name.upper()}: {name}}}"
+            self._report(written, offset, told, cure)
+
+    def _handed_on(self, step: Step, written: Written, scope: Scope) -> None:
+        """What is public can't become a secret by handing it to an include."""
+        if step.include is None or written.key not in _secret_keys(step.include):
+            return
+        if not any(alone(written.text, name) for name in scope.secrets):
+            told = "this is for a secret parameter, and is not a secret"
+            self._report(written, 0, told, "hand on a secret alone: '{{ NAME }}'")
 
     def _secrets(self, draft: Draft, scope: Scope) -> None:
         """Check the names in `secrets:`; those of the inventory are known when planning."""
@@ -267,8 +281,11 @@ def _hands_on(step: Step, written: Written, name: str) -> bool:
     """Tell whether an include hands a secret on to a parameter that is one."""
     if step.include is None or not alone(written.text, name):
         return False
-    secret = {f"with.{param.name}" for param in step.include.params if param.type == "secret"}
-    return written.key in secret
+    return written.key in _secret_keys(step.include)
+
+
+def _secret_keys(included: Runbook) -> set[str]:
+    return {f"with.{param.name}" for param in included.params if param.type == "secret"}
 
 
 def _planned(scope: Scope) -> Scope:
@@ -280,6 +297,8 @@ def _planned(scope: Scope) -> Scope:
 def _narrowed(scope: Scope, step: Step, role: Role) -> Scope:
     """Which of `batch`, `item`, `index` and `host` there are for a step."""
     some = {"run", "batch"} | ({"item", "index"} if step.for_each is not None else set())
+    if role in ("undo", "done_when"):
+        some |= scope.some  # that of the step which they belong to
     away: dict[str, str] = {}
     on = step.on
     whole_run = on.scope in _WHOLE_RUN or (on.scope == "group" and on.per == "run")
@@ -293,5 +312,6 @@ def _narrowed(scope: Scope, step: Step, role: Role) -> Scope:
     return replace(scope, some=frozenset(some), away=away)
 
 
-def _braces(written: Written) -> str:
-    return "" if written.type == "expression" else "close each {{ with }}"
+def _cure(written: Written) -> str:
+    text = written.text
+    return "close each {{ with }}" if text.count("{{") != text.count("}}") else ""

@@ -53,5 +53,5 @@ def _near(name: str, folders: Sequence[Path]) -> str | None:
         for path in (folder / wanted.parent).iterdir()
         if path.is_file()
     ]
-    close = nearest(wanted.name, there)
+    close = nearest(wanted.name, there, 0.75)
     return str(wanted.parent / close) if close else None

@@ -65,6 +65,12 @@ def resolve(
     return tuple(host for host in hosts if host in united & kept - gone)
 
 
+def check_terms(expression: str) -> None:
+    """Check that an expression can be read; raises ExpressionError."""
+    for term in re.split(r"[:,]", expression):
+        _term(term)
+
+
 def _term(written: str) -> tuple[str, str]:
     match = _TERM.fullmatch(written.strip())
     if match is None:

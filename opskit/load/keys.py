@@ -8,9 +8,10 @@ VERSION = r"[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}(?:-[0-9A-Za-z.-]{1,32})?"
 HOST_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}"
 GROUP_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 VARIABLE = r"[A-Za-z_][A-Za-z0-9_]{0,63}"
-ENVIRONMENT = r"[A-Za-z_][A-Za-z0-9_]{0,127}"
-HEADER = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}"
-ADDRESS = r"[0-9A-Za-z][0-9A-Za-z._-]{0,252}|[0-9A-Fa-f:.]{2,45}(?:%[0-9A-Za-z]+)?"
+ADDRESS = (
+    r"[0-9A-Za-z][0-9A-Za-z._-]{0,252}"
+    r"|(?=(?:[^:]*:){2})[0-9A-Fa-f:.]{2,45}(?:%[0-9A-Za-z.-]+)?"  # IPv6 has at least two colons
+)
 SHARE = r"(?:[1-9][0-9]?|100)%"
 BATCH = rf"[1-9][0-9]{{0,5}}|{SHARE}"
 BUDGET = rf"0|0%|{BATCH}"
@@ -32,11 +33,11 @@ PARAM: tuple[Key, ...] = (
     Key("type", "enum", choices=TYPES, default="string", help="what it may be"),
     Key("help", "literal", help="what it is for"),
     Key("required", "bool", help="false: it may be missing, and is then null"),
-    Key("default", "data", help="the value when none is given"),
+    Key("default", "value", help="the value when none is given"),
     Key("pattern", "literal", help="regular expression that the whole text must match (string)"),
     Key("choices", "list", help="the values that it may have (enum)"),
-    Key("min", "data", help="the least value (int, number, duration)"),
-    Key("max", "data", help="the greatest value (int, number, duration)"),
+    Key("min", "value", help="the least value (int, number, duration)"),
+    Key("max", "value", help="the greatest value (int, number, duration)"),
 )
 
 RUNBOOK: tuple[Key, ...] = (

@@ -213,7 +213,9 @@ def _boolean(text: str) -> bool:
 
 def _choice(param: Param, text: str) -> str:
     if text not in param.choices:
-        raise WrongValueError(f"{text[:80]!r} is not a choice", advice(text, param.choices))
+        raise WrongValueError(
+            f"{text[:80]!r} is not a choice", advice(text, param.choices, cutoff=0.75)
+        )
     return text
 
 

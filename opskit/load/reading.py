@@ -121,7 +121,7 @@ class Reader:
             self.error(node, f"`{path}` is not rendered", "write it without {{ }}")
             return None
         if key.pattern and not re.fullmatch(key.pattern, node.text):
-            self.error(node, f"{node.text[:80]!r} can't be `{path}`", f"write {example(key)}")
+            self.error(node, f"{node.text[:80]!r} can't be `{path}`", _fitting(key))
             return None
         return node.text
 
@@ -216,7 +216,7 @@ def _size(reader: Reader, node: Scalar, key: Key, path: str) -> Json:
 
 def _enum(reader: Reader, node: Scalar, key: Key, path: str) -> Json:
     if node.text not in key.choices:
-        reader.wrong(node, path, advice(node.text, key.choices))
+        reader.wrong(node, path, advice(node.text, key.choices, cutoff=0.85))
         return None
     return node.text
 
@@ -253,6 +253,13 @@ def _data(reader: Reader, node: Node, key: Key, path: str) -> Json:
     return reader.data(node, path)
 
 
+def _value(reader: Reader, node: Node, key: Key, path: str) -> Json:
+    if not isinstance(node, Scalar):
+        reader.error(node, f"`{path}` must be a single value", f"write {example(key)}")
+        return None
+    return node.text
+
+
 def _table(reader: Reader, node: Node, key: Key, path: str) -> Json:
     return reader.table(node, key.keys, f"`{path}`")
 
@@ -266,6 +273,7 @@ _STRUCTURES: Mapping[str, Callable[[Reader, Node, Key, str], Json]] = {
     "list": _list,
     "map": _map,
     "data": _data,
+    "value": _value,
     "table": _table,
     "step": _raw,
     "steps": _raw,
@@ -307,8 +315,8 @@ _EXAMPLES: Mapping[str, str] = {
 
 def example(key: Key) -> str:
     """Show what may stand under a key."""
-    if key.name in _NAMED:
-        return _NAMED[key.name]
+    if key.name in _WRITTEN:
+        return _WRITTEN[key.name]
     if key.choices:
         return " or ".join(key.choices)
     if key.keys:
@@ -317,9 +325,21 @@ def example(key: Key) -> str:
     return _EXAMPLES.get(key.type, key.name.upper())
 
 
-_NAMED: Mapping[str, str] = {
+def _fitting(key: Key) -> str:
+    return f"write {_PATTERNS.get(key.name) or example(key)}"
+
+
+_WRITTEN: Mapping[str, str] = {
     "opskit": "1",
-    "batches": "numbers from 1 or percentages from 1% to 100%, such as [1, 25%, 100%]",
-    "max_failures": "a number or a percentage, such as 2 or 10%",
+    "name": "web-deploy",
     "version": "1.0.0",
+    "batches": "[1, 25%, 100%]",
+    "max_failures": "0",
+}
+_PATTERNS: Mapping[str, str] = {
+    "name": "lower-case letters, digits, . _ and -, such as web-deploy",
+    "version": "three numbers, such as 1.0.0",
+    "batches": "a number from 1, or a percentage from 1% to 100%",
+    "max_failures": "a number, or a percentage up to 100%",
+    "address": "a name or an IP address; the port goes under connection: {port: 22}",
 }

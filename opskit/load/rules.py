@@ -65,6 +65,8 @@ def _where(reader: Reader, draft: Draft) -> None:
     if entry is None or not isinstance(entry[1], Table):
         return
     on = entry[1].entries
+    if on.keys() - {"group", "scope", "per"}:
+        return  # reported as unknown keys
     if "group" not in on and "scope" not in on:
         reader.error(entry[0], "`on` says not where", "add group: NAME, or write on: each")
     elif "group" not in on and "per" in on:

@@ -8,6 +8,7 @@ from typing import Any
 
 from opskit.load.check import check_draft
 from opskit.load.files import find, read
+from opskit.load.hosts import ExpressionError, check_terms
 from opskit.load.keys import FORMAT, NAME, RUNBOOK
 from opskit.load.params import read_params
 from opskit.load.reading import Reader, Written
@@ -15,6 +16,7 @@ from opskit.load.step import Draft, StepReader
 from opskit.load.yaml import LARGEST, Items, Node, Scalar, Table, parse
 from opskit.model.problem import Place, Problem, ProblemsError
 from opskit.model.runbook import Param, Runbook
+from opskit.steps.base import is_template
 
 _KEYS = tuple(key for key in RUNBOOK if key.name not in ("params", "steps", "always", "opskit"))
 DEEPEST_INCLUDE = 10
@@ -76,7 +78,10 @@ class _Book:
     def _outline(self, reader: Reader, root: Node | None, source: str) -> Runbook | None:
         if root is None:
             return None
-        if not isinstance(root, Table) or not check_format(reader, root, "a runbook"):
+        if not isinstance(root, Table):
+            reader.error(root, "a runbook must be a mapping", "begin with opskit: 1")
+            return None
+        if not check_format(reader, root, "a runbook"):
             return None
         self.sources[str(self.path)] = source
         draft = self._draft(reader, root)
@@ -86,20 +91,26 @@ class _Book:
     def _draft(self, reader: Reader, root: Table) -> RunbookDraft:
         own = Table(root.line, root.column)
         known = {key.name for key in _KEYS}
-        own.entries = {
-            name: entry
-            for name, entry in root.entries.items()
-            if name not in ("opskit", "params", "steps", "always") or name in known
-        }
+        own.entries = {name: entry for name, entry in root.entries.items() if name in known}
+        reader.unknown(root, {key.name: key for key in RUNBOOK}, "a runbook")
         values: dict[str, Any] = reader.table(own, _KEYS, "a runbook")
         written = tuple(reader.written)
         reader.written = []
         params = self._params(reader, root)
+        self._hosts(reader, root)
         steps = StepReader(reader, self)
         main = self._steps(steps, root, "steps")
         always = self._steps(steps, root, "always")
         runbook = self._runbook(values, params, main, always)
         return RunbookDraft(runbook, root, main, always, written, frozenset(steps.lost))
+
+    def _hosts(self, reader: Reader, root: Table) -> None:
+        node = root.entries["hosts"][1] if "hosts" in root.entries else None
+        if isinstance(node, Scalar) and not node.empty and not is_template(node.text):
+            try:
+                check_terms(node.text)
+            except ExpressionError as error:
+                reader.error(node, error.what, error.write)
 
     def _params(self, reader: Reader, root: Table) -> tuple[Param, ...]:
         entry = root.entries.get("params")

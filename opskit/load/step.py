@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from opskit.load.reading import Reader, Written
-from opskit.load.suggest import advice
+from opskit.load.suggest import nearest
 from opskit.load.yaml import Items, Node, Scalar, Table
 from opskit.model.problem import Place
 from opskit.model.runbook import On, Phase, Retry, Runbook, Save, Step, Until
@@ -15,7 +15,26 @@ from opskit.steps import COMMON, KINDS, Key, StepKind, effect_of
 Role = Literal["steps", "always", "undo", "done_when"]
 _COMMON = {key.name: key for key in COMMON}
 _STEP_KEYS = (*_COMMON, *KINDS)
-_LATER = {"approve": "confirm", "shell": "run", "command": "run", "debug": "notify"}
+_MEANT = {
+    "approve": "confirm",
+    "ask": "confirm",
+    "cmd": "run",
+    "command": "run",
+    "copy": "upload",
+    "debug": "notify",
+    "exec": "run",
+    "include": "runbook",
+    "loop": "for_each",
+    "pause": "wait",
+    "register": "save",
+    "shell": "run",
+    "sleep": "wait",
+    "become": "sudo",
+    "if": "when",
+    "with_items": "for_each",
+    "rollback": "undo",
+}
+"""What other tools call it."""
 
 
 class Books(Protocol):
@@ -88,10 +107,10 @@ class StepReader:
     def _kind(self, node: Table) -> str | None:
         """Return the one kind of a step; report unknown keys, no kind, several kinds."""
         unknown = [key for name, (key, _) in node.entries.items() if name not in _STEP_KEYS]
-        for key in unknown:
-            near = _LATER.get(key.text) or advice(key.text, _STEP_KEYS)
-            self.reader.error(key, f"unknown key {key.text!r} in a step", near)
         kinds = [name for name in node.entries if name in KINDS]
+        for key in unknown:
+            near = _meant(key.text, kinds)
+            self.reader.error(key, f"unknown key {key.text!r} in a step", near)
         if len(kinds) == 1:
             return kinds[0]
         if kinds:
@@ -201,6 +220,16 @@ class StepReader:
             if name == kind and isinstance(value, Table):
                 for inner, (inner_key, _) in value.entries.items():
                     yield f"{kind}.{inner}", self.reader.place(inner_key)
+
+
+def _meant(written: str, kinds: list[str]) -> str:
+    """Say what was probably meant by a key that a step can't have."""
+    if any(written == key.name for kind in kinds for key in KINDS[kind].KEYS):
+        main = KINDS[kinds[0]].MAIN
+        before = f"{main}: …, " if main else ""
+        return f"put it inside: {kinds[0]}: {{{before}{written}: …}}"
+    near = _MEANT.get(written) or nearest(written, _STEP_KEYS)
+    return near or ("" if kinds else "one of " + ", ".join(KINDS))
 
 
 def _as_run(node: Scalar) -> Table:

@@ -4,21 +4,22 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-def nearest(wrong: str, right: Iterable[str]) -> str | None:
+def nearest(wrong: str, right: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Return the word that was probably meant, or None when nothing is near enough."""
     words = list(right)
     folded = {word.lower(): word for word in words}
     key = wrong.lower().replace("-", "_")
     if key in folded:
         return folded[key]
-    close = get_close_matches(key, folded, n=1, cutoff=0.6)
-    return folded[close[0]] if close else None
+    close = get_close_matches(key, folded, n=3, cutoff=cutoff)
+    swapped = [word for word in close if sorted(word) == sorted(key)]
+    return folded[(swapped or close)[0]] if close else None
 
 
-def advice(wrong: str, right: Iterable[str], most: int = 12) -> str:
+def advice(wrong: str, right: Iterable[str], most: int = 12, cutoff: float = 0.6) -> str:
     """Say what to write instead: the nearest word, or all of them when they are few."""
     words = list(right)
-    near = nearest(wrong, words)
+    near = nearest(wrong, words, cutoff)
     if near is not None:
         return near
     return "one of " + ", ".join(words) if 0 < len(words) <= most else ""

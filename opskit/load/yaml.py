@@ -169,6 +169,8 @@ def _translate(error: yaml.YAMLError, file: str, source: str) -> Problem:
     what = getattr(error, "problem", None) or "this is not YAML"
     if mark is None:
         return Problem(place=Place(file=file), what=str(what))
+    if "unexpected end" in str(what) and getattr(error, "context_mark", None):
+        mark = getattr(error, "context_mark", mark)  # where it began says more than the file's end
     place = Place(file=file, line=mark.line + 1, column=mark.column + 1)
     lines = source.splitlines()
     line = lines[mark.line] if mark.line < len(lines) else ""
@@ -186,10 +188,10 @@ def _control_character(source: str, file: str) -> Place:
 def _cure(what: str, char: str) -> str:
     if "mapping values are not allowed" in what:
         return "quote a value that has `: ` in it, and check the indentation"
-    if char in "@`%&*!|>":
-        return f"quote a value that begins with {char}"
     if "unexpected end of stream" in what:
         return "close the quote"
+    if char and char in "@`%&*!|>":
+        return f"quote a value that begins with {char}"
     if "expected ',' or" in what:
         return "close the bracket, or quote the value"
     if "block mapping" in what or "block end" in what or "block collection" in what:
@@ -272,7 +274,9 @@ class _Composer:
         self.aliased += size
         self.count += size
         if self.aliased > MOST_ALIASED:
-            self._stop(event, "aliases blow the file up", "write less through aliases")
+            self._stop(
+                event, f"aliases stand for more than {MOST_ALIASED} values", "write them out"
+            )
         return node
 
     def _items(self, event: _Event, depth: int) -> Items:
@@ -290,6 +294,8 @@ class _Composer:
                 break
             key = self._key(inner, depth)
             value = self._node(next(self.events), depth + 1)
+            if not self._accepted(key):
+                continue
             if key.text in node.entries:
                 first = node.entries[key.text][0].line
                 self._report(key, f"the key {key.text!r} is on line {first} already", "keep one")
@@ -306,11 +312,16 @@ class _Composer:
         if not isinstance(key, Scalar):
             self._stop(event, "a key that is not a text", "write a plain word before the colon")
         assert isinstance(key, Scalar)
+        return key
+
+    def _accepted(self, key: Scalar) -> bool:
         if key.text == "<<" and not key.style:
             self._report(key, "merge keys are not supported", "write the keys out")
         elif not key.text and not key.style:
             self._report(key, "an empty key", "write a name before the colon")
-        return key
+        else:
+            return True
+        return False
 
     def _report(self, node: Node, what: str, write: str) -> None:
         place = Place(file=self.file, line=node.line, column=node.column)

@@ -1,5 +1,6 @@
 """What a step kind is, and what kinds share."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal, Protocol, TypeAlias
@@ -34,6 +35,7 @@ KeyType = Literal[
     "list",
     "map",
     "data",
+    "value",
     "table",
     "step",
     "steps",
@@ -57,7 +59,7 @@ list        texts                                            → tuple of Text
 map         name → text                                      → Mapping of Text
 data        anything; each string in it a template           → the same shape
 table       a mapping with the keys of `Key.keys`            → Mapping
-step, steps, and tables with a `main` key occur among the common keys only
+value, step, steps, and tables with a `main` key occur among the common keys only
 
 A scalar other than name, literal, script, template and runbook may be a template (`{{ … }}`); it
 then arrives as Text and the kind reads it with the helpers below.
@@ -134,6 +136,14 @@ def refuse(step: Step, *keys: str) -> Iterator[Problem]:
             yield problem(
                 step, key, f"`{key}` means nothing in a `{step.kind}` step", f"take `{key}` out"
             )
+
+
+def environment_problems(step: Step) -> Iterator[Problem]:
+    """Check the names under `secrets:` where they become environment variables."""
+    for name in step.secrets:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}", name):
+            told = f"{name[:80]!r} can't name an environment variable"
+            yield problem(step, "secrets", told, "letters, digits and _")
 
 
 def is_template(value: Json) -> bool:

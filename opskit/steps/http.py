@@ -1,5 +1,6 @@
 """`http`: one request, and what its answer must be."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
@@ -76,6 +77,8 @@ def check(step: Step) -> Iterable[Problem]:
     headers = step.args.get("headers")
     written = {name.lower() for name in headers} if isinstance(headers, Mapping) else set()
     for name in step.secrets:
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", name):
+            yield problem(step, "secrets", f"{name[:80]!r} can't name a header", "write its name")
         if name.lower() in written:
             yield problem(
                 step, "secrets", f"the header {name} is in `headers` too", "write it once"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from opskit.model.problem import Problem
 from opskit.model.runbook import Effect, Step
 from opskit.model.work import Command
-from opskit.steps.base import Key, Scope, Value, a_text
+from opskit.steps.base import Key, Scope, Value, a_text, environment_problems
 
 SUMMARY = "Run shell text with `sh -eu`."
 KEYS = (
@@ -22,8 +22,8 @@ SCOPE: Scope = "each"
 
 
 def check(step: Step) -> Iterable[Problem]:
-    """Everything about shell text is looked at where its file position is known (load.check)."""
-    return ()
+    """Shell text itself is looked at where its place in the file is known (load.check)."""
+    return environment_problems(step)
 
 
 def work(args: Mapping[str, Value], step: Step) -> Command:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from opskit.model.problem import Problem
 from opskit.model.runbook import Effect, Step
 from opskit.model.work import Command
-from opskit.steps.base import Key, Scope, Value, a_text, problem, texts
+from opskit.steps.base import Key, Scope, Value, a_text, environment_problems, problem, texts
 
 SUMMARY = "Run a script with the interpreter that its first line names."
 KEYS = (
@@ -21,6 +21,7 @@ SCOPE: Scope = "each"
 def check(step: Step) -> Iterable[Problem]:
     if ("file" in step.args) == ("text" in step.args):
         yield problem(step, "script", "a script has either `file` or `text`", "write one of them")
+    yield from environment_problems(step)
     text = step.args.get("text")
     if isinstance(text, str) and not text.startswith("#!"):
         yield problem(

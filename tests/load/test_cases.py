@@ -1,0 +1,61 @@
+"""Every file under tests/cases/bad* is one mistake (or a few), with what is said about it on top."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from opskit import load
+from opskit.model.problem import Problem, ProblemsError
+
+CASES = Path(__file__).parent.parent / "cases"
+RUNBOOKS = sorted((CASES / "bad").glob("*.yaml"))
+INVENTORIES = sorted((CASES / "bad-inventory").glob("*.yaml"))
+GOOD = sorted((CASES / "good").glob("*.yaml"))
+
+
+def expected(path: Path) -> list[str]:
+    return re.findall(r"^# expect: (.*)$", path.read_text(), re.MULTILINE)
+
+
+def told(problems: list[Problem], path: Path) -> list[str]:
+    return [str(problem).removeprefix(f"{path.name}:") for problem in problems]
+
+
+@pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.stem)
+def test_a_bad_runbook_is_told_with_line_column_and_cure(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)
+    _, problems = load.check(Path(path.name), [])
+    assert told(problems, path) == expected(path)
+    assert problems, "a case without a problem shows nothing"
+
+
+@pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.stem)
+def test_a_bad_runbook_does_not_load(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path.parent)
+    errors = [line for line in expected(path) if ": warning: " not in line]
+    if not errors:
+        assert load.runbook(Path(path.name)).name == "case"
+        return
+    with pytest.raises(ProblemsError) as caught:
+        load.runbook(Path(path.name))
+    assert told(list(caught.value.problems), path) == errors
+
+
+@pytest.mark.parametrize("path", INVENTORIES, ids=lambda path: path.stem)
+def test_a_bad_inventory_is_told_with_line_column_and_cure(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)
+    _, problems = load.check_inventory(Path(path.name))
+    assert told(problems, path) == expected(path)
+    assert problems, "a case without a problem shows nothing"
+
+
+@pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
+def test_a_good_runbook_has_no_problem(path: Path) -> None:
+    found, problems = load.check(path, [CASES])
+    assert problems == []
+    assert found is not None
