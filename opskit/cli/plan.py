@@ -90,7 +90,7 @@ def _preview(call: Call, made: app.Prepared) -> app.Preview:
         found = app.preview(
             call.settings, made, call.person, _unwatched, command=typed(), stop=stop
         )
-    if stop:
+    if stop.soft.is_set():
         raise KeyboardInterrupt
     return found
 

@@ -139,8 +139,10 @@ class Board:
         row.seen = at
         self._mark(event.key, row, cell)
         self._count(event.key, row)
-        if row.standing in ("running", "waiting", "undone"):
-            row.standing = self._rest(row, cell)
+        if cell == "undone" and row.standing not in ("unknown", "undo failed"):
+            row.standing = "undone"
+        elif row.standing in ("running", "waiting"):
+            row.standing = self._rest(row)
 
     def _count(self, key: str, row: Row) -> None:
         action = self.labels.action(key)
@@ -152,11 +154,9 @@ class Board:
             self.ended += 1
             row.left -= not self._candidate(action)
 
-    def _rest(self, row: Row, cell: Cell) -> Standing:
+    def _rest(self, row: Row) -> Standing:
         if row.running:
             return "running"
-        if cell == "undone":
-            return "undone"
         return "done" if row.left <= 0 else "waiting"
 
     def _undoes(self, key: str) -> bool:

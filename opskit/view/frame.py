@@ -4,7 +4,8 @@ from itertools import pairwise
 
 from opskit.view import amounts, safe
 from opskit.view.board import ORDER, TROUBLE, Board, Cell, Row
-from opskit.view.paint import Paint
+from opskit.view.labels import run_hosts
+from opskit.view.paint import Paint, bare
 
 GLYPHS: dict[Cell, tuple[str, str]] = {
     "planned": ("·", "."),
@@ -27,11 +28,22 @@ class Frame:
         self._board = board
         self._paint = paint
         self._glyph = 0 if unicode else 1
-        self._name = min(NAME, max((safe.width(host) for host in board.rows), default=4))
+        self._name = min(NAME, max(map(safe.width, run_hosts(board.plan)), default=4))
 
     def lines(self, columns: int, height: int, now: float) -> list[str]:
         """Return the picture: heading, counts, hosts in trouble first, then what is running."""
         columns = max(columns - 1, 10)  # the last column would make terminals wrap
+        return [self._fit(row, columns) for row in self._rows(columns, height, now)]
+
+    def _fit(self, row: str, columns: int) -> str:
+        """Make sure of the width (without colour where there is no room), and of the characters."""
+        if safe.width(bare(row)) > columns:
+            row = safe.cut(bare(row), columns)
+        if self._glyph == 0:
+            return row
+        return row.replace("…", "~").replace("·", "-").encode("ascii", "replace").decode()
+
+    def _rows(self, columns: int, height: int, now: float) -> list[str]:
         head = [self._heading(columns, now), self._progress(columns)]
         room = height - len(head) - 1
         if room < 2:
@@ -54,7 +66,7 @@ class Frame:
         words = f"{safe.one_line(plan.runbook)} · {batch} · {elapsed}"
         if board.run:
             words += f" · {board.run}"
-        return self._paint.bold(safe.cut(self._ascii(words), columns))
+        return self._paint.bold(safe.cut(words, columns))
 
     def _progress(self, columns: int) -> str:
         board = self._board
@@ -98,22 +110,18 @@ class Frame:
             action = self._board.labels.action(key)
             name = self._board.plan.stages[action.position].name if action else key
             words = safe.one_line(f"{name}: {self._board.command(key)}")
-            return f"{safe.padded(self._ascii(words), room - len(time) - 1)} {time}"
+            return f"{safe.padded(words, room - len(time) - 1)} {time}"
         words = row.note if row.standing in TROUBLE else row.standing
-        return self._paint.state(safe.cut(self._ascii(words), room), row.standing)
+        if row.standing == "undone" and row.note:
+            words = f"undone, after {row.note}"
+        return self._paint.state(safe.cut(words, room), row.standing)
 
     def _rest(self, rows: list[Row], columns: int) -> str:
         counts = dict.fromkeys(ORDER, 0)
         for row in rows:
             counts[row.standing] += 1
         words = ", ".join(f"{count} {standing}" for standing, count in counts.items() if count)
-        return safe.cut(self._ascii(f"… and {len(rows)} more: {words}"), columns)
-
-    def _ascii(self, text: str) -> str:
-        if self._glyph == 0:
-            return text
-        plain = text.replace("…", "~").replace("·", "-")
-        return plain.encode("ascii", "replace").decode()
+        return safe.cut(f"… and {len(rows)} more: {words}", columns)
 
 
 def _batch(board: Board) -> str:

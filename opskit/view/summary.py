@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from opskit.model.plan import Plan
 from opskit.model.run import ActionRecord, HostState, Run
-from opskit.model.states import ActionState
+from opskit.model.states import ActionState, RunState
 from opskit.model.value import Json
 from opskit.view import amounts, names, safe
 from opskit.view.labels import Labels
@@ -96,11 +96,8 @@ def next_steps(run: Run, plan: Plan | None = None) -> Iterator[tuple[str, str]]:
     if run.kind == "preview":
         return
     states = set(run.hosts.values())
-    if run.state in ("planned", "running", "undoing", "waiting", "aborted"):
-        why = (
-            "answer the question and go on" if run.state == "waiting" else "go on where it stopped"
-        )
-        yield f"opskit resume {run.id}", why
+    if run.state in _OPEN:
+        yield f"opskit resume {run.id}", _why_resume(run)
     bad = next((r for r in run.actions.values() if r.state in _BAD), None)
     if bad is not None and run.state != "succeeded":
         step = shlex.quote(Labels(plan).position(bad.key) or bad.step)
@@ -114,6 +111,14 @@ def next_steps(run: Run, plan: Plan | None = None) -> Iterator[tuple[str, str]]:
         yield f"opskit report {run.id}", "the whole story, for the post-mortem"
 
 
+def _why_resume(run: Run) -> str:
+    if run.state == "unknown":
+        return "say what became of the unknown changes, and go on"
+    asks = run.state == "waiting" and not interrupted(run)
+    return "answer the question and go on" if asks else "go on where it stopped"
+
+
+_OPEN: tuple[RunState, ...] = ("planned", "running", "undoing", "waiting", "unknown")
 _RETRY: tuple[tuple[str, frozenset[HostState]], ...] = (
     ("failed", frozenset({"failed", "unreachable", "undo failed"})),
     ("unknown", frozenset({"unknown"})),

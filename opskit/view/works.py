@@ -1,6 +1,7 @@
 """What an action will do, as text: exactly what is sent, less what must not be seen."""
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import assert_never
 
@@ -25,6 +26,7 @@ from opskit.view import amounts, safe
 
 LINES = 12
 COLUMNS = 240
+QUOTED = "| "
 _ATTRIBUTE = re.compile(r"\brun\.\w+")
 
 
@@ -120,13 +122,14 @@ def _shown(text: Text | str) -> str:
 
 
 def _block(lead: str, text: str, *, full: bool) -> list[str]:
-    """Indent a text under its first words."""
+    """Indent a text under its first words; a quoted one has its mark on every line."""
     rows = [safe.visible(row).expandtabs(4) for row in text.rstrip("\n").split("\n")]
     kept = rows if full or len(rows) <= LINES else rows[: LINES - 4]
     shown = [row if full else _narrow(row) for row in kept]
     if len(kept) < len(rows):
         shown.append(f"… {amounts.count(len(rows) - len(kept), 'more line')} (--full shows them)")
-    return [(lead if n == 0 else " " * len(lead)) + row for n, row in enumerate(shown)]
+    rest = lead if lead == QUOTED else " " * len(lead)
+    return [(lead if n == 0 else rest) + row for n, row in enumerate(shown)]
 
 
 def _narrow(row: str) -> str:
@@ -144,9 +147,9 @@ def _command(work: Command, *, full: bool) -> list[str]:
 def _text(work: Command, *, full: bool) -> list[str]:
     if work.shell:
         return _block("$ ", str(work.text), full=full)
-    arguments = " ".join(_shown(arg) for arg in work.args)
+    arguments = " ".join(shlex.quote(_shown(arg)) for arg in work.args)
     head = f"script with arguments {arguments}" if arguments else "script"
-    return [head, *_block("| ", str(work.text), full=full)]
+    return [head, *_block(QUOTED, str(work.text), full=full)]
 
 
 def _around(work: Command) -> list[str]:
@@ -178,7 +181,7 @@ def _upload(work: Upload, *, full: bool) -> list[str]:
         return [f"put {safe.one_line(what)} at {_shown(work.dest)}{tail}"]
     content = str(work.content)
     head = f"write {amounts.size(len(content.encode()))} of text to {_shown(work.dest)}{tail}"
-    return [head, *_block("| ", content, full=full)]
+    return [head, *_block(QUOTED, content, full=full)]
 
 
 def _request(work: Request, *, full: bool) -> list[str]:

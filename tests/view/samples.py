@@ -127,7 +127,7 @@ def plan(count: int = 4, sizes: Sequence[int] = (1, 1, 2)) -> Plan:
     actions = [
         *(action("1", h.name, _health(h), -1) for h in hosts),
         *(a for number, members in enumerate(batches) for a in _batch(number, members)),
-        action("a1", "controller", Command(text=tell), -2),
+        action("a1", "", Command(text=tell), -2, target="controller"),
     ]
     return Plan(
         runbook="deploy",
@@ -151,7 +151,7 @@ def record(
 ) -> tuple[str, ActionRecord]:
     made = ActionRecord(
         key=key,
-        host=key.split("@")[1],
+        host=key.split("@")[1] or "controller",
         step=step,
         state=state,
         attempt=1,
@@ -188,14 +188,16 @@ def run(
 
 
 def started(key: str, step: str = "Switch") -> Event:
-    return Event(kind="step started", key=key, host=key.split("@")[1], step=step, attempt=1)
+    return Event(
+        kind="step started", key=key, host=key.split("@")[1] or "controller", step=step, attempt=1
+    )
 
 
 def ended(key: str, outcome: Outcome = "succeeded", step: str = "Switch", **data: Json) -> Event:
     return Event(
         kind="step ended",
         key=key,
-        host=key.split("@")[1],
+        host=key.split("@")[1] or "controller",
         step=step,
         attempt=1,
         data={"outcome": outcome, "seconds": 1.25, **data},

@@ -1,0 +1,120 @@
+"""Lines for where nobody watches: one an event, always of one shape."""
+
+import json
+import re
+
+from opskit.model.event import Chunk, Event
+from opskit.view.jsonl import JsonLines
+from opskit.view.lines import Lines
+from opskit.view.tail import KEPT
+from tests.view import samples
+from tests.view.samples import ended, started
+
+ROW = re.compile(r"\d\d:\d\d:\d\dZ (\S+) +(\S+)( .*)?")
+
+
+def written(*items: Event | Chunk, outputs: bool = False) -> list[str]:
+    kept: list[str] = []
+    watch = Lines(kept.append, samples.plan(), outputs=outputs, now=lambda: 1_800_000_000.0)
+    for item in items:
+        watch(item)
+    return "".join(kept).splitlines()
+
+
+def chunk(key: str, data: bytes, stream: str = "stderr") -> Chunk:
+    host = key.split("@")[1]
+    return Chunk(key=key, host=host, attempt=1, stream=stream, data=data)  # type: ignore[arg-type]
+
+
+def test_every_kind_of_event_is_one_line_of_the_same_shape() -> None:
+    events = [
+        Event(kind="run created", data={"run": "r1", "runbook": "deploy", "who": "ann@desk"}),
+        Event(kind="run resumed", data={"who": "bob@desk"}),
+        Event(kind="host opened", host="web1"),
+        Event(kind="host unreachable", host="web2", data={"reason": "no route"}),
+        started("4@web1"),
+        ended("4@web1"),
+        Event(kind="step skipped", key="5@web1", host="web1", step="x", data={"why": "when"}),
+        Event(kind="message", data={"text": "done"}),
+        Event(kind="waiting", data={"why": "confirm", "question": "go?"}),
+        Event(kind="decided", data={"who": "ann@desk", "choice": "yes"}),
+        Event(kind="note", data={"who": "ann@desk", "text": "looks bad"}),
+        Event(kind="budget tripped", data={"failed": ["web1"], "limit": 0}),
+        Event(kind="undo began", data={"hosts": ["web1"], "why": "failed"}),
+        Event(kind="run ended", data={"status": "failed"}),
+    ]
+    rows = written(*events)
+    assert len(rows) == len(events)
+    assert all(ROW.fullmatch(row) for row in rows)
+
+
+def test_the_host_is_always_the_second_word() -> None:
+    rows = written(started("4@web1"), started("4@web2"), ended("4@web1", "failed", reason="no"))
+    assert [row.split()[1] for row in rows] == ["web1", "web2", "web1"]
+
+
+def test_an_outcome_says_how_long_which_status_and_why() -> None:
+    (row,) = written(ended("4@web1", "failed", status=1, reason="exit status 1"))
+    assert row == "08:00:00Z web1 FAILED   4 Switch (1.2s, exit 1): exit status 1"
+
+
+def test_a_failed_step_shows_its_last_lines_and_a_good_one_none() -> None:
+    noise = b"".join(b"line %d\n" % n for n in range(5000))
+    rows = written(chunk("4@web1", noise), ended("4@web1", "failed"))
+    assert len(rows) == 11
+    assert rows[-1].endswith("|        line 4999")
+    assert len(written(chunk("4@web1", noise), ended("4@web1"))) == 1
+
+
+def test_standard_output_is_shown_when_standard_error_is_empty() -> None:
+    rows = written(chunk("4@web1", b"the reason\n", "stdout"), ended("4@web1", "failed"))
+    assert rows[-1].endswith("the reason")
+
+
+def test_what_is_kept_of_output_is_bounded() -> None:
+    watch = Lines(lambda _: None, samples.plan())
+    for _ in range(100):
+        watch(chunk("4@web1", b"x" * 100_000))
+    assert sum(map(len, watch._tails._kept.values())) == KEPT
+
+
+def test_output_can_be_followed_line_by_line() -> None:
+    rows = written(
+        chunk("4@web1", b"one\ntw", "stdout"),
+        chunk("4@web1", b"o\nthr", "stdout"),
+        chunk("4@web1", b"oops\n"),
+        ended("4@web1", "failed"),
+        outputs=True,
+    )
+    assert [row.split(" ", 2)[2].split() for row in rows] == [
+        ["|", "one"], ["|", "two"], ["|err", "oops"], ["|", "thr"],
+        ["FAILED", "4", "Switch", "(1.2s)"],
+    ]  # fmt: skip
+
+
+def test_nothing_that_a_host_says_reaches_the_terminal_as_control_characters() -> None:
+    evil = "\x1b[2J\u202e\x07"
+    rows = written(
+        chunk("4@web1", evil.encode() + b"text\n"),
+        ended("4@web1", "failed", reason=f"bad {evil}\nforged line"),
+        Event(kind="message", data={"text": evil}),
+        Event(kind="note", host=f"web\n{evil}", data={"text": evil, "who": evil}),
+    )
+    assert len(rows) == 4
+    assert not re.search(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e]", "".join(rows))
+
+
+def test_json_lines_all_carry_the_run_and_what_happened() -> None:
+
+    kept: list[str] = []
+    watch = JsonLines(kept.append, now=lambda: 5.0)
+    watch(Event(kind="run created", data={"run": "r1", "kind": "run"}))
+    watch(started("4@web1"))
+    watch(chunk("4@web1", b"not shown"))
+    watch(ended("4@web1", "failed", reason="\x1b[2J\u202e"))
+    found = [json.loads(line) for line in kept]
+    assert [(row["run"], row["event"]) for row in found] == [
+        ("r1", "run created"), ("r1", "step started"), ("r1", "step ended"),
+    ]  # fmt: skip
+    assert found[2]["outcome"] == "failed"
+    assert all(line.isascii() and "\x1b" not in line for line in kept)
