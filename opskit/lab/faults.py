@@ -45,8 +45,9 @@ def freeze(layout: Layout, host: Host) -> None:
 def cut(layout: Layout, host: Host, *, reset: bool = False) -> None:
     """Take a host off the net: what runs on it goes on, but nothing comes through.
 
-    Without `reset` packets vanish, as on a dead line. With it connections end by RST and ports
-    refuse, as behind a firewall that rejects.
+    Without `reset` packets vanish, as on a dead line; where this user may not filter them, the
+    programs that talk are stopped instead, and only those. With `reset` connections end by RST
+    and ports refuse, as behind a firewall that rejects.
     """
     _flag_on_host(layout, host).touch()
     done = _load(layout, host) or Cut(reset=reset)
@@ -62,18 +63,35 @@ def _cut_once(layout: Layout, host: Host, done: Cut) -> Cut:
     listening, connected = sockets.of_host(pids)
     if done.reset:
         _stop_spinners(listening, pids)
-        _each((*listening, *connected), sockets.reset)
+        _reset((*listening, *connected))
         return Cut(reset=True, refusing=(*done.refusing, *listening))
     ends = (*listening, *connected, *sockets.far_ends(connected))
-    _each(ends, sockets.silence)
+    try:
+        _each(ends, sockets.silence)
+    except PermissionError:
+        _signal(_talkers({*listening, *connected}, pids), signal.SIGSTOP)
     return Cut(reset=False, silenced=tuple(sorted({*done.silenced, *ends})))
+
+
+def _reset(inodes: Iterable[str]) -> None:
+    try:
+        _each(inodes, sockets.reset)
+    except PermissionError as error:
+        raise OpskitError(
+            f"this machine does not let one process reach into another ({error})",
+            hint="cut without --reset, or run the lab as root",
+        ) from error
 
 
 def _stop_spinners(listening: Iterable[str], pids: Iterable[int]) -> None:
     """These would ask a port that refuses for the next connection without a pause."""
-    wanted = set(listening)
     spinning = [pid for pid in pids if _program(pid) in SPINNERS]
-    _signal([pid for pid in spinning if wanted & set(sockets.held_by([pid]))], signal.SIGSTOP)
+    _signal(_talkers(set(listening), spinning), signal.SIGSTOP)
+
+
+def _talkers(inodes: set[str], pids: Iterable[int]) -> list[int]:
+    """The processes that hold one of these sockets."""
+    return [pid for pid in pids if inodes & set(sockets.held_by([pid]))]
 
 
 def heal(layout: Layout, host: Host) -> None:
@@ -92,8 +110,9 @@ def uncut(layout: Layout, host: Host) -> None:
     with contextlib.suppress(OSError):  # the host may be down
         _flag_on_host(layout, host).unlink()
     listening, connected = sockets.of_host(ground.of(layout).members(layout, host))
-    _each((*done.silenced, *listening, *connected), sockets.unsilence)
-    _each(done.refusing, sockets.listen)
+    with contextlib.suppress(PermissionError):  # then nothing was silenced that way
+        _each((*done.silenced, *listening, *connected), sockets.unsilence)
+        _each(done.refusing, sockets.listen)
     layout.flag(host, CUT).unlink()
     for other in layout.hosts:  # a connection between two cut hosts stays cut
         if other != host and layout.flag(other, CUT).exists():
@@ -115,7 +134,7 @@ def forget(layout: Layout, host: Host) -> None:
 
 
 def _each(inodes: Iterable[str], action: Callable[[socket.socket], None]) -> None:
-    """Do it to every socket that is still there; raises OpskitError where that is not allowed."""
+    """Do it to every socket that is still there; raises PermissionError where it is forbidden."""
     holders = sockets.everyone()
     for inode in dict.fromkeys(inodes):
         if inode not in holders:
@@ -123,11 +142,8 @@ def _each(inodes: Iterable[str], action: Callable[[socket.socket], None]) -> Non
         try:
             with sockets.borrowed(*holders[inode]) as peer:
                 action(peer)
-        except PermissionError as error:
-            raise OpskitError(
-                f"this machine does not let one process reach into another ({error})",
-                hint="freeze the host instead, or run the lab as root",
-            ) from error
+        except PermissionError:
+            raise
         except OSError:
             continue  # its owner closed it meanwhile
 

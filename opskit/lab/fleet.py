@@ -297,8 +297,8 @@ def down(folder: Path | str | None = None) -> bool:
     if not folder.is_dir():
         return False
     with lock(folder):
-        begun = (folder / layout.STATE_FILE).exists()
-        if not begun and not _processes(folder):
+        state = (layout.STATE_FILE, f"{layout.STATE_FILE}.new")
+        if not any((folder / name).exists() for name in state) and not _processes(folder):
             return False
         try:
             found = layout.load(folder)

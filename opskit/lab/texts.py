@@ -13,16 +13,16 @@ SERVICE_ROOT = "/srv/app"
 NGINX = """\
 {account}worker_processes 2;
 worker_shutdown_timeout 30s;
-error_log {top}/var/log/nginx/error.log notice;
-pid {top}/run/nginx.pid;
+error_log "{top}/var/log/nginx/error.log" notice;
+pid "{top}/run/nginx.pid";
 events {{ worker_connections 1024; }}
 http {{
     log_format opskit '$status $upstream_addr $upstream_status $request_time '
                       '$sent_http_x_release $connection $connection_requests $msec "$request"';
-    access_log {top}/var/log/nginx/access.log opskit;
+    access_log "{top}/var/log/nginx/access.log" opskit;
 {temporary}
     keepalive_timeout 65s;
-    include {top}/etc/nginx/opskit/*.conf;
+    include "{top}/etc/nginx/opskit/*.conf";
     server {{
         listen {listen};
         location / {{
@@ -40,9 +40,9 @@ http {{
 SSHD = """\
 Port {port}
 ListenAddress {address}
-HostKey {top}/etc/ssh/ssh_host_ed25519_key
-PidFile {top}/run/sshd.pid
-AuthorizedKeysFile {keys}
+HostKey "{top}/etc/ssh/ssh_host_ed25519_key"
+PidFile "{top}/run/sshd.pid"
+AuthorizedKeysFile "{keys}"
 AllowUsers {user}
 PermitRootLogin prohibit-password
 PasswordAuthentication no
@@ -170,7 +170,7 @@ def hosts_file(layout: Layout) -> str:
 def temporary(folder: str) -> str:
     """Where nginx keeps bodies that are too large for memory, when it is not run by root."""
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    return "\n".join(f"    {kind}_temp_path {folder}-{kind};" for kind in kinds)
+    return "\n".join(f'    {kind}_temp_path "{folder}-{kind}";' for kind in kinds)
 
 
 def write(

@@ -101,11 +101,9 @@ class Connection(BaseHTTPRequestHandler):
 
     def _wait_for_request(self) -> bool:
         with selectors.DefaultSelector() as selector:
-            selector.register(self.connection, selectors.EVENT_READ)
-            if not self.service.stopping:
-                selector.register(self.service.stop_read, selectors.EVENT_READ, "stop")
-            ready = [key.data for key, _ in selector.select()]
-            if ready != ["stop"]:
+            selector.register(self.connection, selectors.EVENT_READ, "request")
+            selector.register(self.service.stop_read, selectors.EVENT_READ, "stop")
+            if "request" in [key.data for key, _ in selector.select()]:
                 return True
             # A request may be on its way already: closing now would lose it.
             selector.unregister(self.service.stop_read)
@@ -189,9 +187,14 @@ def _checks(switches: Mapping[str, object]) -> Mapping[str, object]:
 
 def serve(address: str, port: int, service: Service) -> None:
     """Listen until told to stop; then answer all that was accepted, and only then return."""
-    listener = socket.create_server((address, port), backlog=512)
-    listener.setblocking(False)
-    drop_while_cut(listener)
+    listener = bind(address, port)
+    if cut_off():
+        say_ready()
+        wait_while_cut(service)
+        listener.listen(512)
+    else:
+        listener.listen(512)
+        say_ready()
     threads: list[threading.Thread] = []
     with selectors.DefaultSelector() as selector:
         selector.register(listener, selectors.EVENT_READ)
@@ -202,18 +205,40 @@ def serve(address: str, port: int, service: Service) -> None:
             threads += [_start(peer, service) for peer in _waiting(listener)]
     # New connections are held off first: one that completed between the last accept and the
     # close would be reset, though its client believes it was accepted.
-    _drop_packets(listener)
+    with contextlib.suppress(OSError):  # some kernels let only root filter
+        _drop_packets(listener)
     threads += [_start(peer, service) for peer in _waiting(listener)]
     listener.close()
     for thread in threads:
         thread.join()
 
 
-def drop_while_cut(listener: socket.socket) -> None:
+def bind(address: str, port: int) -> socket.socket:
+    """The service's address, taken but not yet open."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((address, port))
+    listener.setblocking(False)
+    return listener
+
+
+def say_ready() -> None:
+    """Tell the supervisor, which must know it even where the network is cut."""
+    ready = os.environ.get("READY_FILE")
+    if ready:
+        Path(ready).write_text(f"{os.getpid()}\n", encoding="ascii")
+
+
+def wait_while_cut(service: Service) -> None:
     """A service that starts while its host is cut off must not be reachable either."""
+    while cut_off() and not service.stopping:
+        time.sleep(0.05)
+
+
+def cut_off() -> bool:
+    """Whether the lab has taken this host off the net."""
     flag = os.environ.get("OPSKIT_LAB_CUT")
-    if flag and Path(flag).exists():
-        _drop_packets(listener)
+    return bool(flag) and Path(str(flag)).exists()
 
 
 def _waiting(listener: socket.socket) -> Iterator[socket.socket]:

@@ -1,0 +1,137 @@
+"""The parts of the lab that need no host."""
+
+import os
+import subprocess
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from opskit import lab as labs
+from opskit.errors import InputError, OpskitError
+from opskit.lab import address, inventory, layout, processes, programs, release
+from opskit.lab.layout import Layout, Mode
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Layout:
+    return Layout(
+        folder=tmp_path,
+        made_folder=False,
+        net=7,
+        mode=Mode.NAMESPACES,
+        why="",
+        user="ops",
+        uid=2001,
+        gid=2001,
+        home="/home/ops",
+        python="/usr/bin/python3",
+        release="A",
+        disk_size="64m",
+        hosts=layout.fleet(2, 1, 7),
+    )
+
+
+def test_a_release_is_the_same_bytes_each_time_and_says_its_name(tmp_path: Path) -> None:
+    first = release.write("B", tmp_path / "b1.tar.gz")
+    second = release.write("B", tmp_path / "b2.tar.gz")
+    assert first.read_bytes() == second.read_bytes()
+    with tarfile.open(first) as archive:
+        names = archive.getnames()
+        told = archive.extractfile("RELEASE")
+        assert told is not None
+        assert (names, told.read()) == (["RELEASE", "app.py"], b"B\n")
+
+
+def test_a_broken_release_says_what_is_wrong_with_it(tmp_path: Path) -> None:
+    path = release.write("C", tmp_path / "new" / "c.tar.gz", "unhealthy")
+    with tarfile.open(path) as archive:
+        assert archive.getnames() == ["FAULT", "RELEASE", "app.py"]
+    with pytest.raises(InputError, match="no fault 'typo'"):
+        release.write("C", tmp_path / "c.tar.gz", "typo")
+
+
+def test_the_inventory_is_yaml_with_everything_that_opskit_asks_for(plan: Layout) -> None:
+    value = yaml.safe_load(inventory.text(plan, {"web2": {"vars": {"odd": "no: 'x'"}}}))
+    assert value["hosts"] == {
+        "web1": {"address": "127.42.7.10"},
+        "web2": {"address": "127.42.7.11", "vars": {"odd": "no: 'x'"}},
+        "lb1": {"address": "127.42.7.12"},
+    }
+    assert value["groups"] == {"web": {"hosts": ["web1", "web2"]}, "lb": {"hosts": ["lb1"]}}
+    assert value["services"]["app"]["user"] is None
+    assert value["balancers"]["web"]["listen"] == "http://127.42.7.12:8080/"
+
+
+@pytest.mark.parametrize("name", ["with blank", "it's: #odd", 'q"uote', "täg", "-x"])
+def test_the_inventory_survives_odd_folder_names(plan: Layout, name: str) -> None:
+    odd = replace(plan, folder=plan.folder / name)
+    value = yaml.safe_load(inventory.text(odd, {}))
+    assert value["connection"]["key"] == str(plan.folder / name / "id_ed25519")
+
+
+def test_a_layout_is_read_as_it_was_written(plan: Layout) -> None:
+    plan.save()
+    assert layout.load(plan.folder) == plan
+    (plan.folder / layout.STATE_FILE).write_text('{"version": 0}')
+    with pytest.raises(InputError, match="another version"):
+        layout.load(plan.folder)
+
+
+def test_two_nets_are_never_the_same_and_are_given_back() -> None:
+    first, holder = address.claim()
+    with holder:
+        second, other = address.claim()
+        other.close()
+        assert second != first
+    third, holder = address.claim()
+    holder.close()
+    assert third == first
+
+
+def test_a_number_that_another_process_took_over_is_not_the_process() -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        real = processes.identify(child.pid)
+        assert real is not None
+        assert real.alive()
+        impostor = replace(real, begun=real.begun - 1)
+        assert not impostor.alive()
+        assert processes.end([impostor]) == ()
+        assert child.poll() is None
+        assert processes.end([real]) == ()
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_up_leaves_a_folder_with_other_files_alone(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("data")
+    with pytest.raises(InputError, match="other files in it"):
+        labs.up(tmp_path, web=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+    assert not labs.down(tmp_path)
+    assert (tmp_path / "precious").read_text() == "data"
+
+
+def test_missing_programs_are_named_with_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "PATH", "/nonexistent")
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(InputError, match="sshd, nginx") as raised:
+        programs.need(["sshd", "nginx"])
+    prefix = "" if os.geteuid() == 0 else "sudo "
+    assert raised.value.hint == f"install with: {prefix}apt-get install nginx-light openssh-server"
+
+
+def test_commands_for_a_lab_that_is_not_there_say_so(tmp_path: Path) -> None:
+    with pytest.raises(OpskitError, match="the lab is not there") as raised:
+        labs.Lab.load(tmp_path)
+    assert raised.value.hint == "run: opskit lab up"
+
+
+def test_a_host_that_does_not_exist_is_named_beside_those_that_do(plan: Layout) -> None:
+    with pytest.raises(InputError, match="no host 'web9'") as raised:
+        plan.host("web9")
+    assert raised.value.hint == "it has web1, web2, lb1"
