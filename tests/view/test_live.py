@@ -34,10 +34,10 @@ def test_a_row_shows_steps_command_elapsed_and_expected_time() -> None:
     rows = picture(found)
     assert rows[0] == "deploy · batch 1 of 2 · 42s · r1"
     assert rows[1] == "[#...................] 2/21  1 running  3 waiting"
-    assert (
-        rows[2]
-        == ("web1 ✓▸···· Remember what is live: readlink -e current || test ! -e … 2.0s/~5.0s")[:79]
+    assert rows[2] == (
+        "web1 ✓▸···· Remember what is live: readlink -e current || test ! -e… 2.0s/~5.0s"
     )
+    assert len(rows[2]) == 79
     assert rows[3] == "web2 ✓····· waiting"
 
 
