@@ -36,7 +36,9 @@ KEYS = (
     Key("drain_timeout", "duration", default=30.0, help="fail when connections last longer"),
     Key("reload_timeout", "duration", default=10.0, help="how soon nginx must run new workers"),
     Key("lock_timeout", "duration", default=30.0, help="how long to wait for another change"),
-    Key("min_up", "int", default=1, minimum=1, help="servers that must stay (check: be) in service"),
+    Key(
+        "min_up", "int", default=1, minimum=1, help="servers that must stay (check: be) in service"
+    ),
 )
 MAIN = None
 EFFECT: Effect = "change"
