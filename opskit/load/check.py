@@ -2,18 +2,15 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple
 
 from opskit.load.keys import GIVEN, SOMETIMES, VARIABLE
 from opskit.load.names import SyntaxProblemError, alone, names_in, offset_of
 from opskit.load.reading import Reader, Written
 from opskit.load.rules import check_list, check_step, check_with
-from opskit.load.shell import writing
 from opskit.load.spots import spot
-from opskit.load.step import Draft, Role
+from opskit.load.step import Draft, Role, RunbookDraft
 from opskit.load.suggest import nearest
-from opskit.load.yaml import Table
 from opskit.model.problem import Problem
 from opskit.model.runbook import Runbook, Step
 
@@ -21,32 +18,14 @@ _RAW = re.compile(r"\|\s*raw\b")
 _WHOLE_RUN = frozenset({"controller"})
 
 
-class Book(Protocol):
-    """A runbook that was read, with the drafts of its steps."""
-
-    @property
-    def runbook(self) -> Runbook: ...
-    @property
-    def node(self) -> Table: ...
-    @property
-    def steps(self) -> tuple[Draft, ...]: ...
-    @property
-    def always(self) -> tuple[Draft, ...]: ...
-    @property
-    def written(self) -> tuple[Written, ...]: ...
-    @property
-    def lost(self) -> frozenset[str]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     """The names that a template may use where it stands."""
 
     params: frozenset[str]
     saved: frozenset[str] = frozenset()
     secrets: frozenset[str] = frozenset()
     some: frozenset[str] = SOMETIMES
-    away: Mapping[str, str] = field(default_factory=dict)
+    away: Mapping[str, str] = {}
     """Names that have no meaning here, with the reason."""
 
     @property
@@ -56,8 +35,8 @@ class Scope:
     def with_save(self, step: Step) -> "Scope":
         names = _saves(step)
         if step.save is not None and step.save.secret:
-            return replace(self, secrets=self.secrets | names)
-        return replace(self, saved=self.saved | names, secrets=self.secrets - names)
+            return self._replace(secrets=self.secrets | names)
+        return self._replace(saved=self.saved | names, secrets=self.secrets - names)
 
 
 def _saves(step: Step) -> frozenset[str]:
@@ -66,12 +45,12 @@ def _saves(step: Step) -> frozenset[str]:
     return frozenset({step.save.name}) if step.save else frozenset()
 
 
-def check_draft(reader: Reader, book: Book) -> None:
-    """Report everything that is wrong between the parts of a runbook."""
-    _Checker(reader, book, _later(book)).check()
+def check_draft(reader: Reader, book: RunbookDraft, *, lint: bool) -> None:
+    """Report everything that is wrong between the parts of a runbook; `lint`: doubtful too."""
+    _Checker(reader, book, lint=lint).check()
 
 
-def _later(book: Book) -> dict[str, Draft]:
+def _later(book: RunbookDraft) -> dict[str, Draft]:
     """Map each saved name to the first step that saves it."""
     found: dict[str, Draft] = {}
     for draft in _in_order(book):
@@ -80,18 +59,19 @@ def _later(book: Book) -> dict[str, Draft]:
     return found
 
 
-def _in_order(book: Book) -> Iterator[Draft]:
+def _in_order(book: RunbookDraft) -> Iterator[Draft]:
     """Yield the steps in the order in which they run: preflight first."""
     for phase in ("preflight", "main"):
         yield from (draft for draft in book.steps if draft.step.phase == phase)
     yield from book.always
 
 
-@dataclass(slots=True)
 class _Checker:
-    reader: Reader
-    book: Book
-    saved_by: Mapping[str, Draft]
+    def __init__(self, reader: Reader, book: RunbookDraft, *, lint: bool) -> None:
+        self.reader = reader
+        self.book = book
+        self.lint = lint
+        self.saved_by = _later(book)
 
     def check(self) -> None:
         runbook = self.book.runbook
@@ -114,7 +94,7 @@ class _Checker:
         away = dict.fromkeys((*GIVEN, *SOMETIMES), "no host is chosen yet")
         del away["vars"], away["groups"]
         for written in self.book.written:
-            self._names(written, replace(scope, away=away, saved=frozenset()))
+            self._names(written, scope._replace(away=away, saved=frozenset()))
 
     def _step(self, draft: Draft, role: Role, scope: Scope) -> None:
         check_step(self.reader, draft, role)
@@ -128,7 +108,7 @@ class _Checker:
             self._step(draft.done_when, "done_when", here)
 
     def _undo(self, draft: Draft, scope: Scope) -> None:
-        scope = replace(scope, some=_narrowed(scope, draft.step, "steps").some)
+        scope = scope._replace(some=_narrowed(scope, draft.step, "steps").some)
         for undo in draft.undo:
             self._step(undo, "undo", scope)
             scope = scope.with_save(undo.step)
@@ -224,7 +204,9 @@ class _Checker:
     def _shell(self, draft: Draft, written: Written) -> None:
         if "{{" in written.text or "{%" in written.text:
             self._quoting(written)
-        if draft.step.effect == "read" or written.key == "unless":
+        if self.lint and (draft.step.effect == "read" or written.key == "unless"):
+            from opskit.load.shell import writing
+
             for offset, what in writing(written.text):
                 cure = "say effect: change, or write it without"
                 self._report(written, offset, f"a read that writes: {what}", cure, warn=True)
@@ -291,7 +273,7 @@ def _secret_keys(included: Runbook) -> set[str]:
 def _planned(scope: Scope) -> Scope:
     """`for_each` is unrolled when planning, so nothing late may stand in it."""
     late = dict.fromkeys((*scope.saved, "run"), "for_each must be known when planning")
-    return replace(scope, away={**scope.away, **late})
+    return scope._replace(away={**scope.away, **late})
 
 
 def _narrowed(scope: Scope, step: Step, role: Role) -> Scope:
@@ -309,7 +291,7 @@ def _narrowed(scope: Scope, step: Step, role: Role) -> Scope:
         away["batch"] = "there are no batches here"
     if role in ("steps", "always") and step.for_each is None:
         away |= dict.fromkeys(("item", "index"), "the step has no for_each")
-    return replace(scope, some=frozenset(some), away=away)
+    return scope._replace(some=frozenset(some), away=away)
 
 
 def _cure(written: Written) -> str:

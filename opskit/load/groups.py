@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from opskit.load.keys import GROUP, GROUP_NAME
 from opskit.load.reading import Reader
@@ -12,20 +12,18 @@ from opskit.model.inventory import CONTROLLER
 from opskit.model.value import Json
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """One group as written. `members` and `inner` are the nodes of its hosts and groups."""
 
     name: str
     node: Scalar
-    members: Mapping[str, Scalar] = field(default_factory=dict)
-    inner: Mapping[str, Scalar] = field(default_factory=dict)
-    vars: Mapping[str, Json] = field(default_factory=dict)
-    connection: Mapping[str, Json] = field(default_factory=dict)
+    members: Mapping[str, Scalar] = {}
+    inner: Mapping[str, Scalar] = {}
+    vars: Mapping[str, Json] = {}
+    connection: Mapping[str, Json] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Groups:
+class Groups(NamedTuple):
     """All groups: their hosts, inner groups included, and how deep each lies."""
 
     groups: Mapping[str, Group]

@@ -3,9 +3,8 @@
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from opskit.load.files import read
 from opskit.load.groups import Groups, read_groups
@@ -23,19 +22,17 @@ _PATHS = ("key", "known_hosts", "ssh_config")
 _SECRET = re.compile(r"(env|file|cmd):(.+)", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     """One host as written."""
 
     key: Scalar
     address: str
-    connection: Mapping[str, Json] = field(default_factory=dict)
-    vars: Mapping[str, Json] = field(default_factory=dict)
+    connection: Mapping[str, Json] = {}
+    vars: Mapping[str, Json] = {}
     node: Table | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Around:
+class _Around(NamedTuple):
     """What holds for all hosts of a file."""
 
     vars: Mapping[str, Json]
@@ -63,7 +60,7 @@ def check_inventory(path: Path) -> tuple[Inventory | None, list[Problem]]:
     if raw is None:
         return None, problems
     parsed = parse(raw, str(path))
-    reader = Reader(file=parsed.file, source=parsed.source, problems=parsed.problems)
+    reader = Reader(parsed.file, parsed.source, parsed.problems)
     found = None
     if parsed.root is not None:
         found = _Sheet(reader, path).read(parsed.root)
@@ -74,12 +71,12 @@ def check_inventory(path: Path) -> tuple[Inventory | None, list[Problem]]:
     return found, order
 
 
-@dataclass(slots=True)
 class _Sheet:
     """One inventory file being read."""
 
-    reader: Reader
-    path: Path
+    def __init__(self, reader: Reader, path: Path) -> None:
+        self.reader = reader
+        self.path = path
 
     def read(self, root: Node) -> Inventory | None:
         if not isinstance(root, Table):

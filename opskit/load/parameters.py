@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from opskit.load.files import read
 from opskit.load.params import WrongValueError, scalar_text, value_of
@@ -24,8 +25,7 @@ class Parameters:
     secrets: Mapping[str, Secret] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
+class _Given(NamedTuple):
     """A text for a parameter, and where it comes from."""
 
     text: str

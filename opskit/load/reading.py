@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from opskit.load.suggest import advice
 from opskit.load.yaml import Items, Node, Scalar, Table, plain
@@ -22,8 +21,7 @@ _TEMPLATED = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """A template or an expression as it stands in the file."""
 
     key: str
@@ -34,14 +32,14 @@ class Written:
     """The template file that the text stands in, where that is not the runbook."""
 
 
-@dataclass(slots=True)
 class Reader:
     """Reads one file; `written` collects the templates of the step being read."""
 
-    file: str
-    source: str = ""
-    problems: list[Problem] = field(default_factory=list)
-    written: list[Written] = field(default_factory=list)
+    def __init__(self, file: str, source: str, problems: list[Problem]) -> None:
+        self.file = file
+        self.source = source
+        self.problems = problems
+        self.written: list[Written] = []
 
     def place(self, node: Node) -> Place:
         return Place(file=self.file, line=node.line, column=node.column)

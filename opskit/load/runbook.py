@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ from opskit.load.files import find, read
 from opskit.load.hosts import ExpressionError, check_terms
 from opskit.load.keys import FORMAT, NAME, RUNBOOK
 from opskit.load.params import read_params
-from opskit.load.reading import Reader, Written
-from opskit.load.step import Draft, StepReader
+from opskit.load.reading import Reader
+from opskit.load.step import Draft, RunbookDraft, StepReader
 from opskit.load.yaml import LARGEST, Items, Node, Scalar, Table, parse
 from opskit.model.problem import Place, Problem, ProblemsError
 from opskit.model.runbook import Param, Runbook
@@ -22,27 +22,16 @@ _KEYS = tuple(key for key in RUNBOOK if key.name not in ("params", "steps", "alw
 DEEPEST_INCLUDE = 10
 
 
-@dataclass(frozen=True, slots=True)
-class RunbookDraft:
-    """A runbook with what checks need: the drafts of its steps, and its own templates."""
-
-    runbook: Runbook
-    node: Table
-    steps: tuple[Draft, ...]
-    always: tuple[Draft, ...]
-    written: tuple[Written, ...]
-    lost: frozenset[str]
-
-
-@dataclass(slots=True)
 class Library:
     """Reads runbooks and the files beside them, each once."""
 
-    search: Sequence[Path]
-    problems: list[Problem] = field(default_factory=list)
-    shelf: dict[Path, Runbook | None] = field(default_factory=dict)
-    reading: list[Path] = field(default_factory=list)
-    sources: dict[str, str] = field(default_factory=dict)
+    def __init__(self, search: Sequence[Path], *, lint: bool) -> None:
+        self.search = search
+        self.lint = lint
+        self.problems: list[Problem] = []
+        self.shelf: dict[Path, Runbook | None] = {}
+        self.reading: list[Path] = []
+        self.sources: dict[str, str] = {}
 
     def book(self, path: Path) -> Runbook | None:
         """Read a runbook and check it; None when it can't even be outlined."""
@@ -54,14 +43,14 @@ class Library:
         return self.shelf[key]
 
 
-@dataclass(slots=True)
 class _Book:
     """One file being read."""
 
-    library: Library
-    path: Path
-    files: dict[str, str] = field(default_factory=dict)
-    sources: dict[str, str] = field(default_factory=dict)
+    def __init__(self, library: Library, path: Path) -> None:
+        self.library = library
+        self.path = path
+        self.files: dict[str, str] = {}
+        self.sources: dict[str, str] = {}
 
     def read(self) -> Runbook | None:
         """Read the file; its problems go to the library."""
@@ -69,7 +58,7 @@ class _Book:
         if raw is None:
             return None
         parsed = parse(raw, str(self.path))
-        reader = Reader(file=parsed.file, source=parsed.source, problems=parsed.problems)
+        reader = Reader(parsed.file, parsed.source, parsed.problems)
         try:
             return self._outline(reader, parsed.root, parsed.source)
         finally:
@@ -85,7 +74,7 @@ class _Book:
             return None
         self.sources[str(self.path)] = source
         draft = self._draft(reader, root)
-        check_draft(reader, draft)
+        check_draft(reader, draft, lint=self.library.lint)
         return draft.runbook
 
     def _draft(self, reader: Reader, root: Table) -> RunbookDraft:
@@ -230,10 +219,15 @@ def check_format(reader: Reader, root: Table, what: str) -> bool:
 
 def check(path: Path, search: Sequence[Path]) -> tuple[Runbook | None, list[Problem]]:
     """Read a runbook for lint: with every error and every warning, in the order of the files."""
-    library = Library(search)
+    return _read(path, search, lint=True)
+
+
+def _read(
+    path: Path, search: Sequence[Path], *, lint: bool
+) -> tuple[Runbook | None, list[Problem]]:
+    library = Library(search, lint=lint)
     book = library.book(path)
-    problems = sorted(set_of(library.problems), key=_order)
-    return book, problems
+    return book, sorted(set_of(library.problems), key=_order)
 
 
 def set_of(problems: Sequence[Problem]) -> list[Problem]:
@@ -246,7 +240,7 @@ def _order(problem: Problem) -> tuple[str, int, int]:
 
 def runbook(path: Path, search: Sequence[Path] = ()) -> Runbook:
     """Read a runbook that is going to run; raises ProblemsError with every error in it."""
-    book, problems = check(path, search)
+    book, problems = _read(path, search, lint=False)
     errors = [problem for problem in problems if problem.severity == "error"]
     if book is None and not errors:
         errors = [Problem(place=Place(file=str(path)), what="this can't be read")]

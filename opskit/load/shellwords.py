@@ -5,7 +5,7 @@ It knows POSIX quoting, substitutions, here-documents and reserved words, and no
 """
 
 import re
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 _META = " \t\n;&|()<>"
 _REDIRECT = re.compile(r"(\d*)(<<-|<<|<>|<&|>>|>\||>&|&>>|&>|<|>)")
@@ -15,8 +15,7 @@ _CLOSES = frozenset({"fi", "done", "esac", "}"})
 DEEPEST = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(NamedTuple):
     """A word without its quotes. `quoted`: it stood in quotes as a whole, from `inner` on."""
 
     text: str
@@ -24,12 +23,12 @@ class Word:
     quoted: bool = False
 
 
-@dataclass(slots=True)
 class Simple:
     """A simple command: its words, and where its output goes."""
 
-    words: list[Word] = field(default_factory=list)
-    outputs: list[tuple[str, Word]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.words: list[Word] = []
+        self.outputs: list[tuple[str, Word]] = []
 
 
 def simple_commands(text: str) -> list[Simple]:
@@ -47,14 +46,14 @@ def _blank(match: re.Match[str]) -> str:
     return re.sub(r"[^\n]", fill, match[0]) if fill == " " else fill * len(match[0])
 
 
-@dataclass(slots=True)
 class _Parser:
-    text: str
-    at: int = 0
-    found: list[Simple] = field(default_factory=list)
-    pending: list[tuple[str, bool]] = field(default_factory=list)
-    depth: int = 0
-    closing: str = ""
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self.found: list[Simple] = []
+        self.pending: list[tuple[str, bool]] = []
+        self.depth = 0
+        self.closing = ""
 
     def commands(self, end: str) -> None:
         """Take in commands up to the closing character (or the end of the text)."""

@@ -1,8 +1,7 @@
 """A node → a Step, with the templates that it holds and where they stand."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from opskit.load.reading import Reader, Written
 from opskit.load.suggest import nearest
@@ -46,8 +45,7 @@ class Books(Protocol):
         """Return path and text of a script or template."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A step with what checks need and runs don't: its templates, and the drafts inside it."""
 
     step: Step
@@ -62,14 +60,24 @@ class Draft:
         return entry[0] if entry else self.node
 
 
-@dataclass(slots=True)
+class RunbookDraft(NamedTuple):
+    """A runbook with what checks need: the drafts of its steps, and its own templates."""
+
+    runbook: Runbook
+    node: Table
+    steps: tuple[Draft, ...]
+    always: tuple[Draft, ...]
+    written: tuple[Written, ...]
+    lost: frozenset[str]
+
+
 class StepReader:
     """Reads the steps of one runbook."""
 
-    reader: Reader
-    books: Books
-    lost: set[str] = field(default_factory=set)
-    """Names saved by steps that could not be read: not to be reported as unknown."""
+    def __init__(self, reader: Reader, books: Books) -> None:
+        self.reader = reader
+        self.books = books
+        self.lost: set[str] = set()
 
     def steps(self, node: Node, role: Role, prefix: str) -> tuple[Draft, ...]:
         """Read a list of steps (for `undo` also a single one)."""

@@ -1,11 +1,12 @@
 """The right word nearest to a wrong one."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 
 def nearest(wrong: str, right: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Return the word that was probably meant, or None when nothing is near enough."""
+    from difflib import get_close_matches
+
     words = list(right)
     folded = {word.lower(): word for word in words}
     key = wrong.lower().replace("-", "_")

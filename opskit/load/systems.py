@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from opskit.load.groups import Groups
 from opskit.load.hosts import ExpressionError, resolve
@@ -15,8 +16,7 @@ from opskit.model.value import Json
 from opskit.steps import Key
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A part of an inventory that lists systems. `free`: keys of one's own are welcome."""
 
     name: str
@@ -28,8 +28,7 @@ SERVICES = Part("services", SERVICE, free=True)
 BALANCERS = Part("balancers", BALANCER)
 
 
-@dataclass(frozen=True, slots=True)
-class System:
+class System(NamedTuple):
     """A service or balancer: the hosts that it runs on, and what holds on all of them."""
 
     hosts: tuple[str, ...]
@@ -70,7 +69,7 @@ def systems_of(
     for name, (key, value) in node.entries.items():
         if name in found:
             own = _values(
-                reader, value, replace(part, keys=keys), f"`{part.name}.{name}` of {host}"
+                reader, value, part._replace(keys=keys), f"`{part.name}.{name}` of {host}"
             )
             found[name] = {**found[name], **own}
         else:

@@ -9,7 +9,6 @@ where an older YAML would have read a boolean.
 
 import re
 from collections.abc import Generator
-from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -104,19 +103,19 @@ class _SyntaxProblemError(Exception):
         self.problem = problem
 
 
-@dataclass(slots=True)
 class Parsed:
     """A file that was read: its text, its root (None when it makes no sense), its problems."""
 
-    file: str
-    source: str = ""
-    root: Node | None = None
-    problems: list[Problem] = field(default_factory=list)
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.source = ""
+        self.root: Node | None = None
+        self.problems: list[Problem] = []
 
 
 def parse(raw: bytes, file: str) -> Parsed:
     """Read one YAML document."""
-    parsed = Parsed(file=file)
+    parsed = Parsed(file)
     try:
         parsed.source = decode(raw, file)
         events: Any = yaml.parse(parsed.source, Loader=_LOADER)

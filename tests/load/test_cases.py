@@ -1,4 +1,4 @@
-"""Every file under tests/cases/bad* is one mistake (or a few), with what is said about it on top."""
+"""Each file under tests/cases/bad* has mistakes, and on top what must be said about them."""
 
 import re
 from pathlib import Path
