@@ -25,6 +25,8 @@ class Command:
     sudo: str | None = None
     summary: str = ""
     """What to show instead of the text where the text is opskit's own (traffic)."""
+    check: Text | None = None
+    """What a health check looks at; its exit status then says OK, WARN, CRIT or UNKNOWN."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +72,8 @@ class Expect:
     json: Mapping[str, "Json | Text"] = field(default_factory=dict)
     body: Text | None = None
     latency: float | None = None
+    warn_latency: float | None = None
+    """A health check that takes longer than this is a WARN."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +87,8 @@ class Request:
     expect: Expect = field(default_factory=Expect)
     via: Literal["controller", "host"] = "controller"
     idempotency_key: bool = False
+    check: Text | None = None
+    """What a health check looks at; without an answer it is then UNKNOWN rather than failed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

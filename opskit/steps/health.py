@@ -1,0 +1,250 @@
+"""`health`: a check that is OK, WARN, CRIT or UNKNOWN.
+
+No answer, no number and a status that no plug-in should have are UNKNOWN, never OK. OK and WARN
+succeed, CRIT fails, UNKNOWN is unknown; `judge` says which from what came back.
+"""
+
+import json
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Literal, TypeAlias
+
+from opskit.errors import InputError
+from opskit.model.job import Output
+from opskit.model.problem import Problem
+from opskit.model.runbook import Effect, Step
+from opskit.model.text import Fixed, Text, text
+from opskit.model.value import Json
+from opskit.model.work import Command, Request, Work
+from opskit.steps import http
+from opskit.steps.base import (
+    Key,
+    Scope,
+    Value,
+    a_number,
+    a_text,
+    a_word,
+    is_template,
+    optional,
+    problem,
+    refuse,
+)
+
+Level: TypeAlias = Literal["OK", "WARN", "CRIT", "UNKNOWN"]
+LEVELS: tuple[Level, ...] = ("OK", "WARN", "CRIT", "UNKNOWN")
+"""By the exit status of a monitoring plug-in, as everybody's plug-ins have them."""
+
+SUMMARY = "Check something: OK, WARN, CRIT or UNKNOWN. No data is UNKNOWN."
+KEYS = (
+    Key("label", "text", help="what is checked; without it the step's name"),
+    Key("run", "shell", help="shell text that prints a number, or a plug-in with status 0 to 3"),
+    Key("warn", "text", help="when the number is a WARN, such as `< 20`"),
+    Key("crit", "text", help="when the number is a CRIT, such as `< 10`"),
+    Key("url", "url", help="page to ask for; what `expect` says and it does not is a CRIT"),
+    Key("headers", "map", help="header → value to send"),
+    Key("expect", "table", keys=http.EXPECT, help="what the answer must be, JSON values included"),
+    Key("warn_latency", "duration", help="an answer that takes longer is a WARN"),
+    Key("via", "enum", choices=("controller", "host"), help="where to ask from"),
+    Key("spec", "text", help="the check as JSON with these keys, as an inventory has it: `tojson`"),
+    Key("base", "text", help="with `spec`: what comes before its `path` to make the `url`"),
+)
+MAIN = "run"
+EFFECT: Effect = "read"
+SCOPE: Scope = "each"
+
+WAYS = ("run", "url", "spec")
+SPEC = frozenset(
+    {"label", "run", "warn", "crit", "path", "url", "warn_latency", *(k.name for k in http.EXPECT)}
+)
+_LIMIT = re.compile(r"(<=|>=|==|!=|<|>)\s*(-?\d+(?:\.\d+)?)")
+_SAID = 200
+
+_COMPARE = """\
+printf '%s\\n' "$said" | awk -v label="$label" -v warn="$warn" -v crit="$crit" '
+  function beyond(limit,  part) {
+    if (limit == "") return 0
+    split(limit, part, " ")
+    if (part[1] == "<") return value < part[2] + 0
+    if (part[1] == "<=") return value <= part[2] + 0
+    if (part[1] == ">") return value > part[2] + 0
+    if (part[1] == ">=") return value >= part[2] + 0
+    if (part[1] == "==") return value == part[2] + 0
+    return value != part[2] + 0
+  }
+  NR == 1 && $1 ~ /^[-+]?[0-9]+([.][0-9]+)?%?$/ { value = $1 + 0; found = 1; shown = $0 }
+  END {
+    if (!found) { print "UNKNOWN " label ": no number"; exit 3 }
+    if (beyond(crit)) { print "CRIT " label ": " shown " (" crit ")"; exit 2 }
+    if (beyond(warn)) { print "WARN " label ": " shown " (" warn ")"; exit 1 }
+    print "OK " label ": " shown
+  }'
+"""
+_PLUGIN = """\
+case $status in
+  0) level=OK ;; 1) level=WARN ;; 2) level=CRIT ;; *) level=UNKNOWN status=3 ;;
+esac
+printf '%s %s: %s\\n' "$level" "$label" "$(printf '%s\\n' "$said" | head -n 1)"
+exit "$status"
+"""
+
+
+def check(step: Step) -> Iterable[Problem]:
+    yield from refuse(step, "undo", "done_when", "creates", "unless", "save")
+    asked = [key for key in WAYS if key in step.args]
+    if len(asked) != 1:
+        said = " and ".join(asked) or "none"
+        yield problem(
+            step, "health", f"one of run, url and spec is needed, not {said}", "write one"
+        )
+    for key in ("warn", "crit"):
+        written = step.args.get(key)
+        if written is None or is_template(written):
+            continue
+        if "run" not in step.args:
+            yield problem(step, key, f"`{key}` is for the number that `run` prints", "take it out")
+        elif _limit(str(written)) is None:
+            yield problem(step, key, f"{written!r} is no limit", "write for example '< 10'")
+    if step.on_unknown == "ask":
+        yield problem(
+            step, "on_unknown", "UNKNOWN is a result here, not a question", "add on_unknown: fail"
+        )
+
+
+def work(args: Mapping[str, Value], step: Step) -> Work:
+    if args.get("spec") is not None:
+        args = {**args, **_from_spec(args, step)}
+    label = optional(args.get("label"), "label") or text(step.name)
+    if args.get("run") is not None:
+        return _command(a_text(args["run"], "run"), label, args, step)
+    if args.get("url") is None:
+        raise InputError("this check has neither run nor url", where=str(step.place))
+    request = http.work(
+        {k: v for k, v in args.items() if k in ("url", "headers", "expect", "via")}, step
+    )
+    late = args.get("warn_latency")
+    return replace(
+        request,
+        check=label,
+        expect=replace(
+            request.expect,
+            warn_latency=None if late is None else a_number(late, step, "warn_latency"),
+        ),
+    )
+
+
+def _command(run: Text, label: Text, args: Mapping[str, Value], step: Step) -> Command:
+    """Wrap the text that looks: weigh the number it prints, or take it for a plug-in."""
+    limits = {key: _a_limit(args.get(key), key, step) for key in ("warn", "crit")}
+    numeric = any(limits.values())
+    head = "".join(f"{key}={shlex.quote(value)}\n" for key, value in limits.items())
+    head += f"label={shlex.quote(label.fixed())}\nset +e\nsaid=$(\nset -e\n"
+    failed = (
+        "if [ $status -ne 0 ]; then\n"
+        '  echo "UNKNOWN $label: it could not be looked at (exit status $status)"\n  exit 3\nfi\n'
+    )
+    tail = "\n)\nstatus=$?\nset -e\n" + (failed + _COMPARE if numeric else _PLUGIN)
+    parts = (Fixed(text=head), *run.parts, Fixed(text=tail))
+    return Command(text=Text(parts=parts), check=label)
+
+
+def _limit(written: str) -> str | None:
+    match = _LIMIT.fullmatch(written.strip())
+    return f"{match[1]} {match[2]}" if match else None
+
+
+def _a_limit(value: Value, key: str, step: Step) -> str:
+    if value is None:
+        return ""
+    written = a_word(value, step, key)
+    limit = _limit(written)
+    if limit is None:
+        raise InputError(
+            f"`{key}` came to {written[:80]!r}",
+            where=str(step.places.get(f"health.{key}", step.place)),
+            hint="write for example '< 10'",
+        )
+    return limit
+
+
+def _from_spec(args: Mapping[str, Value], step: Step) -> dict[str, Value]:
+    """Read a check that an inventory has as data."""
+    written = a_word(args["spec"], step, "spec")
+    where = str(step.places.get("health.spec", step.place))
+    try:
+        spec = json.loads(written)
+    except ValueError:
+        spec = None
+    if not isinstance(spec, dict):
+        raise InputError(
+            f"this is no check: {written[:80]}", where=where, hint="hand it on with tojson"
+        )
+    unknown = sorted(spec.keys() - SPEC)
+    if unknown:
+        raise InputError(
+            f"a check has no {unknown[0]!r}",
+            where=where,
+            hint=f"it may have {', '.join(sorted(SPEC))}",
+        )
+    found = {key: _as_value(value) for key, value in spec.items()}
+    if "path" in found:
+        found["url"] = text(_base(args, step) + a_word(found.pop("path"), step, "spec"))
+    expect = {k.name: found.pop(k.name) for k in http.EXPECT if k.name in found}
+    return found | ({"expect": expect} if expect else {})
+
+
+def _base(args: Mapping[str, Value], step: Step) -> str:
+    if args.get("base") is None:
+        raise InputError("a check with a `path` needs `base`", where=str(step.place))
+    return a_word(args["base"], step, "base")
+
+
+def _as_value(data: Json) -> Value:
+    if isinstance(data, str):
+        return text(data)
+    if isinstance(data, Mapping):
+        return {str(key): _as_value(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return tuple(_as_value(value) for value in data)
+    assert data is None or isinstance(data, (bool, int, float))
+    return data
+
+
+def judge(work: Work, output: Output) -> Output:
+    """Turn what came back for a check into OK, WARN (both succeed), CRIT (failed) or UNKNOWN."""
+    if isinstance(work, Command) and work.check is not None:
+        level = _of_status(output)
+        said = output.stdout.decode(errors="replace").strip().partition("\n")[0][:_SAID]
+        reason = said or f"{level} {work.check.fixed()}: {output.reason}"
+    elif isinstance(work, Request) and work.check is not None:
+        level = _of_answer(work, output)
+        reason = f"{level} {work.check.fixed()}" + (f": {output.reason}" if output.reason else "")
+    else:
+        return output
+    evidence = {**output.evidence, "level": level}
+    return replace(output, outcome=_OUTCOMES[level], reason=reason, evidence=evidence)
+
+
+_OUTCOMES: Mapping[Level, Literal["succeeded", "failed", "unknown"]] = {
+    "OK": "succeeded",
+    "WARN": "succeeded",
+    "CRIT": "failed",
+    "UNKNOWN": "unknown",
+}
+
+
+def _of_status(output: Output) -> Level:
+    known = output.status is not None and 0 <= output.status < len(LEVELS)
+    return LEVELS[output.status or 0] if known else "UNKNOWN"
+
+
+def _of_answer(work: Request, output: Output) -> Level:
+    if output.status is None:
+        return "UNKNOWN"  # nothing was answered, so nothing is known
+    if output.outcome != "succeeded":
+        return "CRIT"
+    took, limit = output.evidence.get("seconds"), work.expect.warn_latency
+    if limit is not None and isinstance(took, (int, float)) and took > limit:
+        return "WARN"
+    return "OK"
