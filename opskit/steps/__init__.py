@@ -7,6 +7,7 @@ from opskit.model.value import Json
 from opskit.steps import (
     assertion,
     confirm,
+    health,
     http,
     include,
     manual,
@@ -28,6 +29,7 @@ KINDS: Mapping[str, StepKind] = {
     "upload": upload,
     "template": template,
     "http": http,
+    "health": health,
     "traffic": traffic,
     "wait": wait,
     "assert": assertion,
