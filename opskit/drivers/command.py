@@ -99,6 +99,16 @@ def unreachable(error: OpskitError) -> Output:
     return Output(outcome="failed", sent=False, unreachable=True, reason=str(error))
 
 
+def closed(job: Job, session: Session) -> Output:
+    """Return the outcome where the run may not write on the host."""
+    return Output(
+        outcome="failed",
+        sent=False,
+        reason=f"not started: opskit can't write its directory {job.host.connection.state_dir} "
+        f"on the host: {session.why_closed}",
+    )
+
+
 @dataclass(kw_only=True)
 class Attempt:
     """One command under way."""
@@ -128,12 +138,7 @@ class Attempt:
 
     def change(self, given: tuple[str, ...]) -> Output:
         if not self.session.nonce:
-            return Output(
-                outcome="failed",
-                sent=False,
-                reason=f"opskit can't write its directory {self.job.host.connection.state_dir} "
-                f"on the host: {self.session.why_closed}",
-            )
+            return closed(self.job, self.session)
         try:
             self.session.begin("_o_change", digest(self.job), str(_INLINE), *given)
             answer = self._follow()

@@ -2,11 +2,12 @@
 
 import os
 import selectors
+import socket
 import subprocess
 import time
 from contextlib import suppress
 
-from opskit.drivers.wire import LostError, Wire
+from opskit.drivers.wire import LostError, Pipe, Wire
 
 _CHUNK = 64 * 1024
 
@@ -95,6 +96,9 @@ class LocalLink:
 
     def shell(self, become: str | None) -> Wire:
         return LocalWire(("sudo", "-n", "-H", "-u", become, "sh") if become else ("sh",))
+
+    def tunnel(self, host: str, port: int, timeout: float) -> Pipe:
+        return socket.create_connection((host, port), timeout)
 
     def close(self) -> None:
         """Nothing is held between shells."""

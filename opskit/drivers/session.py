@@ -3,7 +3,7 @@
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import resources
 
@@ -128,6 +128,33 @@ class Session:
                 return answer
         self.clean = False
         raise TimeoutError
+
+    def give(self, path: str, data: Iterable[bytes], size: int, timeout: float) -> str:
+        """Send `size` raw bytes into a new file at `path`; return why that failed, or nothing."""
+        end = time.monotonic() + timeout
+        second = secrets.token_hex(16)
+        noise = bytearray()
+        answer = self.call(
+            "_o_take",
+            second,
+            str(size),
+            path,
+            timeout=timeout,
+            write=lambda _stream, part: noise.extend(part),
+        )
+        if answer != ("ready",):
+            return tail(noise) or "the file can't be made"
+        self._expect(second)
+        try:
+            for part in data:
+                self._send(part, max(0.0, end - time.monotonic()))
+            self.wait(lambda _stream, part: noise.extend(part), end - time.monotonic())
+        except LostError as error:
+            return tail(noise) or error.what
+        except BaseException:
+            self.clean = False  # it still waits for bytes: nothing else may be sent to it
+            raise
+        return ""
 
     def hello(self, become: str | None, mine: tuple[str, ...], timeout: float) -> None:
         """Send the shim and hear from it. `mine`: state_dir, run, nonce where it may write."""

@@ -156,7 +156,6 @@ _o_do() {
 
 _o_in() {
   if [ "$_o_k" = sh ]; then
-    set --
     set -eu
     eval "$_o_t"
   else
@@ -198,7 +197,7 @@ exec >>"$p.out" 2>>"$p.err"
 umask "$u"
 (
   [ -z "$c" ] || cd -- "$c" || exit 1
-  case $k in sh) exec sh -eu "$p.script" ;; *) exec "$p.script" "$@" ;; esac
+  case $k in sh) exec sh -eu "$p.script" "$@" ;; *) exec "$p.script" "$@" ;; esac
 )
 printf "%s .\n" "$?" 1<>"$p.rc"
 '
@@ -316,6 +315,34 @@ _o_cut() {
   _o_out cut
 } 2>/dev/null
 
+# mark mark size path: take `size` raw bytes into a new file. They must not be sent before the answer
+# to the first mark says "ready", for this sh may have read ahead; and where the reader fails, this sh
+# ends, for it would take the rest of the bytes for requests.
+_o_take() {
+  _o_m=$1
+  rm -f -- "$4"
+  umask 077
+  set -C
+  {
+    _o_m=$2
+    printf '%s 0 ready\n' "$1" >&3 && head -c "$3"
+  } >"$4" || {
+    [ "$_o_m" = "$1" ] || exit 1
+    set +C
+    _o_end failed
+    return 0
+  }
+  set +C
+  _o_out taken
+}
+
+# mark path: remove what was taken.
+_o_drop() {
+  _o_m=$1
+  rm -f -- "$2" 2>/dev/null
+  _o_out drop
+}
+
 # mark: every process of this machine, as /proc has it.
 _o_ps() {
   _o_m=$1
@@ -338,9 +365,11 @@ _o_kill() {
   _o_out kill
 }
 
-# mark: forget this run's directory on the host.
+# mark: forget this run's directory on the host, and what undo would have needed a month ago.
 _o_clean() {
   _o_m=$1
   rm -rf -- "${_o_run:?}" 2>/dev/null
+  [ ! -d "$_o_dir/undo" ] ||
+    find "$_o_dir/undo" -mindepth 1 -maxdepth 1 -mtime +30 -exec rm -rf -- {} + 2>/dev/null
   _o_out clean
 }

@@ -14,7 +14,7 @@ import fabric
 import paramiko
 from paramiko.hostkeys import HostKeys
 
-from opskit.drivers.wire import LostError, RefusedChannelError, Wire
+from opskit.drivers.wire import LostError, Pipe, RefusedChannelError, Wire
 from opskit.errors import UnreachableError
 from opskit.model.inventory import Connection, Host
 
@@ -83,10 +83,15 @@ class SshLink:
     def alive(self) -> bool:
         return bool(self._connection.is_connected)
 
-    @property
-    def transport(self) -> paramiko.Transport:
-        transport: paramiko.Transport = self._connection.transport
-        return transport
+    def tunnel(self, host: str, port: int, timeout: float) -> Pipe:
+        """Have the host connect to `host` and `port`."""
+        try:
+            channel: paramiko.Channel = self._connection.transport.open_channel(
+                "direct-tcpip", dest_addr=(host, port), src_addr=("", 0), timeout=timeout
+            )
+        except (paramiko.SSHException, EOFError) as error:
+            raise OSError(f"the host can't reach {host}:{port}: {_text(error)}") from None
+        return channel
 
     def shell(self, become: str | None) -> Wire:
         command = f"exec sudo -n -H -u {become} sh" if become else "exec sh"

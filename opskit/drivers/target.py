@@ -5,7 +5,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from opskit.drivers.session import Session
 from opskit.drivers.wire import Link, LostError, RefusedChannelError
@@ -17,12 +17,16 @@ _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?")
 
 @dataclass(kw_only=True, slots=True)
 class Running:
-    """What runs on a target at this moment, so that somebody else can end it."""
+    """What runs on a target at this moment, so that somebody else can end it.
+
+    A command has a session, a change a digest as well; a request has only `give_up`.
+    """
 
     key: str
-    user: str | None
-    session: Session
-    digest: str | None
+    user: str | None = None
+    session: Session | None = None
+    digest: str | None = None
+    give_up: threading.Event = field(default_factory=threading.Event)
     stopped: str = ""
 
 

@@ -7,16 +7,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from opskit.drivers import command
+from opskit.drivers import command, upload
 from opskit.drivers.local import LocalLink
 from opskit.drivers.session import Write
 from opskit.drivers.stop import Verdict
 from opskit.drivers.target import Target
 from opskit.drivers.wire import Link
-from opskit.errors import InputError
+from opskit.errors import InputError, UnreachableError
 from opskit.model.inventory import CONTROLLER, Host
 from opskit.model.job import Job, Output
-from opskit.model.work import Command, Recall
+from opskit.model.work import Command, Recall, Remove, Request, Upload
 
 History = Callable[[Recall], str | None]
 
@@ -44,6 +44,7 @@ class Targets:
         self._hosts = hosts
         self._history = history
         self._connector: Any = None
+        self._requester: Any = None
         self._lock = threading.Lock()
         self._targets: dict[str, Target] = {}
 
@@ -63,11 +64,23 @@ class Targets:
         """Do the work once. What goes wrong outside is in the output, never raised."""
         match job.work:
             case Command():
-                return command.perform(self._target(job.host.name, job.host), job, job.work, write)
+                return command.perform(self._of(job), job, job.work, write)
+            case Upload():
+                return upload.perform(self._of(job), job, job.work, write)
+            case Remove():
+                return upload.remove(self._of(job), job, job.work, write)
+            case Request():
+                return self._request(self._of(job), job, job.work, write)
             case Recall():
                 return self._recall(job.work)
             case _:
                 raise TypeError(f"no driver does {type(job.work).__name__}")
+
+    def probe(self, job: Job) -> Output:
+        """Look at what an upload would meet; creates nothing."""
+        if not isinstance(job.work, Upload):
+            raise TypeError(f"nothing to look at for {type(job.work).__name__}")
+        return upload.probe(self._of(job), job, job.work)
 
     def stop(self, grace: float) -> Mapping[str, Verdict]:
         """End whatever runs now, on all targets at once; say of each action what is proved."""
@@ -86,9 +99,13 @@ class Targets:
             done = [pool.submit(_close, t, clean=t.host.name not in keep) for t in targets]
             wait(done, timeout=_CLOSE)
             pool.shutdown(wait=False, cancel_futures=True)
-        if self._connector is not None:
-            self._connector.close()
+        for shared in (self._connector, self._requester):
+            if shared is not None:
+                shared.close()
         self._targets = {}
+
+    def _of(self, job: Job) -> Target:
+        return self._target(job.host.name, job.host)
 
     def _connect(self, host: Host) -> Link:
         if host.name == CONTROLLER:
@@ -111,6 +128,20 @@ class Targets:
                 self._targets[name] = Target(known, self._run, self._connect)
             return self._targets[name]
 
+    def _request(self, target: Target, job: Job, work: Request, write: Write) -> Output:
+        from opskit.drivers import http  # httpx costs 50 ms, for what many runs have no use
+
+        with self._lock:
+            if self._requester is None:
+                self._requester = http.Requester()
+        through = None
+        if work.via == "host":
+            try:
+                through = target.link.tunnel
+            except UnreachableError as error:
+                return command.unreachable(error)
+        return http.perform(self._requester, target, job, write, through=through)
+
     def _recall(self, work: Recall) -> Output:
         value = self._history(work) if self._history is not None else None
         if value is None:
@@ -127,9 +158,13 @@ def _stop(target: Target, grace: float) -> tuple[str, Verdict] | None:
     running = target.running
     if running is None:
         return None
+    verdict: str
     running.stopped = "being stopped"
-    if running.digest is None:
-        verdict: str = command.end_read(target, running.user, running.session, grace)
+    running.give_up.set()
+    if running.session is None:
+        verdict = "can't tell"
+    elif running.digest is None:
+        verdict = command.end_read(target, running.user, running.session, grace)
     else:
         verdict = command.end_change(target, running.user, running.digest, grace)
     if verdict == "ended":

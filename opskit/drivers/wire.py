@@ -31,6 +31,15 @@ class Wire(Protocol):
         """Let go; never waits long, never raises."""
 
 
+class Pipe(Protocol):
+    """A byte stream to a port that the far end can reach."""
+
+    def settimeout(self, timeout: float | None, /) -> None: ...
+    def sendall(self, data: bytes, /) -> None: ...
+    def recv(self, size: int, /) -> bytes: ...
+    def close(self) -> None: ...
+
+
 class Link(Protocol):
     """A way to a host over which shells can be opened."""
 
@@ -39,6 +48,9 @@ class Link(Protocol):
 
     def shell(self, become: str | None) -> Wire:
         """Start a `sh`, as another user by sudo if asked for."""
+
+    def tunnel(self, host: str, port: int, timeout: float) -> Pipe:
+        """Connect from there to `host` and `port`; OSError when that fails."""
 
     @property
     def alive(self) -> bool: ...
