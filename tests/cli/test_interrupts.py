@@ -1,0 +1,74 @@
+"""Ctrl-C asks once, insists twice; the first must never take anything back."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from opskit.cli.interrupts import FIRST, MORE, SECOND, stopping
+
+
+def sent(*signals: signal.Signals) -> tuple[int, list[str]]:
+    """Send signals to ourselves while a run is on; return presses and what was told."""
+    pressed: list[float] = []
+    told: list[str] = []
+    with stopping(lambda: pressed.append(time.monotonic()), told.append):
+        for number in signals:
+            os.kill(os.getpid(), number)
+            time.sleep(0.1)
+        until(lambda: len(pressed) >= 1, 2.0)
+    return len(pressed), told
+
+
+def until(holds: Callable[[], bool], limit: float) -> None:
+    deadline = time.monotonic() + limit
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_first_signal_asks_the_run_to_stop(number: signal.Signals) -> None:
+    assert sent(number) == (1, [FIRST])
+
+
+def test_the_second_ctrl_c_ends_what_runs() -> None:
+    assert sent(signal.SIGINT, signal.SIGINT) == (2, [FIRST, SECOND])
+
+
+def test_a_second_sigterm_is_not_a_second_thought() -> None:
+    assert sent(signal.SIGTERM, signal.SIGTERM) == (1, [FIRST])
+
+
+def insist(times: int) -> None:
+    for _ in range(times):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+
+
+def test_ctrl_c_a_fourth_time_leaves() -> None:
+    told: list[str] = []
+
+    def press() -> None:
+        time.sleep(0.01)
+
+    with pytest.raises(KeyboardInterrupt), stopping(press, told.append):
+        insist(4)
+    assert told == [FIRST, SECOND, MORE]
+
+
+def test_afterwards_signals_mean_what_they_did_before() -> None:
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    sent(signal.SIGINT)
+    after = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    assert before == after
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopping(lambda: None, lambda _: None):
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

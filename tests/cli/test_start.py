@@ -1,0 +1,98 @@
+"""The command line before any command: help, names, speed."""
+
+import json
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+
+from opskit.cli.root import SECTIONS, root
+
+HEAVY = {"fabric", "paramiko", "yaml", "jinja2", "rich", "httpx", "sqlite3", "json", "logging"}
+SHOW = (
+    "import sys; from opskit.cli import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"
+)
+
+
+def opskit(*words: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "opskit", *words],
+        capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def test_help_loads_click_alone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW], capture_output=True, text=True, timeout=60, check=True
+    )
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "click" in loaded
+    assert not loaded & HEAVY
+    ours = {name for name in loaded if name.startswith("opskit.")}
+    assert ours == {"opskit.cli", "opskit.cli.root", "opskit.cli.group", "opskit.errors",
+                    "opskit.cli.screen", "opskit.view", "opskit.view.paint"}  # fmt: skip
+
+
+def test_help_is_quick() -> None:
+    took = []
+    for _ in range(3):
+        began = time.perf_counter()
+        opskit("--help")
+        took.append(time.perf_counter() - began)
+    assert min(took) < 0.3  # measured: 0.06 s; a busy machine gets room
+
+
+def test_every_command_can_be_loaded_and_explains_itself() -> None:
+    context = click.Context(root)
+    for entries in SECTIONS.values():
+        for name in entries:
+            command = root.get_command(context, name)
+            assert isinstance(command, click.Command)
+            assert command.get_short_help_str()
+
+
+def leaves(command: click.Command, context: click.Context) -> list[click.Command]:
+    if not isinstance(command, click.Group):
+        return [command]
+    found = [command.get_command(context, name) for name in command.list_commands(context)]
+    return [leaf for one in found if one is not None for leaf in leaves(one, context)]
+
+
+@pytest.mark.parametrize("name", [n for part in SECTIONS.values() for n in part if n != "lab"])
+def test_every_command_takes_json_inventory_and_store(name: str) -> None:
+    context = click.Context(root)
+    command = root.get_command(context, name)
+    assert command is not None
+    for leaf in leaves(command, context):
+        flags = {flag for param in leaf.params for flag in param.opts}
+        assert flags >= {"--json", "--inventory", "-i", "--store"}, leaf.name
+
+
+def test_commands_of_the_next_release_are_not_listed() -> None:
+    text = opskit("--help").stdout
+    for word in ("decide", "pause", "abort", "attach", "approve", "schedule"):
+        assert f"  {word} " not in text
+
+
+def test_a_wrong_command_names_the_nearest() -> None:
+    done = opskit("satus")
+    assert done.returncode == 2
+    assert "no command 'satus'; did you mean 'status'?" in done.stderr
+
+
+def test_a_wrong_option_is_bad_usage() -> None:
+    done = opskit("list", "--nothing")
+    assert done.returncode == 2
+    assert "--nothing" in done.stderr
+    assert "→ opskit list --help shows how it is used" in done.stderr
+
+
+def test_errors_are_json_for_programs() -> None:
+    done = opskit("show", "no-such-runbook", "--json")
+    assert done.returncode == 2
+    error = json.loads(done.stderr)
+    assert error["event"] == "error"
+    assert error["exit"] == 2
+    assert "no-such-runbook" in error["what"]
