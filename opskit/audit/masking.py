@@ -5,11 +5,30 @@ import hmac
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import get_args
 
 from opskit.audit.encodings import BREAKS, JOIN, Form, forms
+from opskit.model.event import EventKind, Outcome
+from opskit.model.run import HostState
+from opskit.model.states import ActionState, RunState
 from opskit.model.value import Json, Secret
 
 MARK = b"[secret]"
+SHORTEST = 6
+"""Characters. Anything shorter stands in too much harmless text to mask it everywhere."""
+
+WORDS = frozenset(
+    word
+    for words in (ActionState, HostState, RunState, EventKind, Outcome)
+    for word in get_args(words)
+)
+"""What the record itself is written with: a secret that is such a word can't be told from it."""
+
+
+def usable(secret: Secret) -> bool:
+    """Tell whether a secret is long and rare enough to be told from ordinary text."""
+    value = secret.reveal()
+    return len(value.strip()) >= SHORTEST and not any(value in word for word in WORDS)
 
 
 class Masker:
@@ -17,8 +36,8 @@ class Masker:
 
     def __init__(self, values: Iterable[str]) -> None:
         # Longest first only makes the tables the same however the secrets came.
-        ordered = sorted({value for value in values if value}, key=lambda v: (-len(v), v))
-        self._forms = [_Search(form) for value in ordered for form in forms(value)]
+        self._values = sorted({value for value in values if value}, key=lambda v: (-len(v), v))
+        self._forms = [_Search(form) for value in self._values for form in forms(value)]
         self._anchors = tuple({a.translate(JOIN, BREAKS) for f in self._forms for a in f.anchors})
         self._always = any(not f.anchors for f in self._forms)
         self.reach = max((f.form.width for f in self._forms), default=1) - 1
@@ -27,6 +46,10 @@ class Masker:
     @classmethod
     def of(cls, secrets: Iterable[Secret]) -> "Masker":
         return cls(secret.reveal() for secret in secrets)
+
+    def and_also(self, secret: Secret) -> "Masker":
+        """Return a masker that knows this one too, unless it is too short to be told from text."""
+        return Masker([*self._values, secret.reveal()]) if usable(secret) else self
 
     def __bool__(self) -> bool:
         return bool(self._forms)
@@ -101,17 +124,18 @@ class Stream:
     """
 
     def __init__(self, masker: Masker) -> None:
-        self._masker = masker
+        self.masker = masker
+        """May be replaced by one that knows more; it holds from the next bytes on."""
         self._held = b""
         self._covered = 0
         """Up to where in the held bytes a secret reaches that began before them."""
 
     def feed(self, data: bytes) -> bytes:
         """Take in the next bytes; return those that can be shown now."""
-        if not self._masker:
+        if not self.masker and not self._held:
             return data
         data = self._held + data
-        limit = len(data) - self._masker.reach
+        limit = len(data) - self.masker.reach
         if limit <= 0:
             self._held = data
             return b""
@@ -123,7 +147,7 @@ class Stream:
 
     def _emit(self, data: bytes, limit: int) -> bytes:
         parts, covered = [], self._covered
-        for start, end in self._masker.spans(data, limit):
+        for start, end in self.masker.spans(data, limit):
             if start >= covered:
                 parts += [data[covered:start], MARK]
             covered = max(covered, end)

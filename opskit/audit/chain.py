@@ -1,0 +1,100 @@
+"""The chain: each entry's hash covers the entry and the hash before it."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+from opskit.audit import fold
+from opskit.audit.database import Row, Rows
+from opskit.audit.masking import Masker
+from opskit.model.codec import canonical, parse, to_json
+from opskit.model.event import Event
+from opskit.model.states import RunState
+from opskit.model.value import Json
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dated:
+    """An event with its time (UTC seconds) and its text, ready to be added. Secrets are masked."""
+
+    at: float
+    event: Event
+    body: bytes
+
+
+_OURS = frozenset(
+    {"digest", "documents", "number", "plan", "previous", "seals", "secrets", "stderr", "stdout",
+     "store"}
+)  # fmt: skip
+"""Data that holds digests and counts of our own making: masked by chance it would prove nothing."""
+
+
+def dated(event: Event, at: float, masker: Masker) -> Dated:
+    """Mask an event and write it down."""
+    body = canonical(to_json(event))
+    if masker.holds(body):
+        data = {
+            name: value if name in _OURS else masker.mask_json(value)
+            for name, value in event.data.items()
+        }
+        event = replace(event, data=data)
+        body = canonical(to_json(event))
+    return Dated(at=at, event=event, body=body)
+
+
+def link(*, run: str, number: int, at: float, previous: str, body: bytes) -> str:
+    """Return the hash of an entry: SHA-256 of its canonical JSON, in hex.
+
+    That JSON is the object of at, event, number, previous and run; anyone can check it without us.
+    """
+    head = b'{"at":%s,"event":' % canonical(at)
+    tail = b',"number":%d,"previous":"%s","run":"%s"}' % (number, previous.encode(), run.encode())
+    return hashlib.sha256(head + body + tail).hexdigest()
+
+
+def extend(rows: Rows, run: Row, entries: Sequence[Dated]) -> None:
+    """Add entries at the end of a run, and move its head there."""
+    head = rows.one("head", run=run["number"])
+    assert head is not None
+    number, previous, standing = head["entries"], head["hash"], _standing(head)
+    added = []
+    for entry in entries:
+        number += 1
+        previous = link(
+            run=run["id"], number=number, at=entry.at, previous=previous, body=entry.body
+        )
+        added.append(_row(run["number"], number, previous, entry))
+        standing = fold.moved(standing, entry.event, entry.at)
+    rows.many("add_event", added)
+    rows.run(
+        "move_head",
+        run=run["number"],
+        entries=number,
+        hash=previous,
+        state=standing.state,
+        ended=standing.ended,
+        hosts=None if standing.hosts is None else canonical(standing.hosts),
+    )
+
+
+def _standing(head: Row) -> fold.Standing:
+    hosts = head["hosts"]
+    return fold.Standing(
+        state=cast(RunState, head["state"]),
+        ended=head["ended"],
+        hosts=None if hosts is None else cast(Mapping[str, Json], parse(hosts)),
+    )
+
+
+def _row(run: int, number: int, hash_: str, entry: Dated) -> Row:
+    return {
+        "run": run,
+        "number": number,
+        "at": entry.at,
+        "kind": entry.event.kind,
+        "key": entry.event.key,
+        "host": entry.event.host,
+        "body": entry.body,
+        "hash": hash_,
+    }

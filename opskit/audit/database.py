@@ -1,0 +1,62 @@
+"""What a store needs of a database. All SQL is named (`queries.py`), so that another can join."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+Row = Mapping[str, Any]
+
+
+class Rows(Protocol):
+    """Named queries inside one transaction."""
+
+    def all(self, query: str, **values: object) -> list[Row]:
+        """Return every row."""
+
+    def each(self, query: str, **values: object) -> Iterator[Row]:
+        """Yield the rows, a few in memory at a time."""
+
+    def one(self, query: str, **values: object) -> Row | None:
+        """Return the first row, if there is one."""
+
+    def run(self, query: str, **values: object) -> None:
+        """Carry out a query that returns nothing."""
+
+    def many(self, query: str, values: Sequence[Row]) -> None:
+        """Carry it out once for each of these."""
+
+
+class Claim(Protocol):
+    """Something that one process has to itself, and loses when it dies."""
+
+    def release(self) -> None:
+        """Give it up; a second time does nothing."""
+
+
+class Database(Protocol):
+    """Where the record is kept. Every failure is a StoreError that names `location`."""
+
+    @property
+    def location(self) -> str:
+        """Where it is, for messages."""
+
+    def reading(self) -> AbstractContextManager[Rows]:
+        """Return a view of one moment; nothing can be written through it."""
+
+    def writing(self) -> AbstractContextManager[Rows]:
+        """Return a transaction that has the store to itself.
+
+        When it is left, all of it is durable; when it is left by an error, nothing of it is there.
+        """
+
+    def claim(self, name: str) -> Claim | None:
+        """Take a name for this process; None when a living process has it."""
+
+    def damage(self) -> list[str]:
+        """Return what is wrong with the database itself: broken pages, guards taken away."""
+
+    def secret_key(self) -> bytes:
+        """Return the random key of this store for digests of secrets; kept apart from the data."""
+
+    def close(self) -> None:
+        """End all connections."""

@@ -1,0 +1,146 @@
+"""Entries → Run: what a run is follows from what happened in it, and from nothing else."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, assert_never, cast
+
+from opskit.model.event import Entry, Event
+from opskit.model.run import ActionRecord, HostState, Run
+from opskit.model.states import RunState
+from opskit.model.value import Json
+from opskit.plan import progress
+
+OPEN: frozenset[RunState] = frozenset({"planned", "running", "waiting", "undoing"})
+"""A run in one of these has not ended: it keeps its locks, whether its process lives or not."""
+
+SHARED = ""
+"""The host of a value that a step saved for all hosts."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """Where a run as a whole stands after some of its events."""
+
+    state: RunState = "planned"
+    ended: float | None = None
+    hosts: Mapping[str, Json] | None = None
+    question: Mapping[str, Json] | None = None
+
+
+def moved(standing: Standing, event: Event, at: float) -> Standing:
+    """Return where the run stands after one more event, at `at` in UTC seconds."""
+    match event.kind:
+        case "run created" | "note" | "message" | "budget tripped":
+            return standing
+        case "step ended" | "step skipped":
+            # What was in flight may come in after the run has begun to wait.
+            return standing
+        case "run resumed" | "decided" | "host opened" | "host unreachable":
+            return standing if standing.state == "undoing" else Standing(state="running")
+        case "step started":
+            return Standing(state="undoing" if _takes_back(event) else "running")
+        case "undo began":
+            return Standing(state="undoing")
+        case "waiting":
+            asked = {"key": event.key, "host": event.host, "step": event.step, **event.data}
+            return Standing(state="waiting", question=asked)
+        case "run ended":
+            status = cast(RunState, event.data["status"])
+            return Standing(state=status, ended=at, hosts=_object(event.data.get("hosts")))
+        case _:
+            assert_never(event.kind)
+
+
+def _takes_back(event: Event) -> bool:
+    """Tell whether an action is of an undo: its position says so ("3u1" is the first undo of 3)."""
+    return "u" in event.key.partition("/")[0]
+
+
+def _object(value: Json) -> Mapping[str, Json]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def run(id_: str, number: int, entries: Sequence[Entry], plan: Mapping[str, Any]) -> Run:
+    """Fold the entries of a run; `plan` is its plan as JSON."""
+    standing = Standing()
+    for entry in entries:
+        standing = moved(standing, entry.event, entry.at)
+    actions = progress(entries)
+    hosts = standing.hosts if standing.hosts is not None else _hosts(entries, actions, plan)
+    created = entries[0]
+    return Run(
+        id=id_,
+        number=number,
+        created=created.at,
+        state=standing.state,
+        ended=standing.ended,
+        hosts=cast(Mapping[str, HostState], hosts),
+        actions=actions,
+        saved=_saved(entries),
+        question=standing.question,
+        entries=len(entries),
+        **facts(created.event),
+    )
+
+
+def facts(created: Event) -> dict[str, Any]:
+    """Return what a run's first event says of it, by the fields of `Run`."""
+    names = {"kind": "kind", "runbook": "runbook", "version": "version", "plan": "plan",
+             "who": "who", "origin": "from", "reason": "reason"}  # fmt: skip
+    return {field: str(created.data.get(name) or "") for field, name in names.items()}
+
+
+def _saved(entries: Sequence[Entry]) -> Mapping[str, Mapping[str, str]]:
+    saved: dict[str, dict[str, str]] = {}
+    for entry in entries:
+        for host, name, value in saved_by(entry.event):
+            saved.setdefault(host, {})[name] = value
+    return saved
+
+
+def saved_by(event: Event) -> Iterator[tuple[str, str, str]]:
+    """Yield the values that an action saved: host (SHARED: for all), name, value."""
+    values = event.data.get("saved") if event.kind == "step ended" else None
+    if isinstance(values, Mapping):
+        host = SHARED if event.data.get("shared") else event.host
+        for name, value in values.items():
+            yield host, name, str(value)
+
+
+# ---- hosts of a run that has not ended
+
+
+def _hosts(
+    entries: Sequence[Entry], actions: Mapping[str, ActionRecord], plan: Mapping[str, Any]
+) -> Mapping[str, HostState]:
+    states: dict[str, set[str]] = {}
+    for record in actions.values():
+        if record.undoes is None:
+            states.setdefault(record.host, set()).add(record.state)
+    for entry in entries:
+        if entry.event.kind == "host unreachable":
+            states.setdefault(entry.event.host, set()).add("unreachable")
+    left = {a["host"] for a in _own_actions(plan) if a["key"] not in actions}
+    everyone = (host for batch in plan.get("batches", ()) for host in batch)
+    return {host: _host(states.get(host, set()), left=host in left) for host in everyone}
+
+
+def _own_actions(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the main actions that each host has to itself."""
+    own = {p for p, stage in plan.get("stages", {}).items() if stage["scope"] in ("each", "group")}
+    return (a for a in plan.get("actions", ()) if a["batch"] >= 0 and a["position"] in own)
+
+
+def _host(states: Collection[str], *, left: bool) -> HostState:
+    """Return the worst that is known of a host; what has started and not ended is unknown."""
+    if "undo failed" in states:
+        return "undo failed"
+    if "unknown" in states or "started" in states:
+        return "unknown"
+    if "undone" in states:
+        return "undone"
+    if "unreachable" in states:
+        return "unreachable"
+    if "failed" in states:
+        return "failed"
+    return "not started" if left else "done"

@@ -1,0 +1,146 @@
+"""The record of one run while it is being carried out."""
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from types import TracebackType
+from typing import Self
+
+from opskit.audit import chain, locks
+from opskit.audit.database import Claim, Database, Row
+from opskit.audit.masking import Masker
+from opskit.audit.sink import Part, Sink
+from opskit.audit.writer import Writer
+from opskit.errors import StoreError
+from opskit.model.event import Event
+from opskit.model.value import Secret
+
+WAITING = 8 * 1024 * 1024
+"""Bytes of output that may wait to be written; beyond that the host is read more slowly."""
+
+
+class Journal:
+    """Adds to the record of a run that this process drives; `close` ends that.
+
+    `begin`: called before the first event that is not a note; it may refuse. `secret_steps`: the
+    positions of steps whose standard output is a secret.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        run: Row,
+        claim: Claim,
+        token: str,
+        *,
+        masker: Masker,
+        secret_steps: Collection[str] = (),
+        begin: Callable[[], None] | None = None,
+    ) -> None:
+        self._database = database
+        self._row = run
+        self._claim = claim
+        self._token = token
+        self._masker = masker
+        self._secret_steps = frozenset(secret_steps)
+        self._begin = begin
+        self._writer = Writer[chain.Dated | Part](
+            self._commit, limit=WAITING, name=f"record of {run['id']}"
+        )
+
+    @property
+    def run(self) -> str:
+        return str(self._row["id"])
+
+    def append(self, *events: Event, wait: bool = True) -> None:
+        """Add events, in this order. With `wait`, return once they are durable.
+
+        StoreError when the record can't be written; then nothing after it is. RefusedError when
+        another run has the locks that this one would need to go on.
+        """
+        if self._begin and any(event.kind != "note" for event in events):
+            begin, self._begin = self._begin, None
+            begin()
+        now = time.time()
+        entries = [chain.dated(event, now, self._masker) for event in events]
+        ticket = self._writer.put(entries, sum(len(entry.body) for entry in entries))
+        if wait:
+            self._writer.wait(ticket)
+
+    def output(self, key: str, host: str, attempt: int) -> Sink:
+        """Return the sink for the output of this attempt."""
+        return Sink(
+            key=key,
+            attempt=attempt,
+            secret=key.partition("/")[0] in self._secret_steps,
+            masker=lambda: self._masker,
+            hand_on=self._hand_on,
+        )
+
+    def hide(self, secret: Secret) -> None:
+        """Mask one more secret from now on: a value that the run itself has just fetched."""
+        self._masker = self._masker.and_also(secret)
+
+    def close(self) -> None:
+        """Write what is left, and let go of the run; of its locks too, once it has ended."""
+        try:
+            self._writer.close()
+            self._let_go()
+        finally:
+            self._claim.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.close()
+        except StoreError:
+            if error is None:  # else the first error says it all
+                raise
+
+    def _hand_on(self, part: Part) -> None:
+        self._writer.put([part], len(part.body))
+
+    def _commit(self, items: Sequence[chain.Dated | Part]) -> None:
+        entries = [item for item in items if isinstance(item, chain.Dated)]
+        parts = [item for item in items if isinstance(item, Part)]
+        with self._database.writing() as rows:
+            head = rows.one("head", run=self._row["number"])
+            if head is None or head["token"] != self._token:
+                raise StoreError(
+                    f"another process has taken over run {self.run}",
+                    where=self._database.location,
+                    hint=f"`opskit status {self.run}` shows what it does",
+                )
+            if parts:
+                rows.many("add_output", [self._output_row(part) for part in parts])
+            if entries:
+                chain.extend(rows, self._row, entries)
+
+    def _output_row(self, part: Part) -> Row:
+        return {
+            "run": self._row["number"],
+            "key": part.key,
+            "attempt": part.attempt,
+            "stream": part.stream,
+            "part": part.part,
+            "size": part.size,
+            "packed": part.packed,
+            "body": part.body,
+        }
+
+    def _let_go(self) -> None:
+        number = self._row["number"]
+        with self._database.writing() as rows:
+            head = rows.one("head", run=number)
+            if head is None or head["token"] != self._token:
+                return
+            rows.run("release", run=number)
+            if locks.given_up(rows, number, head["state"]):
+                rows.run("free_locks", run=number)
+            self._claim.release()  # before others may look: they would take us for alive

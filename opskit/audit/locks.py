@@ -1,0 +1,130 @@
+"""Who may work now: the process that drives a run, and the run that has a lock.
+
+A process holds a run while it drives it, by a claim that dies with it. A run holds its locks from
+its first event until it has ended: a run that waits, or whose process died half way, keeps them,
+because what it left half done is still there. Another run gets such a lock only when the first one
+ended without giving it back, or died before it had started anything.
+"""
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from opskit.audit.database import Claim, Database, Row, Rows
+from opskit.audit.fold import OPEN
+from opskit.errors import RefusedError
+
+
+def hold(database: Database, rows: Rows, run: Row, *, who: str, origin: str) -> tuple[Claim, str]:
+    """Make this process the one that drives a run; return its claim, and a token for each write."""
+    claim = database.claim(run["id"])
+    if claim is None:
+        raise _held(rows, run)
+    token = secrets.token_hex(8)
+    rows.run("release", run=run["number"])  # of a process that died
+    rows.run(
+        "hold",
+        run=run["number"],
+        token=token,
+        who=who,
+        origin=origin,
+        machine=os.uname().nodename,
+        pid=os.getpid(),
+        started=_process_start(),
+        boot=_boot_id(),
+        since=time.time(),
+    )
+    return claim, token
+
+
+def _held(rows: Rows, run: Row) -> RefusedError:
+    holder = rows.one("holder", run=run["number"])
+    by = f" by {_who(holder)}" if holder else ""
+    return RefusedError(
+        f"run {run['id']} is being carried out right now{by}{_doing(rows, run['number'])}",
+        hint=f"wait for it; `opskit status {run['id']}` shows where it is",
+    )
+
+
+def take(
+    database: Database, rows: Rows, names: Sequence[str], run: Row, *, of: str | None = None
+) -> None:
+    """Give these locks to a run; RefusedError names who has one.
+
+    `of`: a run that this one takes back or repeats; it hands over its locks if nobody drives it.
+    """
+    for name in sorted(set(names)):
+        lock = rows.one("lock", name=name)
+        if lock is not None and lock["run"] == run["number"]:
+            continue
+        if lock is not None:
+            _take_over(database, rows, lock, of)
+            rows.run("free_lock", name=name)
+        rows.run("take_lock", name=name, run=run["number"], since=time.time())
+
+
+def _take_over(database: Database, rows: Rows, lock: Row, of: str | None) -> None:
+    """Refuse unless the run that has the lock needs it no more."""
+    claim = database.claim(lock["id"])
+    if claim is None:
+        raise _locked(rows, lock, alive=True)
+    claim.release()
+    if lock["id"] != of and not given_up(rows, lock["run"], lock["state"]):
+        raise _locked(rows, lock, alive=False)
+
+
+def given_up(rows: Rows, run: int, state: str) -> bool:
+    """Tell whether a run that no process drives needs its locks no more."""
+    if state == "waiting":
+        return False
+    return state not in OPEN or rows.one("anything_started", run=run) is None
+
+
+def _locked(rows: Rows, lock: Row, *, alive: bool) -> RefusedError:
+    holder = rows.one("holder", run=lock["run"])
+    what = f"the lock {lock['name']!r} is held by run {lock['id']} ({lock['runbook']})"
+    what += f" since {_utc(lock['since'])}" + (f", by {_who(holder)}" if holder else "")
+    if alive:
+        what += _doing(rows, lock["run"])
+        hint = f"wait for it; `opskit status {lock['id']}` shows where it is"
+        return RefusedError(what, hint=hint)
+    if lock["state"] == "waiting":
+        what += "; it waits for a person"
+    else:
+        what += f"; its process is gone{_doing(rows, lock['run'], 'it was')}"
+    hint = (
+        f"`opskit resume {lock['id']}` goes on with it, `opskit undo {lock['id']}` takes it back,"
+        f" `opskit abort {lock['id']}` leaves things as they are"
+    )
+    return RefusedError(what, hint=hint)
+
+
+def _who(holder: Row) -> str:
+    return f"{holder['who']} (process {holder['pid']} on {holder['machine']})"
+
+
+def _doing(rows: Rows, run: int, verb: str = "it is") -> str:
+    last = rows.one("last_started", run=run)
+    if last is None:
+        return ""
+    step = json.loads(last["body"]).get("step", "")
+    return f"; {verb} at {step!r}" + (f" on {last['host']}" if last["host"] else "")
+
+
+def _utc(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
+
+
+@cache
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def _process_start() -> str:
+    """Return when this process began, in clock ticks since boot."""
+    # The name, in brackets, may hold anything; the 22nd field is the 20th after it.
+    return Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]

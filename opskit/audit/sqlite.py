@@ -1,0 +1,307 @@
+"""The record in one SQLite file: write-ahead log, every commit synced to the disk."""
+
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from opskit.audit.claims import FileClaim, claim_file
+from opskit.audit.database import Row
+from opskit.audit.queries import named, schema
+from opskit.errors import StoreError
+
+APPLICATION = 0x6F70736B  # "opsk", in the file's header: `file store.db` shows it
+FORMAT = 1
+PATIENCE = 30.0
+"""Seconds to wait for another process to finish its transaction; none of ours takes one."""
+
+_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs"})
+
+
+class SqliteDatabase:
+    """One file, made with its directory when it is not there yet. Any number of processes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.location = str(path)
+        self.warnings = _network_warning(path)
+        self._lock = threading.RLock()
+        self._idle: list[sqlite3.Connection] = []
+        with _told(self.location):
+            _make_file(path)
+            self._writer = _connect(path)
+            _found(self._writer, self.location)
+
+    @contextmanager
+    def reading(self) -> "Iterator[SqliteRows]":
+        with _told(self.location):
+            connection = self._take_idle()
+            try:
+                connection.execute("begin")
+                yield SqliteRows(connection)
+            finally:
+                with suppress(sqlite3.Error):
+                    connection.execute("rollback")
+                with self._lock:
+                    self._idle.append(connection)
+
+    @contextmanager
+    def writing(self) -> "Iterator[SqliteRows]":
+        with self._lock, _told(self.location):
+            self._writer.execute("begin immediate")
+            try:
+                yield SqliteRows(self._writer)
+                self._writer.execute("commit")
+            except BaseException:
+                with suppress(sqlite3.Error):  # a full disk may have ended the transaction already
+                    self._writer.execute("rollback")
+                raise
+
+    def claim(self, name: str) -> FileClaim | None:
+        folder = Path(f"{self.path}.holds")
+        with _told(self.location):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            return claim_file(folder / name)
+
+    def damage(self) -> list[str]:
+        with _told(self.location), self._lock:
+            checked = [str(row[0]) for row in self._writer.execute("pragma integrity_check(20)")]
+            guards = {row["name"]: row["sql"] for row in SqliteRows(self._writer).all("guards")}
+        fresh = sqlite3.connect(":memory:")
+        fresh.row_factory = sqlite3.Row
+        fresh.executescript(schema())
+        expected = {row["name"]: row["sql"] for row in SqliteRows(fresh).all("guards")}
+        fresh.close()
+        broken = [f"SQLite: {text}" for text in checked if text != "ok"]
+        gone = [name for name, sql in expected.items() if guards.get(name) != sql]
+        return broken + [f"the guard {name} was taken away or changed" for name in gone]
+
+    def secret_key(self) -> bytes:
+        with _told(self.location):
+            return _key(Path(f"{self.path}.key"))
+
+    def close(self) -> None:
+        with self._lock:
+            for connection in (*self._idle, self._writer):
+                with suppress(sqlite3.Error):
+                    connection.close()
+            self._idle.clear()
+
+    def _take_idle(self) -> sqlite3.Connection:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return _connect(self.path)
+
+
+class SqliteRows:
+    """Named queries on one connection."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def all(self, query: str, **values: object) -> list[Row]:
+        return self._connection.execute(named()[query], values).fetchall()
+
+    def each(self, query: str, **values: object) -> Iterator[Row]:
+        return iter(self._connection.execute(named()[query], values))
+
+    def one(self, query: str, **values: object) -> Row | None:
+        row: Row | None = self._connection.execute(named()[query], values).fetchone()
+        return row
+
+    def run(self, query: str, **values: object) -> None:
+        self._connection.execute(named()[query], values)
+
+    def many(self, query: str, values: Sequence[Row]) -> None:
+        self._connection.executemany(named()[query], values)
+
+
+# ---- the file
+
+
+def _make_file(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        # SQLite would obey the umask; its companions (-wal, -shm) take their mode from this file.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        if path.stat().st_mode & 0o022:
+            raise StoreError(
+                "anyone in its group, or anyone at all, may write to the store",
+                where=str(path),
+                hint=f"chmod 600 {path}, after asking who may have changed it",
+            ) from None
+        return
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open the store: the one place where that is done."""
+    connection = sqlite3.connect(
+        path, timeout=PATIENCE, isolation_level=None, check_same_thread=False
+    )
+    connection.row_factory = sqlite3.Row
+    connection.execute("pragma foreign_keys = on")
+    connection.execute("pragma trusted_schema = off")
+    connection.execute("pragma synchronous = full")
+    return connection
+
+
+def _found(connection: sqlite3.Connection, location: str) -> None:
+    """Make the tables of a new store; refuse what is none, or one that is too new."""
+    if _format(connection, location) == FORMAT:
+        return
+    connection.execute("pragma journal_mode = wal")
+    connection.execute("begin immediate")
+    try:
+        if _format(connection, location) == 0:  # nobody else was quicker
+            for statement in _statements(schema()):
+                connection.execute(statement)
+            rows = SqliteRows(connection)
+            rows.run("found_store", id=secrets.token_hex(8), created=time.time())
+            connection.execute(f"pragma application_id = {APPLICATION}")
+            connection.execute(f"pragma user_version = {FORMAT}")
+        connection.execute("commit")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            connection.execute("rollback")
+        raise
+
+
+def _format(connection: sqlite3.Connection, location: str) -> int:
+    """Return the format of the store, 0 when the file is still empty."""
+    version = int(connection.execute("pragma user_version").fetchone()[0])
+    application = int(connection.execute("pragma application_id").fetchone()[0])
+    empty = int(connection.execute("pragma schema_version").fetchone()[0]) == 0
+    if version == 0 and empty:
+        return 0
+    if application != APPLICATION:
+        raise StoreError(
+            "this SQLite file is not a record of opskit",
+            where=location,
+            hint="name another file in OPSKIT_STORE",
+        )
+    if version > FORMAT:
+        raise StoreError(
+            f"a newer opskit has written this record (format {version}; this one knows {FORMAT})",
+            where=location,
+            hint="use the newer opskit, or name another file in OPSKIT_STORE",
+        )
+    return version
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a script at the semicolons that end a statement (a trigger has some inside)."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def _key(path: Path) -> bytes:
+    with suppress(FileNotFoundError):
+        return path.read_bytes()
+    aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(32))
+            file.flush()
+            os.fsync(descriptor)
+        with suppress(FileExistsError):  # another process was quicker: its key is the key
+            os.link(aside, path)
+    finally:
+        aside.unlink()
+    return path.read_bytes()
+
+
+def _network_warning(path: Path) -> tuple[str, ...]:
+    """Warn where several machines could see the file: SQLite's locks don't reach across them."""
+    kind = _file_system(path.absolute().parent)
+    if kind not in _NETWORK and not kind.startswith("fuse."):
+        return ()
+    what = f"the store {path} is on a network file system ({kind})"
+    return (f"{what}: use it from one machine only, or name a local file in OPSKIT_STORE",)
+
+
+def _file_system(folder: Path) -> str:
+    """Return the type of the file system that a folder is on, as Linux names it."""
+    found = ("", "")
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    for line in mounts.splitlines():
+        left, _, right = line.partition(" - ")
+        point = left.split()[4].replace("\\040", " ")
+        if folder.is_relative_to(point) and len(point) >= len(found[0]):
+            found = (point, right.split()[0])
+    return found[1]
+
+
+# ---- errors
+
+
+@contextmanager
+def _told(location: str) -> Iterator[None]:
+    """Say what SQLite or the file system said in words that help."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        what, hint = _words(error)
+        raise StoreError(what, where=location, hint=hint) from error
+    except OSError as error:
+        what = f"the store can't be used: {error.strerror or error}"
+        hint = "see that its directory exists, has room, and that you may write there"
+        raise StoreError(what, where=location, hint=hint) from error
+
+
+def _words(error: sqlite3.Error) -> tuple[str, str]:
+    name = getattr(error, "sqlite_errorname", "") or ""
+    for prefix, words in _MEANINGS.items():
+        if name.startswith(prefix):
+            return words
+    return f"the record can't be used: {error}", "`opskit audit verify` says what is wrong with it"
+
+
+_MEANINGS = {
+    "SQLITE_FULL": (
+        "the record can't be written: the disk is full",
+        "make room there, then `opskit resume` the run; nothing was sent after this",
+    ),
+    "SQLITE_READONLY": (
+        "the record can't be written: it may only be read",
+        "see who owns the file and its directory, and whether the disk is mounted read-only",
+    ),
+    "SQLITE_IOERR": (
+        "the record can't be read or written: the disk reports an error",
+        "look at the kernel's log and at the free space; then `opskit audit verify`",
+    ),
+    "SQLITE_BUSY": (
+        f"another process has kept the record to itself for {PATIENCE:.0f} s",
+        "find it (`fuser` on the file names it), then try again",
+    ),
+    "SQLITE_NOTADB": (
+        "this file is not a record of opskit",
+        "name another file in OPSKIT_STORE",
+    ),
+    "SQLITE_CORRUPT": (
+        "the record is damaged",
+        "copy the file aside, then `opskit audit verify`",
+    ),
+    "SQLITE_CANTOPEN": (
+        "the record can't be opened",
+        "see that its directory exists and that you may write there",
+    ),
+}

@@ -1,0 +1,337 @@
+"""The record of all runs: begin one, go on with one, read what is there."""
+
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, cast
+
+from opskit.audit import begin, chain, fold, locks, verify
+from opskit.audit.database import Database, Row, Rows
+from opskit.audit.journal import Journal
+from opskit.audit.masking import Masker, fingerprints
+from opskit.audit.sink import unpack
+from opskit.audit.verify import Finding
+from opskit.errors import InputError, StoreError
+from opskit.execute.journal import Stream
+from opskit.model.codec import from_json, parse
+from opskit.model.event import Entry, Event
+from opskit.model.plan import Plan
+from opskit.model.run import Run
+from opskit.model.value import Json, Secret
+from opskit.model.work import Recall
+
+PAGE = 500
+"""Entries that are read at once; between pages other processes may write."""
+
+
+class Store:
+    """The record in a database. All of it may be called from several threads and processes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._plan: tuple[str, Mapping[str, Any]] = ("", {})
+
+    def close(self) -> None:
+        """Let go of the database; journals that are still open end first, by themselves."""
+        self._database.close()
+
+    # ---- writing
+
+    def create(
+        self,
+        plan: Plan,
+        *,
+        kind: str,
+        who: str,
+        origin: str,
+        documents: Mapping[str, str],
+        reason: str = "",
+        command: str = "",
+        locks: Sequence[str] = (),
+        secrets: Sequence[Secret] = (),
+        of: str | None = None,
+    ) -> Journal:
+        """Begin the record of a run and take its locks, both or neither.
+
+        `documents`: the texts that it came from, by name; the plan is added as "plan". `of`: the
+        run that it takes back or repeats, which hands over its locks. InputError when the plan
+        shows a secret; RefusedError when another run has a lock; StoreError.
+        """
+        begin.refuse_poor_secrets(secrets)
+        masker = Masker.of(secrets)
+        birth = begin.Birth(
+            plan=plan,
+            kind=kind,
+            who=who,
+            origin=origin,
+            reason=reason,
+            command=command,
+            locks=tuple(locks),
+            of=of,
+            documents=begin.texts(plan, documents, masker),
+        )
+        steps = [p for p, stage in plan.stages.items() if stage.save and stage.save.secret]
+        return self._begin(birth, secrets, masker, steps)
+
+    def _begin(
+        self,
+        birth: begin.Birth,
+        secrets: Sequence[Secret],
+        masker: Masker,
+        secret_steps: Sequence[str],
+    ) -> Journal:
+        key = self._database.secret_key() if secrets else b""
+        with ExitStack() as undo:
+            with self._database.writing() as rows:
+                row = begin.add_run(rows, birth)
+                locks.take(self._database, rows, birth.locks, row, of=birth.of)
+                claim, token = locks.hold(
+                    self._database, rows, row, who=birth.who, origin=birth.origin
+                )
+                undo.callback(claim.release)
+                marks = fingerprints(secrets, key=key, run=row["id"])
+                event = begin.first_event(rows, row, birth, marks)
+                chain.extend(rows, row, [chain.dated(event, row["created"], masker)])
+            undo.pop_all()
+        return Journal(self._database, row, claim, token, masker=masker, secret_steps=secret_steps)
+
+    def reopen(self, run: str, *, who: str, origin: str, secrets: Sequence[Secret] = ()) -> Journal:
+        """Go on with the record of an earlier run; RefusedError while another process does.
+
+        "run resumed" is recorded before the first event that is not a note. A run that has ended
+        takes its locks again then; append raises RefusedError where another run has one.
+        """
+        masker = Masker.of(secrets)
+        with ExitStack() as undo:
+            with self._database.writing() as rows:
+                row = _run(rows, run)
+                claim, token = locks.hold(self._database, rows, row, who=who, origin=origin)
+                undo.callback(claim.release)
+                names = _first(rows, row).get("locks", ())
+                head = rows.one("head", run=row["number"])
+                if head is not None and head["state"] in fold.OPEN:
+                    locks.take(self._database, rows, names, row)
+            undo.pop_all()
+
+        def resume() -> None:
+            event = Event(kind="run resumed", data={"who": who, "from": origin})
+            with self._database.writing() as rows:
+                locks.take(self._database, rows, names, row)
+                chain.extend(rows, row, [chain.dated(event, time.time(), masker)])
+
+        stages = self._plan_json(run).get("stages", {})
+        steps = [p for p, stage in stages.items() if stage.get("save", {}).get("secret")]
+        return Journal(
+            self._database, row, claim, token, masker=masker, secret_steps=steps, begin=resume
+        )
+
+    def append(self, run: str, *events: Event) -> None:
+        """Add to a run that another process may be carrying out: a note, say. Durable on return."""
+        with self._database.writing() as rows:
+            now = time.time()
+            chain.extend(
+                rows, _run(rows, run), [chain.dated(event, now, Masker([])) for event in events]
+            )
+
+    # ---- reading
+
+    def find(self, text: str) -> str:
+        """Return the id of the run that a full id, its beginning or end, or "last" stands for."""
+        with self._database.reading() as rows:
+            if text == "last":
+                newest = rows.one("newest")
+                if newest is None:
+                    raise InputError("there are no runs yet", where=self._database.location)
+                return str(newest["id"])
+            ids = [str(row["id"]) for row in rows.all("like_id", text=text)] if text else []
+        if text in ids:
+            return text
+        if len(ids) != 1:
+            raise _no_one_run(text, ids)
+        return ids[0]
+
+    def entries(self, run: str) -> Iterator[Entry]:
+        """Yield everything recorded about a run, in its order."""
+        previous, number = "", 0
+        while True:
+            with self._database.reading() as rows:
+                row = _run(rows, run)
+                page = rows.all("events", run=row["number"], after=number, limit=PAGE)
+            for found in page:
+                yield _entry(run, previous, found)
+                previous, number = found["hash"], found["number"]
+            if len(page) < PAGE:
+                return
+
+    def load(self, run: str) -> Run:
+        """Return the run as its entries tell it."""
+        with self._database.reading() as rows:
+            number = int(_run(rows, run)["number"])
+        return fold.run(run, number, list(self.entries(run)), self._plan_json(run))
+
+    def runs(
+        self, *, since: float | None = None, runbook: str | None = None, limit: int = 50
+    ) -> list[Run]:
+        """Return the newest runs first; of those that have ended, without their actions.
+
+        `since`: UTC seconds. `load` tells all about one.
+        """
+        with self._database.reading() as rows:
+            found = rows.all("runs", since=since, runbook=runbook, limit=limit)
+        return [self.load(row["id"]) if row["state"] in fold.OPEN else _ended(row) for row in found]
+
+    def plan(self, run: str) -> Plan:
+        """Return the plan that a run carries out."""
+        try:
+            return from_json(Plan, cast(Json, self._plan_json(run)))
+        except ValueError as error:
+            raise StoreError(
+                f"the plan of run {run} can't be read: {error}",
+                where=self._database.location,
+                hint="another version of opskit may have written it: use that one",
+            ) from error
+
+    def documents(self, run: str) -> Mapping[str, str]:
+        """Return the texts that a run came from, by name; "plan" is its plan as JSON."""
+        with self._database.reading() as rows:
+            digests = _first(rows, _run(rows, run)).get("documents", {})
+            return {name: self._document(rows, digest) for name, digest in digests.items()}
+
+    def output(self, run: str, key: str, attempt: int, stream: Stream) -> Iterator[bytes]:
+        """Yield what an attempt printed, secrets masked; nothing where it printed nothing."""
+        part = 0
+        while True:
+            with self._database.reading() as rows:
+                number = _run(rows, run)["number"]
+                found = rows.all(
+                    "output", run=number, key=key, attempt=attempt, stream=stream, part=part
+                )
+            for row in found:
+                yield self._unpacked(row)
+            if not found:
+                return
+            part += len(found)
+
+    def recall(self, recall: Recall) -> str | None:
+        """Return the value that an earlier run of a runbook saved for a host.
+
+        The newest run of kind *run* counts that began something on the host and stands in one of
+        the wanted states; when it saved no such value, there is none.
+        """
+        wanted = recall.run.fixed() if recall.run is not None else None
+        named = self.find(wanted) if wanted else None
+        with self._database.reading() as rows:
+            found = rows.all("recallable", runbook=recall.runbook, host=recall.host, id=named)
+            for row in found:
+                if row["state"] in recall.status:
+                    return _recalled(rows, row["number"], recall)
+        return None
+
+    def secrets_match(self, run: str, secrets: Sequence[Secret]) -> bool:
+        """Tell whether these have the values that the run's secrets had when it began."""
+        with self._database.reading() as rows:
+            recorded = _first(rows, _run(rows, run)).get("secrets", {})
+        if not recorded:
+            return True
+        given = fingerprints(secrets, key=self._database.secret_key(), run=run)
+        return all(given.get(name) == mark for name, mark in recorded.items())
+
+    def verify(self, run: str | None = None) -> list[Finding]:
+        """Return everything that is wrong with the record of a run, or with the whole."""
+        if run is None:
+            return verify.everything(self._database)
+        return verify.one(self._database, run)
+
+    # ----
+
+    def _plan_json(self, run: str) -> Mapping[str, Any]:
+        with self._database.reading() as rows:
+            digest = _first(rows, _run(rows, run)).get("documents", {}).get("plan", "")
+            if digest != self._plan[0]:
+                text = self._document(rows, digest).encode("utf-8", "surrogatepass")
+                self._plan = (digest, cast(Mapping[str, Any], parse(text)))
+        return self._plan[1]
+
+    def _document(self, rows: Rows, digest: str) -> str:
+        row = rows.one("document", digest=digest)
+        if row is None:
+            raise self._damaged("a document of this run is missing")
+        try:
+            return zlib.decompress(row["body"]).decode("utf-8", "surrogatepass")
+        except zlib.error as error:
+            raise self._damaged(f"a document of this run can't be read: {error}") from error
+
+    def _unpacked(self, row: Row) -> bytes:
+        try:
+            return unpack(row["packed"], row["body"])
+        except zlib.error as error:
+            raise self._damaged(f"an output can't be read: {error}") from error
+
+    def _damaged(self, what: str) -> StoreError:
+        return StoreError(
+            what, where=self._database.location, hint="`opskit audit verify` says what is wrong"
+        )
+
+
+def _run(rows: Rows, run: str) -> Row:
+    row = rows.one("run", id=run)
+    if row is None:
+        raise InputError(f"there is no run {run!r}", hint="`opskit runs` lists them")
+    return row
+
+
+def _first(rows: Rows, row: Row) -> Mapping[str, Any]:
+    """Return the data of a run's first event."""
+    found = rows.one("first_event", run=row["number"])
+    return {} if found is None else cast(Mapping[str, Any], _event(found["body"]).data)
+
+
+def _event(body: bytes) -> Event:
+    return from_json(Event, parse(body))
+
+
+def _entry(run: str, previous: str, row: Row) -> Entry:
+    return Entry(
+        run=run,
+        number=row["number"],
+        at=row["at"],
+        previous=previous,
+        hash=row["hash"],
+        event=_event(row["body"]),
+    )
+
+
+def _ended(row: Row) -> Run:
+    """Return a run that has ended, from its first event and its head."""
+    return Run(
+        id=row["id"],
+        number=row["number"],
+        state=row["state"],
+        created=row["at"],
+        ended=row["ended"],
+        hosts=cast(Any, parse(row["hosts"] or b"{}")),
+        actions={},
+        saved={},
+        entries=row["entries"],
+        **fold.facts(_event(row["body"])),
+    )
+
+
+def _recalled(rows: Rows, run: int, recall: Recall) -> str | None:
+    value = None
+    for row in rows.each("endings_with", run=run, marker=b'"saved":'):
+        for host, name, saved in fold.saved_by(_event(row["body"])):
+            if host in (recall.host, fold.SHARED) and name == recall.value:
+                value = saved
+    return value
+
+
+def _no_one_run(text: str, ids: Sequence[str]) -> InputError:
+    if not ids:
+        return InputError(
+            f"no run is named {text!r}",
+            hint="give its id, the beginning or the end of it, or `last`; `opskit runs` lists them",
+        )
+    several = ", ".join(ids[:5]) + (" and more" if len(ids) > 5 else "")
+    return InputError(f"{text!r} could be any of {several}", hint="give more of the id")

@@ -1,0 +1,249 @@
+"""Does the record prove itself? Everything that speaks against it is a finding."""
+
+import hashlib
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from opskit.audit import fold
+from opskit.audit.chain import link
+from opskit.audit.database import Database, Row, Rows
+from opskit.audit.sink import unpack
+from opskit.errors import InputError
+from opskit.model.codec import digest, from_json, parse
+from opskit.model.event import Event
+from opskit.model.value import Json
+
+PAGE = 500
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """Something that an intact record would not have.
+
+    `run`: its id, or "" for the store as a whole; `number`: the entry, 0 for none in particular.
+    """
+
+    run: str
+    number: int
+    what: str
+
+    def __str__(self) -> str:
+        place = self.run + (f", entry {self.number}" if self.number else "")
+        return f"{place}: {self.what}" if place else self.what
+
+
+@dataclass(kw_only=True, slots=True)
+class _Seen:
+    """What has been read of a run so far."""
+
+    run: Row
+    number: int = 0
+    hash: str = ""
+    standing: fold.Standing = field(default_factory=fold.Standing)
+    created: Mapping[str, Any] = field(default_factory=dict)
+    started: set[tuple[str, int]] = field(default_factory=set)
+    ended: dict[tuple[str, int, str], tuple[int, str]] = field(default_factory=dict)
+    """Stream of an attempt → the entry that tells its digest, and the digest."""
+
+
+def one(database: Database, run: str) -> list[Finding]:
+    """Check one run, and what later runs say of it."""
+    with database.reading() as rows:
+        row = rows.one("run", id=run)
+        if row is None:
+            raise InputError(f"there is no run {run!r}", hint="`opskit runs` lists them")
+    return [*_run(database, row), *(f for f in _seals(database) if f.run == run)]
+
+
+def everything(database: Database) -> list[Finding]:
+    """Check the database, that no run is missing, and every run with all that belongs to it."""
+    findings = [Finding(run="", number=0, what=what) for what in database.damage()]
+    with database.reading() as rows:
+        store, runs = rows.one("store"), rows.all("every_run")
+    findings += _missing_runs(store["runs"] if store else 0, [row["number"] for row in runs])
+    for row in runs:
+        findings += _run(database, row)
+    return [*findings, *_seals(database), *_documents(database)]
+
+
+def _missing_runs(counted: int, numbers: list[int]) -> Iterator[Finding]:
+    for number in sorted(set(range(1, counted + 1)) - set(numbers)):
+        yield Finding(run="", number=0, what=f"run number {number} is missing")
+    for number in sorted(n for n in numbers if n > counted):
+        yield Finding(run="", number=0, what=f"run number {number} is not counted")
+
+
+# ---- one run
+
+
+def _run(database: Database, run: Row) -> Iterator[Finding]:
+    seen = _Seen(run=run)
+    while True:
+        with database.reading() as rows:
+            page = rows.all("events", run=run["number"], after=seen.number, limit=PAGE)
+        for row in page:
+            for number, what in _entry(seen, row):
+                yield Finding(run=run["id"], number=number, what=what)
+        if len(page) < PAGE:
+            break
+    with database.reading() as rows:
+        for number, what in (*_beginning(rows, seen), *_end(rows, seen), *_outputs(rows, seen)):
+            yield Finding(run=run["id"], number=number, what=what)
+
+
+def _entry(seen: _Seen, row: Row) -> Iterator[tuple[int, str]]:
+    """Check one entry against the one before it, and take it in."""
+    number = row["number"]
+    if number != seen.number + 1:
+        yield number, f"entries {seen.number + 1} to {number - 1} are missing before it"
+    expected = link(
+        run=seen.run["id"], number=number, at=row["at"], previous=seen.hash, body=row["body"]
+    )
+    if row["hash"] != expected:
+        yield number, "the chain breaks here: this entry, or the one before it, was changed"
+    seen.number, seen.hash = number, row["hash"]
+    try:
+        event = from_json(Event, parse(row["body"]))
+        _take_in(seen, number, event, row["at"])
+    except (ValueError, KeyError) as error:
+        yield number, f"it can't be read: {error}"
+        return
+    if (event.kind, event.key, event.host) != (row["kind"], row["key"], row["host"]):
+        yield number, "its columns don't say what its text says"
+
+
+def _take_in(seen: _Seen, number: int, event: Event, at: float) -> None:
+    seen.standing = fold.moved(seen.standing, event, at)
+    if event.kind == "run created" and number == 1:
+        seen.created = event.data
+    elif event.kind == "step started":
+        seen.started.add((event.key, event.attempt))
+    elif event.kind == "step ended":
+        seen.started.add((event.key, event.attempt))
+        for stream in ("stdout", "stderr"):
+            told = event.data.get(stream)
+            mark = told.get("sha256", "") if isinstance(told, Mapping) else ""
+            seen.ended[event.key, event.attempt, stream] = (number, str(mark))
+
+
+def _beginning(rows: Rows, seen: _Seen) -> Iterator[tuple[int, str]]:
+    """Check what the first entry says of the run, the store, the plan."""
+    if not seen.created:
+        yield 1, "the first entry, which says what the run is, is missing"
+        return
+    created, run, store = seen.created, seen.run, rows.one("store")
+    for name in ("number", "kind", "runbook"):
+        if created.get(name) != run[name]:
+            yield 1, f"the list of runs says another {name} than the first entry"
+    if store is None or created.get("store") != store["id"]:
+        yield 1, "the run was recorded in another store"
+    before = rows.one("run_numbered", number=run["number"] - 1)
+    if created.get("previous") and before is None:
+        yield 1, "the run before this one is missing"
+    for name, mark in created.get("documents", {}).items():
+        row = rows.one("document", digest=mark)
+        if row is None:
+            yield 1, f"the document {name!r} is missing"
+        elif name == "plan":
+            yield from _plan(row["body"], created.get("plan", ""))
+
+
+def _plan(body: bytes, mark: str) -> Iterator[tuple[int, str]]:
+    try:
+        plan = parse(zlib.decompress(body))
+    except (zlib.error, ValueError):
+        return  # told of as a document
+    if isinstance(plan, dict) and digest({k: v for k, v in plan.items() if k != "digest"}) != mark:
+        yield 1, "the plan is not the one whose digest was recorded"
+
+
+def _end(rows: Rows, seen: _Seen) -> Iterator[tuple[int, str]]:
+    """Check that the run stands where its head says: a cut end shows here."""
+    head = rows.one("head", run=seen.run["number"])
+    if head is None:
+        yield seen.number, "nothing says where the run stands: its head is missing"
+        return
+    if head["entries"] > seen.number:
+        yield seen.number, f"the end is cut off: there were {head['entries']} entries"
+    elif (head["entries"], head["hash"]) != (seen.number, seen.hash):
+        yield seen.number, "entries were added behind the store's back"
+    elif head["state"] != seen.standing.state:
+        yield seen.number, f"its state is given as {head['state']}, it is {seen.standing.state}"
+
+
+# ---- what hangs on the chain: outputs, seals, documents
+
+
+def _outputs(rows: Rows, seen: _Seen) -> Iterator[tuple[int, str]]:
+    stored = set()
+    for found in rows.all("streams", run=seen.run["number"]):
+        stream = (found["key"], found["attempt"], found["stream"])
+        stored.add(stream)
+        if stream[:2] not in seen.started:
+            yield 0, f"there is output of {stream[0]}, attempt {stream[1]}, which never started"
+        elif stream in seen.ended:
+            number, mark = seen.ended[stream]
+            if _digest_of(rows, seen.run["number"], *stream) != mark:
+                yield number, f"its {stream[2]} is not the one whose digest was recorded"
+    for stream, (number, mark) in seen.ended.items():
+        if mark and stream not in stored:
+            yield number, f"its {stream[2]} is missing"
+
+
+def _digest_of(rows: Rows, run: int, key: str, attempt: int, stream: str) -> str:
+    """Return the digest of a stored stream; "" when it can't be read as a whole."""
+    total, part = hashlib.sha256(), 0
+    while True:
+        found = rows.all("output", run=run, key=key, attempt=attempt, stream=stream, part=part)
+        for row in found:
+            try:
+                data = unpack(row["packed"], row["body"])
+            except zlib.error:
+                return ""
+            if row["part"] != part or row["size"] != len(data):
+                return ""
+            total.update(data)
+            part += 1
+        if not found:
+            return total.hexdigest()
+
+
+def _seals(database: Database) -> Iterator[Finding]:
+    """Check what each run vouches for: where the runs before it stood when it began."""
+    with database.reading() as rows:
+        for row in rows.all("first_events"):
+            try:
+                data = from_json(Event, parse(row["body"])).data
+            except ValueError:
+                continue  # told of with its run
+            seals = data.get("seals")
+            for run, seal in seals.items() if isinstance(seals, Mapping) else ():
+                yield from _seal(rows, row["id"], run, seal)
+
+
+def _seal(rows: Rows, by: str, run: str, seal: Json) -> Iterator[Finding]:
+    number, mark = seal if isinstance(seal, list) and len(seal) == 2 else (0, "")
+    row = rows.one("run", id=run)
+    if row is None:
+        yield Finding(run="", number=0, what=f"run {run} is missing; {by} was begun after it")
+        return
+    found = rows.one("event_hash", run=row["number"], number=number)
+    if found is None or found["hash"] != mark:
+        what = f"it, or what was before it, is not what it was when run {by} began"
+        yield Finding(run=run, number=number, what=what)
+
+
+def _documents(database: Database) -> Iterator[Finding]:
+    with database.reading() as rows:
+        for row in rows.each("every_document"):
+            try:
+                intact = hashlib.sha256(zlib.decompress(row["body"])).hexdigest() == row["digest"]
+            except zlib.error:
+                intact = False
+            if not intact:
+                what = (
+                    f"the document {row['digest'][:12]} (a runbook, inventory or plan) was changed"
+                )
+                yield Finding(run="", number=0, what=what)
