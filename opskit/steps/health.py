@@ -62,7 +62,8 @@ _LIMIT = re.compile(r"(<=|>=|==|!=|<|>)\s*(-?\d+(?:\.\d+)?)")
 _SAID = 200
 
 _COMPARE = """\
-printf '%s\\n' "$said" | awk -v label="$label" -v warn="$warn" -v crit="$crit" '
+printf '%s\\n' "$said" | label=$label awk -v warn="$warn" -v crit="$crit" '
+  BEGIN { label = ENVIRON["label"] }
   function beyond(limit,  part) {
     if (limit == "") return 0
     split(limit, part, " ")
@@ -219,7 +220,8 @@ def judge(work: Work, output: Output) -> Output:
         reason = said or f"{level} {work.check.fixed()}: {output.reason}"
     elif isinstance(work, Request) and work.check is not None:
         level = _of_answer(work, output)
-        reason = f"{level} {work.check.fixed()}" + (f": {output.reason}" if output.reason else "")
+        why = _lateness(work, output) if level == "WARN" else output.reason
+        reason = f"{level} {work.check.fixed()}" + (f": {why}" if why else "")
     else:
         return output
     evidence = {**output.evidence, "level": level}
@@ -240,11 +242,16 @@ def _of_status(output: Output) -> Level:
 
 
 def _of_answer(work: Request, output: Output) -> Level:
-    if output.status is None:
+    if "status" not in output.evidence:
         return "UNKNOWN"  # nothing was answered, so nothing is known
     if output.outcome != "succeeded":
         return "CRIT"
-    took, limit = output.evidence.get("seconds"), work.expect.warn_latency
-    if limit is not None and isinstance(took, (int, float)) and took > limit:
-        return "WARN"
-    return "OK"
+    return "WARN" if _lateness(work, output) else "OK"
+
+
+def _lateness(work: Request, output: Output) -> str:
+    """Say by how much an answer was too late, "" when it was not."""
+    took, limit = output.evidence.get("latency_ms"), work.expect.warn_latency
+    if limit is None or not isinstance(took, (int, float)) or took <= limit * 1000:
+        return ""
+    return f"answered in {took:.0f} ms (> {limit * 1000:.0f} ms)"
