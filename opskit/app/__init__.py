@@ -1,8 +1,10 @@
-"""One short function for each thing that a person can ask for."""
+"""One short function for each thing that a person can ask for.
+
+`app.hosts` is not among these names: it loads the SSH library, which most commands do without.
+"""
 
 from opskit.app.adhoc import exec_ as exec  # noqa: A004 - the word of the command line
 from opskit.app.find import inventory, lint, list_runbooks, settings, show
-from opskit.app.hosts import hosts_check, hosts_keys, hosts_pin
 from opskit.app.look import Preview, Reading
 from opskit.app.look import look as preview
 from opskit.app.person import Person, Question
@@ -20,9 +22,6 @@ __all__ = [
     "check_plan",
     "entries",
     "exec",
-    "hosts_check",
-    "hosts_keys",
-    "hosts_pin",
     "inventory",
     "lint",
     "list_runbooks",

@@ -7,9 +7,9 @@ from importlib import resources
 
 from opskit import load
 from opskit.app import find
-from opskit.drivers import Targets
 from opskit.drivers.keys import pin, show
 from opskit.drivers.ssh import Connector
+from opskit.drivers.targets import Targets
 from opskit.errors import UnreachableError
 from opskit.model.hostcheck import Fact, HostCheck, HostKey, Level
 from opskit.model.inventory import Host

@@ -14,7 +14,7 @@ from opskit.model.event import Entry, Outcome
 from opskit.model.plan import Plan
 from opskit.model.run import Run
 from opskit.model.value import Json
-from opskit.plan import PREFLIGHT, preview, progress
+from opskit.plan import PREFLIGHT, preview, progress, seal
 from opskit.settings import Settings
 
 
@@ -50,7 +50,7 @@ def look(
 ) -> Preview:
     """Make the reads and probes of a plan, recorded as a run of kind *preview*."""
     plan = prepared.plan
-    first = preview(plan, {})
+    first = seal(preview(plan, {}))
     if not reads or not first.actions:
         return Preview(plan=plan)
     known = fetching.fetch(first, prepared.secrets, settings.environ)

@@ -11,7 +11,6 @@ from opskit.app.person import Person, Question
 from opskit.app.prepare import Prepared
 from opskit.app.watch import Guard
 from opskit.audit import Journal, Store
-from opskit.drivers import Targets
 from opskit.errors import InputError, RefusedError
 from opskit.execute import Outside, Stop, Watcher, execute, take_back
 from opskit.model.event import Entry, Event
@@ -65,6 +64,8 @@ def session(
     stop: Stop | None,
 ) -> Iterator[Session]:
     """Open what an execution touches, and close all of it however that ends."""
+    from opskit.drivers.targets import Targets  # the SSH library is only loaded to use it
+
     targets = Targets(journal.run, plan.hosts, history=store.recall)
     guard = Guard(watch, known)
 

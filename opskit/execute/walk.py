@@ -194,7 +194,10 @@ class Walk:
                 )
             )
             return
-        self._fall(action, "failed", "stop" if policy == "ask" else policy)
+        lost = record.data.get("unreachable") is True
+        self._fall(
+            action, "unreachable" if lost else "failed", "stop" if policy == "ask" else policy
+        )
 
     def _unknown(self, action: Action) -> None:
         """Settle an unknown outcome by `done_when`, by the step's rule, or by asking."""

@@ -39,16 +39,15 @@ class Renderer:
         return self.placed.step
 
     def arguments(self) -> dict[str, Value]:
-        """Render every argument of the step, with the common ones that kinds of command share."""
+        """Render every argument of the step, and the user that it is to run as."""
         kind = KINDS[self.step.kind]
         args: dict[str, Value] = {
             key.name: self._value(self.step.args[key.name], key, key.name)
             for key in kind.KEYS
             if self.step.args.get(key.name) is not None
         }
-        for name, written in (("cwd", self.step.cwd), ("sudo", self.step.sudo)):
-            if written is not None and name not in args:
-                args[name] = self.text(written, name)
+        if self.step.sudo is not None:
+            args["sudo"] = self.text(self.step.sudo, "sudo")
         return args
 
     def text(self, written: str, key: str, context: Context = "plain") -> Text:
@@ -57,6 +56,14 @@ class Renderer:
             return text(written, self.names, self.late, context)
         except TemplateError as error:
             raise self._wrong(str(error), key) from error
+
+    def word(self, written: str, key: str) -> str:
+        """Render a template whose value must be known when the plan is made."""
+        made = self.text(written, key)
+        if made.late:
+            names = ", ".join(made.names)
+            raise self._wrong(f"`{key}` must be known when planning, but waits for {names}", key)
+        return made.fixed()
 
     def condition(self, expression: str, key: str) -> Text:
         try:
@@ -117,18 +124,12 @@ class Renderer:
         return written
 
     def _file(self, written: str, at: str) -> Value:
-        path = self.text(written, at)
-        if path.late:
-            raise self._wrong(
-                f"the file to send must be known when the plan is made, but waits for "
-                f"{', '.join(path.names)} → use a parameter", at
-            )  # fmt: skip
+        name = self.word(written, at)
         try:
-            return self.files(self._beside(path.fixed()))
+            return self.files(self._beside(name))
         except OSError as error:
-            raise self._wrong(
-                f"can't read {path.fixed()}: {error.strerror} → name a readable file", at
-            ) from error  # fmt: skip
+            what = f"can't read {name}: {error.strerror} → name a readable file"
+            raise self._wrong(what, at) from error
 
     def _beside(self, name: str) -> Path:
         """Resolve a relative path beside the runbook that names it."""

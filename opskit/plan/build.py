@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from opskit.errors import InputError
+from opskit.load import select
 from opskit.model.inventory import Inventory
 from opskit.model.plan import Action, Stage
 from opskit.model.runbook import Phase, Step
@@ -94,10 +95,7 @@ class Builder:
         args = render.arguments()
         if placed.step.kind == "traffic":
             args |= self._pool(placed.step, args, spot)
-        work = KINDS[placed.step.kind].work(args, placed.step)
-        if isinstance(work, Command):
-            return replace(work, stdin=render.stdin())
-        return work
+        return _equipped(KINDS[placed.step.kind].work(args, placed.step), render)
 
     def _pool(self, step: Step, args: Mapping[str, Value], spot: Spot) -> dict[str, Value]:
         """Add what a balancer's inventory entry says of the pool, and who its members are."""
@@ -112,7 +110,14 @@ class Builder:
                 hint=f"its balancers: {', '.join(sorted(self.inventory.balancers)) or 'none'}",
             )
         addresses = {n: known(h.address) for n, h in self.inventory.hosts.items()}
-        return {"balancer": _as_value(entry), "addresses": addresses}
+        members = entry.get("members")
+        if isinstance(members, str):
+            members = list(select(self.inventory, members))
+        return {
+            "balancer": _as_value(entry),
+            "addresses": addresses,
+            "members": _as_value(members),
+        }
 
     def _when(self, placed: Placed, render: Renderer, names: Mapping[str, object]) -> Text | None:
         """Join the conditions of the step and of the includes around it; None: always."""
@@ -218,6 +223,25 @@ class Builder:
             timeout=step.timeout,
             names={n: k for n, k in frame.saved.items() if n != k},
         )
+
+
+def _equipped(work: Work, render: Renderer) -> Work:
+    """Put what is common to all kinds on a work: directory, user, input, secrets."""
+    step = render.step
+    sudo = None if step.sudo is None else render.word(step.sudo, "sudo")
+    match work:
+        case Command():
+            return replace(
+                work,
+                cwd=None if step.cwd is None else render.text(step.cwd, "cwd"),
+                stdin=render.stdin(),
+                secrets=step.secrets,
+                sudo=sudo or work.sudo,
+            )
+        case Upload():
+            return replace(work, sudo=sudo or work.sudo)
+        case _:
+            return work
 
 
 def _as_value(data: object) -> Value:
