@@ -6,6 +6,7 @@ from opskit.load.parameters import Parameters, parameters
 from opskit.load.params import WrongValueError, value_of
 from opskit.load.plain import mapping
 from opskit.load.runbook import check, runbook
+from opskit.model.value import Json
 
 __all__ = [
     "Parameters",
@@ -13,9 +14,25 @@ __all__ = [
     "check",
     "check_inventory",
     "inventory",
+    "inventory_schema",
     "mapping",
     "parameters",
     "runbook",
+    "schema",
     "select",
     "value_of",
 ]
+
+
+def schema() -> Json:
+    """Return the JSON Schema (2020-12) of a runbook file, from the tables of keys."""
+    from opskit.load.schemas import runbook_schema  # only `opskit schema` needs it
+
+    return runbook_schema()
+
+
+def inventory_schema() -> Json:
+    """Return the JSON Schema (2020-12) of an inventory file."""
+    from opskit.load.schemas import inventory_schema as made
+
+    return made()
