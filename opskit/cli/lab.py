@@ -1,7 +1,6 @@
 """opskit lab: a practice fleet on this machine."""
 
 import json
-import sys
 from pathlib import Path
 
 import click
@@ -77,12 +76,12 @@ def status(as_json: bool, folder: Path | None) -> None:
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--user", "-u", help="Run as this user of the host instead of root.")
 @folder_option
-def exec_(host: str, command: tuple[str, ...], user: str | None, folder: Path | None) -> None:
+def exec_(host: str, command: tuple[str, ...], user: str | None, folder: Path | None) -> int:
     """Run a command on a host, not through SSH: opskit lab exec web1 -- ps -ef."""
     from opskit.lab import Lab
 
     done = Lab.load(folder).exec(host, command, user=user, timeout=None, capture=False)
-    sys.exit(done.returncode if done.returncode >= 0 else 128 - done.returncode)
+    return done.returncode if done.returncode >= 0 else 128 - done.returncode
 
 
 @lab.command()
@@ -153,14 +152,21 @@ def load(  # noqa: PLR0917  # click passes them by name
     url: str | None,
     as_json: bool,
     folder: Path | None,
-) -> None:
-    """Send requests and count how each ends. Exit status 1 when one failed."""
+) -> int:
+    """Send requests and count how each ends; Ctrl-C counts early. Status 1 when one failed."""
+    import signal
+    import threading
+
     from opskit.lab import Lab
     from opskit.lab import load as loads
 
-    report = loads.run(url or Lab.load(folder).url, seconds, rate=rate, threads=threads)
+    target = url or Lab.load(folder).url
+    enough = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a script's & had it ignored
+        signal.signal(number, lambda *_: enough.set())
+    report = loads.run(target, seconds, rate=rate, threads=threads, enough=enough)
     click.echo(json.dumps(report.to_json()) if as_json else report.describe())
-    sys.exit(1 if report.failures else 0)
+    return 1 if report.failures else 0
 
 
 @lab.command()
@@ -178,7 +184,3 @@ def failures(mark: bool, as_json: bool, folder: Path | None) -> None:
         return
     counts = logs.read(layout)
     click.echo(json.dumps(counts) if as_json else logs.describe(counts))
-
-
-if __name__ == "__main__":
-    lab()

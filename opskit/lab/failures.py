@@ -25,7 +25,7 @@ def mark(layout: Layout) -> None:
 def read(layout: Layout) -> Mapping[str, object]:
     """Requests and failures (5xx) since the mark, by the balancers' logs and by the hosts' own.
 
-    `failures` is the sum of all. A balancer counts what it sent to each host, too.
+    `failed` is the sum of all `failures`. A balancer counts what it sent to each host, too.
     """
     since: Mapping[str, int] = {}
     with contextlib.suppress(FileNotFoundError):
@@ -40,8 +40,8 @@ def read(layout: Layout) -> Mapping[str, object]:
         for host in layout.of(Role.WEB)
     }
     counts = [*balancers.values(), *hosts.values()]
-    failures = sum(int(str(count["failures"])) for count in counts)
-    return {"failures": failures, "balancers": balancers, "hosts": hosts}
+    failed = sum(int(str(count["failures"])) for count in counts)
+    return {"failed": failed, "balancers": balancers, "hosts": hosts}
 
 
 Line = tuple[int, str, str]
@@ -102,7 +102,7 @@ def _size(path: Path) -> int:
 
 def describe(counts: Mapping[str, object]) -> str:
     """The counts for a person."""
-    lines = [f"failed requests since the mark: {counts['failures']}"]
+    lines = [f"failed requests since the mark: {counts['failed']}"]
     for kind in ("balancers", "hosts"):
         entries = counts[kind]
         assert isinstance(entries, dict)

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,9 +22,9 @@ from opskit.lab import (
     mode,
     processes,
     programs,
-    release,
     tree,
 )
+from opskit.lab import release as releases
 from opskit.lab.layout import Host, Layout, Mode, Role
 
 BOOT_SECONDS = 20.0
@@ -41,7 +42,7 @@ class Lab:
     @classmethod
     def load(cls, folder: Path | str | None = None) -> "Lab":
         """The lab that runs in a folder; raises OpskitError when none does."""
-        folder = Path(folder).absolute() if folder else layout.default_folder()
+        folder = layout.folder_of(folder)
         found = layout.load(folder)
         if found is None or not found.ready:
             state = "was never finished" if found else "is not there"
@@ -156,7 +157,7 @@ class Lab:
 
     def release(self, name: str, path: Path | str, fault: str | None = None) -> Path:
         """Write a release's tarball, good or with a fault."""
-        return release.write(name, Path(path), fault)
+        return releases.write(name, Path(path), fault)
 
     def down(self) -> None:
         """End the lab; no process, mount or file of it is left."""
@@ -176,9 +177,8 @@ def up(
 
     Raises InputError when it can't be done here, OpskitError when a host does not come up.
     """
-    folder = Path(folder).absolute() if folder else layout.default_folder()
-    if not 1 <= web <= 200 or not 0 <= lb <= 20:
-        raise InputError("a lab has 1 to 200 web hosts and 0 to 20 balancers")
+    folder = layout.folder_of(folder)
+    _check(folder, web=web, lb=lb, release=release, disk_size=disk_size)
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder):
@@ -189,9 +189,24 @@ def up(
         except BaseException as error:
             log = _last_words(folder)
             _remove(folder, made=made)
-            if isinstance(error, TimeoutError):
-                raise OpskitError(f"the lab did not start: {error}\n{log}") from error
+            if isinstance(error, processes.TooLateError):
+                raise OpskitError(f"the lab did not start: {error.what}\n{log}") from error
             raise
+
+
+def _check(folder: Path, *, web: int, lb: int, release: str, disk_size: str) -> None:
+    """Raise InputError for what could not become a lab."""
+    if not 1 <= web <= 200 or not 0 <= lb <= 20:
+        raise InputError("a lab has 1 to 200 web hosts and 0 to 20 balancers")
+    releases.check(release)
+    if not re.fullmatch(r"[1-9][0-9]*[kmg]", disk_size):
+        raise InputError(f"no size of a disk: {disk_size!r}", hint="write it like 512m or 1g")
+    if odd := re.search(r"[^\w /.,:;=@+~()'#&-]", str(folder)):
+        raise InputError(
+            f"the folder's name has {odd[0]!r} in it, which servers' configuration can't hold",
+            where=str(folder),
+            hint="take another --dir",
+        )
 
 
 def _make_room(folder: Path) -> bool:
@@ -268,7 +283,7 @@ def _lay_out(plan: Layout) -> None:
     for name in FOLDERS:
         (plan.folder / name).mkdir(mode=0o700 if name == "keys" else 0o755)
     for name in SCRIPTS:
-        (plan.folder / "bin" / name).write_bytes(release.data(name))
+        (plan.folder / "bin" / name).write_bytes(releases.data(name))
 
 
 def wait_for(plan: Layout, hosts: Sequence[Host]) -> None:
@@ -293,7 +308,7 @@ def _wait_for_host(host: Host, log: Path) -> None:
 
 def down(folder: Path | str | None = None) -> bool:
     """End the lab in a folder, however far it got; False when there was none."""
-    folder = Path(folder).absolute() if folder else layout.default_folder()
+    folder = layout.folder_of(folder)
     if not folder.is_dir():
         return False
     with lock(folder):
@@ -324,9 +339,9 @@ def _remove(folder: Path, *, made: bool) -> None:
         processes.end([process for pid in pids if (process := processes.identify(pid))])
     else:
         raise OpskitError(f"pid {pids[0]} does not end, not even by SIGKILL", where=str(folder))
-    for path in (*(folder / name for name in FOLDERS), *folder.glob("probe-*")):
-        if path.exists():
-            shutil.rmtree(path)
+    for name in FOLDERS:
+        if (folder / name).exists():
+            shutil.rmtree(folder / name)
     for name in (*FILES, f"{layout.STATE_FILE}.new"):
         (folder / name).unlink(missing_ok=True)
     if made:

@@ -154,10 +154,11 @@ def _from_value(value: Mapping[str, object], folder: Path) -> Layout:
     )
 
 
-def default_folder() -> Path:
-    """OPSKIT_LAB, or a folder in the user's state directory."""
-    chosen = os.environ.get("OPSKIT_LAB")
-    if chosen:
-        return Path(chosen).absolute()
+def folder_of(chosen: Path | str | None) -> Path:
+    """A lab's folder: the one chosen, or OPSKIT_LAB, or one in the user's state directory.
+
+    Always the same spelling for the same folder, because processes are found by it.
+    """
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return (Path(state).expanduser() / "opskit" / "lab").absolute()
+    folder = chosen or os.environ.get("OPSKIT_LAB") or f"{state}/opskit/lab"
+    return Path(folder).expanduser().resolve()

@@ -231,12 +231,19 @@ def summarise(answers: Sequence[Answer], seconds: float) -> Report:
     )
 
 
-def run(url: str, seconds: float, *, rate: float | None = None, threads: int = 8) -> Report:
-    """Load a server for some seconds."""
+def run(
+    url: str,
+    seconds: float,
+    *,
+    rate: float | None = None,
+    threads: int = 8,
+    enough: threading.Event | None = None,
+) -> Report:
+    """Load a server for some seconds, or until `enough` is set."""
     load = Load(url=url, rate=rate, threads=threads)
     load.start()
     try:
-        time.sleep(seconds)
+        (enough or threading.Event()).wait(seconds)
     finally:
         report = load.stop()
     return report

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from opskit.errors import OpskitError
 from opskit.lab import programs
 
 MARK = "OPSKIT_LAB_MARK"
@@ -29,6 +30,10 @@ class Process:
     def alive(self) -> bool:
         """Whether this very process still runs (a zombie does not)."""
         return start_time(self.pid) == self.begun
+
+
+class TooLateError(OpskitError):
+    """Something that was started did not get ready."""
 
 
 def start_time(pid: int) -> int | None:
@@ -176,9 +181,9 @@ def _kill(process: Process) -> None:
 
 
 def wait_until(done: Callable[[], bool], seconds: float, what: str) -> None:
-    """Poll with short sleeps; raises TimeoutError that names what did not come."""
+    """Poll with short sleeps; raises TooLateError that names what did not come."""
     deadline = time.monotonic() + seconds
     while not done():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds:.0f} s for {what}")
+            raise TooLateError(f"waited {seconds:.0f} s for {what}")
         time.sleep(0.005)

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import tarfile
 from collections.abc import Mapping
 from importlib import resources
@@ -18,8 +19,18 @@ def data(name: str) -> bytes:
     return resources.files("opskit.lab").joinpath("data", name).read_bytes()
 
 
+def check(name: str) -> None:
+    """Raise InputError for what can't be a release's id."""
+    if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}", name):
+        raise InputError(
+            f"no release id: {name!r}",
+            hint="a letter or digit, then up to 63 of letters, digits, dot, dash, underscore",
+        )
+
+
 def files(name: str, fault: str | None = None) -> Mapping[str, bytes]:
     """The files of a release: the program, its id, and what is wrong with it, if anything."""
+    check(name)
     if fault is not None and fault not in FAULTS:
         raise InputError(f"no fault {fault!r}", hint=f"there are {', '.join(FAULTS)}")
     content = {"RELEASE": f"{name}\n".encode(), "app.py": data("app.py")}

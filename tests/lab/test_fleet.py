@@ -2,20 +2,23 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
 from opskit import lab as labs
 from opskit.errors import InputError, OpskitError
-from opskit.lab import failures, processes
+from opskit.lab import failures, processes, programs
 from opskit.lab.layout import Mode
 from opskit.lab.load import Load
 from tests.lab.conftest import UP_SECONDS, Fleet
@@ -70,7 +73,7 @@ def test_six_hosts_are_up_in_time(fleet: Fleet) -> None:
 
 
 def test_status_has_exactly_the_promised_keys(lab: labs.Lab) -> None:
-    words = [sys.executable, "-m", "opskit.cli.lab", "status", "--json", "--dir", str(lab.folder)]
+    words = [sys.executable, "-m", "opskit", "lab", "status", "--json", "--dir", str(lab.folder)]
     told = subprocess.run(words, capture_output=True, check=True, timeout=30)
     status = json.loads(told.stdout)
     assert list(status) == ["inventory", "hosts"]
@@ -275,7 +278,7 @@ def test_a_rolling_restart_behind_the_balancer_fails_no_request(lab: labs.Lab) -
     assert report.requests > 400
     assert (report.failures, report.errors) == (0, {})
     counts = failures.read(lab.layout)
-    assert counts["failures"] == 0
+    assert counts["failed"] == 0
     at_balancer, at_hosts = counts["balancers"], counts["hosts"]
     assert isinstance(at_balancer, dict)
     assert isinstance(at_hosts, dict)
@@ -343,7 +346,7 @@ def leftovers(folder: Path) -> list[str]:
 def test_two_labs_live_side_by_side_and_leave_nothing(
     lab: labs.Lab, tmp_path: Path, isolation: Mode | None
 ) -> None:
-    folder = tmp_path / "second lab"
+    folder = tmp_path / "second, lab's"
     second = labs.up(folder, web=1, lb=1, isolation=isolation)
     try:
         assert second.layout.net != lab.layout.net
@@ -378,7 +381,7 @@ def test_what_a_killed_up_leaves_is_cleared_by_down_or_the_next_up(
     tmp_path: Path, seconds: float, isolation: str
 ) -> None:
     folder = tmp_path / "lab"
-    words = [sys.executable, "-m", "opskit.cli.lab", "up", "--web", "2", "--dir", str(folder)]
+    words = [sys.executable, "-m", "opskit", "lab", "up", "--web", "2", "--dir", str(folder)]
     words += ["--isolation", isolation] if isolation else []
     with subprocess.Popen(
         words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -405,3 +408,79 @@ def test_a_killed_lab_is_replaced_by_the_next_up(tmp_path: Path) -> None:
     finally:
         second.down()
     assert leftovers(folder) == []
+
+
+@pytest.fixture
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """An ordinary user of this machine, made for one test, and a folder of his."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a user; the other tests ran as an ordinary one")
+    name = f"opskit-lab-{os.getpid()}"
+    useradd = programs.find("useradd")
+    if useradd is None or not programs.host_python().startswith("/usr"):
+        pytest.skip("needs useradd, and a Python that other users may run")
+    with tempfile.TemporaryDirectory(prefix="opskit-lab-", dir="/tmp") as home:
+        subprocess.run([useradd, "-M", "-d", home, "-s", "/bin/bash", name], check=True)
+        try:
+            packages = Path(home) / "packages"
+            packages.mkdir()
+            shutil.copytree(Path(labs.__file__).parents[1], packages / "opskit")
+            shutil.copytree(Path(click.__file__).parent, packages / "click")
+            subprocess.run(["chown", "-R", name, home], check=True)
+            yield name, Path(home)
+        finally:
+            userdel = programs.program("userdel")
+            subprocess.run([userdel, name], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("isolation", ["", "shared"])
+def test_an_ordinary_user_has_a_lab_too(stranger: tuple[str, Path], isolation: str) -> None:
+    name, home = stranger
+    folder = home / "lab"
+
+    def opskit(*words: str) -> subprocess.CompletedProcess[str]:
+        become = ["setpriv", f"--reuid={name}", f"--regid={name}", "--init-groups"]
+        python = [programs.host_python(), "-m", "opskit", "lab", *words]
+        environment = {"PATH": "/usr/bin:/bin", "OPSKIT_LAB": str(folder), "HOME": str(home)}
+        return subprocess.run(
+            [*become, *python],
+            env=environment | {"PYTHONPATH": str(home / "packages"), "LC_ALL": "C.UTF-8"},
+            cwd=home,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    began = opskit("up", "--web", "1", *(["--isolation", isolation] if isolation else []))
+    try:
+        assert began.returncode == 0, began.stderr
+        assert "there is no sudo" in began.stdout
+        lab = labs.Lab.load(folder)
+        assert lab.layout.user == name
+        become = ["setpriv", f"--reuid={name}", f"--regid={name}", "--clear-groups"]
+        login = subprocess.run(
+            [*become, *ssh_words(lab, "web1", "id -un; pwd")],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert login.stdout.split() == [name, str(home)], login.stderr
+        assert opskit("exec", "web1", "--", "true").returncode == 0
+        for fault in (["freeze"], ["cut"], ["cut", "--reset"]):
+            done = opskit(*fault, "web1")
+            assert done.returncode == 0, done.stderr
+            assert not service_answers(lab, "web1")
+            done = opskit("heal", "web1")
+            assert done.returncode == 0, done.stderr
+            assert service_answers(lab, "web1")
+        rebooted = opskit("reboot", "web1")
+        assert rebooted.returncode == 0, rebooted.stderr
+        counted = opskit("load", "--seconds", "0.3", "--rate", "100", "--json")
+        assert json.loads(counted.stdout)["failures"] == 0
+    finally:
+        ended = opskit("down")
+    assert ended.returncode == 0, ended.stderr
+    assert leftovers(folder) == []
+    assert not folder.exists()

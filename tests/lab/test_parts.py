@@ -5,6 +5,7 @@ import subprocess
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -114,6 +115,24 @@ def test_up_leaves_a_folder_with_other_files_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
     assert not labs.down(tmp_path)
     assert (tmp_path / "precious").read_text() == "data"
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ({"web": 0}, "1 to 200 web hosts"),
+        ({"release": "../x"}, "no release id"),
+        ({"disk_size": "1m,exec"}, "no size of a disk"),
+        ({"folder": 'quo"te'}, "has '\"' in it"),
+    ],
+)
+def test_what_could_not_become_a_lab_is_refused_with_nothing_made(
+    tmp_path: Path, wish: dict[str, Any], said: str
+) -> None:
+    folder = tmp_path / wish.pop("folder", "lab")
+    with pytest.raises(InputError, match=said):
+        labs.up(folder, **wish)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_programs_are_named_with_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:

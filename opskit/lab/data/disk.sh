@@ -5,30 +5,30 @@
 # could, because in his namespace the machine's folders belong to nobody.
 set -eu
 action=$1
-disk=$2
-root=$disk/root
 if [ "$action" = make ]; then
-    mkdir -p "$disk"
-    mount -t tmpfs -o "size=$3,mode=755" tmpfs "$disk"
-    mkdir -p "$root" "$disk/upper" "$disk/work"
+    mkdir -p "$2"
+    mount -t tmpfs -o "size=$3,mode=755" tmpfs "$2"
+fi
+cd "$2" # so that no sign in the folder's name can part mount's options
+if [ "$action" = make ]; then
+    mkdir root upper work
     for part in dev home mnt proc root run srv sys tmp; do
-        mkdir "$root/$part"
+        mkdir "root/$part"
     done
-    chmod 1777 "$root/tmp"
-    chmod 700 "$root/root"
+    chmod 1777 root/tmp
+    chmod 700 root/root
 fi
 for part in usr etc var opt bin sbin lib lib32 lib64 libx32; do
     if [ "$action" = make ] && [ -L "/$part" ]; then
-        cp -P "/$part" "$root/$part"
+        cp -P "/$part" "root/$part"
     elif [ "$action" = make ] && [ -d "/$part" ]; then
-        mkdir "$root/$part" "$disk/upper/$part" "$disk/work/$part"
-    elif [ "$action" = cover ] && [ -d "$disk/upper/$part" ]; then
+        mkdir "root/$part" "upper/$part" "work/$part"
+    elif [ "$action" = cover ] && [ -d "upper/$part" ]; then
         mount -t overlay overlay \
-            -o "lowerdir=/$part,upperdir=$disk/upper/$part,workdir=$disk/work/$part$4" \
-            "$root/$part"
+            -o "lowerdir=/$part,upperdir=upper/$part,workdir=work/$part$4" "root/$part"
     fi
 done
 if [ "$action" = cover ]; then
     # The machine's own logs and further server settings are not this host's.
-    rm -f "$root"/var/log/nginx/*.log* "$root"/etc/ssh/sshd_config.d/* 2>/dev/null || true
+    rm -f root/var/log/nginx/*.log* root/etc/ssh/sshd_config.d/* 2>/dev/null || true
 fi

@@ -1,7 +1,7 @@
 # sh init.sh [ROOT]: the second half of a practice host's start. ROOT stands before all paths
 # where the host has no file system of its own.
 root=${1-}
-cd "$root/"
+cd "$root/" || exit 1
 if [ -f "$root/etc/labctl/app.conf" ]; then
     "$root/usr/local/bin/labctl" start app &
 fi

@@ -5,13 +5,13 @@ folder=$1
 options=$2
 shift 2
 mount -t tmpfs tmpfs "$folder"
-mkdir "$folder/upper" "$folder/work" "$folder/etc" "$folder/proc" "$folder/dev" "$folder/id"
-mount -t overlay overlay \
-    -o "lowerdir=/etc,upperdir=$folder/upper,workdir=$folder/work$options" "$folder/etc"
-: >"$folder/etc/opskit-lab-probe"
-mount -t proc proc "$folder/proc"
-mount --rbind /dev "$folder/dev"
-cat /proc/sys/kernel/random/uuid >"$folder/boot_id"
-mount --bind "$folder/boot_id" "$folder/proc/sys/kernel/random/boot_id"
+cd "$folder"
+mkdir upper work etc proc dev
+mount -t overlay overlay -o "lowerdir=/etc,upperdir=upper,workdir=work$options" etc
+: >etc/opskit-lab-probe
+mount -t proc proc proc
+mount --rbind /dev dev
+cat /proc/sys/kernel/random/uuid >boot_id
+mount --bind boot_id proc/sys/kernel/random/boot_id
 hostname probe
 exec "$@" true
