@@ -75,8 +75,10 @@ class Ending:
         return taken and all(self._never_sent(a) for a in left)
 
     def _changes(self, action: Action) -> bool:
+        """Tell whether an action leaves something that would have to be taken back."""
         inert = isinstance(action.work, (Check, Wait, Notify, Ask))
-        return not inert and self.plan.stage(action).effect == "change"
+        stage = self.plan.stage(action)
+        return not inert and stage.effect == "change" and stage.lasting
 
     def _never_sent(self, action: Action) -> bool:
         record = self.book.records.get(action.key)

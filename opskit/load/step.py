@@ -146,6 +146,7 @@ class StepReader:
             effect=common.pop("effect", None) or _effect(role, module, args),
             on=_on(module, common.pop("on", None)),
             undo=tuple(draft.step for draft in undo),
+            lasting=bool(undo) or "undo" not in node.entries,
             done_when=done.step if done else None,
             include=include,
             with_=_mapping(args.get("with")) if include else {},

@@ -29,6 +29,8 @@ class Stage:
     on_unknown: OnUnknown = "ask"
     on_failure: OnFailure | None = None
     timeout: float = 600.0
+    lasting: bool = True
+    """Whether a change that is not taken back leaves something behind."""
     names: Mapping[str, str] = field(default_factory=dict)
     """Saved names as the step writes them → as the run keeps them, where these differ."""
 

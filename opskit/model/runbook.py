@@ -100,6 +100,8 @@ class Step:
     unless: str | None = None
     timeout: float = 600.0
     undo: tuple["Step", ...] = ()
+    lasting: bool = True
+    """False where `undo: []` says that the step leaves nothing that would have to be taken back."""
     secrets: Mapping[str, str] = field(default_factory=dict)
     stdin: str | None = None
     sudo: str | None = None

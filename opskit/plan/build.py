@@ -221,6 +221,7 @@ class Builder:
             on_unknown=step.on_unknown,
             on_failure=step.on_failure,
             timeout=step.timeout,
+            lasting=step.lasting,
             names={n: k for n, k in frame.saved.items() if n != k},
         )
 

@@ -237,3 +237,14 @@ def test_targets_of_a_group_are_used_one_action_at_a_time(tmp_path: Path) -> Non
     _, paper = go(plan, world)
     assert world.sent == ["1/web1>lb1"]
     assert hosts(paper)["web1"] == "failed"
+
+
+def test_a_change_that_leaves_nothing_does_not_spoil_an_undo(tmp_path: Path) -> None:
+    steps = "  - {name: r, run: restart, undo: []}\n" + TWO
+    plan = planned(runbook(steps, "on_failure: undo\n"), tmp_path)
+    state, _ = go(plan, World(fails={"3/web1": -1}))
+    assert state == "undone"
+    left = planned(runbook(steps.replace(", undo: []", ""), "on_failure: undo\n"), tmp_path)
+    state, paper = go(left, World(fails={"3/web1": -1}))
+    assert state == "failed"
+    assert paper.entries[-1].event.data["exit"] == 1
