@@ -63,10 +63,10 @@ class Store:
         birth = begin.Birth(
             plan=plan,
             kind=kind,
-            who=who,
-            origin=origin,
-            reason=reason,
-            command=command,
+            who=masker.mask(who),
+            origin=masker.mask(origin),
+            reason=masker.mask(reason),
+            command=masker.mask(command),
             locks=tuple(locks),
             of=of,
             documents=begin.texts(plan, documents, masker),
@@ -103,6 +103,7 @@ class Store:
         takes its locks again then; append raises RefusedError where another run has one.
         """
         masker = Masker.of(secrets)
+        who, origin = masker.mask(who), masker.mask(origin)
         with ExitStack() as undo:
             with self._database.writing() as rows:
                 row = _run(rows, run)
