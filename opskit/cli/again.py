@@ -86,7 +86,10 @@ def undo(call: Call, run: str, hosts: str | None, yes: bool, no_live: bool) -> E
         return Exit.REFUSED
     with watching(call, plan, live=not no_live) as (watch, stop):
         done = app.undo(call.settings, run, call.person, watch, chosen, stop=stop)
-    return told(call, done, plan, _undone(done))
+    status = _undone(done)
+    if status == Exit.OK and not call.json:
+        screen.out("What was asked for is taken back.\n")
+    return told(call, done, plan, status)
 
 
 def _undone(done: Run) -> Exit:

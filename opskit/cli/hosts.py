@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import click
 
-from opskit import app
+from opskit.app import hosts as app
 from opskit.cli import complete, screen
 from opskit.cli.call import Call, options
 from opskit.errors import Exit, InputError, RefusedError

@@ -38,7 +38,12 @@ def runs(call: Call, since: float | None, runbook: str | None, limit: int) -> No
     """List runs, newest first: what changed, and who did it?"""
     found = app.runs(call.settings, since=since, runbook=runbook, limit=limit)
     call.answer(
-        lambda: catalog.runs(found, time.time(), paint=screen.paint()),
+        lambda: catalog.runs(
+            found,
+            time.time(),
+            paint=screen.paint(),
+            columns=screen.columns() if screen.is_terminal() else None,
+        ),
         (jsonl.run(item) for item in found),
     )
 

@@ -14,7 +14,9 @@ def moment(at: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration: 0.3s, 42s, 1:32, 1:02:03."""
+    """Return a duration: 8ms, 0.3s, 42s, 1:32, 1:02:03."""
+    if 0 < seconds < 0.0995:
+        return f"{max(1, round(seconds * 1000))}ms"
     if seconds < 9.95:
         return f"{max(0.0, seconds):.1f}s"
     whole = round(seconds)

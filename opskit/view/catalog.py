@@ -9,12 +9,21 @@ from opskit.view import amounts, safe, summary
 from opskit.view.paint import PLAIN, Paint
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, paint: Paint = PLAIN) -> str:
-    """Line up cells; the last column is as long as it is."""
+def table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    paint: Paint = PLAIN,
+    columns: int | None = None,
+) -> str:
+    """Line up cells; lines are cut at `columns`, where these are given."""
     clean = [[safe.one_line(cell) for cell in row] for row in rows]
     widths = [max(safe.width(row[n]) for row in (head, *clean)) for n in range(len(head))]
     widths[-1] = 0
-    lines = [paint.bold(_row(head, widths)), *(_row(row, widths) for row in clean)]
+    lines = [_row(head, widths), *(_row(row, widths) for row in clean)]
+    if columns is not None:
+        lines = [safe.cut(line, columns) for line in lines]
+    lines[0] = paint.bold(lines[0])
     return "".join(line + "\n" for line in lines)
 
 
@@ -53,7 +62,7 @@ def runbook(item: Runbook, *, paint: Paint = PLAIN) -> str:
 def _param(param: Param) -> str:
     kind = "/".join(param.choices) if param.choices else param.type
     need = "required" if param.required else f"default {param.default}"
-    return safe.one_line(f"  -p {param.name}={kind.upper()}  {param.help} ({need})")
+    return "  " + safe.one_line(f"-p {param.name}={kind.upper()}  {param.help} ({need})")
 
 
 def _steps(item: Runbook) -> Iterator[str]:
@@ -64,7 +73,9 @@ def _steps(item: Runbook) -> Iterator[str]:
         yield f"  {step.position:>4} {step.effect:<7} {name} ({step.kind}){when}{undo}"
 
 
-def runs(found: Sequence[Run], now: float, *, paint: Paint = PLAIN) -> str:
+def runs(
+    found: Sequence[Run], now: float, *, paint: Paint = PLAIN, columns: int | None = None
+) -> str:
     """List runs, as they came: what changed, by whom, how it ended."""
     if not found:
         return "No runs.\n"
@@ -81,7 +92,19 @@ def runs(found: Sequence[Run], now: float, *, paint: Paint = PLAIN) -> str:
         )
         for run in found
     ]
-    return table(("RUN", "WHEN", "STATE", "RUNBOOK", "HOSTS", "WHO", "REASON"), rows, paint=paint)
+    return table(
+        ("RUN", "WHEN", "STATE", "RUNBOOK", "HOSTS", "WHO", "REASON"),
+        rows,
+        paint=paint,
+        columns=columns,
+    )
+
+
+def _what(run: Run) -> str:
+    if run.kind == "exec":
+        return "exec"
+    kind = "" if run.kind == "run" else f" ({run.kind})"
+    return f"{run.runbook} {run.version}{kind}"
 
 
 def hosts(run: Run) -> str:

@@ -50,7 +50,11 @@ class Lines:
 
     def event(self, event: Event) -> Iterator[str]:
         """Return the lines that an event is worth."""
+        if self._outputs and event.kind in ("host opened", "step started"):
+            return  # what it prints says so
         word, what = said(event, self._labels)
+        if self._outputs and event.kind == "step ended":
+            what = ending(event.data).strip()
         if event.kind in ("step ended", "step skipped"):
             yield from self._rest(event)
         yield self._row(event.host, word, what)
@@ -110,6 +114,8 @@ def said(event: Event, labels: Labels) -> Said:
             return "message", short(data, "text")
         case "note":
             return "note", f"{short(data, 'text')} ({short(data, 'who')})"
+        case "waiting" if data.get("why") == "interrupted":
+            return "STOPPED", "by a person or a signal; it can be resumed"
         case "waiting":
             return "WAITING", f"{short(data, 'why')}: {_question(data)}"
         case "decided":
@@ -122,7 +128,8 @@ def _said_of_run(event: Event) -> Said:
     data = event.data
     match event.kind:
         case "run created":
-            title = " ".join(filter(None, (short(data, "runbook"), short(data, "version"))))
+            version = "" if short(data, "kind") == "exec" else short(data, "version")
+            title = " ".join(filter(None, (short(data, "runbook"), version)))
             run, who = short(data, "run"), short(data, "who")
             return "run", f"{run} {title} by {who}{_because(data, 'reason')}".strip()
         case "run resumed":
@@ -153,6 +160,12 @@ def labelled(data: Mapping[str, Json]) -> str:
 
 def ending(data: Mapping[str, Json]) -> str:
     """Say how a step ended: how long it took, its exit status, why it did not succeed."""
+    about, why = took(data), reason(data)
+    return (f" ({about})" if about else "") + (f": {why}" if why else "")
+
+
+def took(data: Mapping[str, Json]) -> str:
+    """Say how long a step took, with which exit status, and whether it was sent at all."""
     about = []
     seconds, status = data.get("seconds"), data.get("status")
     if isinstance(seconds, (int, float)):
@@ -161,7 +174,13 @@ def ending(data: Mapping[str, Json]) -> str:
         about.append(f"exit {status}")
     if data.get("sent") is False:
         about.append("not sent")
-    return (f" ({', '.join(about)})" if about else "") + _because(data, "reason")
+    return ", ".join(about)
+
+
+def reason(data: Mapping[str, Json]) -> str:
+    """Say why a step did not succeed, unless its exit status is all there is to say."""
+    why = short(data, "reason")
+    return "" if why == f"exit status {data.get('status')}" else why
 
 
 def _because(data: Mapping[str, Json], key: str) -> str:

@@ -16,17 +16,15 @@ def compared(outputs: Mapping[str, str], *, paint: Paint = PLAIN, full: bool = F
         groups.setdefault(output, []).append(host)
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
     (common, most), *others = ordered
-    lines = [paint.bold(f"{_who(most)}: the same output"), *_rows(common)]
+    what = "the same output" if len(most) > 1 else "this output"
+    lines = [paint.bold(f"{names.listed(most)}: {what}"), *_rows(common)]
     for output, hosts in others:
-        lines += ["", paint.bold(f"{_who(hosts)}: differs")]
+        verb = "differ" if len(hosts) > 1 else "differs"
+        lines += ["", paint.bold(f"{names.listed(hosts)} {verb}:")]
         labels = (names.listed(most, 40), names.listed(hosts, 40))
         diff = difference(common, output, full=full, labels=labels)
         lines += [_coloured(row, paint) for row in diff]
     return "\n".join(lines) + "\n"
-
-
-def _who(hosts: list[str]) -> str:
-    return names.listed(hosts) if len(hosts) > 1 else f"{names.listed(hosts)} alone"
 
 
 def _rows(output: str) -> Iterator[str]:

@@ -18,6 +18,8 @@ _STYLES = {
     "UNKNOWN": "1;35",
     "waiting": "33",
     "WAITING": "33",
+    "STOPPED": "33",
+    "under way": "33",
     "undone": "36",
     "running": "34",
     "aborted": "33",

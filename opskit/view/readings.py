@@ -69,7 +69,7 @@ def _answer(reading: Reading, *, full: bool) -> list[str]:
     if len(rows) > 6 and not full:
         rows = [*rows[:5], f"… {len(rows) - 5} more lines (--full shows them)"]
     if reading.outcome == "succeeded":
-        return rows if rows != [""] else ["holds (no output)"]
+        return rows if rows != [""] else ["succeeds (no output)"]
     word = "FAILED" if reading.outcome == "failed" else "UNKNOWN"
     reason = reading.evidence.get("reason")
     return [f"{word}{f': {safe.one_line(str(reason))}' if reason else ''}", *filter(None, rows)]

@@ -8,8 +8,9 @@ from opskit.model.plan import Plan
 from opskit.model.run import Run
 from opskit.view import amounts, names, safe, works
 from opskit.view.labels import Labels
-from opskit.view.lines import ending, said
-from opskit.view.summary import ORDER, question
+from opskit.view.lines import reason, said, took
+from opskit.view.status import interrupted
+from opskit.view.summary import question, standing
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
@@ -20,7 +21,7 @@ def markdown(run: Run, entries: Iterable[Entry], plan: Plan | None = None) -> st
     entries = tuple(entries)
     lines = [
         *_facts(run, entries),
-        *_standing(run),
+        *_standing(run, plan),
         *_steps(run, labels),
         *_people(entries, labels),
         *_timeline(entries, labels),
@@ -62,13 +63,11 @@ def _head_of_chain(entries: Sequence[Entry]) -> str:
     return f"{amounts.count(len(entries), 'entry', 'entries')}, last hash `{entries[-1].hash[:16]}`"
 
 
-def _standing(run: Run) -> Iterator[str]:
+def _standing(run: Run, plan: Plan | None) -> Iterator[str]:
     yield from ("", "## What is true now", "")
-    for state in ORDER:
-        hosts = [host for host, stands in run.hosts.items() if stands == state]
-        if hosts:
-            yield f"- **{state}**: {_escaped(' '.join(names.ranges(hosts)))}"
-    if run.question is not None:
+    for state, hosts in standing(run, plan).items():
+        yield f"- **{state}**: {_escaped(' '.join(names.ranges(hosts)))}"
+    if run.question is not None and not interrupted(run):
         yield f"- **waits for an answer**: {_escaped(question(run.question))}"
 
 
@@ -81,11 +80,12 @@ def _steps(run: Run, labels: Labels) -> Iterator[str]:
             _escaped(r.host),
             _escaped(labels.step(r)) + (" (undo)" if r.undoes else ""),
             f"**{r.state}**" if r.state in ("failed", "unknown", "undo failed") else r.state,
-            _escaped(ending(r.data).strip()),
+            took(r.data),
+            _escaped(reason(r.data)),
         )
         for r in records
     ]
-    yield from _table(("Began", "Host", "Step", "Outcome", "Took"), rows)
+    yield from _table(("Began", "Host", "Step", "Outcome", "Took", "Why"), rows)
     undone = [r for r in records if r.state == "undone"]
     if undone:
         yield from ("", "## What was undone", "")
@@ -105,7 +105,10 @@ def _people(entries: Iterable[Entry], labels: Labels) -> Iterator[str]:
 
 def _timeline(entries: Iterable[Entry], labels: Labels) -> Iterator[str]:
     yield from ("", "## Timeline", "")
+    yield from ("What ended, and when. `opskit audit log` has every entry.", "")
     for entry in entries:
+        if entry.event.kind in ("step started", "host opened"):
+            continue
         word, what = said(entry.event, labels)
         host = f" {_escaped(entry.event.host)}:" if entry.event.host else ""
         yield f"- {amounts.moment(entry.at)}{host} {word} {_escaped(what)}".rstrip()

@@ -32,10 +32,8 @@ def text(run: Run, plan: Plan | None = None, *, paint: Paint = PLAIN, columns: i
     """Say for every host where it stands, why, and which command comes next."""
     labels = Labels(plan)
     lines = [_headline(run, paint)]
-    for state in ORDER:
-        hosts = [host for host, stands in run.hosts.items() if stands == state]
-        if hosts:
-            lines += _hosts(state, hosts, paint, columns)
+    for state, hosts in standing(run, plan).items():
+        lines += _hosts(state, hosts, paint, columns)
     lines += _details(run, labels, paint)
     if run.question is not None and not interrupted(run):
         lines.append(f"  asks         {question(run.question)}")
@@ -46,6 +44,26 @@ def text(run: Run, plan: Plan | None = None, *, paint: Paint = PLAIN, columns: i
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
+def standing(run: Run, plan: Plan | None) -> Mapping[str, list[str]]:
+    """Return the hosts by where they stand, worst first; those that were begun apart."""
+    begun = _begun(run, plan) if plan is not None else frozenset()
+    found: dict[str, list[str]] = {state: [] for state in (*ORDER[:-1], "under way", ORDER[-1])}
+    for host, state in run.hosts.items():
+        found["under way" if state == "not started" and host in begun else state].append(host)
+    return {state: hosts for state, hosts in found.items() if hosts}
+
+
+def _begun(run: Run, plan: Plan) -> frozenset[str]:
+    """Return the hosts on which something of the main part was done."""
+    return frozenset(
+        action.host
+        for action in plan.actions
+        if action.batch >= 0
+        and action.key in run.actions
+        and run.actions[action.key].state not in ("planned", "skipped", "undone")
+    )
+
+
 def _headline(run: Run, paint: Paint) -> str:
     stopped = run.state in ("planned", "running", "undoing") or interrupted(run)
     state = "interrupted" if stopped else run.state
@@ -54,7 +72,7 @@ def _headline(run: Run, paint: Paint) -> str:
     return f"{paint.state(state.upper(), run.state)}{took} · {title} · run {paint.bold(run.id)}"
 
 
-def _hosts(state: HostState, hosts: list[str], paint: Paint, columns: int) -> Iterator[str]:
+def _hosts(state: str, hosts: list[str], paint: Paint, columns: int) -> Iterator[str]:
     count = f" ({len(hosts)})" if len(hosts) > 1 else ""
     lead = f"{state + count:<18}"
     for number, line in enumerate(names.wrapped(hosts, columns - 21)):
@@ -108,7 +126,7 @@ def next_steps(run: Run, plan: Plan | None = None) -> Iterator[tuple[str, str]]:
     if _undoable(run, plan):
         yield f"opskit undo {run.id}", "take back what was done"
     if run.state != "succeeded":
-        yield f"opskit report {run.id}", "the whole story, for the post-mortem"
+        yield f"opskit report {run.id}", "for the post-mortem"
 
 
 def _why_resume(run: Run) -> str:

@@ -55,7 +55,12 @@ def test_the_host_is_always_the_second_word() -> None:
 
 def test_an_outcome_says_how_long_which_status_and_why() -> None:
     (row,) = written(ended("4@web1", "failed", status=1, reason="exit status 1"))
-    assert row == "08:00:00Z web1 FAILED   4 Switch (1.2s, exit 1): exit status 1"
+    assert row == "08:00:00Z web1 FAILED   4 Switch (1.2s, exit 1)"
+
+
+def test_a_reason_that_says_more_than_the_status_is_shown() -> None:
+    (row,) = written(ended("4@web1", "failed", status=1, reason="timed out\nafter 3 s"))
+    assert row.endswith("4 Switch (1.2s, exit 1): timed out\\nafter 3 s")
 
 
 def test_a_failed_step_shows_its_last_lines_and_a_good_one_none() -> None:
@@ -88,7 +93,7 @@ def test_output_can_be_followed_line_by_line() -> None:
     )
     assert [row.split(" ", 2)[2].split() for row in rows] == [
         ["|", "one"], ["|", "two"], ["|err", "oops"], ["|", "thr"],
-        ["FAILED", "4", "Switch", "(1.2s)"],
+        ["FAILED", "(1.2s)"],
     ]  # fmt: skip
 
 

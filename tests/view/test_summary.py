@@ -32,7 +32,7 @@ def test_every_host_is_named_with_where_it_stands() -> None:
     rows = [row.split(maxsplit=1) for row in shown.splitlines()[1:5]]
     assert rows == [["failed", "web2"], ["unreachable", "web3"], ["done", "web1"],
                     ["not", "started        web4"]]  # fmt: skip
-    assert "failed on web2: 4 Switch (1.5s, exit 1): exit status 1" in shown
+    assert "failed on web2: 4 Switch (1.5s, exit 1)" in shown
 
 
 def test_what_to_do_next_can_be_copied() -> None:
@@ -148,7 +148,7 @@ def test_a_report_tells_who_why_what_and_how_it_ended() -> None:
         "| **Who** | ann@desk from 10.9.8.7 |",
         "| **Why** | INC-7 |",
         "| **Plan digest** | `9c1185a5c5e9` |",
-        "| 08:00:10Z | web2 | 4 Switch | undone | (1.5s) |",
+        "| 08:00:10Z | web2 | 4 Switch | undone | 1.5s |  |",
         "## What was undone\n\n- web2: 4 Switch",
         "**decided** undo by ann@desk",
         "**note** customers see errors (ann@desk)",
