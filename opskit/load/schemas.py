@@ -1,0 +1,177 @@
+"""The tables of keys → JSON Schema, so that editors complete and check what they know."""
+
+import re
+from collections.abc import Sequence
+
+from opskit.load.keys import (
+    BALANCER,
+    FORMAT,
+    GROUP,
+    HOST,
+    HOST_NAME,
+    INVENTORY,
+    PARAM,
+    RUNBOOK,
+    SERVICE,
+    TYPES,
+    VARIABLE,
+)
+from opskit.model.value import Json
+from opskit.steps import COMMON, KINDS, Key, StepKind
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_TEMPLATE: Json = {"type": "string", "pattern": r"\{[{%]"}
+_SCALAR: Json = {"type": ["string", "number", "boolean"]}
+_DURATION = r"^(\d{1,15}(\.\d+)?|(\d+d)?(\d+h)?(\d+m)?(\d+(\.\d+)?s)?(\d+ms)?)$"
+_TYPES: dict[str, Json] = {
+    "int": {"anyOf": [{"type": "integer"}, _TEMPLATE]},
+    "number": {"anyOf": [{"type": "number"}, _TEMPLATE]},
+    "bool": {"anyOf": [{"type": "boolean"}, _TEMPLATE]},
+    "duration": {
+        "anyOf": [
+            {"type": "number", "minimum": 0},
+            {"type": "string", "pattern": _DURATION, "minLength": 1},
+            _TEMPLATE,
+        ]
+    },
+    "size": {"anyOf": [{"type": "integer"}, {"type": "string"}]},
+    "mode": {"anyOf": [{"type": "integer"}, {"type": "string"}]},
+    "name": {"type": "string", "pattern": f"^{VARIABLE}$"},
+    "list": {"type": "array", "items": _SCALAR},
+    "map": {"type": "object", "additionalProperties": _SCALAR},
+    "data": {},
+    "value": {"type": ["string", "number", "boolean", "null"]},
+    "step": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/step"}]},
+}
+
+
+def runbook_schema() -> Json:
+    """Return the JSON Schema (2020-12) of a runbook file."""
+    properties = _properties(RUNBOOK)
+    steps: dict[str, Json] = {"type": "array", "items": {"$ref": "#/$defs/step"}}
+    properties["opskit"] = {"const": FORMAT, "description": _help(RUNBOOK, "opskit")}
+    properties["params"] = _named("param", VARIABLE, _help(RUNBOOK, "params"))
+    properties["steps"] = {**steps, "minItems": 1, "description": _help(RUNBOOK, "steps")}
+    properties["always"] = {**steps, "description": _help(RUNBOOK, "always")}
+    return {
+        "$schema": DIALECT,
+        "title": "opskit runbook",
+        **_object(properties, RUNBOOK),
+        "$defs": {"step": _step(), "param": _param()},
+    }
+
+
+def inventory_schema() -> Json:
+    """Return the JSON Schema (2020-12) of an inventory file."""
+    properties = _properties(INVENTORY)
+    properties["opskit"] = {"const": FORMAT, "description": _help(INVENTORY, "opskit")}
+    for name in ("hosts", "groups", "services", "balancers"):
+        pattern = HOST_NAME if name in ("hosts", "groups") else VARIABLE
+        properties[name] = _named(name.removesuffix("s"), pattern, _help(INVENTORY, name))
+    names: Json = {"type": "array", "items": {"type": "string"}}
+    return {
+        "$schema": DIALECT,
+        "title": "opskit inventory",
+        **_object(properties, INVENTORY),
+        "$defs": {
+            "host": {"anyOf": [{"type": ["string", "null"]}, _table(HOST)]},
+            "group": {"anyOf": [{"type": "null"}, names, _table(GROUP)]},
+            "service": _nullable(SERVICE, free=True),
+            "balancer": _nullable(BALANCER, free=False),
+        },
+    }
+
+
+def _help(keys: Sequence[Key], name: str) -> str:
+    return next(key.help for key in keys if key.name == name)
+
+
+def _named(definition: str, pattern: str, description: str) -> Json:
+    return {
+        "type": ["object", "null"],
+        "description": description,
+        "patternProperties": {f"^{pattern}$": {"$ref": f"#/$defs/{definition}"}},
+        "additionalProperties": False,
+    }
+
+
+def _properties(keys: Sequence[Key]) -> dict[str, Json]:
+    return {key.name: _key(key) for key in keys}
+
+
+def _object(properties: dict[str, Json], keys: Sequence[Key]) -> dict[str, Json]:
+    found: dict[str, Json] = {
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+    }
+    required = [key.name for key in keys if key.required]
+    return {**found, "required": required} if required else found
+
+
+def _table(keys: Sequence[Key]) -> Json:
+    return _object(_properties(keys), keys)
+
+
+def _nullable(keys: Sequence[Key], *, free: bool) -> Json:
+    """Describe a table whose optional keys may be null."""
+    properties = {
+        key.name: _key(key) if key.required else {"anyOf": [{"type": "null"}, _key(key)]}
+        for key in keys
+    }
+    return {**_object(properties, keys), "additionalProperties": free}
+
+
+def _key(key: Key) -> Json:
+    one = _one(key)
+    if key.many:
+        one = {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
+    described: dict[str, Json] = {"description": key.help, **_mapping(one)}
+    if key.default is not None:
+        described["default"] = key.default
+    return described
+
+
+def _one(key: Key) -> Json:
+    if key.type == "table":
+        table = _table(key.keys)
+        main = next((inner for inner in key.keys if inner.name == key.main), None)
+        return {"anyOf": [_one(main), table]} if main else table
+    if key.type == "steps":
+        step: Json = {"$ref": "#/$defs/step"}
+        return {"anyOf": [step, {"type": "array", "items": step}]}
+    if key.type == "enum":
+        return {"anyOf": [{"enum": list(key.choices)}, _TEMPLATE]}
+    if key.pattern:
+        least = 0 if re.fullmatch(key.pattern, "0") else 1
+        pattern = f"^(?:{key.pattern})$"
+        return {"type": ["string", "number"], "pattern": pattern, "minimum": least}
+    return _TYPES.get(key.type, _SCALAR)
+
+
+def _mapping(value: Json) -> dict[str, Json]:
+    assert isinstance(value, dict)
+    return value
+
+
+def _step() -> Json:
+    properties = _properties(COMMON)
+    properties |= {name: _kind(kind) for name, kind in KINDS.items()}
+    return {
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        "oneOf": [{"required": [name]} for name in KINDS],
+    }
+
+
+def _kind(kind: StepKind) -> Json:
+    table = _table(kind.KEYS)
+    main = next((key for key in kind.KEYS if key.name == kind.MAIN), None)
+    if main is None:
+        return {"description": kind.SUMMARY, **_mapping(table)}
+    return {"description": kind.SUMMARY, "anyOf": [_key(main), table]}
+
+
+def _param() -> Json:
+    return {"anyOf": [{"type": "null"}, {"enum": list(TYPES)}, _table(PARAM)]}

@@ -1,0 +1,65 @@
+"""What the schema refuses is wrong, and what is right it lets pass."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from opskit import load
+from opskit.load.yaml import parse, plain
+
+CASES = Path(__file__).parent.parent / "cases"
+GOOD = sorted((CASES / "good").glob("*.yaml"))
+BAD = sorted((CASES / "bad").glob("*.yaml"))
+INVENTORIES = sorted((CASES / "bad-inventory").glob("*.yaml"))
+RUNBOOK = json.loads(json.dumps(load.schema()))
+INVENTORY = json.loads(json.dumps(load.inventory_schema()))
+PLAIN = re.findall(
+    r"\S+",
+    "unknown-key unknown-key-in-step unknown-key-in-kind two-kinds no-kind batches max-failures "
+    "max-failures-negative on-failure on head-missing no-steps values",
+)
+
+
+def errors(schema: dict[str, Any], path: Path) -> list[str]:
+    root = parse(path.read_bytes(), str(path)).root
+    if root is None:
+        return []  # not YAML at all: the cases say so
+    data = json.loads(json.dumps(plain(root)))
+    return [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(data)]
+
+
+@pytest.mark.parametrize("schema", [RUNBOOK, INVENTORY], ids=["runbook", "inventory"])
+def test_the_schema_is_one(schema: dict[str, Any]) -> None:
+    jsonschema.Draft202012Validator.check_schema(schema)
+
+
+@pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
+def test_a_good_runbook_fits_the_schema(path: Path) -> None:
+    assert errors(RUNBOOK, path) == []
+
+
+@pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
+def test_whatever_the_schema_refuses_is_a_problem_too(path: Path) -> None:
+    if errors(RUNBOOK, path):
+        assert load.check(path, [])[1]
+
+
+@pytest.mark.parametrize("path", INVENTORIES, ids=lambda path: path.stem)
+def test_whatever_the_schema_refuses_in_an_inventory_is_a_problem_too(path: Path) -> None:
+    if errors(INVENTORY, path):
+        assert load.check_inventory(path)[1]
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_an_editor_sees_plain_mistakes_too(name: str) -> None:
+    assert errors(RUNBOOK, CASES / "bad" / f"{name}.yaml")
+
+
+def test_every_key_has_a_description() -> None:
+    step = RUNBOOK["$defs"]["step"]["properties"]
+    for properties in (RUNBOOK["properties"], step, INVENTORY["properties"]):
+        assert [name for name, value in properties.items() if not value.get("description")] == []
