@@ -34,7 +34,7 @@ from opskit.steps.base import (
 
 Level: TypeAlias = Literal["OK", "WARN", "CRIT", "UNKNOWN"]
 LEVELS: tuple[Level, ...] = ("OK", "WARN", "CRIT", "UNKNOWN")
-"""By the exit status of a monitoring plug-in, as everybody's plug-ins have them."""
+"""In the order of the exit statuses that monitoring plug-ins have; the last is the worst."""
 
 SUMMARY = "Check something: OK, WARN, CRIT or UNKNOWN. No data is UNKNOWN."
 KEYS = (
@@ -78,13 +78,13 @@ printf '%s\\n' "$said" | label=$label awk -v warn="$warn" -v crit="$crit" '
   END {
     if (!found) { print "UNKNOWN " label ": no number"; exit 3 }
     if (beyond(crit)) { print "CRIT " label ": " shown " (" crit ")"; exit 2 }
-    if (beyond(warn)) { print "WARN " label ": " shown " (" warn ")"; exit 1 }
+    if (beyond(warn)) { print "WARN " label ": " shown " (" warn ")"; exit 0 }
     print "OK " label ": " shown
   }'
 """
 _PLUGIN = """\
 case $status in
-  0) level=OK ;; 1) level=WARN ;; 2) level=CRIT ;; *) level=UNKNOWN status=3 ;;
+  0) level=OK ;; 1) level=WARN status=0 ;; 2) level=CRIT ;; *) level=UNKNOWN status=3 ;;
 esac
 printf '%s %s: %s\\n' "$level" "$label" "$(printf '%s\\n' "$said" | head -n 1)"
 exit "$status"
@@ -147,7 +147,8 @@ def _command(run: Text, label: Text, args: Mapping[str, Value], step: Step) -> C
     )
     tail = "\n)\nstatus=$?\nset -e\n" + (failed + _COMPARE if numeric else _PLUGIN)
     parts = (Fixed(text=head), *run.parts, Fixed(text=tail))
-    return Command(text=Text(parts=parts), check=label)
+    weighed = "".join(f"; {key.upper()} {limit}" for key, limit in limits.items() if limit)
+    return Command(text=Text(parts=parts), check=label, summary=str(run).strip() + weighed)
 
 
 def _limit(written: str) -> str | None:
@@ -215,8 +216,8 @@ def _as_value(data: Json) -> Value:
 def judge(work: Work, output: Output) -> Output:
     """Turn what came back for a check into OK, WARN (both succeed), CRIT (failed) or UNKNOWN."""
     if isinstance(work, Command) and work.check is not None:
-        level = _of_status(output)
         said = output.stdout.decode(errors="replace").strip().partition("\n")[0][:_SAID]
+        level = _of_word(said.partition(" ")[0])
         reason = said or f"{level} {work.check.fixed()}: {output.reason}"
     elif isinstance(work, Request) and work.check is not None:
         level = _of_answer(work, output)
@@ -236,9 +237,9 @@ _OUTCOMES: Mapping[Level, Literal["succeeded", "failed", "unknown"]] = {
 }
 
 
-def _of_status(output: Output) -> Level:
-    known = output.status is not None and 0 <= output.status < len(LEVELS)
-    return LEVELS[output.status or 0] if known else "UNKNOWN"
+def _of_word(word: str) -> Level:
+    """The level that opskit's own text around a check printed; none when it never got there."""
+    return next((level for level in LEVELS if level == word), "UNKNOWN")
 
 
 def _of_answer(work: Request, output: Output) -> Level:
