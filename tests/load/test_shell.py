@@ -1,0 +1,117 @@
+"""Lint of shell reads: verbs that write, redirections to files, and nothing else."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opskit.load.shell import writing
+
+WRITES = [
+    ("rm -rf x", 0, "rm -rf"),
+    ("test -e a && mv a b", 13, "mv a"),
+    ("echo x >out", 7, "> out"),
+    ("ls 2>>/tmp/log", 3, ">> /tmp/log"),
+    ("{ echo a; } > f", 12, "> f"),
+    (": > f", 2, "> f"),
+    ("sudo -u bob rm x", 12, "rm x"),
+    ("sudo -n systemctl restart app", 8, "systemctl restart"),
+    ("timeout 5s systemctl --no-block stop app", 11, "systemctl --no-block"),
+    ("env A=1 B=2 tee f", 12, "tee f"),
+    ("A=1 tee f", 4, "tee f"),
+    ("find . | xargs -n 1 rm", 20, "rm"),
+    ("/bin/rm x", 0, "/bin/rm x"),
+    ("x=$(mktemp)", 4, "mktemp"),
+    ('echo "$(kill 3)"', 8, "kill 3"),
+    ("echo `touch x`", 6, "touch x"),
+    ("case $x in\n rm) echo a;;\n b) kill 1;;\nesac", 29, "kill 1"),
+    ("if test -e x; then rm x; fi", 19, "rm x"),
+    ("for f in *; do rm $f; done", 15, "rm $f"),
+    ("while read l; do dd if=/a of=/b; done", 17, "dd if=/a"),
+    ("f() { rm y; }", 6, "rm y"),
+    ("(cd x; rm y)", 7, "rm y"),
+    ("sed -i s/a/b/ f", 0, "sed -i"),
+    ("sed -ni.bak p f", 0, "sed -ni.bak"),
+    ("sh -c 'rm x'", 6, "rm x"),
+    ("eval 'rm x'", 5, "rm x"),
+    ("find . -name x -delete", 0, "find ."),
+    ("tar xf a.tar", 0, "tar xf"),
+    ("curl -o f http://127.0.0.1/", 0, "curl -o"),
+    ("curl -X POST http://127.0.0.1/", 0, "curl -X"),
+    ("git -C x pull", 0, "git -C"),
+    ("nginx -s reload", 0, "nginx -s"),
+    ("ln -s {{ a }} b", 0, "ln -s"),
+    ("cat <<EOF | tee f\nx\nEOF", 12, "tee f"),
+    ("cat <<EOF\nx\nEOF\nrm y", 16, "rm y"),
+    ("{{ x }}; rm y", 9, "rm y"),
+    ("{% if a %}rm y{% endif %}", 10, "rm y"),
+    ("echo a; # note\nrm y", 15, "rm y"),
+]
+READS = [
+    "readlink -e current || test ! -e current",
+    "echo hi > /dev/null 2>&1",
+    "echo oops >&2",
+    "exec 3>&-",
+    "echo ok >/dev/stderr",
+    "cat <<EOF\nrm -rf /\n> file\nEOF",
+    "cat <<-'EOF'\n\trm x\n\tEOF\nls",
+    "case $x in\n rm|mv) echo a;;\nesac",
+    "grep 'a > b' f",
+    'grep "rm -rf" f',
+    "echo rm mv # rm x",
+    "for f in rm mv; do echo $f; done",
+    "find . -name rm",
+    "test $((1>2)) = 0",
+    "echo ${x:-rm y}",
+    "cat f | tee /dev/null",
+    "kill -0 3",
+    "systemctl is-active app",
+    "sed -n 1p f",
+    "tar tf a.tar",
+    "curl -fsS -o /dev/null http://127.0.0.1/",
+    "curl -X GET http://127.0.0.1/",
+    "git -C x log -1",
+    "dpkg -l nginx",
+    "nginx -t",
+    "{{ verb }} x",
+    "ls -l rm",
+    "awk '$1 > 3 { print }' f",
+    "[ 1 -gt 2 ]",
+    "man rm",
+    "command -v ls",
+    "sort f | head -n 1",
+    "date +%s",
+    "hostname -f",
+    "a=$(cat b) ls",
+]
+
+
+@pytest.mark.parametrize(("text", "offset", "what"), WRITES, ids=lambda value: str(value)[:40])
+def test_a_write_is_found_where_it_stands(text: str, offset: int, what: str) -> None:
+    assert list(writing(text)) == [(offset, what)]
+
+
+@pytest.mark.parametrize("text", READS)
+def test_a_read_passes(text: str) -> None:
+    assert list(writing(text)) == []
+
+
+PIECES = [
+    "'", '"', "`", "$(", ")", "(", "{{ x }}", "{%", "%}", "rm ", "case ", "in ", "esac", ";", ";;",
+    "<<", "<<-", "E", ">", "\n", "\\", "${", "}", "a", "|", "&", "#", "$((", "))", " ",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=24).map("".join))
+def test_no_shell_text_makes_it_fall_over(text: str) -> None:
+    for offset, what in writing(text):
+        assert 0 <= offset <= len(text)
+        assert what
+
+
+@pytest.mark.parametrize("text", ["$(" * 50_000, "`" * 50_000, "rm x\n" * 9_000, "<<A\n" * 5_000])
+def test_a_huge_text_takes_no_time(text: str) -> None:
+    began = time.perf_counter()
+    list(writing(text))
+    assert time.perf_counter() - began < 3
