@@ -3,10 +3,12 @@
 import math
 import re
 
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
+_DURATION = re.compile(
+    r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?", re.ASCII
+)
 _FACTORS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
-_NUMBER = re.compile(r"\d{1,15}(?:\.\d{1,15})?")
-_SIZE = re.compile(r"(\d{1,15})\s?(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)?")
+_NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
+_SIZE = re.compile(r"([0-9]{1,15})\s?(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)?")
 _UNITS = {
     "B": 1,
     "KiB": 1024,
