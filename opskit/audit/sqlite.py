@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from errno import ENOTDIR
 from pathlib import Path
 
 from opskit.audit.claims import FileClaim, claim_file
@@ -125,7 +126,10 @@ class SqliteRows:
 
 
 def _make_file(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError as error:  # what is said of a file where a directory should be
+        raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR)) from error
     try:
         # SQLite would obey the umask; its companions (-wal, -shm) take their mode from this file.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
