@@ -1,0 +1,103 @@
+"""What a run is follows from its entries."""
+
+import pytest
+
+from opskit.audit import fold
+from opskit.model.event import Entry, Event, EventKind
+from opskit.model.run import HostState, Run
+from opskit.model.states import RunState
+from opskit.model.value import Json
+
+PLAN: dict[str, Json] = {
+    "batches": [["web1", "web2"], ["web3"]],
+    "stages": {"1": {"scope": "each"}, "2": {"scope": "each"}, "c1": {"scope": "controller"}},
+    "actions": [
+        {"key": f"{p}/{h}", "host": h, "batch": 0, "position": p}
+        for p in ("1", "2")
+        for h in ("web1", "web2", "web3")
+    ],
+}
+
+
+def event(kind: EventKind, key: str = "", host: str = "", **data: Json) -> Event:
+    return Event(kind=kind, key=key, host=host, step="s", attempt=1, data=data)
+
+
+def run_of(*events: Event) -> Run:
+    created = Event(kind="run created", data={"kind": "run", "runbook": "deploy"})
+    entries = [
+        Entry(run="r", number=n, at=float(n), previous="", hash="", event=e)
+        for n, e in enumerate([created, *events], start=1)
+    ]
+    return fold.run("r", 1, entries, PLAN)
+
+
+START = event("step started", "1/web1", "web1")
+OK = event("step ended", "1/web1", "web1", outcome="succeeded")
+ASK = event("waiting", why="pause", question="Go on?")
+UNDO = event("undo began", why="asked")
+
+
+@pytest.mark.parametrize(
+    ("events", "state"),
+    [
+        ([], "planned"),
+        ([event("note", text="hm")], "planned"),
+        ([event("host opened", host="web1")], "running"),
+        ([START], "running"),
+        ([START, OK], "running"),
+        ([START, ASK], "waiting"),
+        ([START, ASK, OK], "waiting"),
+        ([START, ASK, event("note", text="hm")], "waiting"),
+        ([ASK, event("decided", choice="go on")], "running"),
+        ([ASK, event("run resumed", who="bob")], "running"),
+        ([START, UNDO], "undoing"),
+        ([START, UNDO, event("step started", "1u1/web1", "web1")], "undoing"),
+        ([START, UNDO, event("host opened", host="web1")], "undoing"),
+        ([START, UNDO, event("step started", "1/web3", "web3")], "running"),
+        ([START, OK, event("run ended", status="undone", hosts={})], "undone"),
+        ([event("run ended", status="failed", hosts={}), event("run resumed")], "running"),
+        ([event("run ended", status="failed", hosts={}), event("note")], "failed"),
+        ([event("run ended", status="succeeded", hosts={}), UNDO], "undoing"),
+    ],
+)
+def test_the_state_of_a_run(events: list[Event], state: RunState) -> None:
+    assert run_of(*events).state == state
+
+
+@pytest.mark.parametrize(
+    ("events", "state"),
+    [
+        ([], "not started"),
+        ([START], "unknown"),
+        ([START, OK], "not started"),
+        ([START, OK, event("step started", "2/web1", "web1")], "unknown"),
+        ([START, OK, event("step skipped", "2/web1", "web1", why="no")], "done"),
+        ([START, event("step ended", "1/web1", "web1", outcome="failed")], "failed"),
+        ([START, event("step ended", "1/web1", "web1", outcome="unknown")], "unknown"),
+        ([event("host unreachable", host="web1", reason="no route")], "unreachable"),
+        ([START, OK, event("run ended", status="failed", hosts={"web1": "undone"})], "undone"),
+    ],
+)
+def test_the_state_of_a_host(events: list[Event], state: HostState) -> None:
+    assert run_of(*events).hosts["web1"] == state
+
+
+def test_hosts_are_those_of_the_batches() -> None:
+    assert list(run_of().hosts) == ["web1", "web2", "web3"]
+
+
+def test_saved_values_belong_to_their_host_or_to_all() -> None:
+    one = event("step ended", "1/web1", "web1", outcome="succeeded", saved={"previous": "r6"})
+    two = event(
+        "step ended", "1/web2", "web2", outcome="succeeded", saved={"ticket": 7}, shared=True
+    )
+
+    assert run_of(one, two).saved == {"web1": {"previous": "r6"}, "": {"ticket": "7"}}
+
+
+def test_a_run_that_went_on_has_not_ended() -> None:
+    ended = event("run ended", status="failed", hosts={"web1": "failed"})
+
+    assert run_of(ended).ended == 2.0
+    assert run_of(ended, event("run resumed")).ended is None
