@@ -91,7 +91,10 @@ def reboot(host: str, folder: Path | None) -> None:
     """Cut a host's power and start it again."""
     from opskit.lab import Lab
 
-    Lab.load(folder).reboot(host)
+    if not Lab.load(folder).reboot(host):
+        click.echo(
+            f"{host} is up, but its service did not start: opskit lab exec {host} -- labctl start"
+        )
 
 
 @lab.command()

@@ -28,6 +28,7 @@ from opskit.lab import release as releases
 from opskit.lab.layout import Host, Layout, Mode, Role
 
 BOOT_SECONDS = 20.0
+ENDED = "run/lab.ended"  # on a host: what it serves with has ended
 SCRIPTS = ("start.sh", "keeper.sh", "disk.sh", "boot.sh", "init.sh")
 FOLDERS = ("run", "log", "bin", "keys", "disk", "hosts")
 FILES = ("id_ed25519", "id_ed25519.pub", "known_hosts", "inventory.yaml", layout.STATE_FILE)
@@ -118,14 +119,17 @@ class Lab:
             env=programs.plain_environment() | {"HOME": home},
         )
 
-    def reboot(self, name: str) -> None:
-        """Cut the power and start again: same files, new processes, new boot id."""
+    def reboot(self, name: str) -> bool:
+        """Cut the power and start again: same files, new processes, new boot id.
+
+        False when its service or balancer did not come back, for want of a sound release, say.
+        """
         host = self.layout.host(name)
         ground.of(self.layout).halt(self.layout, host)
         faults.uncut(self.layout, host)
         faults.forget(self.layout, host)
         ground.of(self.layout).boot(self.layout, host)
-        wait_for(self.layout, [host])
+        return wait_for(self.layout, host)
 
     def freeze(self, name: str) -> None:
         """Stop all processes of a host, as when a machine hangs."""
@@ -270,7 +274,9 @@ def _start(plan: Layout) -> Lab:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(bring_up, plan.hosts))
-    wait_for(plan, plan.hosts)
+    for host in plan.hosts:
+        if not wait_for(plan, host):
+            raise processes.TooLateError(f"{host.name} serves nobody; see {plan.log(host.name)}")
     overrides = {host.name: ground.of(plan).overrides(plan, host) for host in plan.hosts}
     plan.inventory.write_text(inventory.text(plan, overrides), encoding="utf-8")
     plan = replace(plan, ready=True)
@@ -286,24 +292,32 @@ def _lay_out(plan: Layout) -> None:
         (plan.folder / "bin" / name).write_bytes(releases.data(name))
 
 
-def wait_for(plan: Layout, hosts: Sequence[Host]) -> None:
-    """Return when the hosts' SSH servers greet and their services and balancers listen."""
-    for host in hosts:
-        _wait_for_host(host, plan.log(host.name))
+def wait_for(plan: Layout, host: Host) -> bool:
+    """Return when the host's SSH server greets and its service or balancer listens or has ended.
 
-
-def _wait_for_host(host: Host, log: Path) -> None:
+    False when it has ended: the host is up, but serves nobody.
+    """
     port = address.SERVICE if host.role is Role.WEB else address.BALANCER
+    seen = f"see {plan.log(host.name)}"
     processes.wait_until(
-        lambda: address.speaks_ssh(host.address, address.SSH),
+        lambda: address.speaks_ssh(host.address, address.SSH) or _died(plan, host),
         BOOT_SECONDS,
-        f"{host.name}'s SSH server; see {log}",
+        f"{host.name}'s SSH server; {seen}",
     )
+    if _died(plan, host):
+        raise processes.TooLateError(f"{host.name} ended while it started; {seen}")
+    ended = ground.of(plan).root(plan, host) / ENDED
     processes.wait_until(
-        lambda: address.listens(host.address, port),
+        lambda: address.listens(host.address, port) or ended.exists(),
         BOOT_SECONDS,
-        f"{host.name} to listen on port {port}; see {log}",
+        f"{host.name} to listen on port {port}; {seen}",
     )
+    return not ended.exists()
+
+
+def _died(plan: Layout, host: Host) -> bool:
+    started = processes.recorded(plan.record(host.name))
+    return started is None or not started.alive()
 
 
 def down(folder: Path | str | None = None) -> bool:

@@ -1,0 +1,192 @@
+"""Labs begin and end, as root or not, and leave nothing behind."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pytest
+
+from opskit import lab as labs
+from opskit.errors import InputError, OpskitError
+from opskit.lab import processes, programs
+from opskit.lab.layout import Mode
+from opskit.lab.load import Load
+from tests.lab.remote import leftovers, service_answers, ssh, ssh_words
+
+pytestmark = pytest.mark.acceptance
+
+
+@pytest.mark.parametrize("isolation", [None, Mode.SHARED])
+def test_two_labs_live_side_by_side_and_leave_nothing(
+    lab: labs.Lab, tmp_path: Path, isolation: Mode | None
+) -> None:
+    folder = tmp_path / "second, lab's"
+    second = labs.up(folder, web=1, lb=1, isolation=isolation)
+    try:
+        assert second.layout.net != lab.layout.net
+        assert ssh(second, "web1", "true").returncode == 0
+        assert ssh(lab, "web1", "true").returncode == 0
+        with Load(url=second.url, rate=100) as load:
+            time.sleep(0.2)
+            assert load.stop().failures == 0
+        with pytest.raises(InputError, match="running here already"):
+            labs.up(folder)
+        session = subprocess.Popen(
+            ssh_words(second, "web1", "setsid sleep 1000 & sleep 1000"),
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(0.5)
+        pids = [pid for name in ("web1", "lb1") for pid in second.pids(name)]
+        assert len(pids) >= 6
+    finally:
+        second.down()
+    session.wait(10)
+    assert leftovers(folder) == []
+    assert not folder.exists()
+    assert [pid for pid in pids if processes.start_time(pid)] == []
+    assert ssh(lab, "web1", "true").returncode == 0
+    with pytest.raises(OpskitError, match="is not there"):
+        labs.Lab.load(folder)
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.15, 0.25, 0.35, 0.5])
+@pytest.mark.parametrize("isolation", ["", "shared"])
+def test_what_a_killed_up_leaves_is_cleared_by_down_or_the_next_up(
+    tmp_path: Path, seconds: float, isolation: str
+) -> None:
+    folder = tmp_path / "lab"
+    words = [sys.executable, "-m", "opskit", "lab", "up", "--web", "2", "--dir", str(folder)]
+    words += ["--isolation", isolation] if isolation else []
+    with subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as starting:
+        time.sleep(seconds)
+        os.kill(starting.pid, signal.SIGKILL)
+    time.sleep(0.2)  # what it had just started goes on for a moment
+    labs.down(folder)
+    assert leftovers(folder) == []
+    if seconds == 0.35:
+        labs.up(folder, web=1, lb=0).down()
+        assert leftovers(folder) == []
+
+
+def test_a_killed_lab_is_replaced_by_the_next_up(tmp_path: Path) -> None:
+    folder = tmp_path / "lab"
+    first = labs.up(folder, web=1, lb=0)
+    for pid in processes.families(processes.marked(folder)):
+        os.kill(pid, signal.SIGKILL)
+    assert first.layout.ready
+    second = labs.up(folder, web=1, lb=0)
+    try:
+        assert ssh(second, "web1", "true").returncode == 0
+    finally:
+        second.down()
+    assert leftovers(folder) == []
+
+
+def test_where_namespaces_are_refused_the_lab_says_so_and_works(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("shows what root of a container without CAP_SYS_ADMIN gets")
+    kept = "chown,dac_override,fowner,fsetid,kill,setgid,setuid,setpcap,net_bind_service,sys_chroot"
+    bounds = "-all," + ",".join(f"+{name}" for name in kept.split(","))
+    words = ["setpriv", f"--bounding-set={bounds}", "--inh-caps=-all", sys.executable, "-m"]
+    words += ["opskit", "lab", "up", "--web", "1", "--dir", str(tmp_path / "lab")]
+    began = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    try:
+        assert began.returncode == 0, began.stderr
+        assert "hosts share this machine's files and processes" in began.stdout
+        assert "does not allow namespaces: unshare" in began.stdout
+        lab = labs.Lab.load(tmp_path / "lab")
+        assert ssh(lab, "web1", "true").returncode == 0
+        with Load(url=lab.url, rate=100) as load:
+            time.sleep(0.2)
+            assert load.stop().failures == 0
+    finally:
+        labs.down(tmp_path / "lab")
+    assert leftovers(tmp_path / "lab") == []
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stranger:
+    """An ordinary user of this machine, with a folder of his and a copy of opskit in it."""
+
+    name: str
+    home: Path
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as this user, with nothing of ours in the environment."""
+        become = ["setpriv", f"--reuid={self.name}", f"--regid={self.name}", "--init-groups"]
+        environment = {
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(self.home),
+            "LC_ALL": "C.UTF-8",
+            "OPSKIT_LAB": str(self.home / "lab"),
+            "PYTHONPATH": str(self.home / "packages"),
+        }
+        return subprocess.run(
+            [*become, *words],
+            env=environment,
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def lab(self, *words: str) -> str:
+        """Run `opskit lab` as this user; it must succeed."""
+        done = self.run(programs.host_python(), "-m", "opskit", "lab", *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def stranger() -> Iterator[Stranger]:
+    """A user made for one test."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a user; the other tests ran as an ordinary one")
+    useradd, userdel = programs.find("useradd"), programs.find("userdel")
+    if useradd is None or userdel is None or not programs.host_python().startswith("/usr"):
+        pytest.skip("needs useradd, and a Python that other users may run")
+    name = f"opskit-lab-{os.getpid()}"
+    with tempfile.TemporaryDirectory(prefix="opskit-lab-") as home:
+        subprocess.run([useradd, "-M", "-d", home, "-s", "/bin/bash", name], check=True)
+        try:
+            packages = Path(home) / "packages"
+            shutil.copytree(Path(labs.__file__).parents[1], packages / "opskit")
+            shutil.copytree(Path(click.__file__).parent, packages / "click")
+            subprocess.run(["chown", "-R", name, home], check=True)
+            yield Stranger(name=name, home=Path(home))
+        finally:
+            subprocess.run([userdel, name], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("isolation", [[], ["--isolation", "shared"]])
+def test_an_ordinary_user_has_a_lab_too(stranger: Stranger, isolation: list[str]) -> None:
+    try:
+        assert "there is no sudo" in stranger.lab("up", "--web", "1", *isolation)
+        lab = labs.Lab.load(stranger.home / "lab")
+        login = stranger.run(*ssh_words(lab, "web1", "id -un; pwd"))
+        assert login.stdout.split() == [stranger.name, str(stranger.home)], login.stderr
+        stranger.lab("exec", "web1", "--", "true")
+        for fault in (["freeze"], ["cut"], ["cut", "--reset"]):
+            stranger.lab(*fault, "web1")
+            assert not service_answers(lab, "web1")
+            stranger.lab("heal", "web1")
+            assert service_answers(lab, "web1")
+        stranger.lab("reboot", "web1")
+        counted = stranger.lab("load", "--seconds", "0.3", "--rate", "100", "--json")
+        assert json.loads(counted)["failures"] == 0
+    finally:
+        stranger.lab("down")
+    assert leftovers(stranger.home / "lab") == []
+    assert not (stranger.home / "lab").exists()
