@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 from collections.abc import Callable, Iterable
 
 import click
@@ -11,13 +12,12 @@ Found = list[CompletionItem]
 LIMIT = 200
 
 
-def _safely(find: Callable[[click.Context], Iterable[tuple[str, str]]], so_far: str) -> Found:
+def _safely(find: Callable[[], Iterable[tuple[str, str]]], so_far: str) -> Found:
     """Offer what begins with the text so far; whatever goes wrong, offer nothing."""
-    context = click.get_current_context(silent=True)
     found: Found = []
     quiet = contextlib.redirect_stderr(io.StringIO())
     with contextlib.suppress(Exception), quiet, contextlib.redirect_stdout(io.StringIO()):
-        for value, about in find(context or click.Context(click.Command("opskit"))):
+        for value, about in find():
             if value.startswith(so_far) and len(found) < LIMIT:
                 found.append(CompletionItem(value, help=about or None))
     return found
@@ -26,7 +26,7 @@ def _safely(find: Callable[[click.Context], Iterable[tuple[str, str]]], so_far: 
 def runbooks(context: click.Context, _: click.Parameter, so_far: str) -> Found:
     """Offer the runbooks here, and paths of YAML files."""
 
-    def find(_: click.Context) -> Iterable[tuple[str, str]]:
+    def find() -> Iterable[tuple[str, str]]:
         from opskit import app
 
         return ((item.name, item.summary) for item in app.list_runbooks(app.settings()))
@@ -37,7 +37,7 @@ def runbooks(context: click.Context, _: click.Parameter, so_far: str) -> Found:
 def run_ids(context: click.Context, _: click.Parameter, so_far: str) -> Found:
     """Offer the newest runs."""
 
-    def find(_: click.Context) -> Iterable[tuple[str, str]]:
+    def find() -> Iterable[tuple[str, str]]:
         from opskit import app
 
         yield "last", "the newest run"
@@ -51,7 +51,7 @@ def inventories(context: click.Context, _: click.Parameter, so_far: str) -> Foun
     """Offer inventory files."""
     from pathlib import Path
 
-    def find(_: click.Context) -> Iterable[tuple[str, str]]:
+    def find() -> Iterable[tuple[str, str]]:
         paths = [*Path().glob("*inventory*.y*ml"), *Path("inventories").glob("*.y*ml")]
         return ((str(path), "") for path in sorted(paths))
 
@@ -64,7 +64,7 @@ def hosts(context: click.Context, _: click.Parameter, so_far: str) -> Found:
     lead = before + colon + ("!" if last.startswith("!") else "&" if last.startswith("&") else "")
     given = context.params.get("inventory")
 
-    def find(_: click.Context) -> Iterable[tuple[str, str]]:
+    def find() -> Iterable[tuple[str, str]]:
         from pathlib import Path
 
         from opskit import app, load
@@ -81,10 +81,10 @@ def hosts(context: click.Context, _: click.Parameter, so_far: str) -> Found:
 def parameters(context: click.Context, _: click.Parameter, so_far: str) -> Found:
     """Offer `name=` for each parameter of the runbook, and the values of an enum."""
 
-    def find(_: click.Context) -> Iterable[tuple[str, str]]:
+    def find() -> Iterable[tuple[str, str]]:
         from opskit import app
 
-        name = context.params.get("runbook")
+        name = context.params.get("runbook") or _typed_after(context.info_name)
         if isinstance(name, str):
             for param in app.show(app.settings(), name).params:
                 yield from (
@@ -92,3 +92,10 @@ def parameters(context: click.Context, _: click.Parameter, so_far: str) -> Found
                 )
 
     return _safely(find, so_far)
+
+
+def _typed_after(command: str | None) -> str | None:
+    """Return the word after the command: click forgets it while `-p` still lacks its value."""
+    words = os.environ.get("COMP_WORDS", "").split()
+    after = words[words.index(command) + 1 :] if command in words else []
+    return next((word for word in after if not word.startswith("-")), None)

@@ -93,10 +93,12 @@ def _tell(found: dict[str, Json], *, as_json: bool) -> None:
 
 
 def masked(text: str) -> str:
-    """Return text without any secret that this process was given."""
-    for secret in _secrets:
-        text = text.replace(secret.reveal(), "[secret]")
-    return text
+    """Return text without any secret that this process was given, however it is encoded."""
+    if not _secrets:
+        return text
+    from opskit.audit.masking import Masker
+
+    return Masker.of(_secrets).mask(text)
 
 
 def _log(error: BaseException, argv: Sequence[str]) -> Path | None:

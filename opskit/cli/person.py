@@ -1,9 +1,7 @@
 """The person at the terminal: who it is, and how they are asked."""
 
 import contextlib
-import getpass
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,10 +16,12 @@ TRIES = 5
 def who() -> str:
     """Return user@host of the person, also behind sudo."""
     user = os.environ.get("SUDO_USER") or os.environ.get("LOGNAME") or _account()
-    return f"{user}@{socket.gethostname()}"
+    return f"{user}@{os.uname().nodename}"
 
 
 def _account() -> str:
+    import getpass
+
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # an account with no name, as containers have
@@ -31,7 +31,7 @@ def _account() -> str:
 def origin() -> str:
     """Return where the person is logged in from: the client of the SSH session, or this machine."""
     client = os.environ.get("SSH_CONNECTION", "").split()
-    return client[0] if client else socket.gethostname()
+    return client[0] if client else os.uname().nodename
 
 
 class Terminal:
@@ -56,6 +56,8 @@ class Terminal:
         """Ask for a secret without showing it."""
         if not self.interactive:
             return None
+        import getpass
+
         with self.pause(), contextlib.suppress(EOFError):
             return getpass.getpass(f"{safe.one_line(name)} (not shown): ") or None
         return None

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from statistics import median
 
 from opskit import app
 from opskit.cli import screen
@@ -59,7 +58,7 @@ def late_watching(call: Call) -> Iterator[tuple[Watcher, Stop]]:
 
 
 def expected(settings: Settings, plan: Plan) -> Mapping[str, float]:
-    """Return how long each step took in earlier runs; nothing where the record can't tell."""
+    """Return how long each step takes: the median of earlier runs; nothing where none is."""
     took: dict[str, list[float]] = {}
     try:
         found = app.runs(settings, since=None, runbook=plan.runbook, limit=4 * EARLIER)
@@ -70,4 +69,4 @@ def expected(settings: Settings, plan: Plan) -> Mapping[str, float]:
                     took.setdefault(record.step, []).append(record.ended - record.started)
     except OpskitError:
         return {}
-    return {step: median(times) for step, times in took.items()}
+    return {step: sorted(times)[len(times) // 2] for step, times in took.items()}

@@ -80,13 +80,14 @@ def test_a_bug_leaves_a_log_without_secrets_that_only_its_owner_can_read(
 ) -> None:
     failure.keep_out([Secret("db", "correct-horse")])
     with pytest.raises(ValueError, match="password") as caught:
-        int_of("bad password correct-horse")
+        int_of("bad password correct-horse, Y29ycmVjdC1ob3JzZQ==")
     assert failure.told(caught.value, ["run", "deploy", "-p", "token=correct-horse"]) == 70
     (log,) = (state / "opskit" / "bugs").iterdir()
     text = log.read_text()
     told = capsys.readouterr().err
     assert "correct-horse" not in text + told
-    assert "ValueError: bad password [secret]" in text
+    assert "Y29ycmVjdC1ob3JzZQ" not in text + told
+    assert "ValueError: bad password [secret], [secret]" in text
     assert "Traceback" in text
     assert "command: opskit run deploy -p …" in text
     assert stat.S_IMODE(log.stat().st_mode) == 0o600

@@ -1,0 +1,280 @@
+"""Whole commands, on a runbook that needs no other machine than this one."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opskit.cli import failure
+from opskit.cli.root import call
+
+INVENTORY = "opskit: 1\nhosts:\n  one: {address: 127.0.0.1}\n"
+RUNBOOK = """\
+opskit: 1
+name: local
+version: 1.0.0
+summary: Something on this machine alone
+params:
+  word: {type: string, default: hello, help: what to write}
+  code: {type: int, default: 0}
+  folder: {type: string}
+hosts: all
+on_failure: undo
+steps:
+  - name: Look
+    run: test ! -e {{ folder }}/word || cat {{ folder }}/word
+    effect: read
+    on: controller
+    save: before
+  - name: Write
+    run: printf '%s\\n' {{ word }} > {{ folder }}/word
+    on: controller
+    undo:
+      - run: rm -f {{ folder }}/word
+  - name: End
+    run: "printf 'out\\\\n'; printf 'err \\\\033[31mred\\\\n' >&2; exit {{ code }}"
+    on: controller
+    undo: []
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    (tmp_path / "runbooks").mkdir()
+    (tmp_path / "runbooks" / "local.yaml").write_text(RUNBOOK)
+    (tmp_path / "hosts.yaml").write_text(INVENTORY)
+    (tmp_path / "opskit.yaml").write_text("inventory: hosts.yaml\nstore: store.db\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("OPSKIT_STORE", raising=False)
+    monkeypatch.setattr(failure, "_secrets", [])
+    with Path(os.devnull).open() as nothing:
+        monkeypatch.setattr(sys, "stdin", nothing)
+        yield tmp_path
+
+
+Capture = pytest.CaptureFixture[str]
+
+
+def run(folder: Path, *words: str) -> int:
+    return call(["run", "local", "-p", f"folder={folder}", *words])
+
+
+def objects(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_run_without_a_terminal_needs_yes_and_touches_nothing(
+    folder: Path, capsys: Capture
+) -> None:
+    assert run(folder) == 2
+    told = capsys.readouterr().err
+    assert "--yes" in told
+    assert not (folder / "word").exists()
+    assert not (folder / "store.db").exists()
+
+
+def test_a_run_does_what_its_plan_says_and_tells_it_in_lines(folder: Path, capsys: Capture) -> None:
+    assert run(folder, "--yes", "--reason", "INC-7") == 0
+    told = capsys.readouterr().out
+    assert (folder / "word").read_text() == "hello\n"
+    assert " ok       2 Write (" in told
+    assert "SUCCEEDED after" in told
+    assert "\x1b" not in told
+
+
+def test_a_failed_run_shows_why_and_has_its_exit_status(folder: Path, capsys: Capture) -> None:
+    status = run(folder, "--yes", "-p", "code=7")
+    told = capsys.readouterr().out
+    assert "FAILED   3 End (" in told
+    assert "exit 7)" in told
+    assert "|        err red\n" in told
+    assert not (folder / "word").exists()
+    assert status in (1, 3)
+
+
+def test_json_is_an_object_a_line_and_each_names_the_run(folder: Path, capsys: Capture) -> None:
+    assert run(folder, "--yes", "--json") == 0
+    found = objects(capsys.readouterr().out)
+    assert found[0]["event"] == "run created"
+    assert found[-1]["event"] == "summary"
+    assert found[-1]["exit"] == 0
+    assert all("event" in row for row in found)
+    assert {row["run"] for row in found} == {found[-1]["run"]}
+
+
+def test_a_plan_shows_text_and_changes_nothing(folder: Path, capsys: Capture) -> None:
+    assert call(["plan", "local", "-p", f"folder={folder}"]) == 0
+    told = capsys.readouterr().out
+    assert f"$ printf '%s\\n' hello > {folder}/word" in told
+    assert "2 change  Write" in told
+    assert not (folder / "word").exists()
+    assert call(["run", "local", "-p", f"folder={folder}", "--dry-run"]) == 0
+    assert capsys.readouterr().out.count("2 change  Write") == 1
+
+
+def test_a_plan_as_json_has_every_action_with_its_text(folder: Path, capsys: Capture) -> None:
+    assert call(["plan", "local", "-p", f"folder={folder}", "--json", "--no-reads"]) == 0
+    whole, *actions = objects(capsys.readouterr().out)
+    assert whole["kind"] == "plan"
+    assert whole["counts"]["change"] == 2
+    assert [a["step"] for a in actions] == ["Look", "Write", "End"]
+    assert actions[1]["undo"] == [f"$ rm -f {folder}/word"]
+    assert all(a["determined"] for a in actions)
+
+
+def test_a_saved_plan_is_held_to(folder: Path, capsys: Capture) -> None:
+    assert call(["plan", "local", "-p", f"folder={folder}", "--no-reads", "-o", "p.json"]) == 0
+    assert run(folder, "--yes", "--plan", "p.json", "-p", "word=other") == 2
+    assert "parameter word has changed" in capsys.readouterr().err
+    assert not (folder / "word").exists()
+    assert run(folder, "--yes", "--plan", "p.json") == 0
+
+
+def test_what_was_done_can_be_looked_up_and_taken_back(folder: Path, capsys: Capture) -> None:
+    run(folder, "--yes", "--reason", "INC-7")
+    capsys.readouterr()
+    assert call(["status"]) == 0
+    assert "SUCCEEDED" in capsys.readouterr().out
+    assert call(["runs", "--since", "1h"]) == 0
+    assert "INC-7" in capsys.readouterr().out
+    assert call(["note", "last", "looks", "good"]) == 0
+    assert call(["report"]) == 0
+    assert "looks good" in capsys.readouterr().out
+    assert call(["audit", "log"]) == 0
+    assert "started 2 Write" in capsys.readouterr().out
+    assert call(["audit", "verify"]) == 0
+    assert call(["undo", "last"]) == 2
+    assert call(["undo", "last", "--yes"]) == 0
+    assert not (folder / "word").exists()
+
+
+def test_output_is_shown_by_step_name_and_number(folder: Path, capsys: Capture) -> None:
+    run(folder, "--yes")
+    capsys.readouterr()
+    assert call(["output", "last", "End", "controller"]) == 0
+    assert capsys.readouterr().out == "out\n"
+    assert call(["output", "last", "3", "controller", "--stderr", "--json"]) == 0
+    (found,) = objects(capsys.readouterr().out)
+    assert found["text"] == "err \x1b[31mred\n"
+    assert call(["output", "last", "nothing", "controller"]) == 2
+    assert call(["output", "last", "nothing"]) == 2
+
+
+def test_an_edited_record_is_found(folder: Path, capsys: Capture) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    run(folder, "--yes")
+    capsys.readouterr()
+    with closing(sqlite3.connect(folder / "store.db")) as store:
+        names = [row[0] for row in store.execute(
+            "select name from sqlite_master where type = 'trigger'")]  # fmt: skip
+        for name in names:
+            store.execute(f"drop trigger {name}")
+        store.execute("delete from events where number = 3")
+        store.commit()
+    assert call(["audit", "verify"]) == 1
+    assert "entry" in capsys.readouterr().out
+
+
+def test_lint_ends_with_2_when_something_is_wrong(folder: Path, capsys: Capture) -> None:
+    assert call(["lint"]) == 0
+    (folder / "runbooks" / "bad.yaml").write_text("opskit: 1\nname: bad\nsteps: []\n")
+    assert call(["lint", "runbooks"]) == 2
+    assert "bad.yaml:3:" in capsys.readouterr().out
+    assert call(["lint", "runbooks", "--json"]) == 2
+    assert all(row["kind"] == "problem" for row in objects(capsys.readouterr().out))
+
+
+def test_list_and_show_describe_runbooks(folder: Path, capsys: Capture) -> None:
+    assert call(["list"]) == 0
+    assert "Something on this machine alone" in capsys.readouterr().out
+    assert call(["show", "local"]) == 0
+    told = capsys.readouterr().out
+    assert "  -p word=STRING  what to write (default hello)" in told
+    assert "     2 change  Write (run) · undo: 1" in told
+
+
+def test_init_makes_an_example_without_problems_and_overwrites_nothing(
+    folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call(["init", "new"]) == 0
+    told = capsys.readouterr().out
+    assert told.count("\n  opskit ") == 3
+    before = {p: p.read_bytes() for p in (folder / "new").rglob("*") if p.is_file()}
+    assert len(before) == 5
+    assert call(["init", "new"]) == 2
+    assert before == {p: p.read_bytes() for p in (folder / "new").rglob("*") if p.is_file()}
+    monkeypatch.chdir(folder / "new")
+    capsys.readouterr()
+    assert call(["lint", "--strict", "runbooks"]) == 0
+    assert capsys.readouterr().out == "No problems.\n"
+
+
+def test_the_schema_of_the_example_accepts_the_example(folder: Path) -> None:
+    import jsonschema
+    import yaml
+
+    assert call(["init", "new"]) == 0
+    schema = json.loads((folder / "new" / "runbook.schema.json").read_text())
+    jsonschema.validate(yaml.safe_load((folder / "new/runbooks/hello.yaml").read_text()), schema)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script(folder: Path, capsys: Capture, shell: str) -> None:
+    assert call(["completion", shell]) == 0
+    assert "_OPSKIT_COMPLETE" in capsys.readouterr().out
+
+
+def completed(folder: Path, line: str) -> list[str]:
+    words = line.split(" ")
+    done = subprocess.run(
+        [sys.executable, "-m", "opskit"], capture_output=True, text=True, timeout=60, check=True,
+        env={**os.environ, "_OPSKIT_COMPLETE": "bash_complete", "COMP_WORDS": line,
+             "COMP_CWORD": str(len(words) - 1)}, cwd=folder,
+    )  # fmt: skip
+    assert done.stderr == ""
+    return [row.partition(",")[2] for row in done.stdout.splitlines() if row]
+
+
+def test_names_are_completed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    assert completed(folder, "opskit st") == ["status"]
+    assert "local" in completed(folder, "opskit run ")
+    assert completed(folder, "opskit run local -p wo") == ["word="]
+    assert completed(folder, "opskit exec o") == ["one"]
+    assert completed(folder, "opskit exec all:!o") == ["all:!one"]
+    assert completed(folder, "opskit status la") == ["last"]
+
+
+def test_completion_is_silent_where_everything_is_broken(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    (folder / "opskit.yaml").write_text("\t{")
+    (folder / "hosts.yaml").write_text("{")
+    for line in ("opskit run ", "opskit exec w", "opskit status x", "opskit run nothing -p "):
+        assert completed(folder, line) == []
+
+
+def test_a_closed_pipe_does_not_end_a_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    words = ["run", "local", "-p", f"folder={folder}", "--yes"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "opskit", *words], cwd=folder, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert child.stdout is not None
+    assert child.stderr is not None
+    child.stdout.close()
+    assert child.stderr.read() == b""
+    child.stderr.close()
+    assert child.wait(60) == 0
+    assert (folder / "word").read_text() == "hello\n"
