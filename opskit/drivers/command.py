@@ -22,6 +22,97 @@ _SHORT = 1.0
 _SLICE = 1024 * 1024
 _LOOK_LEAST, _LOOK_MOST = 0.1, 1.0
 _GRACE = 5.0
+_PROGRAM = re.compile(r"[A-Za-z0-9/.][A-Za-z0-9_@%+:,./-]*( +[A-Za-z0-9_@%+:,./=-]+)*")
+_BUILTIN = frozenset(
+    [
+        ".",
+        ":",
+        "alias",
+        "bg",
+        "bind",
+        "break",
+        "builtin",
+        "caller",
+        "case",
+        "cd",
+        "chdir",
+        "command",
+        "compgen",
+        "complete",
+        "compopt",
+        "continue",
+        "coproc",
+        "declare",
+        "dirs",
+        "disown",
+        "do",
+        "done",
+        "echo",
+        "elif",
+        "else",
+        "enable",
+        "esac",
+        "eval",
+        "exec",
+        "exit",
+        "export",
+        "expr",
+        "false",
+        "fc",
+        "fg",
+        "fi",
+        "for",
+        "function",
+        "getopts",
+        "hash",
+        "help",
+        "hist",
+        "history",
+        "if",
+        "in",
+        "jobs",
+        "kill",
+        "let",
+        "local",
+        "logout",
+        "mapfile",
+        "newgrp",
+        "nocorrect",
+        "popd",
+        "print",
+        "printf",
+        "pushd",
+        "pwd",
+        "read",
+        "readarray",
+        "readonly",
+        "return",
+        "select",
+        "set",
+        "shift",
+        "shopt",
+        "sleep",
+        "source",
+        "suspend",
+        "test",
+        "then",
+        "time",
+        "times",
+        "trap",
+        "true",
+        "type",
+        "typeset",
+        "ulimit",
+        "umask",
+        "unalias",
+        "unset",
+        "until",
+        "wait",
+        "whence",
+        "while",
+    ]
+)
+"""What a sh may do by itself, in any sh that there is: left to it."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -50,7 +141,7 @@ def words(job: Job, work: Command) -> tuple[str, ...]:
         work.cwd.fixed() if work.cwd is not None else "",
         "1" if work.stdin is not None else "0",
         stdin,
-        "sh" if work.shell else "script",
+        _kind(work),
         work.text.fixed(),
         str(len(environment)),
         *environment,
@@ -59,6 +150,15 @@ def words(job: Job, work: Command) -> tuple[str, ...]:
     if any("\0" in word for word in result):
         raise ValueError("it contains a NUL byte, which no shell can be given")
     return result
+
+
+def _kind(work: Command) -> str:
+    """A text that is one program with plain words needs no shell between: it saves forks."""
+    if not work.shell:
+        return "script"
+    text = work.text.fixed().strip()
+    alone = _PROGRAM.fullmatch(text) and not work.args
+    return "exec" if alone and text.split(" ", 1)[0] not in _BUILTIN else "sh"
 
 
 def perform(target: Target, job: Job, work: Command, write: Write) -> Output:
@@ -280,7 +380,7 @@ def end_read(target: Target, user: str | None, session: Session, grace: float) -
     spare = None
     try:
         spare = target.spare(user, writes=False)
-        ender = Ender(spare, root=session.pid, sid=session.sid, timeout=target.timeout)
+        ender = Ender(spare, root=session.pid, timeout=target.timeout)
         return "confirmed gone" if ender.end(grace, root_too=False) else "still there"
     except (OpskitError, TimeoutError):
         return "can't tell"
@@ -299,7 +399,7 @@ def end_change(target: Target, user: str | None, name: str, grace: float) -> str
         if state[0] != "running":
             return {"done": "ended", "none": "ended"}.get(state[0], "can't tell")
         root = int(state[1])
-        ender = Ender(spare, root=root, sid=root, timeout=target.timeout)
+        ender = Ender(spare, root=root, timeout=target.timeout)
         if not ender.end(grace, root_too=True):
             return "still there"
         return "can't tell" if ender.strays(name) else "confirmed gone"

@@ -84,7 +84,7 @@ class Session:
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
         self.clean = True
-        self.pid = self.sid = 0
+        self.pid = 0
         self.boot_id = ""
         self.nonce = ""
         self.state_dir = ""
@@ -175,10 +175,10 @@ class Session:
             raise LostError(f"no answer in {timeout:.0f} s{said(noise)}") from None
         except LostError as error:
             raise LostError(f"{error.what}{said(noise)}") from None
-        if len(answer) < 6 or answer[0] != "opskit":
+        if len(answer) < 4 or answer[0] != "opskit":
             raise LostError(f"not a POSIX shell{said(noise)}")
-        self.pid, self.sid, self.boot_id = int(answer[1]), int(answer[2]), answer[3]
-        self._opened(answer[5:], noise)
+        self.pid, self.boot_id = int(answer[1]), answer[2]
+        self._opened(answer[3:], noise)
 
     def open(self, mine: tuple[str, ...], timeout: float) -> None:
         """Let the shim make the run's directory, unless it has."""

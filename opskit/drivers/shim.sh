@@ -25,12 +25,12 @@ _o_last() {
   read -r _o_a _o_a _o_a _o_a _o_l _o_a </proc/loadavg || _o_l=0
 } 2>/dev/null
 
-# Session and state of a process: _o_s, _o_z; fails when it is gone.
+# What /proc says of a process: state _o_z, parent _o_u, session _o_s; fails when it is gone.
 _o_stat() {
   read -r _o_a <"/proc/$1/stat" || return 1
   # shellcheck disable=SC2086 # fields of numbers
   set -- ${_o_a##*\) }
-  _o_z=$1 _o_s=${4:-?}
+  _o_z=$1 _o_u=${2:-?} _o_s=${4:-?}
 } 2>/dev/null
 
 # Does process $1 hold standard output or error of this shell? Can't be seen: yes.
@@ -45,40 +45,70 @@ _o_holds() {
 
 # Is anything left of what was started since process id $1 was the newest? All ids given out since
 # are looked at, again until no new one was given out meanwhile, so that a process can't hide behind
-# its parent's end. A process can be ours only if its session is this shell's or newer than $1.
+# its parent's end. What is in this shell's session is ours. What left it can be ours only if its
+# session is newer than $1 and it was adopted by whoever adopts this shell's orphans.
 _o_left() {
   [ "$_o_sees" = 1 ] || return 0
   _o_b=$1 _o_p=$1
   while :; do
     _o_last
     [ "$_o_l" = "$_o_p" ] && return 1
-    [ "$_o_l" -gt "$_o_p" ] && [ $((_o_l - _o_b)) -lt 1000 ] || return 0
+    [ "$_o_l" -gt "$_o_p" ] && [ $((_o_l - _o_b)) -lt 2000 ] || return 0
     while [ "$_o_p" -lt "$_o_l" ]; do
       _o_p=$((_o_p + 1))
       [ -d "/proc/$_o_p" ] || continue
       _o_stat "$_o_p" || { [ -d "/proc/$_o_p" ] && return 0; continue; }
       case $_o_z in Z | X) continue ;; esac
-      if [ "$_o_s" = "$_o_sid" ] || ! [ "$_o_s" -le "$_o_b" ]; then
+      if [ "$_o_s" = "$_o_sid" ]; then
         _o_holds "$_o_p" && return 0
+      elif ! [ "$_o_s" -le "$_o_b" ]; then
+        _o_adopter
+        [ "$_o_u" = "$_o_ad" ] || [ "$_o_u" = "$$" ] && _o_holds "$_o_p" && return 0
       fi
     done
   done
 } 2>/dev/null
 
+# Who adopts a process of this shell whose parent has ended: _o_ad.
+_o_adopter() {
+  [ -z "$_o_ad" ] || return 0
+  _o_w=$_o_u
+  _o_ad=$( (
+    read -r _o_m _o_a </proc/self/stat
+    # shellcheck disable=SC2030 # the orphan's own
+    (
+      while [ -d "/proc/$_o_m" ] && _o_stat "$_o_m" && [ "$_o_z" != Z ]; do :; done
+      read -r _o_m _o_a </proc/self/stat
+      _o_stat "$_o_m"
+      printf '%s' "$_o_u"
+    ) &
+  ) )
+  _o_u=$_o_w
+}
+
 # Can leftovers be seen here at all: every process, and a true newest id?
 _o_look() {
-  _o_sees=0
-  [ -r /proc/1/stat ] && [ -r /proc/loadavg ] || return 0
-  for _o_p in 1 2; do
-    _o_last
-    _o_b=$_o_l
-    : &
-    wait "$!"
-    _o_last
-    [ "$_o_b" -lt "$!" ] && [ "$!" -le "$_o_l" ] && [ $((_o_l - $!)) -lt 4000 ] || return 0
-  done
+  _o_sees=0 _o_ad=''
+  _o_stat "$$" && [ -r /proc/1/stat ] || return 0
+  _o_sid=$_o_s
+  _o_last
+  _o_b=$_o_l
+  : &
+  wait "$!"
+  _o_last
+  [ "$_o_b" -lt "$!" ] && [ "$!" -le "$_o_l" ] && [ $((_o_l - $!)) -lt 4000 ] || return 0
   _o_sees=1
 } 2>/dev/null
+
+# The umask, without the fork that $(umask) costs.
+_o_umask() {
+  _o_um=''
+  while read -r _o_a _o_um; do
+    [ "$_o_a" != Umask: ] || break
+    _o_um=''
+  done </proc/self/status
+  [ -n "$_o_um" ] || _o_um=$(umask)
+}
 
 # What every session needs to know of the host; descriptors 3 and 4 keep the two streams.
 _o_begin() {
@@ -87,11 +117,8 @@ _o_begin() {
   LC_ALL=C.UTF-8
   export LC_ALL PATH
   unset CDPATH ENV BASH_ENV
-  _o_um=$(umask)
-  _o_stat "$$" || _o_s=0
-  _o_sid=$_o_s
-  _o_look
-  _o_id=-
+  _o_umask
+  _o_sees='' _o_id=-
   read -r _o_id </proc/sys/kernel/random/boot_id
 } 2>/dev/null
 
@@ -103,7 +130,7 @@ _o_hello() {
   _o_begin "$3"
   shift 3
   if [ "$#" = 0 ]; then _o_r=closed; else _o_mine "$@"; fi
-  _o_end "opskit $$ $_o_sid $_o_id $_o_sees $_o_r"
+  _o_end "opskit $$ $_o_id $_o_r"
 }
 
 # mark, words of _o_mine.
@@ -154,8 +181,12 @@ _o_do() {
   fi
 }
 
+# Kinds: `exec` is a text that is one program with its arguments, which needs no fork of its own;
+# `sh` any text; `script` one that says by its first line what it is for.
 _o_in() {
-  if [ "$_o_k" = sh ]; then
+  if [ "$_o_k" = exec ]; then
+    eval "exec $_o_t"
+  elif [ "$_o_k" = sh ]; then
     set -eu
     eval "$_o_t"
   else
@@ -174,6 +205,7 @@ _o_in() {
 _o_read() {
   _o_m=$1
   shift
+  [ -n "$_o_sees" ] || _o_look
   _o_last
   _o_q=$_o_l
   _o_x=$(exec 9>&1 1>&3 3>&- 4>&- </dev/null; _o_do "$@")
@@ -183,7 +215,7 @@ _o_read() {
 }
 
 # What runs a change in a session of its own: claims the pid file, runs the script, writes rc into
-# room that was kept for it. Words: files' prefix, kind, umask, cwd, arguments.
+# room that was kept for it. Words: files' prefix, kind, umask, cwd, text, arguments.
 # shellcheck disable=SC2016 # for the other sh
 _o_runner='
 s() { read -r s <"/proc/$$/stat"; set -- ${s##*\) }; t=${20}; }
@@ -191,13 +223,17 @@ s
 set -C
 echo "$$ $t" >"$1.pid" || exit 1
 set +C
-p=$1 k=$2 u=$3 c=$4
-shift 4
+p=$1 k=$2 u=$3 c=$4 x=$5
+shift 5
 exec >>"$p.out" 2>>"$p.err"
 umask "$u"
 (
   [ -z "$c" ] || cd -- "$c" || exit 1
-  case $k in sh) exec sh -eu "$p.script" "$@" ;; *) exec "$p.script" "$@" ;; esac
+  case $k in
+    exec) eval "exec $x" ;;
+    sh) exec sh -eu "$p.script" "$@" ;;
+    *) exec "$p.script" "$@" ;;
+  esac
 )
 printf "%s .\n" "$?" 1<>"$p.rc"
 '
@@ -261,7 +297,7 @@ _o_change() {
     fi
     return
   fi
-  [ "$4" = sh ] || chmod 700 -- "$_o_p.script"
+  [ "$4" != script ] || chmod 700 -- "$_o_p.script"
   _o_launch "$@"
   _o_state "$_o_p"
   case $_o_r in done*) _o_e=0 ;; *) _o_e=1 ;; esac
@@ -280,7 +316,8 @@ _o_launch() {
 }
 
 _o_setsid() {
-  _o_c=$1 _o_k=$4 _o_n=$6
+  _o_c=$1 _o_k=$4 _o_t='' _o_n=$6
+  [ "$4" != exec ] || _o_t=$5
   shift 6
   while [ "$_o_n" -gt 0 ]; do
     export "${1?}"
@@ -289,7 +326,7 @@ _o_setsid() {
   done
   OPSKIT_ACTION=${_o_p##*/}
   export OPSKIT_ACTION
-  exec setsid sh -c "$_o_runner" sh "$_o_p" "$_o_k" "$_o_um" "$_o_c" "$@"
+  exec setsid sh -c "$_o_runner" sh "$_o_p" "$_o_k" "$_o_um" "$_o_c" "$_o_t" "$@"
 }
 
 # mark digest: state.

@@ -4,7 +4,6 @@ import logging
 import math
 import socket
 import threading
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,111 +11,16 @@ from typing import Any, TypeAlias
 
 import fabric
 import paramiko
-from paramiko.hostkeys import HostKeys
 
-from opskit.drivers.wire import LostError, Pipe, RefusedChannelError, Wire
+from opskit.drivers.known import KnownHosts
 from opskit.errors import UnreachableError
 from opskit.model.inventory import Connection, Host
 
 Fabric: TypeAlias = Any
 """A `fabric.Connection`; the package has no types."""
 
-_CHUNK = 64 * 1024
 _KEEPALIVE = 15
 _DEAD_AFTER_MS = 45_000
-
-
-class SshWire:
-    """One channel with a `sh` at its far end."""
-
-    def __init__(self, channel: paramiko.Channel) -> None:
-        self._channel = channel
-        self._ready = threading.Event()
-        channel.in_buffer.set_event(self._ready)
-        channel.in_stderr_buffer.set_event(self._ready)
-
-    def send(self, data: bytes, timeout: float) -> None:
-        self._channel.settimeout(timeout)
-        try:
-            self._channel.sendall(data)
-        except (OSError, EOFError) as error:
-            raise LostError(f"the connection broke while sending ({_text(error)})") from None
-
-    def receive(self, timeout: float) -> tuple[bytes, bytes]:
-        end = time.monotonic() + timeout
-        while True:
-            # Reading the last of a buffer clears the event, so both are looked at after that.
-            closed = self._channel.eof_received or self._channel.closed
-            out = self._channel.recv(_CHUNK) if self._channel.recv_ready() else b""
-            err = self._channel.recv_stderr(_CHUNK) if self._channel.recv_stderr_ready() else b""
-            if out or err:
-                return out, err
-            if closed:
-                raise LostError(self._ended())
-            left = end - time.monotonic()
-            if left <= 0 or not self._ready.wait(left):
-                return b"", b""
-
-    def _ended(self) -> str:
-        if not self._channel.get_transport().is_active():
-            return "the connection broke"
-        status = self._channel.exit_status if self._channel.exit_status_ready() else -1
-        return "the shell ended" + (f" with status {status}" if status >= 0 else "")
-
-    def close(self) -> None:
-        with suppress(Exception):
-            self._channel.close()
-
-
-class SshLink:
-    """One connection to one host; a second one where the first allows no more channels."""
-
-    def __init__(self, connect: "Connector", host: Host) -> None:
-        self._connector = connect
-        self._host = host
-        self._connection = connect.connect(host)
-        self._more: list[Any] = []
-        self.user = str(self._connection.user)
-        self.address = f"{self._connection.host}:{self._connection.port}"
-
-    @property
-    def alive(self) -> bool:
-        return bool(self._connection.is_connected)
-
-    def tunnel(self, host: str, port: int, timeout: float) -> Pipe:
-        """Have the host connect to `host` and `port`."""
-        try:
-            channel: paramiko.Channel = self._connection.transport.open_channel(
-                "direct-tcpip", dest_addr=(host, port), src_addr=("", 0), timeout=timeout
-            )
-        except (paramiko.SSHException, EOFError) as error:
-            raise OSError(f"the host can't reach {host}:{port}: {_text(error)}") from None
-        return channel
-
-    def shell(self, become: str | None) -> Wire:
-        command = f"exec sudo -n -H -u {become} sh" if become else "exec sh"
-        try:
-            return self._channel(self._connection, command)
-        except RefusedChannelError:
-            other = self._connector.connect(self._host)
-            self._more.append(other)
-            return self._channel(other, command)
-
-    def _channel(self, connection: Fabric, command: str) -> Wire:
-        timeout = self._host.connection.connect_timeout
-        try:
-            channel = connection.transport.open_session(timeout=timeout)
-            channel.settimeout(timeout)
-            channel.exec_command(command)
-        except paramiko.ChannelException as error:
-            raise RefusedChannelError(_text(error)) from None
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            raise LostError(f"no channel could be opened ({_text(error)})") from None
-        return SshWire(channel)
-
-    def close(self) -> None:
-        for connection in (self._connection, *self._more):
-            close(connection)
 
 
 def close(connection: Fabric) -> None:
@@ -135,7 +39,8 @@ class Connector:
         logging.getLogger("paramiko").addHandler(logging.NullHandler())
         self._lock = threading.Lock()
         self._configs: dict[str | None, Any] = {}
-        self._keys: dict[str, HostKeys] = {}
+        self._keys: dict[str, KnownHosts] = {}
+        self._private: dict[str, paramiko.PKey] = {}
         self._jumps: dict[tuple[str, str, int], tuple[Any, threading.Lock]] = {}
 
     def connect(self, host: Host) -> Fabric:
@@ -171,7 +76,7 @@ class Connector:
 
     def keys_of(self, file: str, name: str) -> Mapping[str, paramiko.PKey]:
         """Return the keys that a known_hosts file has for a name, by kind."""
-        return dict(self._host_keys(file).lookup(name) or {})
+        return self._host_keys(file).lookup(name)
 
     def close(self) -> None:
         for connection, _lock in self._jumps.values():
@@ -185,7 +90,7 @@ class Connector:
             config=self._config(how.ssh_config),
             gateway=jump or (self._connection(how.jump, _jump(how)) if how.jump else None),
             connect_timeout=max(1, math.ceil(how.connect_timeout)),
-            connect_kwargs=_arguments(how),
+            connect_kwargs=self._arguments(how),
         )
         if connection.gateway is not None and not isinstance(connection.gateway, str):
             connection.gateway = self._jump(connection.gateway, how)
@@ -200,7 +105,7 @@ class Connector:
             kept, lock = self._jumps.setdefault(name, (gateway, threading.Lock()))
         with lock:
             if not kept.is_connected:
-                kept.connect_kwargs.update(_arguments(_jump(how)))
+                kept.connect_kwargs.update(self._arguments(_jump(how)))
                 self._open(kept, _jump(how))
         return kept
 
@@ -226,18 +131,40 @@ class Connector:
         keys = connection.client.get_host_keys()
         keys.clear()
         for file in files:
-            for kind, key in (self._host_keys(file).lookup(name) or {}).items():
+            for kind, key in self._host_keys(file).lookup(name).items():
                 keys.add(name, kind, key)
         connection.client.set_missing_host_key_policy(_Strict(files[0]))
 
-    def _host_keys(self, file: str) -> HostKeys:
+    def _host_keys(self, file: str) -> KnownHosts:
         with self._lock:
             if file not in self._keys:
-                keys = HostKeys()
-                if Path(file).exists():
-                    keys.load(file)
-                self._keys[file] = keys
+                self._keys[file] = KnownHosts(file)
             return self._keys[file]
+
+    def _arguments(self, how: Connection) -> dict[str, Any]:
+        arguments: dict[str, Any] = {
+            "banner_timeout": how.connect_timeout,
+            "auth_timeout": how.connect_timeout,
+            "channel_timeout": how.connect_timeout,
+            "transport_factory": _transport,
+        }
+        if how.key:
+            arguments |= {"allow_agent": False, "look_for_keys": False, "pkey": self._key(how.key)}
+        return arguments
+
+    def _key(self, path: str) -> paramiko.PKey:
+        """Read a private key once; its certificate, if one lies beside it, comes with it."""
+        full = Path(path).expanduser()
+        with self._lock:
+            if path not in self._private:
+                try:
+                    self._private[path] = paramiko.PKey.from_path(full)
+                except FileNotFoundError:
+                    raise UnreachableError(
+                        f"the private key {path} does not exist",
+                        hint="correct `key` in the inventory",
+                    ) from None
+            return self._private[path]
 
     def _config(self, path: str | None) -> "fabric.Config":
         with self._lock:
@@ -271,28 +198,30 @@ class _Strict(paramiko.MissingHostKeyPolicy):
         )
 
 
-def _dial(host: str, port: int, timeout: float) -> socket.socket:
-    sock = socket.create_connection((host, port), timeout=timeout)
+class Prompt(socket.socket):
+    """A socket that acknowledges at once what comes while a session is being set up.
+
+    sshd sends small packets back to back there and holds the second until the first is
+    acknowledged, which this end would delay by 40 ms. Each sending makes it patient again.
+    """
+
+    settled = False
+
+    def send(self, data: Any, flags: int = 0) -> int:  # noqa: ANN401  # typeshed: Buffer, 3.12
+        sent = super().send(data, flags)
+        if not self.settled:
+            self.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        return sent
+
+
+def _dial(host: str, port: int, timeout: float) -> Prompt:
+    plain = socket.create_connection((host, port), timeout=timeout)
+    sock = Prompt(fileno=plain.detach())
+    sock.settimeout(timeout)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_AFTER_MS)
     return sock
-
-
-def _arguments(how: Connection) -> dict[str, Any]:
-    arguments: dict[str, Any] = {
-        "banner_timeout": how.connect_timeout,
-        "auth_timeout": how.connect_timeout,
-        "channel_timeout": how.connect_timeout,
-        "transport_factory": _transport,
-    }
-    if how.key:
-        arguments |= {
-            "key_filename": str(Path(how.key).expanduser()),
-            "allow_agent": False,
-            "look_for_keys": False,
-        }
-    return arguments
 
 
 def _transport(
@@ -347,17 +276,17 @@ def explain(error: Exception) -> tuple[str, str]:
         return "the private key needs a passphrase", "load it into ssh-agent with ssh-add"
     if isinstance(error, paramiko.AuthenticationException):
         return (
-            f"the login was refused ({_text(error)})",
+            f"the login was refused ({text_of(error)})",
             "check `user` and `key` in the inventory, or load the key into ssh-agent",
         )
     if isinstance(error, TimeoutError):
         return "no answer in time", "is it up, and can this machine reach its address and port?"
-    return _text(error), "is it up, and can this machine reach its address and port?"
+    return text_of(error), "is it up, and can this machine reach its address and port?"
 
 
 def _shown(key: paramiko.PKey) -> str:
     return f"{key.get_name()} {key.fingerprint}"
 
 
-def _text(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
     return str(error) or type(error).__name__

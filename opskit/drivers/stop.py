@@ -69,10 +69,10 @@ def members(all_: Mapping[int, Process], root: int, session: int) -> set[Process
 class Ender:
     """Ends one tree of processes over a shell that is not part of it."""
 
-    def __init__(self, session: Session, *, root: int, sid: int, timeout: float) -> None:
+    def __init__(self, session: Session, *, root: int, timeout: float) -> None:
         self._session = session
         self._root = root
-        self._sid = sid
+        self._session_id = 0
         self._timeout = timeout
         self._known: dict[int, int] = {}
 
@@ -125,7 +125,9 @@ class Ender:
     def _left(self) -> Iterable[Process]:
         """What is there now: the tree, and whatever was seen in it before and still lives."""
         all_ = self._look()
-        now = members(all_, self._root, self._sid)
+        if self._root in all_:
+            self._session_id = all_[self._root].session
+        now = members(all_, self._root, self._session_id)
         now |= {
             all_[pid]
             for pid, start in self._known.items()

@@ -1,0 +1,107 @@
+"""Channels of an SSH connection as shells."""
+
+import threading
+import time
+from contextlib import suppress
+
+import paramiko
+
+from opskit.drivers.ssh import Connector, Fabric, close, text_of
+from opskit.drivers.wire import LostError, Pipe, RefusedChannelError, Wire
+from opskit.model.inventory import Host
+
+_CHUNK = 64 * 1024
+
+
+class SshWire:
+    """One channel with a `sh` at its far end."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+        self._ready = threading.Event()
+        channel.in_buffer.set_event(self._ready)
+        channel.in_stderr_buffer.set_event(self._ready)
+
+    def send(self, data: bytes, timeout: float) -> None:
+        self._channel.settimeout(timeout)
+        try:
+            self._channel.sendall(data)
+        except (OSError, EOFError) as error:
+            raise LostError(f"the connection broke while sending ({text_of(error)})") from None
+
+    def receive(self, timeout: float) -> tuple[bytes, bytes]:
+        end = time.monotonic() + timeout
+        while True:
+            # Reading the last of a buffer clears the event, so both are looked at after that.
+            closed = self._channel.eof_received or self._channel.closed
+            out = self._channel.recv(_CHUNK) if self._channel.recv_ready() else b""
+            err = self._channel.recv_stderr(_CHUNK) if self._channel.recv_stderr_ready() else b""
+            if out or err:
+                return out, err
+            if closed:
+                raise LostError(self._ended())
+            left = end - time.monotonic()
+            if left <= 0 or not self._ready.wait(left):
+                return b"", b""
+
+    def _ended(self) -> str:
+        if not self._channel.get_transport().is_active():
+            return "the connection broke"
+        status = self._channel.exit_status if self._channel.exit_status_ready() else -1
+        return "the shell ended" + (f" with status {status}" if status >= 0 else "")
+
+    def close(self) -> None:
+        with suppress(Exception):
+            self._channel.close()
+
+
+class SshLink:
+    """One connection to one host; a second one where the first allows no more channels."""
+
+    def __init__(self, connect: Connector, host: Host) -> None:
+        self._connector = connect
+        self._host = host
+        self._connection = connect.connect(host)
+        self._more: list[Fabric] = []
+        self.user = str(self._connection.user)
+        self.address = f"{self._connection.host}:{self._connection.port}"
+
+    @property
+    def alive(self) -> bool:
+        return bool(self._connection.is_connected)
+
+    def tunnel(self, host: str, port: int, timeout: float) -> Pipe:
+        """Have the host connect to `host` and `port`."""
+        try:
+            channel: paramiko.Channel = self._connection.transport.open_channel(
+                "direct-tcpip", dest_addr=(host, port), src_addr=("", 0), timeout=timeout
+            )
+        except (paramiko.SSHException, EOFError) as error:
+            raise OSError(f"the host can't reach {host}:{port}: {text_of(error)}") from None
+        return channel
+
+    def shell(self, become: str | None) -> Wire:
+        command = f"exec sudo -n -H -u {become} sh" if become else "exec sh"
+        try:
+            return self._channel(self._connection, command)
+        except RefusedChannelError:
+            other = self._connector.connect(self._host)
+            self._more.append(other)
+            return self._channel(other, command)
+
+    def _channel(self, connection: Fabric, command: str) -> Wire:
+        timeout = self._host.connection.connect_timeout
+        try:
+            channel = connection.transport.open_session(timeout=timeout)
+            channel.settimeout(timeout)
+            channel.exec_command(command)
+            connection.transport.sock.settled = True
+        except paramiko.ChannelException as error:
+            raise RefusedChannelError(text_of(error)) from None
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise LostError(f"no channel could be opened ({text_of(error)})") from None
+        return SshWire(channel)
+
+    def close(self) -> None:
+        for connection in (self._connection, *self._more):
+            close(connection)
