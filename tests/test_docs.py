@@ -49,7 +49,8 @@ def test_every_kind_of_step_is_on_the_reference_page() -> None:
 
 @pytest.mark.parametrize(("page", "text"), EXAMPLES)
 def test_an_example_has_no_problem(page: Path, text: str, tmp_path: Path) -> None:
-    path = tmp_path / "example.yaml"
+    name = re.search(r"^name: (.*)$", text, re.MULTILINE)
+    path = tmp_path / f"{name[1] if name else 'example'}.yaml"
     path.write_text(text)
     problems: list[Problem]
     if page.stem == "inventory":

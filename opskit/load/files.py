@@ -46,12 +46,12 @@ def find(
 
 def _near(name: str, folders: Sequence[Path]) -> str | None:
     wanted = Path(name)
-    there = [
-        path.name
+    there = {
+        path.stem: path.name
         for folder in folders
         if (folder / wanted.parent).is_dir()
         for path in (folder / wanted.parent).iterdir()
-        if path.is_file()
-    ]
-    close = nearest(wanted.name, there, 0.75)
-    return str(wanted.parent / close) if close else None
+        if path.is_file() and path.suffix == wanted.suffix
+    }
+    close = nearest(wanted.stem, there, 0.75)
+    return str(wanted.parent / there[close]) if close else None

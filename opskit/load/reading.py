@@ -94,7 +94,8 @@ class Reader:
     def _one(self, node: Node, key: Key, path: str) -> Json:
         if key.type == "table" and key.main and not isinstance(node, Table):
             main = next(k for k in key.keys if k.name == key.main)
-            return {key.main: self.value(node, main, path)}
+            value = self.value(node, main, path)
+            return None if value is None else {key.main: value}
         if key.type in _STRUCTURES:
             return _STRUCTURES[key.type](self, node, key, path)
         return self._scalar(node, key, path)

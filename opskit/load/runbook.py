@@ -20,6 +20,10 @@ from opskit.steps.base import is_template
 
 _KEYS = tuple(key for key in RUNBOOK if key.name not in ("params", "steps", "always", "opskit"))
 DEEPEST_INCLUDE = 10
+_STEPS = re.compile(rb"^steps\s*:", re.MULTILINE)
+_INVENTORY = re.compile(
+    rb"^(hosts\s*:\s*(#.*)?$|hosts\s*:\s*\{|groups\s*:|connection\s*:)", re.MULTILINE
+)
 
 
 class Library:
@@ -87,11 +91,20 @@ class _Book:
         reader.written = []
         params = self._params(reader, root)
         self._hosts(reader, root)
+        self._name(reader, root)
         steps = StepReader(reader, self)
         main = self._steps(steps, root, "steps")
         always = self._steps(steps, root, "always")
         runbook = self._runbook(values, params, main, always)
         return RunbookDraft(runbook, root, main, always, written, frozenset(steps.lost))
+
+    def _name(self, reader: Reader, root: Table) -> None:
+        node = root.entries["name"][1] if "name" in root.entries else None
+        if not isinstance(node, Scalar) or not re.fullmatch(NAME, node.text):
+            return
+        if node.text != self.path.stem:
+            told = f"people run this as {self.path.stem!r}, and the record says {node.text[:60]!r}"
+            reader.warn(node, told, f"name: {self.path.stem}, or rename the file")
 
     def _hosts(self, reader: Reader, root: Table) -> None:
         node = root.entries["hosts"][1] if "hosts" in root.entries else None
@@ -228,6 +241,17 @@ def _read(
     library = Library(search, lint=lint)
     book = library.book(path)
     return book, sorted(set_of(library.problems), key=_order)
+
+
+def lint(path: Path, search: Sequence[Path]) -> list[Problem]:
+    """Check a file of either kind: what has hosts of its own and no steps is an inventory."""
+    problems: list[Problem] = []
+    raw = read(path, problems)
+    if raw is not None and _INVENTORY.search(raw) and not _STEPS.search(raw):
+        from opskit.load.inventory import check_inventory
+
+        return check_inventory(path)[1]
+    return problems or check(path, search)[1]
 
 
 def set_of(problems: Sequence[Problem]) -> list[Problem]:

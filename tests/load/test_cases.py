@@ -42,7 +42,7 @@ def test_a_bad_runbook_does_not_load(path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(path.parent)
     errors = [line for line in expected(path) if ": warning: " not in line]
     if not errors:
-        assert load.runbook(Path(path.name)).name == "case"
+        assert load.runbook(Path(path.name)).file == path.name
         return
     with pytest.raises(ProblemsError) as caught:
         load.runbook(Path(path.name))
