@@ -26,7 +26,7 @@ secrets: {token: 'env:TOKEN', other: 'file:other.txt'}
 """
 PIECES = [
     "[]", "{}", "~", "- a", "{a: b}", "[[1]]", "''", "x", "0", "-1", "*a", "&a", "|", "true",
-    "{{ x }}", "{% if %}", "{{", "}}", "!x", "\t", "\n", " ", "'", 
+    "{{ x }}", "{% if %}", "{{", "}}", "!x", "\t", "\n", " ", "'",
     '"', ":", "#", "1e999", "yes", "é", "\x07",
     "<<: *a", "on: once", "undo: []", "undo: {run: x}", "done_when: x", "for_each: 3", "with: 3",
     "save: {name: ~}", "run:", "http:", "when: ((", 'run: "{{ a }}"', "runbook: f",
