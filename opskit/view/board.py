@@ -153,6 +153,16 @@ class Board:
             self._over.add(turn)
             self.ended += 1
             row.left -= not self._candidate(action)
+            if self._candidate(action):
+                self._pass_over(action, row)
+
+    def _pass_over(self, action: Action, chosen: Row) -> None:
+        """Mark a step that is done once as nothing to do on the hosts that were not chosen."""
+        column = self.columns[action.position]
+        for row in self.rows.values():
+            same = row.batch == chosen.batch or action.batch < 0
+            if row is not chosen and same and row.cells[column] == "planned":
+                row.cells[column] = "skipped"
 
     def _rest(self, row: Row) -> Standing:
         if row.running:

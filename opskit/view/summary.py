@@ -39,9 +39,16 @@ def text(run: Run, plan: Plan | None = None, *, paint: Paint = PLAIN, columns: i
         lines.append(f"  asks         {question(run.question)}")
     following = list(next_steps(run, plan))
     if following:
-        room = max(len(command) for command, _ in following)
-        lines += ["Next:", *(f"  {command:<{room}}  {why}" for command, why in following)]
+        lines += ["Next:", *_aligned(following, columns - 4)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _aligned(pairs: list[tuple[str, str]], columns: int) -> Iterator[str]:
+    """Line up commands and what each is for; where there is no room for both, the command."""
+    longest = max(len(why) for _, why in pairs)
+    room = max((len(c) for c, _ in pairs if len(c) + longest <= columns), default=0)
+    for command, why in pairs:
+        yield f"  {command:<{room}}  {why}" if len(command) <= room else f"  {command}"
 
 
 def standing(run: Run, plan: Plan | None) -> Mapping[str, list[str]]:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -87,6 +88,17 @@ def test_an_undone_host_shows_what_was_taken_back() -> None:
     found.take(ended("4u1@web1"), 105)
     assert picture(found)[0].startswith("deploy · undoing")
     assert "web1 ···↶··" in picture(found)[2]
+
+
+def test_a_step_done_once_counts_once_and_is_nothing_to_do_elsewhere() -> None:
+    plan = samples.plan(3, (3,))
+    once = replace(plan.stages["2"], scope="once")
+    found = Board(replace(plan, stages={**plan.stages, "2": once}), {}, 100.0)
+    assert found.total == 14
+    found.take(started("2@web1"), 101)
+    found.take(ended("2@web1"), 102)
+    assert found.ended == 1
+    assert [row.cells[1] for row in found.hosts()] == ["ok", "skipped", "skipped"]
 
 
 def test_ascii_is_enough_for_a_terminal_that_has_no_more() -> None:

@@ -34,7 +34,8 @@ def test_wrapping_loses_no_host() -> None:
 
 
 def test_durations_and_sizes_read_well() -> None:
-    assert [amounts.duration(s) for s in (0, 0.0002, 0.008, 0.26, 9.94, 9.96, 59.4, 59.6, 92, 3723)] == [
+    seconds = (0, 0.0002, 0.008, 0.26, 9.94, 9.96, 59.4, 59.6, 92, 3723)
+    assert [amounts.duration(s) for s in seconds] == [
         "0.0s", "1ms", "8ms", "0.3s", "9.9s", "10s", "59s", "1:00", "1:32", "1:02:03",
     ]  # fmt: skip
     assert [amounts.size(n) for n in (0, 999, 1000, 12_345_678, 2 * 10**9)] == [

@@ -43,7 +43,7 @@ def test_what_to_do_next_can_be_copied() -> None:
         "opskit undo 20270115-080000-k3f9",
         "opskit report 20270115-080000-k3f9",
     ):
-        assert re.search(f"^  {command}  ", shown, re.MULTILINE)
+        assert re.search(f"^  {command}(  |$)", shown, re.MULTILINE)
     assert "resume" not in shown
 
 
