@@ -48,7 +48,7 @@ def link(*, run: str, number: int, at: float, previous: str, body: bytes) -> str
 
     That JSON is the object of at, event, number, previous and run; anyone can check it without us.
     """
-    head = b'{"at":%s,"event":' % canonical(at)
+    head = b'{"at":%s,"event":' % repr(at).encode()
     tail = b',"number":%d,"previous":"%s","run":"%s"}' % (number, previous.encode(), run.encode())
     return hashlib.sha256(head + body + tail).hexdigest()
 

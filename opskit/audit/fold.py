@@ -8,7 +8,6 @@ from opskit.model.event import Entry, Event
 from opskit.model.run import ActionRecord, HostState, Run
 from opskit.model.states import RunState
 from opskit.model.value import Json
-from opskit.plan import progress
 
 OPEN: frozenset[RunState] = frozenset({"planned", "running", "waiting", "undoing"})
 """A run in one of these has not ended: it keeps its locks, whether its process lives or not."""
@@ -62,6 +61,8 @@ def _object(value: Json) -> Mapping[str, Json]:
 
 def run(id_: str, number: int, entries: Sequence[Entry], plan: Mapping[str, Any]) -> Run:
     """Fold the entries of a run; `plan` is its plan as JSON."""
+    from opskit.plan import progress  # brings all that makes plans: lists of runs don't need it
+
     standing = Standing()
     for entry in entries:
         standing = moved(standing, entry.event, entry.at)

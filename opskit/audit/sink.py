@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import cast
+from typing import Literal, TypeAlias, cast
 
 from opskit.audit.masking import MARK, Masker
-from opskit.execute.journal import Stream
 from opskit.model.value import Json
+
+Stream: TypeAlias = Literal["stdout", "stderr"]
 
 PART = 256 * 1024
 """Bytes of output that go into one part; also the most that a stream keeps in memory."""

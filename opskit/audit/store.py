@@ -10,10 +10,9 @@ from opskit.audit import begin, chain, fold, locks, verify
 from opskit.audit.database import Database, Row, Rows
 from opskit.audit.journal import Journal
 from opskit.audit.masking import Masker, fingerprints
-from opskit.audit.sink import unpack
+from opskit.audit.sink import Stream, unpack
 from opskit.audit.verify import Finding
 from opskit.errors import InputError, StoreError
-from opskit.execute.journal import Stream
 from opskit.model.codec import from_json, parse
 from opskit.model.event import Entry, Event
 from opskit.model.plan import Plan

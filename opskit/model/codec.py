@@ -19,6 +19,9 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
 from opskit.model.text import Fixed, Late, Text
 from opskit.model.value import Json
 
+_WRITER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+)
 T = TypeVar("T")
 Convert = Callable[[Any], Any]
 Object = dict[str, Any]
@@ -40,9 +43,7 @@ def from_json(cls: type[T], data: Json) -> T:
 
 def canonical(data: Json) -> bytes:
     """Return the one way to write this JSON: sorted keys, no spaces, UTF-8, no NaN."""
-    words = json.dumps(
-        data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    words = _WRITER.encode(data)
     # A path can hold bytes that are not UTF-8 (as lone surrogates); it must not stop a run.
     return words.encode("utf-8", "surrogatepass")
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from opskit.audit import masking
 from opskit.audit.masking import Masker, fingerprints
 from opskit.model.value import Json, Secret
 
@@ -157,6 +158,14 @@ def test_a_secret_of_backslashes_takes_no_time() -> None:
 
     assert masker.clean(b"\\" * 39 + b"y") == b"\\" * 39 + b"y"
     assert masker.clean(b"\\" * 80 + b"x!") == b"[secret]"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.binary(max_size=9), max_size=6), st.binary(min_size=1, max_size=4))
+def test_the_quick_search_finds_what_python_finds(pieces: list[bytes], part: bytes) -> None:
+    contains = masking._finder()
+    for data in (b"".join(pieces), part.join(pieces), b"\0".join(pieces)):
+        assert contains(data, part) == (part in data)
 
 
 def test_json_is_masked_in_keys_values_and_numbers() -> None:

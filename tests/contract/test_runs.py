@@ -10,6 +10,7 @@ from opskit import audit
 from opskit.audit import Store
 from opskit.audit.chain import link
 from opskit.errors import InputError, StoreError
+from opskit.execute import journal as execute
 from opskit.model.codec import canonical, digest, to_json
 from opskit.model.event import Event
 from opskit.model.text import text
@@ -287,3 +288,10 @@ def test_a_plan_of_ten_thousand_actions_is_kept(store: Store) -> None:
 
     assert store.plan(journal.run) == many
     assert store.verify(journal.run) == []
+
+
+def test_a_journal_is_what_the_executor_needs(store: Store) -> None:
+    with begin(store) as journal:
+        needed: execute.Journal = journal
+        sink: execute.Sink = needed.output("1/web1", "web1", 1)
+        assert sink.close() == {}
