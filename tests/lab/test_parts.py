@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from opskit import lab as labs
+from opskit.cli import lab as cli
 from opskit.errors import InputError, OpskitError
 from opskit.lab import address, inventory, layout, processes, programs, release
 from opskit.lab.layout import Layout, Mode
@@ -154,3 +155,7 @@ def test_a_host_that_does_not_exist_is_named_beside_those_that_do(plan: Layout) 
     with pytest.raises(InputError, match="no host 'web9'") as raised:
         plan.host("web9")
     assert raised.value.hint == "it has web1, web2, lb1"
+
+
+def test_the_command_line_offers_the_faults_that_there_are() -> None:
+    assert cli.FAULTS == release.FAULTS
