@@ -15,7 +15,7 @@ from opskit.plan.arguments import Files, Renderer
 from opskit.plan.expand import Placed
 from opskit.plan.spread import Spot, spread
 from opskit.plan.values import host_of, local
-from opskit.render import host_view, value
+from opskit.render import evaluate, host_view, value
 from opskit.steps import KINDS
 from opskit.steps.base import Value
 
@@ -38,7 +38,8 @@ class Builder:
         names = self._names(placed, spot)
         if placed.step.for_each is None:
             return [self._action(placed, spot, names, 0, "")]
-        items = value(placed.step.for_each, names)
+        written = placed.step.for_each  # a string is an expression: load took its braces off
+        items = evaluate(written, names) if isinstance(written, str) else value(written, names)
         if not isinstance(items, (list, tuple)):
             where = placed.step.places.get("for_each", placed.step.place)
             raise InputError("`for_each` is not a list", where=str(where))

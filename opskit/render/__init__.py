@@ -2,7 +2,7 @@
 
 from opskit.render.quoting import WORD_LIMIT, TemplateError
 from opskit.render.shell import ShellProblem, shell_problems
-from opskit.render.template import condition, expression_names, fill, names, text, value
+from opskit.render.template import condition, evaluate, expression_names, fill, names, text, value
 from opskit.render.views import HostView, host_view
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "ShellProblem",
     "TemplateError",
     "condition",
+    "evaluate",
     "expression_names",
     "fill",
     "host_view",

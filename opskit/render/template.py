@@ -202,15 +202,20 @@ def value(written: Json, values: Mapping[str, object]) -> Json:
     sole = _SOLE.fullmatch(written)
     if sole is None:
         return text(written, values).fixed()
+    return evaluate(sole["expression"], values)
+
+
+def evaluate(expression: str, values: Mapping[str, object]) -> Json:
+    """Evaluate a bare expression to plain data; a host stands for its name."""
     try:
-        found = _expression(sole["expression"])(**values)
+        found = _expression(expression)(**values)
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(f"the expression does not parse: {error.message}") from error
     except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise TemplateError(str(error) or type(error).__name__) from error
     if isinstance(found, jinja2.Undefined):
-        raise TemplateError(f"{sole['expression'].strip()!r} is not known here")
-    return str(found) if isinstance(found, str) else found  # a host stands for its name
+        raise TemplateError(f"{expression.strip()!r} is not known here")
+    return str(found) if isinstance(found, str) else found
 
 
 def fill(value: Text, values: Mapping[str, Json]) -> Text:

@@ -144,6 +144,11 @@ def test_a_preview_reads_on_each_host_up_to_its_first_change(tmp_path: Path) -> 
     assert [a.key for a in further.actions] == ["3/web1"]
 
 
+def test_for_each_takes_an_expression(tmp_path: Path) -> None:
+    steps = "  - {name: a, run: 'do {{ item }}', for_each: \"{{ vars.get('x', ['p', 'q']) }}\"}\n"
+    assert texts(planned(runbook(steps), tmp_path, hosts=1)) == ["do p", "do q"]
+
+
 def test_includes_keep_their_saved_names_to_themselves(tmp_path: Path) -> None:
     (tmp_path / "inner.yaml").write_text(
         "opskit: 1\nname: inner\nversion: 1.0.0\nsummary: s\nparams: {p: {default: d}}\n"
