@@ -93,7 +93,7 @@ HOSTILE = st.one_of(
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(word=HOSTILE)
 def test_hostile_values_are_one_word_in_planned_and_in_late_text(tmp_path: Path, word: str) -> None:
     """What a host says (a saved value) is as little to be trusted as a parameter."""
