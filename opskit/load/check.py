@@ -59,6 +59,14 @@ def _later(book: RunbookDraft) -> dict[str, Draft]:
     return found
 
 
+def _each(step: Step, name: str) -> bool:
+    """Tell whether a step saves a value for each host, rather than one for all."""
+    if step.include is not None:
+        within = (*step.include.steps, *step.include.always)
+        return any(_each(one, name) for one in within if name in _saves(one))
+    return step.on.scope == "each" or (step.on.scope == "group" and step.on.per == "host")
+
+
 def _in_order(book: RunbookDraft) -> Iterator[Draft]:
     """Yield the steps in the order in which they run: preflight first."""
     for phase in ("preflight", "main"):
@@ -72,6 +80,7 @@ class _Checker:
         self.book = book
         self.lint = lint
         self.saved_by = _later(book)
+        self.per_host = frozenset(n for n, d in self.saved_by.items() if _each(d.step, n))
 
     def check(self) -> None:
         runbook = self.book.runbook
@@ -100,7 +109,7 @@ class _Checker:
         check_step(self.reader, draft, role)
         check_with(self.reader, draft)
         self._secrets(draft, scope)
-        here = _narrowed(scope, draft.step, role)
+        here = _narrowed(scope, draft.step, role, self.per_host)
         for written in draft.written:
             self._template(draft, written, here)
             self._handed_on(draft.step, written, here)
@@ -108,7 +117,7 @@ class _Checker:
             self._step(draft.done_when, "done_when", here)
 
     def _undo(self, draft: Draft, scope: Scope) -> None:
-        scope = scope._replace(some=_narrowed(scope, draft.step, "steps").some)
+        scope = scope._replace(some=_narrowed(scope, draft.step, "steps", self.per_host).some)
         for undo in draft.undo:
             self._step(undo, "undo", scope)
             scope = scope.with_save(undo.step)
@@ -276,8 +285,8 @@ def _planned(scope: Scope) -> Scope:
     return scope._replace(away={**scope.away, **late})
 
 
-def _narrowed(scope: Scope, step: Step, role: Role) -> Scope:
-    """Which of `batch`, `item`, `index` and `host` there are for a step."""
+def _narrowed(scope: Scope, step: Step, role: Role, per_host: frozenset[str]) -> Scope:
+    """Narrow the names to those there are for a step; `per_host`: saved names with a value each."""
     some = {"run", "batch"} | ({"item", "index"} if step.for_each is not None else set())
     if role in ("undo", "done_when"):
         some |= scope.some  # that of the step which they belong to
@@ -287,6 +296,8 @@ def _narrowed(scope: Scope, step: Step, role: Role) -> Scope:
     if whole_run or (on.scope == "group" and on.per == "batch"):
         told = "this step is not done for one host of the batch; use `target` or `hosts`"
         away = {"host": told, "service": told}
+        told = "it is saved for each host, and this step is not done for one host"
+        away |= dict.fromkeys(per_host, told)
     if step.phase != "main" or whole_run:
         away["batch"] = "there are no batches here"
     if role in ("steps", "always") and step.for_each is None:

@@ -202,7 +202,12 @@ def _within(param: Param, text: str) -> int | float:
         raise WrongValueError(f"{text} is too little", f"{shown(param.minimum)} or more")
     if param.maximum is not None and value > param.maximum:
         raise WrongValueError(f"{text} is too much", f"{shown(param.maximum)} or less")
-    return value
+    return _whole(value)
+
+
+def _whole(value: float) -> int | float:
+    """A whole number has no point, so that shells can count with it."""
+    return int(value) if value == int(value) else value
 
 
 def _boolean(text: str) -> bool:

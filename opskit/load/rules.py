@@ -8,7 +8,7 @@ from opskit.load.reading import Reader
 from opskit.load.step import Draft, Role
 from opskit.load.suggest import advice
 from opskit.load.yaml import Node, Scalar, Table
-from opskit.model.runbook import Param, Step
+from opskit.model.runbook import Param, Runbook, Step
 from opskit.steps import SELF_UNDOING
 from opskit.steps.base import is_template
 
@@ -46,7 +46,13 @@ def _misplaced(reader: Reader, draft: Draft, role: Role) -> None:
 def _reading(reader: Reader, draft: Draft, role: Role) -> None:
     """What must be a read: preflight, done_when, and everything that is tried until it succeeds."""
     step = draft.step
-    if step.effect == "read" or step.include is not None:
+    if step.include is not None:
+        changing = next(_changes(step.include), None) if step.phase == "preflight" else None
+        if changing is not None:
+            told = f"preflight only reads; {step.include.name} changes, at {changing.place}"
+            reader.error(draft.at("phase"), told, "include it in the main phase")
+        return
+    if step.effect == "read":
         return
     said = "effect" in draft.node.entries
     cure = "take `effect: change` out" if said else "add effect: read, if it only reads"
@@ -58,6 +64,15 @@ def _reading(reader: Reader, draft: Draft, role: Role) -> None:
     if step.until is not None:
         at = draft.at("until")
         reader.error(at, "`until` repeats reads only", f"{cure}; or write retry")
+
+
+def _changes(runbook: Runbook) -> Iterator[Step]:
+    """Yield the steps of a runbook, those of its includes too, that change something."""
+    for step in runbook.steps:
+        if step.include is not None:
+            yield from _changes(step.include)
+        elif step.effect == "change":
+            yield step
 
 
 def _where(reader: Reader, draft: Draft) -> None:

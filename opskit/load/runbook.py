@@ -35,7 +35,6 @@ class Library:
         self.problems: list[Problem] = []
         self.shelf: dict[Path, Runbook | None] = {}
         self.reading: list[Path] = []
-        self.sources: dict[str, str] = {}
 
     def book(self, path: Path) -> Runbook | None:
         """Read a runbook and check it; None when it can't even be outlined."""

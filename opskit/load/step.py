@@ -1,8 +1,10 @@
 """A node → a Step, with the templates that it holds and where they stand."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
+from opskit.load.included import hand_over
 from opskit.load.reading import Reader, Written
 from opskit.load.suggest import nearest
 from opskit.load.yaml import Items, Node, Scalar, Table
@@ -132,6 +134,7 @@ class StepReader:
     def _draft(self, node: Table, kind: str, role: Role, position: str) -> Draft:
         module = KINDS[kind]
         args, include = self._args(node.entries[kind][1], kind, module)
+        include, given = self._handed(node.entries[kind][1], include)
         common = self._common(node)
         undo = self._undo(node, role, position)
         done = self._done_when(node, position)
@@ -149,7 +152,7 @@ class StepReader:
             lasting=bool(undo) or "undo" not in node.entries,
             done_when=done.step if done else None,
             include=include,
-            with_=_mapping(args.get("with")) if include else {},
+            with_=given,
             **_shaped(common),
         )
         self.reader.problems.extend(module.check(step))
@@ -175,6 +178,14 @@ class StepReader:
             elif key.type in ("script", "template"):
                 self._source(value, key)
         return args, include
+
+    def _handed(
+        self, node: Node, include: Runbook | None
+    ) -> tuple[Runbook | None, Mapping[str, Json]]:
+        if include is None:
+            return None, {}
+        entry = node.entries.get("with") if isinstance(node, Table) else None
+        return hand_over(include, entry[1] if entry else None, Path(self.reader.file).parent)
 
     def _source(self, node: Scalar, key: Key) -> None:
         found = self.books.source(self.reader, node, template=key.type == "template")
@@ -277,10 +288,6 @@ def _on(module: StepKind, written: Mapping[str, Any] | None) -> On:
     if "group" in written:
         return On(scope="group", group=written["group"], per=written.get("per", "host"))
     return On(scope=written.get("scope", module.SCOPE))
-
-
-def _mapping(value: Json) -> Mapping[str, Json]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _shaped(common: dict[str, Any]) -> dict[str, Any]:

@@ -41,13 +41,14 @@ def told(runbook: Runbook, **given: str) -> str:
         ("{type: int}", "-3", -3),
         ("{type: int, min: 1, max: 3}", "3", 3),
         ("{type: number}", "2.50", 2.5),
+        ("{type: number}", "2", 2),
         ("{type: bool}", "true", True),
         ("{type: bool}", "False", False),
         ("{type: enum, choices: [on, 1.10]}", "on", "on"),
         ("{type: enum, choices: [on, 1.10]}", "1.10", "1.10"),
-        ("{type: duration}", "1h30m", 5400.0),
+        ("{type: duration}", "1h30m", 5400),
         ("{type: duration}", "250ms", 0.25),
-        ("{type: duration}", "90", 90.0),
+        ("{type: duration}", "90", 90),
     ],
 )
 def test_a_value_fits_its_type(tmp_path: Path, param: str, text: str, value: Json) -> None:
