@@ -18,6 +18,14 @@ from opskit.model.value import Json, Secret
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Document:
+    """A text as it is kept: deflated, under its SHA-256."""
+
+    digest: str
+    body: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Birth:
     """A run that is about to be recorded."""
 
@@ -29,8 +37,7 @@ class Birth:
     command: str
     locks: tuple[str, ...]
     of: str | None
-    documents: Mapping[str, bytes]
-    """Their texts without secrets, by name; the plan among them."""
+    documents: Mapping[str, Document]
 
 
 def add_run(rows: Rows, birth: Birth) -> Row:
@@ -47,8 +54,8 @@ def add_run(rows: Rows, birth: Birth) -> Row:
     rows.run("add_run", **row)
     rows.run("count_run")
     rows.run("begin_head", run=row["number"])
-    for text in birth.documents.values():
-        rows.run("add_document", digest=_sha256(text), body=zlib.compress(text, 6))
+    for document in birth.documents.values():
+        rows.run("add_document", digest=document.digest, body=document.body)
     return row
 
 
@@ -78,7 +85,7 @@ def first_event(rows: Rows, row: Row, birth: Birth, marks: Mapping[str, str]) ->
         "command": birth.command,
         "hosts": {name: _address(host) for name, host in plan.hosts.items()},
         "locks": list(birth.locks),
-        "documents": {name: _sha256(text) for name, text in birth.documents.items()},
+        "documents": {name: kept.digest for name, kept in birth.documents.items()},
         "secrets": marks,
         "store": store["id"],
         "number": row["number"],
@@ -89,20 +96,25 @@ def first_event(rows: Rows, row: Row, birth: Birth, marks: Mapping[str, str]) ->
     return Event(kind="run created", data=data)
 
 
-def texts(plan: Plan, documents: Mapping[str, str], masker: Masker) -> Mapping[str, bytes]:
-    """Return the documents of a run without secrets, and its plan.
+def documents(plan: Plan, texts: Mapping[str, str], masker: Masker) -> Mapping[str, Document]:
+    """Return the texts that a run came from, without secrets, and its plan as "plan".
 
     InputError when a secret stands in the plan: masked it could not be carried out from the record.
     """
-    text = canonical(to_json(plan))
-    if masker.holds(text):
+    whole = canonical(to_json(plan))
+    if masker.holds(whole):
         raise InputError(
             "the value of a secret stands open in the plan: in a parameter, a name or a text",
             hint="pass it under `secrets:` or `stdin:` only, or choose another value for it",
         )
-    masked = {name: masker.mask(words) for name, words in documents.items()}
-    return {**{name: words.encode("utf-8", "surrogatepass") for name, words in masked.items()},
-            "plan": text}  # fmt: skip
+    kept = {
+        name: masker.mask(text).encode("utf-8", "surrogatepass") for name, text in texts.items()
+    }
+    return {name: _document(text) for name, text in {**kept, "plan": whole}.items()}
+
+
+def _document(text: bytes) -> Document:
+    return Document(digest=hashlib.sha256(text).hexdigest(), body=zlib.compress(text, 6))
 
 
 def refuse_poor_secrets(secrets: Sequence[Secret]) -> None:
@@ -119,7 +131,3 @@ def refuse_poor_secrets(secrets: Sequence[Secret]) -> None:
 def _address(host: Host) -> str:
     user, port = host.connection.user, host.connection.port
     return (f"{user}@" if user else "") + host.address + (f":{port}" if port else "")
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

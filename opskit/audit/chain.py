@@ -7,7 +7,7 @@ from typing import cast
 
 from opskit.audit import fold
 from opskit.audit.database import Row, Rows
-from opskit.audit.masking import Masker
+from opskit.audit.masking import WORDS, Masker
 from opskit.model.codec import canonical, parse, to_json
 from opskit.model.event import Event
 from opskit.model.states import RunState
@@ -24,10 +24,10 @@ class Dated:
 
 
 _OURS = frozenset(
-    {"digest", "documents", "number", "plan", "previous", "seals", "secrets", "stderr", "stdout",
-     "store"}
+    {"digest", "documents", "hosts", "number", "plan", "previous", "seals", "secrets", "stderr",
+     "stdout", "store"}
 )  # fmt: skip
-"""Data that holds digests and counts of our own making: masked by chance it would prove nothing."""
+"""Data that holds digests, counts and states: masked by chance it would prove or say nothing."""
 
 
 def dated(event: Event, at: float, masker: Masker) -> Dated:
@@ -35,7 +35,7 @@ def dated(event: Event, at: float, masker: Masker) -> Dated:
     body = canonical(to_json(event))
     if masker.holds(body):
         data = {
-            name: value if name in _OURS else masker.mask_json(value)
+            name: value if name in _OURS or str(value) in WORDS else masker.mask_json(value)
             for name, value in event.data.items()
         }
         event = replace(event, data=data)

@@ -14,7 +14,7 @@ from opskit.model.value import Json
 
 Stream: TypeAlias = Literal["stdout", "stderr"]
 
-PART = 256 * 1024
+PART = 128 * 1024
 """Bytes of output that go into one part; also the most that a stream keeps in memory."""
 
 STALE = 1.0

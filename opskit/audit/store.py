@@ -68,7 +68,7 @@ class Store:
             command=masker.mask(command),
             locks=tuple(locks),
             of=of,
-            documents=begin.texts(plan, documents, masker),
+            documents=begin.documents(plan, documents, masker),
         )
         steps = [p for p, stage in plan.stages.items() if stage.save and stage.save.secret]
         return self._begin(birth, secrets, masker, steps)
