@@ -27,9 +27,10 @@ live_option = click.option("--no-live", is_flag=True, help="Plain lines, no live
 @options
 def resume(call: Call, run: str, no_live: bool) -> Exit:
     """Go on with a run that was interrupted or that waits for an answer. RUN may be `last`."""
-    plan = app.plan_of(call.settings, run)
-    with watching(call, plan, live=not no_live) as (watch, stop):
-        done = app.resume(call.settings, run, call.person, watch, stop=stop)
+    found = app.load_run(call.settings, run)
+    plan = app.plan_of(call.settings, found.id)
+    with watching(call, plan, run=found.id, live=not no_live) as (watch, stop):
+        done = app.resume(call.settings, found.id, call.person, watch, stop=stop)
     return told(call, done, plan)
 
 
@@ -59,7 +60,7 @@ def retry(call: Call, run: str, hosts: str, yes: bool, no_live: bool) -> Exit:
     if not yes and not agreed(call, replace(plan, actions=left), verb="Do this again"):
         screen.err("Nothing was done.\n")
         return Exit.REFUSED
-    with watching(call, plan, live=not no_live) as (watch, stop):
+    with watching(call, plan, run=found.id, live=not no_live) as (watch, stop):
         done = app.retry(call.settings, run, words, call.person, watch, stop=stop)
     return told(call, done, plan)
 
@@ -84,7 +85,7 @@ def undo(call: Call, run: str, hosts: str | None, yes: bool, no_live: bool) -> E
     if not yes and not agreed(call, back, verb="Take back"):
         screen.err("Nothing was done.\n")
         return Exit.REFUSED
-    with watching(call, plan, live=not no_live) as (watch, stop):
+    with watching(call, plan, run=found.id, live=not no_live) as (watch, stop):
         done = app.undo(call.settings, run, call.person, watch, chosen, stop=stop)
     status = _undone(done)
     if status == Exit.OK and not call.json:

@@ -34,6 +34,9 @@ def told(error: BaseException, argv: Sequence[str]) -> int:
         case OpskitError():
             _tell(_of_opskit(error), as_json=as_json)
             return int(error.exit)
+        case click.exceptions.NoArgsIsHelpError():
+            screen.err(error.format_message() + "\n")
+            return int(Exit.USAGE)
         case click.ClickException():
             _tell(_of_click(error), as_json=as_json)
             return int(Exit.USAGE)

@@ -23,18 +23,24 @@ EARLIER = 3
 
 
 @contextmanager
-def watching(call: Call, plan: Plan, *, live: bool = True) -> Iterator[tuple[Watcher, Stop]]:
-    """Give a watcher and a stop for one run; the person's questions pause the live picture."""
+def watching(
+    call: Call, plan: Plan, *, run: str = "", live: bool = True
+) -> Iterator[tuple[Watcher, Stop]]:
+    """Give a watcher and a stop; `run` is the id of a run that is gone on with.
+
+    The person's questions pause the live picture.
+    """
     stop = Stop()
     if call.json:
         with stopping(stop.press):
-            yield JsonLines(screen.out), stop
+            yield JsonLines(screen.out, run=run), stop
     elif live and screen.can_draw():
         picture = Live(
             plan,
             write=screen.out,
             size=terminal_size(sys.stdout.fileno()),
             paint=screen.paint(),
+            run=run,
             expected=expected(call.settings, plan),
             unicode=screen.unicode(),
         )

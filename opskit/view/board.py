@@ -50,7 +50,9 @@ class Board:
     `expected`: how long each step took in earlier runs, in seconds, by step name.
     """
 
-    def __init__(self, plan: Plan, expected: Mapping[str, float], began: float) -> None:
+    def __init__(
+        self, plan: Plan, expected: Mapping[str, float], began: float, run: str = ""
+    ) -> None:
         self.plan = plan
         self.expected = expected
         self.began = began
@@ -58,7 +60,7 @@ class Board:
         self.columns = {position: n for n, position in enumerate(_positions(plan))}
         self.rows: dict[str, Row] = {}
         self.batch = -1
-        self.run = ""
+        self.run = run
         self.state = "running"
         self.ended = 0
         self.total = len({self._turn(action) for action in plan.actions})
@@ -89,7 +91,7 @@ class Board:
         """Fold one event in."""
         match event.kind:
             case "run created":
-                self.run = short(event.data, "run")
+                self.run = short(event.data, "run") or self.run
             case "step started":
                 self._started(event, at)
             case "step ended":

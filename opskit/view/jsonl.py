@@ -38,21 +38,22 @@ def entry(item: Entry) -> dict[str, Json]:
 class JsonLines:
     """A watcher that writes a JSON object for each event; called from many threads.
 
-    `run` is known from the first event on, which carries it. Output is written only with
-    `outputs`: it can be very long, and the record has it.
+    A new run's id comes with the first event; that of an earlier one is given as `run`. Output is
+    written only with `outputs`: it can be very long, and the record has it.
     """
 
     def __init__(
         self,
         write: Callable[[str], None],
         *,
+        run: str = "",
         outputs: bool = False,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._write = write
         self._outputs = outputs
         self._now = now
-        self._run = ""
+        self._run = run
         self._lock = threading.Lock()
 
     def __call__(self, item: Event | Chunk) -> None:

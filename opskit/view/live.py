@@ -39,11 +39,12 @@ class Live:
         write: Callable[[str], None],
         size: Size,
         paint: Paint,
+        run: str = "",
         expected: Mapping[str, float] | None = None,
         unicode: bool = True,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._board = Board(plan, expected or {}, now())
+        self._board = Board(plan, expected or {}, now(), run)
         self._frame = Frame(self._board, paint=paint, unicode=unicode)
         self._lines = Lines(self._keep, plan, paint=paint, now=now)
         self._kept: list[str] = []

@@ -109,6 +109,15 @@ def test_json_is_an_object_a_line_and_each_names_the_run(folder: Path, capsys: C
     assert {row["run"] for row in found} == {found[-1]["run"]}
 
 
+def test_going_on_with_a_run_names_it_in_every_line_too(folder: Path, capsys: Capture) -> None:
+    assert run(folder, "--yes") == 0
+    capsys.readouterr()
+    assert call(["undo", "last", "--yes", "--json"]) == 0
+    found = objects(capsys.readouterr().out)
+    assert "undo began" in [row["event"] for row in found]
+    assert {row["run"] for row in found} == {found[-1]["run"]}
+
+
 def test_a_plan_shows_text_and_changes_nothing(folder: Path, capsys: Capture) -> None:
     assert call(["plan", "local", "-p", f"folder={folder}"]) == 0
     told = capsys.readouterr().out

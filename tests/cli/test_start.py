@@ -82,6 +82,14 @@ def test_a_wrong_command_names_the_nearest() -> None:
     assert "no command 'satus'; did you mean 'status'?" in done.stderr
 
 
+@pytest.mark.parametrize("words", [(), ("audit",), ("hosts",)])
+def test_a_group_alone_shows_its_help(words: tuple[str, ...]) -> None:
+    done = opskit(*words)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Usage: opskit")
+    assert "error" not in done.stderr.lower().split("options:")[0]
+
+
 def test_a_wrong_option_is_bad_usage() -> None:
     done = opskit("list", "--nothing")
     assert done.returncode == 2
