@@ -1,0 +1,45 @@
+"""A practice fleet for the shipped runbooks; every test begins with release A on all hosts."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from opskit import lab as labs
+from opskit.lab import Lab
+from tests.support.fleet import Fleet
+
+CLEAN = """
+cd /srv/app
+ln -sfn releases/A .current.test && mv -Tf .current.test current
+find releases -mindepth 1 -maxdepth 1 ! -name A -exec rm -rf {} +
+rm -f shared/switches.json .current.*
+labctl restart app
+"""
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Start four web hosts and a balancer."""
+    folder = tmp_path_factory.mktemp("runbooks") / "lab"
+    try:
+        yield labs.up(folder, web=4)
+    finally:
+        labs.down(folder)
+
+
+@pytest.fixture(scope="session")
+def pool(lab: Lab) -> str:
+    """The balancer's pool file as it was at first."""
+    return Fleet(lab=lab, folder=lab.folder).sh("lb1", "cat /etc/nginx/opskit/web.conf")
+
+
+@pytest.fixture
+def fleet(lab: Lab, pool: str, tmp_path: Path) -> Fleet:
+    """The fleet as new: A is live, the pool is whole, the record is empty."""
+    found = Fleet(lab=lab, folder=tmp_path)
+    for host in ("web1", "web2", "web3", "web4"):
+        found.sh(host, CLEAN)
+    if found.sh("lb1", "cat /etc/nginx/opskit/web.conf") != pool:
+        found.sh("lb1", f"printf %s '{pool}' >/etc/nginx/opskit/web.conf && nginx -s reload")
+    return found
