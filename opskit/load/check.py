@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from opskit.load.keys import GIVEN, SOMETIMES, VARIABLE
-from opskit.load.names import SyntaxProblemError, alone, names_in, offset_of
+from opskit.load.keys import ATTRIBUTES, GIVEN, SOMETIMES, VARIABLE
+from opskit.load.names import SyntaxProblemError, alone, attributes_in, names_in, offset_of
 from opskit.load.reading import Reader, Written
 from opskit.load.rules import check_list, check_step, check_with
 from opskit.load.spots import spot
 from opskit.load.step import Draft, Role, RunbookDraft
-from opskit.load.suggest import nearest
+from opskit.load.suggest import advice, nearest
 from opskit.model.problem import Problem
 from opskit.model.runbook import Runbook, Step
 
@@ -146,6 +146,8 @@ class _Checker:
             self._unknown(written, name, scope)
         for name in sorted(names & scope.secrets):
             self._secret(written, name, draft)
+        for name in sorted(names & scope.names & ATTRIBUTES.keys()):
+            self._attributes(written, name)
 
     def _unknown(self, written: Written, name: str, scope: Scope) -> None:
         offset = offset_of(written, name)
@@ -160,6 +162,13 @@ class _Checker:
             private = self._private(name)
             near = private or nearest(name, scope.names) or "add it to `params`, or save it first"
             self._report(written, offset, f"nothing is called `{name}`", near)
+
+    def _attributes(self, written: Written, name: str) -> None:
+        there = ATTRIBUTES[name]
+        for offset, attribute in attributes_in(written, name):
+            if attribute not in there:
+                told = f"`{name}` has no `{attribute}`"
+                self._report(written, offset, told, advice(attribute, there))
 
     def _private(self, name: str) -> str | None:
         """Point at a name that an included runbook saves for itself."""

@@ -20,6 +20,14 @@ GIVEN = frozenset({"host", "target", "service", "services", "balancers", "vars",
 """Names that templates may use in every step."""
 SOMETIMES = frozenset({"batch", "item", "index", "run"})
 """Names that templates may use in some steps."""
+_HOST = ("name", "address", "vars", "groups")
+ATTRIBUTES = {
+    "host": _HOST,
+    "target": _HOST,
+    "batch": ("index", "hosts"),
+    "run": ("id", "status", "reason", "user", "started"),
+}
+"""What these names have; a parameter or a saved value may be of any shape."""
 RESERVED = (
     GIVEN
     | SOMETIMES

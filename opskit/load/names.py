@@ -1,6 +1,7 @@
 """Which names a template uses, and where each stands."""
 
 import re
+from collections.abc import Iterator
 
 from opskit.load.reading import Written
 
@@ -56,6 +57,18 @@ def offset_of(written: Written, name: str) -> int:
         if found:
             return found.start()
     return 0
+
+
+def attributes_in(written: Written, name: str) -> Iterator[tuple[int, str]]:
+    """Yield the attributes that a template takes of a name, with their offsets; calls are none."""
+    taken = re.compile(rf"(?<![\w.'\"]){re.escape(name)}\.([A-Za-z_]\w*)(?!\w|\()")
+    if written.type == "expression":
+        spans = [(0, len(written.text))]
+    else:
+        spans = [braces.span(1) for braces in _BRACES.finditer(written.text)]
+    for start, end in spans:
+        for found in taken.finditer(written.text, start, end):
+            yield found.start(1), found[1]
 
 
 def alone(text: str, name: str) -> bool:
