@@ -1,5 +1,6 @@
 """A plan as text: what will be done, where, with which words, and what can't be known yet."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -83,21 +84,22 @@ def _header(plan: Plan, look: Look) -> Iterator[str]:
     batches = amounts.count(len(plan.batches), "batch", "batches")
     title = " ".join(filter(None, (plan.runbook, plan.version)))
     yield f"{look.paint.bold(safe.one_line(title))} · {hosts}, {batches} · plan {plan.digest[:12]}"
-    yield f"  runbook    {safe.one_line(plan.file)}"
-    yield f"  inventory  {safe.one_line(plan.inventory)}"
-    for name, value in plan.parameters.items():
-        yield f"  {safe.padded(name, 10)} {safe.cut(_value(value), 400)}"
+    facts = [("runbook", safe.one_line(plan.file)), ("inventory", safe.one_line(plan.inventory))]
+    facts += [(name, safe.cut(_value(value), 400)) for name, value in plan.parameters.items()]
     for name, source in plan.secrets.items():
-        yield f"  {safe.padded(name, 10)} secret from {safe.one_line(source.source)}"
+        facts.append((name, f"secret from {safe.one_line(source.source)}"))
     limit = (
         "a host fails" if plan.max_failures == 0 else f"more than {plan.max_failures} hosts fail"
     )
     trips = {"undo": "everything is undone", "ask": "a person is asked"}
-    yield f"  failures   if {limit}, {trips.get(plan.on_failure, 'the run stops')}"
+    facts.append(("failures", f"if {limit}, {trips.get(plan.on_failure, 'the run stops')}"))
+    room = min(24, max(len(name) for name, _ in facts))
+    for name, value in facts:
+        yield f"  {safe.padded(name, room)}  {value}"
 
 
 def _value(value: Json) -> str:
-    return safe.one_line(value if isinstance(value, str) else str(value))
+    return safe.one_line(value if isinstance(value, str) else json.dumps(value, default=str))
 
 
 def title(plan: Plan, batch: int) -> str:
@@ -135,8 +137,19 @@ def _as_before(section: Section, first: Section | None) -> set[str]:
 
 
 def _steps(positions: Iterable[str]) -> str:
-    ordered = list(positions)
-    return ("step " if len(ordered) == 1 else "steps ") + ", ".join(sorted(ordered, key=_order))
+    """Name steps in their order; neighbours are joined: steps 2, 4 to 7, a1."""
+    ordered = sorted(positions, key=_order)
+    runs: list[list[str]] = []
+    for position in ordered:
+        if runs and position.isdigit() and runs[-1][-1] == str(int(position) - 1):
+            runs[-1].append(position)
+        else:
+            runs.append([position])
+    words = [f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(run) for run in runs]
+    return ("step " if len(ordered) == 1 else "steps ") + ", ".join(words)
+
+
+_LAST = ((True, 0, "~"),)
 
 
 def _order(position: str) -> tuple[tuple[bool, int, str], ...]:
@@ -242,7 +255,7 @@ def _until(plan: Plan, waits: Iterable[str]) -> str:
     """Say when names get their values: `after step 2 (previous), when it runs (run.id)`."""
     saved = savers(plan)
     moments: dict[str, list[str]] = {}
-    for name in waits:
+    for name in sorted(waits, key=lambda n: _order(saved[n].position) if n in saved else _LAST):
         known = f"after step {saved[name].position}" if name in saved else "when it runs"
         moments.setdefault(known, []).append(name)
     return ", ".join(f"{known} ({', '.join(found)})" for known, found in moments.items())
@@ -294,7 +307,7 @@ def _declared(plan: Plan) -> Iterator[str]:
         hosts = {host for targets in found.values() for host in targets}
         yield (
             f"Only declared: that the shell reads of {_steps(found)} change nothing, on "
-            f"{amounts.count(len(hosts), 'host')} without `read_user`"
+            f"{amounts.count(len(hosts), 'machine')} without `read_user`"
         )
         yield "  → set `read_user` in the inventory, and the hosts enforce it"
 

@@ -77,7 +77,7 @@ def test_200_hosts_stay_readable() -> None:
     shown = view.text(plan)
     assert len(shown.splitlines()) < 60
     assert "web1..web200 (200 hosts) (text for web1)" in shown
-    assert "as in batch 1: steps 2, 3, 4, 5" in shown
+    assert "as in batch 1: steps 2 to 5" in shown
     assert "1001 actions: 600 read, 401 change" in shown
 
 
