@@ -5,7 +5,7 @@ from opskit.load.inventory import check_inventory, inventory
 from opskit.load.parameters import Parameters, parameters
 from opskit.load.params import WrongValueError, value_of
 from opskit.load.plain import mapping
-from opskit.load.runbook import check, lint, runbook
+from opskit.load.runbook import check, kind, lint, runbook
 from opskit.model.value import Json
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "check_inventory",
     "inventory",
     "inventory_schema",
+    "kind",
     "lint",
     "mapping",
     "parameters",

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from opskit.load.check import check_draft
 from opskit.load.files import find, read
@@ -242,15 +242,23 @@ def _read(
     return book, sorted(set_of(library.problems), key=_order)
 
 
+def kind(path: Path) -> Literal["runbook", "inventory"] | None:
+    """Tell what a file is by its keys, also when it is broken; None: neither, or not readable."""
+    raw = read(path, [])
+    if raw is None:
+        return None
+    if _STEPS.search(raw):
+        return "runbook"
+    return "inventory" if _INVENTORY.search(raw) else None
+
+
 def lint(path: Path, search: Sequence[Path]) -> list[Problem]:
-    """Check a file of either kind: what has hosts of its own and no steps is an inventory."""
-    problems: list[Problem] = []
-    raw = read(path, problems)
-    if raw is not None and _INVENTORY.search(raw) and not _STEPS.search(raw):
+    """Check a runbook or an inventory; what seems neither is taken for a runbook."""
+    if kind(path) == "inventory":
         from opskit.load.inventory import check_inventory
 
         return check_inventory(path)[1]
-    return problems or check(path, search)[1]
+    return check(path, search)[1]
 
 
 def set_of(problems: Sequence[Problem]) -> list[Problem]:

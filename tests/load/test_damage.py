@@ -80,4 +80,7 @@ def test_lint_tells_a_runbook_from_an_inventory(tmp_path: Path) -> None:
     ]
     path.write_text("opskit: 1\nhosts: web\nsteps: []\n")
     assert "`steps` is empty" in [problem.what for problem in load.lint(path, [])]
+    assert load.kind(path) == "runbook"
+    path.write_text("services: {a: 1}\n")
+    assert load.kind(path) is None
     assert [p.what for p in load.lint(tmp_path / "g.yaml", [])] == ["there is no such file"]
