@@ -64,7 +64,7 @@ def test_a_release_goes_live_on_every_host_and_no_request_fails(fleet: Fleet, po
     assert live(fleet) == ["releases/B /srv/app/releases/B"] * 4
     report = json.loads(said.splitlines()[-1])
     assert report["requests"] > 300
-    assert report["failed"] == 0, report
+    assert report["failures"] == 0, report
     logs = json.loads(fleet.opskit("lab", "failures", "--json", "--dir", fleet.lab.folder).stdout)
     assert logs["failed"] == 0, logs
     assert fleet.sh("lb1", "cat /etc/nginx/opskit/web.conf") == pool
