@@ -8,6 +8,7 @@ from functools import cache
 from importlib import resources
 
 from opskit.drivers.wire import LostError, Stream, Wire
+from opskit.errors import OpskitError
 
 Write = Callable[[Stream, bytes], None]
 
@@ -78,6 +79,10 @@ class Scanner:
         return 0
 
 
+class StaleError(OpskitError):
+    """An earlier read left something that may still write here; the request was not begun."""
+
+
 class Session:
     """One shim, one request at a time. `clean` turns False when it must not be used again."""
 
@@ -89,6 +94,8 @@ class Session:
         self.nonce = ""
         self.state_dir = ""
         self.why_closed = ""
+        self.owes = False
+        """Whether what the last read may have left is still to be looked for."""
         self._out = self._err = Scanner(b"-")
         self.busy = False
 
@@ -96,7 +103,7 @@ class Session:
         """Send a request; `poll` brings its answer."""
         mark = secrets.token_hex(16)
         self._expect(mark)
-        line = " ".join([function, mark, *map(quote, words)]) + "\n"
+        line = " ".join(["_o", mark, function, *map(quote, words)]) + "\n"
         self._send(line.encode("utf-8", "surrogateescape"), timeout)
 
     def poll(self, write: Write, timeout: float) -> tuple[str, ...] | None:
@@ -214,7 +221,12 @@ class Session:
         if line is None or (line.startswith(b" 1") and not self._err.found):
             return None
         self.busy = False
-        return tuple(line.decode("utf-8", "replace").split(" ")[2:])
+        self.owes = False
+        answer = tuple(line.decode("utf-8", "replace").split(" ")[2:])
+        if answer == ("stale",):
+            self.clean = False
+            raise StaleError("a process that an earlier read left behind holds the shell's output")
+        return answer
 
 
 def tail(noise: bytes | bytearray) -> str:

@@ -1,9 +1,9 @@
 # The part of opskit that runs on a host: functions for one POSIX sh per user and connection.
 #
-# opskit sends this file, then one request a line, as the standard input of that sh. A request is a
-# function call whose words are single-quoted; the first word is the mark that ends the answer, on
-# standard output (mark, 1 when standard error has a mark too, then the answer's own words) and on
-# standard error. A mark is random and never used twice, so that no output can pass for an end.
+# opskit sends this file, then one request a line, as the standard input of that sh. A request is
+# `_o MARK FUNCTION WORD...`, each word single-quoted. The mark ends the answer, on standard output
+# (mark, 1 when standard error has a mark too, then the answer's own words) and on standard error.
+# A mark is random and never used twice, so that no output can pass for an end.
 #
 # Every name begins with _o_, so that a command meets no variable that it could mistake for its own.
 # Forks are counted: what a builtin can do, a builtin does.
@@ -33,46 +33,68 @@ _o_stat() {
   _o_z=$1 _o_u=${2:-?} _o_s=${4:-?}
 } 2>/dev/null
 
-# Does process $1 hold standard output or error of this shell? Can't be seen: yes.
+# Does process $1 hold standard output or error of this shell? What closed descriptor 9 did so with
+# all above 2, so that 1 and 2 are looked at. Where they can't be seen (another user's process, after
+# sudo): it does if it is in this shell's session, or if it left it since $2 was the newest process and
+# was adopted by whoever adopts this shell's orphans.
 _o_holds() {
-  [ -r "/proc/$1/fd" ] && [ -x "/proc/$1/fd" ] || return 0
-  for _o_a in "/proc/$1/fd/"*; do
-    # shellcheck disable=SC3013 # dash, bash and busybox all have -ef
-    [ "$_o_a" -ef "/proc/$$/fd/3" ] || [ "$_o_a" -ef "/proc/$$/fd/4" ] && return 0
-  done
-  return 1
+  # shellcheck disable=SC3013 # dash, bash and busybox all have -ef
+  if [ -r "/proc/$1/fd" ]; then
+    [ "/proc/$1/fd/1" -ef "/proc/$$/fd/3" ] || [ "/proc/$1/fd/2" -ef "/proc/$$/fd/4" ] ||
+      [ "/proc/$1/fd/1" -ef "/proc/$$/fd/4" ] || [ "/proc/$1/fd/2" -ef "/proc/$$/fd/3" ]
+    return
+  fi
+  _o_stat "$1" || { [ -d "/proc/$1" ]; return; }
+  case $_o_z in Z | X) return 1 ;; esac
+  [ "$_o_s" != "$_o_sid" ] || return 0
+  [ "$_o_s" -gt "$2" ] || return 1
+  _o_adopter
+  [ "$_o_u" = "$_o_ad" ] || [ "$_o_u" = "$$" ]
 } 2>/dev/null
 
 # Is anything left of what was started since process id $1 was the newest? All ids given out since
 # are looked at, again until no new one was given out meanwhile, so that a process can't hide behind
-# its parent's end. What is in this shell's session is ours. What left it can be ours only if its
-# session is newer than $1 and it was adopted by whoever adopts this shell's orphans.
+# its parent's end.
 _o_left() {
   [ "$_o_sees" = 1 ] || return 0
-  _o_b=$1 _o_p=$1
-  while :; do
+  _o_p=$1
+  _o_last
+  [ "$_o_l" -ge "$1" ] && [ $((_o_l - $1)) -lt 3000 ] || return 0
+  if [ $((_o_l - $1)) -gt "$_o_few" ]; then
+    _o_many "$1" "$_o_l" && return 0
+    _o_p=$_o_l
     _o_last
-    [ "$_o_l" = "$_o_p" ] && return 1
-    [ "$_o_l" -gt "$_o_p" ] && [ $((_o_l - _o_b)) -lt 2000 ] || return 0
+  fi
+  while [ "$_o_l" != "$_o_p" ]; do
+    [ "$_o_l" -gt "$_o_p" ] && [ $((_o_l - $1)) -lt 4000 ] || return 0
     while [ "$_o_p" -lt "$_o_l" ]; do
       _o_p=$((_o_p + 1))
-      [ -d "/proc/$_o_p" ] || continue
-      _o_stat "$_o_p" || { [ -d "/proc/$_o_p" ] && return 0; continue; }
-      case $_o_z in Z | X) continue ;; esac
-      if [ "$_o_s" = "$_o_sid" ]; then
-        _o_holds "$_o_p" && return 0
-      elif ! [ "$_o_s" -le "$_o_b" ]; then
-        _o_adopter
-        [ "$_o_u" = "$_o_ad" ] || [ "$_o_u" = "$$" ] && _o_holds "$_o_p" && return 0
-      fi
+      [ -d "/proc/$_o_p" ] && _o_holds "$_o_p" "$1" && return 0
     done
+    _o_last
   done
+  return 1
+}
+
+# The same for the ids above $1 up to $2, by one look at /proc where they are many.
+_o_many() {
+  _o_a=$1 _o_b=$2 _o_w=''
+  [ ${#_o_a} = ${#_o_b} ] || _o_a='' _o_b=''
+  while [ "$_o_a" != "$_o_b" ]; do
+    _o_a=${_o_a%?} _o_b=${_o_b%?} _o_w="${_o_w}[0-9]"
+  done
+  [ -n "$_o_w" ] || _o_w='[0-9]*'
+  for _o_p in /proc/$_o_a$_o_w; do
+    _o_p=${_o_p#/proc/}
+    [ "$_o_p" -gt "$1" ] && _o_holds "$_o_p" "$1" && return 0
+  done
+  return 1
 } 2>/dev/null
 
 # Who adopts a process of this shell whose parent has ended: _o_ad.
 _o_adopter() {
   [ -z "$_o_ad" ] || return 0
-  _o_w=$_o_u
+  _o_x=$_o_u
   _o_ad=$( (
     read -r _o_m _o_a </proc/self/stat
     # shellcheck disable=SC2030 # the orphan's own
@@ -83,12 +105,12 @@ _o_adopter() {
       printf '%s' "$_o_u"
     ) &
   ) )
-  _o_u=$_o_w
+  _o_u=$_o_x _o_x=''
 }
 
 # Can leftovers be seen here at all: every process, and a true newest id?
 _o_look() {
-  _o_sees=0 _o_ad=''
+  _o_sees=0 _o_few=40 _o_ad=''
   _o_stat "$$" && [ -r /proc/1/stat ] || return 0
   _o_sid=$_o_s
   _o_last
@@ -118,9 +140,30 @@ _o_begin() {
   export LC_ALL PATH
   unset CDPATH ENV BASH_ENV
   _o_umask
-  _o_sees='' _o_id=-
+  _o_sees='' _o_owed='' _o_id=-
   read -r _o_id </proc/sys/kernel/random/boot_id
 } 2>/dev/null
+
+# Answer a request. What an earlier read may have left is looked for first, if that was put off:
+# with something left this channel can't be used any more, and nothing is done.
+_o() {
+  _o_m=$1
+  shift
+  if [ -n "$_o_owed" ]; then
+    _o_x=$_o_owed _o_owed=''
+    if _o_left "$_o_x"; then
+      _o_owed=$_o_x
+      _o_end stale
+      return 0
+    fi
+  fi
+  "$@"
+}
+
+# Nothing but what `_o` does for every request.
+_o_settle() {
+  _o_out settled
+}
 
 # Mark (in two halves, so that an echo of this line is no answer), user that sudo made of us, words
 # of _o_mine where the run may write.
@@ -133,10 +176,8 @@ _o_hello() {
   _o_end "opskit $$ $_o_id $_o_r"
 }
 
-# mark, words of _o_mine.
+# Words of _o_mine.
 _o_open() {
-  _o_m=$1
-  shift
   _o_mine "$@"
   _o_end "$_o_r"
 }
@@ -199,19 +240,25 @@ _o_in() {
   fi
 }
 
-# mark, words of _o_do: a read, in a subshell of this sh. Descriptor 9 is a pipe that is read here
-# until every process that inherited it has closed it; whatever closed it and lives on is found by
-# _o_left, and the answer then says that this channel must not be used again.
+# Words of _o_do: a read, in a subshell of this sh. Descriptor 9 is a pipe that is read here until
+# every process that inherited it has closed it. What closed it and lives on is looked for at once,
+# or before the next request where many processes would have to be looked at: most will be gone then.
 _o_read() {
-  _o_m=$1
-  shift
   [ -n "$_o_sees" ] || _o_look
   _o_last
   _o_q=$_o_l
   _o_x=$(exec 9>&1 1>&3 3>&- 4>&- </dev/null; _o_do "$@")
   _o_r=$?
   _o_x=''
-  if _o_left "$_o_q"; then _o_end "$_o_r dirty"; else _o_end "$_o_r clean"; fi
+  _o_last
+  if [ "$_o_sees" = 1 ] && [ $((_o_l - _o_q)) -gt "$_o_few" ]; then
+    _o_owed=$_o_q
+    _o_end "$_o_r owed"
+  elif _o_left "$_o_q"; then
+    _o_end "$_o_r dirty"
+  else
+    _o_end "$_o_r clean"
+  fi
 }
 
 # What runs a change in a session of its own: claims the pid file, runs the script, writes rc into
@@ -282,11 +329,11 @@ _o_start() {
   _o_t=$1
 } 2>/dev/null
 
-# mark digest inline, words of _o_do: a change, in a session of its own that outlives this one.
+# digest inline, words of _o_do: a change, in a session of its own that outlives this one.
 # Answers when it has ended, with the first bytes of its output.
 _o_change() {
-  _o_m=$1 _o_p=$_o_run/$2 _o_h=$3
-  shift 3
+  _o_p=$_o_run/$1 _o_h=$2
+  shift 2
   if ! _o_claim "$_o_p" "$5"; then
     if [ "$_o_had" = 1 ] && [ -e "$_o_p.script" ]; then
       _o_state "$_o_p"
@@ -329,82 +376,77 @@ _o_setsid() {
   exec setsid sh -c "$_o_runner" sh "$_o_p" "$_o_k" "$_o_um" "$_o_c" "$_o_t" "$@"
 }
 
-# mark digest: state.
+# digest: state.
 _o_ask() {
-  _o_m=$1
-  _o_state "$_o_run/$2"
+  _o_state "$_o_run/$1"
   _o_out "$_o_r"
 }
 
-# mark digest offset-of-out offset-of-err bytes: state, and output from these offsets (from 1).
+# digest offset-of-out offset-of-err bytes: state, and output from these offsets (from 1).
 _o_peek() {
-  _o_m=$1 _o_p=$_o_run/$2
+  _o_p=$_o_run/$1
   _o_state "$_o_p"
-  tail -c "+$3" "$_o_p.out" 2>/dev/null | head -c "$5"
-  tail -c "+$4" "$_o_p.err" 2>/dev/null | head -c "$5" >&2
+  tail -c "+$2" "$_o_p.out" 2>/dev/null | head -c "$4"
+  tail -c "+$3" "$_o_p.err" 2>/dev/null | head -c "$4" >&2
   _o_end "$_o_r"
 }
 
-# mark digest out|err: throw away what is there; the writer goes on at the beginning.
+# digest out|err: throw away what is there; the writer goes on at the beginning.
 _o_cut() {
-  _o_m=$1
-  printf '' >|"$_o_run/$2.$3"
+  printf '' >|"$_o_run/$1.$2"
   _o_out cut
 } 2>/dev/null
 
-# mark mark size path: take `size` raw bytes into a new file. They must not be sent before the answer
-# to the first mark says "ready", for this sh may have read ahead; and where the reader fails, this sh
-# ends, for it would take the rest of the bytes for requests.
+# mark size path: take `size` raw bytes into a new file. They must not be sent before the answer
+# "ready", which has a mark of its own, for this sh may have read ahead; and where the reader fails
+# this sh ends, for it would take the rest of the bytes for requests.
 _o_take() {
-  _o_m=$1
-  rm -f -- "$4"
+  rm -f -- "$3"
   umask 077
   set -C
+  _o_a=''
   {
-    _o_m=$2
-    printf '%s 0 ready\n' "$1" >&3 && head -c "$3"
-  } >"$4" || {
-    [ "$_o_m" = "$1" ] || exit 1
+    _o_a=ready
+    _o_out ready >&3 && head -c "$2"
+  } >"$3" || {
+    [ -z "$_o_a" ] || exit 1
     set +C
     _o_end failed
     return 0
   }
   set +C
+  _o_m=$1
   _o_out taken
 }
 
-# mark path: remove what was taken.
+# path: remove what was taken.
 _o_drop() {
-  _o_m=$1
-  rm -f -- "$2" 2>/dev/null
+  rm -f -- "$1" 2>/dev/null
   _o_out drop
 }
 
-# mark: every process of this machine, as /proc has it.
+# Every process of this machine, as /proc has it.
 _o_ps() {
-  _o_m=$1
   cat /proc/[0-9]*/stat 2>/dev/null
   _o_out ps
 }
 
-# mark digest: processes that carry this action's mark in their environment.
+# digest: processes that carry this action's mark in their environment.
 _o_kin() {
-  _o_m=$1
-  grep -lsF "OPSKIT_ACTION=$2" /proc/[0-9]*/environ 2>/dev/null
+  grep -lsF "OPSKIT_ACTION=$1" /proc/[0-9]*/environ 2>/dev/null
   _o_out kin
 }
 
-# mark signal pid...
+# signal pid...
 _o_kill() {
-  _o_m=$1 _o_a=$2
-  shift 2
+  _o_a=$1
+  shift
   for _o_b; do kill -s "$_o_a" "$_o_b" 2>/dev/null; done
   _o_out kill
 }
 
-# mark: forget this run's directory on the host, and what undo would have needed a month ago.
+# Forget this run's directory on the host, and what undo would have needed a month ago.
 _o_clean() {
-  _o_m=$1
   rm -rf -- "${_o_run:?}" 2>/dev/null
   [ ! -d "$_o_dir/undo" ] ||
     find "$_o_dir/undo" -mindepth 1 -maxdepth 1 -mtime +30 -exec rm -rf -- {} + 2>/dev/null

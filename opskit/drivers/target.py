@@ -6,11 +6,14 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from opskit.drivers.session import Session
+from opskit.drivers.session import Session, StaleError
 from opskit.drivers.wire import Link, LostError, RefusedChannelError
-from opskit.errors import UnreachableError
+from opskit.errors import OpskitError, UnreachableError
 from opskit.model.inventory import Host
+
+T = TypeVar("T")
 
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?")
 
@@ -73,6 +76,17 @@ class Target:
             self._wrote = self._wrote or bool(session.nonce)
             return session
 
+    def settled(self, user: str | None, *, writes: bool) -> Session:
+        """Return the same, sure that nothing of an earlier read can write to it."""
+        session = self.session(user, writes=writes)
+        if session.owes:
+            try:
+                self._reached(lambda: session.call("_o_settle", timeout=self.timeout))
+            except StaleError:
+                self.discard(session)
+                return self.session(user, writes=writes)
+        return session
+
     def spare(self, user: str | None, *, writes: bool) -> Session:
         """Return a further shell of `user`, for when the first is busy; whoever asks closes it."""
         with self._lock:
@@ -86,13 +100,11 @@ class Target:
             self._sessions = {u: s for u, s in self._sessions.items() if s is not session}
 
     def clean(self, timeout: float) -> None:
-        """Remove what this run keeps on the host."""
-        if not self._wrote:
-            return
-        with suppress(LostError, TimeoutError):
-            for session in list(self._sessions.values()):
-                if session.nonce and session.clean and not session.busy:
-                    session.call("_o_clean", timeout=timeout)
+        """Remove what this run keeps on the host, for every user that it wrote as."""
+        users = [u for u, s in self._sessions.items() if s.nonce and s.clean and not s.busy]
+        for user in users if self._wrote else ():
+            with suppress(OpskitError, TimeoutError):
+                self.settled(user, writes=True).call("_o_clean", timeout=timeout)
 
     def close(self) -> None:
         with self._lock:
@@ -125,10 +137,10 @@ class Target:
             raise
         return session
 
-    def _reached(self, act: Callable[[], "Session | None"]) -> Session:
+    def _reached(self, act: Callable[[], T]) -> T:
         where = f"host {self.host.name}"
         try:
-            return act()  # type: ignore[return-value]  # the callers that need one give one
+            return act()
         except RefusedChannelError as error:
             raise UnreachableError(
                 f"it allows no shell ({error.what})",
