@@ -1,5 +1,6 @@
 """The record of one run while it is being carried out."""
 
+import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
@@ -43,6 +44,7 @@ class Journal:
         self._masker = masker
         self._secret_steps = frozenset(secret_steps)
         self._begin = begin
+        self._beginning = threading.Lock()
         self._writer = Writer[chain.Dated | Part](
             self._commit, limit=WAITING, name=f"record of {run['id']}"
         )
@@ -57,9 +59,8 @@ class Journal:
         StoreError when the record can't be written; then nothing after it is. RefusedError when
         another run has the locks that this one would need to go on.
         """
-        if self._begin and any(event.kind != "note" for event in events):
-            begin, self._begin = self._begin, None
-            begin()
+        if any(event.kind != "note" for event in events):
+            self._begin_once()
         now = time.time()
         entries = [chain.dated(event, now, self._masker) for event in events]
         ticket = self._writer.put(entries, sum(len(entry.body) for entry in entries))
@@ -102,6 +103,12 @@ class Journal:
         except StoreError:
             if error is None:  # else the first error says it all
                 raise
+
+    def _begin_once(self) -> None:
+        with self._beginning:
+            if self._begin is not None:
+                self._begin()  # refused now, it is asked again next time
+                self._begin = None
 
     def _hand_on(self, part: Part) -> None:
         self._writer.put([part], len(part.body))

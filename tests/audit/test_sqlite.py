@@ -18,7 +18,15 @@ from opskit.audit.sqlite import SqliteDatabase
 from opskit.errors import Exit, InputError, StoreError
 from opskit.model.event import Event
 from opskit.model.value import Secret
-from tests.contract.samples import begin, ended, finished, python, started, whole_run
+from tests.contract.samples import (
+    begin,
+    ended,
+    finished,
+    python,
+    started,
+    tell_everywhere,
+    whole_run,
+)
 
 OPEN_TOGETHER = """
 import sys
@@ -347,6 +355,17 @@ def test_a_run_that_another_process_has_taken_over_writes_nothing_more(
 
     assert store.load(journal.run).state == "succeeded"
     assert store.verify() == []
+
+
+def test_no_secret_is_in_any_file_of_the_store(store: Store, path: Path) -> None:
+    run = tell_everywhere(store, Secret("token", "s3cr3t-Pa$$word!&x"))
+    with store.reopen(
+        run, who="s3cr3t-Pa$$word!&x", origin="", secrets=[Secret("token", "s3cr3t-Pa$$word!&x")]
+    ):
+        files = [file.read_bytes() for file in path.parent.rglob("*") if file.is_file()]
+
+    assert len(files) >= 4
+    assert not [data for data in files if b"s3cr3t" in data]
 
 
 def test_a_key_that_is_lost_makes_secrets_unknown_and_nothing_else(
