@@ -14,6 +14,9 @@ from opskit.load.suggest import advice, nearest
 from opskit.model.problem import Problem
 from opskit.model.runbook import Runbook, Step
 
+_EXPRESSION = re.compile(r"\{\{[^{}]*\}\}")
+_QUOTING = re.compile(r"['\"`\\$#<{]")
+"""Without one of these beside its expressions a text has no place where quoting could go wrong."""
 _RAW = re.compile(r"\|\s*raw\b")
 _WHOLE_RUN = frozenset({"controller"})
 
@@ -230,6 +233,13 @@ class _Checker:
                 self._report(written, offset, f"a read that writes: {what}", cure, warn=True)
 
     def _quoting(self, written: Written) -> None:
+        if _QUOTING.search(_EXPRESSION.sub("x", written.text)):
+            self._quoted(written)
+        for match in _RAW.finditer(written.text):
+            told = "`raw` puts a value into shell text unquoted"
+            self._report(written, match.start(), told, "make sure who may set it", warn=True)
+
+    def _quoted(self, written: Written) -> None:
         from opskit import render
 
         try:
@@ -238,9 +248,6 @@ class _Checker:
             return  # reported as a name problem already
         for one in problems:
             self._report(written, one.offset, one.what, one.write)
-        for match in _RAW.finditer(written.text):
-            told = "`raw` puts a value into shell text unquoted"
-            self._report(written, match.start(), told, "make sure who may set it", warn=True)
 
     def _verbatim(self, written: Written, scope: Scope) -> None:
         for name in re.findall(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}", written.text):
