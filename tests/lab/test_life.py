@@ -82,9 +82,9 @@ def test_what_a_killed_up_leaves_is_cleared_by_down_or_the_next_up(
 def test_a_killed_lab_is_replaced_by_the_next_up(tmp_path: Path) -> None:
     folder = tmp_path / "lab"
     first = labs.up(folder, web=1, lb=0)
-    for pid in processes.families(processes.marked(folder)):
-        os.kill(pid, signal.SIGKILL)
     assert first.layout.ready
+    pids = processes.families(processes.marked(folder))
+    assert processes.end(found for pid in pids if (found := processes.identify(pid))) == ()
     second = labs.up(folder, web=1, lb=0)
     try:
         assert ssh(second, "web1", "true").returncode == 0
