@@ -112,6 +112,6 @@ def test_no_shell_text_makes_it_fall_over(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["$(" * 50_000, "`" * 50_000, "rm x\n" * 9_000, "<<A\n" * 5_000])
 def test_a_huge_text_takes_no_time(text: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     list(writing(text))
-    assert time.perf_counter() - began < 3
+    assert time.process_time() - began < 3

@@ -100,9 +100,9 @@ def test_aliases_share_what_they_name() -> None:
 def test_alias_bombs_are_refused_at_once(levels: int) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, levels)]
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(problems("\n".join(lines).encode())) == 1
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize(
@@ -110,9 +110,9 @@ def test_alias_bombs_are_refused_at_once(levels: int) -> None:
     ["[" * 100_000, "{a: " * 50_000, "- " * 50_000, "".join(" " * i + "a:\n" for i in range(999))],
 )
 def test_deep_nesting_is_refused_at_once(bomb: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(problems(bomb.encode())) == 1
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 @given(st.text(max_size=60))
