@@ -44,7 +44,6 @@ def exec_(
         effect="change" if change else "read",
         sudo=sudo,
         timeout=timeout,
-        on_failure="continue",
     )
     runbook = Runbook(
         file=PLACE.file,

@@ -61,27 +61,20 @@ def list_runbooks(settings: Settings) -> list[Runbook]:
 
 
 def lint(settings: Settings, paths: list[Path]) -> list[Problem]:
-    """Check runbooks in these files and folders (none: all that a name can mean)."""
+    """Check runbooks and inventories in these files and folders (none: all runbooks by name)."""
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            files += sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and _is_runbook(p))
+            found = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file())
+            files += [p for p in found if load.kind(p) is not None]
         elif path.exists():
             files.append(path)
         else:
             raise InputError(f"there is no file {path}")
     problems: list[Problem] = []
     for file in files or runbook_files(settings):
-        problems += load.check(file, settings.runbooks)[1]
+        problems += load.lint(file, settings.runbooks)
     return list(dict.fromkeys(problems))
-
-
-def _is_runbook(path: Path) -> bool:
-    """Tell a runbook from other YAML in the same folder: it has steps."""
-    try:
-        return any(line.startswith("steps") for line in path.open(errors="replace"))
-    except OSError:
-        return True  # lint says why it can't be read
 
 
 def inventory(settings: Settings, name: str | None = None) -> Inventory:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from opskit import audit
 from opskit.app import secrets as fetching
@@ -140,7 +140,8 @@ def run(
 def announce(current: Session) -> None:
     """Let the watcher see how the run began: its first line carries the id."""
     for entry in current.past():
-        current.outside.watch(entry.event)
+        data: Mapping[str, Json] = {"run": current.run, **entry.event.data}
+        current.outside.watch(replace(entry.event, data=data))
 
 
 def go_on(current: Session) -> Run:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from threading import Lock
+from typing import Literal
 
 from opskit.audit.masking import Masker, Stream
 from opskit.execute import Watcher
@@ -32,12 +33,28 @@ class Guard:
         if watch is None:
             return
         try:
-            if self._masker:
-                with self._lock:
-                    item = self._event(item) if isinstance(item, Event) else self._chunk(item)
-            watch(item)
+            for shown in self._masked(item) if self._masker else [item]:
+                watch(shown)
         except Exception:  # noqa: BLE001 - whatever a watcher does, the run goes on
             self._watch = None
+
+    def _masked(self, item: Event | Chunk) -> list[Event | Chunk]:
+        with self._lock:
+            if isinstance(item, Chunk):
+                return [self._chunk(item)]
+            return [*self._rest(item), self._event(item)]
+
+    def _rest(self, event: Event) -> list[Chunk]:
+        """Show, before a step ends, what was held back as the possible start of a secret."""
+        if event.kind != "step ended":
+            return []
+        names: tuple[Literal["stdout", "stderr"], ...] = ("stdout", "stderr")
+        held = [(name, self._streams.pop((event.key, event.attempt, name), None)) for name in names]
+        return [
+            Chunk(key=event.key, host=event.host, attempt=event.attempt, stream=name, data=data)
+            for name, stream in held
+            if stream is not None and (data := stream.finish())
+        ]
 
     def _event(self, event: Event) -> Event:
         data = self._masker.mask_json(event.data)

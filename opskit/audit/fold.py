@@ -24,6 +24,7 @@ class Standing:
     ended: float | None = None
     hosts: Mapping[str, Json] | None = None
     question: Mapping[str, Json] | None = None
+    exit: int | None = None
 
 
 def moved(standing: Standing, event: Event, at: float) -> Standing:
@@ -45,14 +46,20 @@ def moved(standing: Standing, event: Event, at: float) -> Standing:
             return Standing(state="waiting", question=asked)
         case "run ended":
             status = cast(RunState, event.data["status"])
-            return Standing(state=status, ended=at, hosts=_object(event.data.get("hosts")))
+            code = event.data.get("exit")
+            return Standing(
+                state=status,
+                ended=at,
+                hosts=_object(event.data.get("hosts")),
+                exit=code if isinstance(code, int) else None,
+            )
         case _:
             assert_never(event.kind)
 
 
 def _takes_back(event: Event) -> bool:
-    """Tell whether an action is of an undo: its position says so ("3u1" is the first undo of 3)."""
-    return "u" in event.key.partition("/")[0]
+    """Tell whether an action is of an undo: "3/web1!1" is the first undo of 3 on web1."""
+    return "!" in event.key
 
 
 def _object(value: Json) -> Mapping[str, Json]:
@@ -75,6 +82,7 @@ def run(id_: str, number: int, entries: Sequence[Entry], plan: Mapping[str, Any]
         created=created.at,
         state=standing.state,
         ended=standing.ended,
+        exit=standing.exit,
         hosts=cast(Mapping[str, HostState], hosts),
         actions=actions,
         saved=_saved(entries),

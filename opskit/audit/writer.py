@@ -1,6 +1,7 @@
 """One thread that writes: whatever waits when it is free goes into one commit."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -8,10 +9,17 @@ from opskit.errors import OpskitError, StoreError
 
 T = TypeVar("T")
 
+ENOUGH = 1024 * 1024
+"""Bytes that are worth a commit even though nobody waits for them."""
+
+LINGER = 0.1
+"""Seconds that items stay in memory for which nobody waits: what a crash may lose."""
+
 
 class Writer(Generic[T]):
     """A queue before `commit`, which makes all that it is given durable or raises.
 
+    It is called when somebody waits, when enough has gathered, or after a moment.
     After the first failure nothing more is written, and every caller is told why.
     """
 
@@ -21,7 +29,7 @@ class Writer(Generic[T]):
         """How many bytes may wait; beyond that, `put` waits too."""
         self._queue: list[T] = []
         self._bytes = 0
-        self._put = self._taken = self._done = 0
+        self._put = self._wanted = self._taken = self._done = 0
         self._closed = False
         self._error: BaseException | None = None
         lock = threading.Lock()
@@ -43,12 +51,15 @@ class Writer(Generic[T]):
             self._queue += items
             self._bytes += size
             self._put += 1
-            self._work.notify()
+            if self._put == self._taken + 1 or self._bytes >= ENOUGH:
+                self._work.notify()
             return self._put
 
     def wait(self, ticket: int) -> None:
         """Return once the items of this ticket, and all before them, are durable."""
         with self._progress:
+            self._wanted = max(self._wanted, ticket)
+            self._work.notify()
             while self._done < ticket and self._error is None:
                 self._progress.wait()
             if self._done < ticket:
@@ -74,10 +85,19 @@ class Writer(Generic[T]):
         while self._turn():
             pass
 
+    def _gather(self) -> None:
+        """Wait until there is something that should be written now."""
+        while self._taken == self._put and not self._closed:
+            self._work.wait()
+        until = time.monotonic() + LINGER
+        while self._wanted <= self._taken and self._bytes < ENOUGH and not self._closed:
+            left = until - time.monotonic()
+            if left <= 0 or not self._work.wait(left):
+                return
+
     def _turn(self) -> bool:
         with self._work:
-            while self._taken == self._put and not self._closed:
-                self._work.wait()
+            self._gather()
             if self._taken == self._put:
                 return False
             batch, self._queue = self._queue, []

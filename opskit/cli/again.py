@@ -12,9 +12,8 @@ from opskit.cli.call import Call, options
 from opskit.cli.run import agreed, told
 from opskit.cli.watching import watching
 from opskit.errors import Exit, InputError
-from opskit.model.run import Run
 from opskit.plan import repeated, reverse
-from opskit.view.status import interrupted
+from opskit.view.status import exit_status
 
 run_argument = click.argument("run", shell_complete=complete.run_ids)
 yes_option = click.option("--yes", "-y", is_flag=True, help="Don't ask before changing anything.")
@@ -87,20 +86,9 @@ def undo(call: Call, run: str, hosts: str | None, yes: bool, no_live: bool) -> E
         return Exit.REFUSED
     with watching(call, plan, run=found.id, live=not no_live) as (watch, stop):
         done = app.undo(call.settings, run, call.person, watch, chosen, stop=stop)
-    status = _undone(done)
-    if status == Exit.OK and not call.json:
+    if exit_status(done) == Exit.OK and not call.json:
         screen.out("What was asked for is taken back.\n")
-    return told(call, done, plan, status)
-
-
-def _undone(done: Run) -> Exit:
-    """Return 0 when what was asked for, to take back, is what happened."""
-    if done.state in ("waiting", "undoing", "running"):
-        return Exit.INTERRUPTED if interrupted(done) else Exit.WAITING
-    states = {record.state for record in done.actions.values()}
-    if "unknown" in states:
-        return Exit.UNKNOWN
-    return Exit.FAILED if "undo failed" in states else Exit.OK
+    return told(call, done, plan)
 
 
 def listed(words: str) -> tuple[str, ...]:

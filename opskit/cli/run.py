@@ -94,9 +94,9 @@ def agreed(call: Call, plan: Plan, *, verb: str = "Do this") -> bool:
     return call.person.confirm(f"{verb}: {amounts.count(changes, 'change')} on {hosts}?")
 
 
-def told(call: Call, done: Run, plan: Plan, status: Exit | None = None) -> Exit:
+def told(call: Call, done: Run, plan: Plan) -> Exit:
     """Say what is true after a run; return its exit status."""
-    status = exit_status(done, plan) if status is None else status
+    status = exit_status(done)
     call.answer(
         lambda: summary.text(done, plan, paint=screen.paint(), columns=screen.columns()),
         [{"event": "summary", **jsonl.run(done), "exit": int(status)}],

@@ -86,7 +86,7 @@ _o_many() {
   [ -n "$_o_w" ] || _o_w='[0-9]*'
   for _o_p in /proc/$_o_a$_o_w; do
     _o_p=${_o_p#/proc/}
-    [ "$_o_p" -gt "$1" ] && _o_holds "$_o_p" "$1" && return 0
+    [ "$_o_p" -gt "$1" ] && [ -d "/proc/$_o_p" ] && _o_holds "$_o_p" "$1" && return 0
   done
   return 1
 } 2>/dev/null

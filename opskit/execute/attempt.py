@@ -42,6 +42,7 @@ class Ready:
     action: Action
     stage: Stage
     job: Job
+    skip_if: Work | None
     number: int
     began: float
 
@@ -76,6 +77,7 @@ class Attempt:
                 self.skip(action, stage, f"when: {action.when}")
                 return None
             work = fill_work(action.work, values)
+            skip_if = fill_work(action.skip_if, values)
         except LateError as error:
             self.refuse(action, stage, str(error))
             return None
@@ -84,6 +86,7 @@ class Attempt:
             action=action,
             stage=stage,
             number=number,
+            skip_if=skip_if,
             began=time.monotonic(),
             job=self._job(action, stage, work, number),
         )
@@ -166,15 +169,9 @@ class Attempt:
     def _needless(self, ready: Ready) -> bool:
         """Ask the host whether the action's effect is there already (`creates`, `unless`)."""
         action = ready.action
-        if action.skip_if is None:
+        if ready.skip_if is None:
             return False
-        values = self.book.values(action)
-        probe = replace(
-            ready.job,
-            key=action.key + "?skip",
-            work=fill_work(action.skip_if, values),
-            effect="read",
-        )
+        probe = replace(ready.job, key=action.key + "?skip", work=ready.skip_if, effect="read")
         output = self.outside.targets.perform(probe, _nowhere)
         if output.outcome == "succeeded":
             self.skip(action, ready.stage, "its effect is there already")

@@ -71,9 +71,9 @@ class Walk:
         if self.halted:
             return
         todo = [a for a in chosen if self._due(a)]
-        asked = next((a for a in todo if isinstance(a.work, Ask)), None)
-        if asked is not None:
-            self._ask(asked)
+        asks = [a for a in todo if isinstance(a.work, Ask)]
+        if asks:
+            self._ask(asks)
             return
         self._perform(todo)
         self._settle(chosen)
@@ -228,22 +228,24 @@ class Walk:
         for host in self._hosts(action):
             self.fallen.setdefault(host, Fall(state=state, policy=policy))
 
-    def _ask(self, action: Action) -> None:
-        assert isinstance(action.work, Ask)
-        ready = self.attempt.consider(action)
-        if ready is None:
-            self._settle([action])
-            return
-        assert isinstance(ready.job.work, Ask)
-        manual = ready.job.work.manual
-        self._hold(
-            Question(
-                action=action,
-                why="manual" if manual else "confirm",
-                text=ready.job.work.question.fixed(),
-                choices=("done", "failed", "abort") if manual else ("yes", "no", "abort"),
+    def _ask(self, asks: Sequence[Action]) -> None:
+        """Come to the first question that is to be asked here; others of its step follow it."""
+        for action in asks:
+            ready = self.attempt.consider(action)
+            if ready is None:
+                continue  # skipped, or it could not be written out
+            assert isinstance(ready.job.work, Ask)
+            manual = ready.job.work.manual
+            self._hold(
+                Question(
+                    action=action,
+                    why="manual" if manual else "confirm",
+                    text=ready.job.work.question.fixed(),
+                    choices=("done", "failed", "abort") if manual else ("yes", "no", "abort"),
+                )
             )
-        )
+            break
+        self._settle(asks)
 
     def _hold(self, question: Question) -> None:
         self.question = self.question or question

@@ -47,5 +47,7 @@ class Run:
     saved: Mapping[str, Mapping[str, str]]
     """host → name → value, for every public saved value."""
     question: Mapping[str, Json] | None = None
+    exit: int | None = None
+    """The exit status that the run ended with, as its last event has it."""
     number: int = 0
     entries: int = 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from opskit.model.runbook import Phase, Runbook, Step
 from opskit.model.value import Json
 from opskit.plan.values import Frame, saved_names
+from opskit.render import text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,10 +83,11 @@ def _inner_frame(step: Step, runbook: Runbook, outer: Frame) -> Frame:
     return Frame(parameters=defaults, saved=saved, prefix=prefix, given=step.with_, outer=outer)
 
 
-def locks(runbook: Runbook) -> tuple[str, ...]:
+def locks(runbook: Runbook, frame: Frame, base: Mapping[str, object]) -> tuple[str, ...]:
     """Return the locks of a runbook and of all that it includes, each once."""
-    found = [runbook.lock] if runbook.lock else []
+    found = [text(runbook.lock, frame.names(base)).fixed()] if runbook.lock else []
     for step in [*runbook.steps, *runbook.always]:
         if step.include:
-            found += [lock for lock in locks(step.include) if lock not in found]
+            inner = locks(step.include, _inner_frame(step, step.include, frame), base)
+            found += [lock for lock in inner if lock not in found]
     return tuple(found)

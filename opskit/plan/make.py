@@ -16,8 +16,8 @@ from opskit.plan.batches import amount, split
 from opskit.plan.build import Builder
 from opskit.plan.expand import Placed, expand, locks, top_frame
 from opskit.plan.spread import rounds, spread
-from opskit.plan.values import general, host_of
-from opskit.render import TemplateError
+from opskit.plan.values import Frame, general, host_of
+from opskit.render import TemplateError, text
 
 
 def make(
@@ -35,7 +35,8 @@ def make(
     `parameters` are the public ones, `secrets` the names of the secret ones. Raises InputError for
     what can't be planned as asked, ProblemsError with every template that can't be rendered.
     """
-    hosts = targeted(runbook, inventory, limit)
+    frame = top_frame(runbook, parameters)
+    hosts = targeted(runbook, inventory, limit, frame)
     batches = split(hosts, runbook.batches)
     builder = Builder(
         inventory=inventory,
@@ -44,7 +45,7 @@ def make(
         secrets=secrets | inventory.secrets.keys(),
         files=files,
     )
-    steps = starting_at(list(expand(runbook, top_frame(runbook, parameters))), from_step, runbook)
+    steps = starting_at(list(expand(runbook, frame)), from_step, runbook)
     actions = _actions(builder, steps, hosts)
     plan = Plan(
         runbook=runbook.name,
@@ -56,11 +57,11 @@ def make(
         batches=batches,
         max_failures=amount(runbook.max_failures, len(hosts), least=0),
         on_failure=runbook.on_failure,
-        locks=locks(runbook),
+        locks=locks(runbook, frame, general(inventory, hosts)),
         stages=builder.stages,
         actions=actions,
         secrets=inventory.secrets,
-        sources={name: digest(text) for name, text in _sources(runbook, inventory).items()},
+        sources={name: digest(source) for name, source in _sources(runbook, inventory).items()},
     )
     return seal(plan)
 
@@ -70,16 +71,22 @@ def seal(plan: Plan) -> Plan:
     return replace(plan, digest=digest(to_json(replace(plan, digest=""))))
 
 
-def targeted(runbook: Runbook, inventory: Inventory, limit: str | None) -> tuple[str, ...]:
+def targeted(
+    runbook: Runbook, inventory: Inventory, limit: str | None, frame: Frame
+) -> tuple[str, ...]:
     """Return the hosts of a run in the order of the inventory; none at all is refused."""
-    hosts = select(inventory, runbook.hosts)
+    try:
+        expression = text(runbook.hosts, frame.names(general(inventory, ()))).fixed()
+    except TemplateError as error:
+        raise InputError(f"`hosts`: {error}", where=runbook.file) from error
+    hosts = select(inventory, expression)
     if limit is not None:
         wanted = set(select(inventory, limit))
         hosts = tuple(host for host in hosts if host in wanted)
     if not hosts:
         within = f" within --limit {limit}" if limit else ""
         raise InputError(
-            f"no host of {inventory.file} matches {runbook.hosts!r}{within}",
+            f"no host of {inventory.file} matches {expression!r}{within}",
             where=runbook.file,
             hint=f"groups: {', '.join(sorted(inventory.groups)) or 'none'}",
         )

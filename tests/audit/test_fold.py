@@ -52,7 +52,7 @@ UNDO = event("undo began", why="asked")
         ([ASK, event("decided", choice="go on")], "running"),
         ([ASK, event("run resumed", who="bob")], "running"),
         ([START, UNDO], "undoing"),
-        ([START, UNDO, event("step started", "1u1/web1", "web1")], "undoing"),
+        ([START, UNDO, event("step started", "1/web1!1", "web1")], "undoing"),
         ([START, UNDO, event("host opened", host="web1")], "undoing"),
         ([START, UNDO, event("step started", "1/web3", "web3")], "running"),
         ([START, OK, event("run ended", status="undone", hosts={})], "undone"),

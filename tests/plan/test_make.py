@@ -93,7 +93,9 @@ HOSTILE = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(word=HOSTILE)
 def test_hostile_values_are_one_word_in_planned_and_in_late_text(tmp_path: Path, word: str) -> None:
     """What a host says (a saved value) is as little to be trusted as a parameter."""
@@ -142,6 +144,14 @@ def test_a_preview_reads_on_each_host_up_to_its_first_change(tmp_path: Path) -> 
     assert world.effects == []
     further = preview(plan, progress(paper.entries))
     assert [a.key for a in further.actions] == ["3/web1"]
+
+
+def test_hosts_and_lock_may_be_templates(tmp_path: Path) -> None:
+    text = runbook("  - {name: a, run: a}\n", "lock: 'deploy-{{ tier }}'\n")
+    text = text.replace("hosts: web", "params: {tier: {default: web}}\nhosts: '{{ tier }}:!web1'")
+    plan = planned(text, tmp_path, tier="web")
+    assert plan.batches == (("web2",),)
+    assert plan.locks == ("deploy-web",)
 
 
 def test_for_each_takes_an_expression(tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""Many addresses for the benchmarks: a few sshd processes on loopback, 16 addresses each."""
+
+import contextlib
+import getpass
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PER_SERVER = 16  # sshd listens on at most 16 sockets
+PORT = 22300
+CONFIG = """\
+HostKey {folder}/hostkey
+PidFile none
+AuthorizedKeysFile {folder}/key.pub
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM no
+UseDNS no
+StrictModes no
+MaxStartups 2000:100:4000
+MaxSessions 100
+LoginGraceTime 120
+PrintMotd no
+X11Forwarding no
+LogLevel ERROR
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hosts:
+    """Where the hosts are, and what logs in to them."""
+
+    folder: Path
+    user: str
+    addresses: tuple[str, ...]
+    port: int = PORT
+
+    def inventory(self, count: int) -> Path:
+        """Write an inventory with the first `count` hosts."""
+        path = self.folder / f"hosts{count}.yaml"
+        lines = "".join(f"  h{n}: {{address: {a}}}\n" for n, a in enumerate(self.addresses[:count]))
+        path.write_text(
+            f"opskit: 1\nconnection: {{user: {self.user}, port: {self.port}, "
+            f"key: {self.folder}/key, known_hosts: {self.folder}/known_hosts}}\nhosts:\n{lines}"
+        )
+        return path
+
+
+@contextlib.contextmanager
+def fleet(folder: Path, count: int) -> Iterator[Hosts]:
+    """Start sshd for `count` addresses; each is ended by its own pid."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _keys(folder)
+    addresses = tuple(f"127.43.{n // 200}.{1 + n % 200}" for n in range(count))
+    public = (folder / "hostkey.pub").read_text().split()
+    (folder / "known_hosts").write_text(
+        "".join(f"[{a}]:{PORT} {public[0]} {public[1]}\n" for a in addresses)
+    )
+    servers = []
+    try:
+        for start in range(0, count, PER_SERVER):
+            servers.append(_start(folder, addresses[start : start + PER_SERVER]))
+        time.sleep(0.3)
+        yield Hosts(folder=folder, user=getpass.getuser(), addresses=addresses)
+    finally:
+        for server in servers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(server.pid, signal.SIGTERM)
+            server.wait(10)
+
+
+def _keys(folder: Path) -> None:
+    for name in ("key", "hostkey"):
+        if not (folder / name).exists():
+            words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
+            subprocess.run(words, check=True)
+
+
+def _start(folder: Path, addresses: Sequence[str]) -> "subprocess.Popen[bytes]":
+    config = folder / f"sshd.{addresses[0]}"
+    listen = "".join(f"ListenAddress {address}:{PORT}\n" for address in addresses)
+    config.write_text(listen + CONFIG.format(folder=folder))
+    program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if program is None:
+        raise SystemExit("sshd is missing: install openssh-server")
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)
+    return subprocess.Popen([program, "-D", "-e", "-f", str(config)])
