@@ -85,7 +85,10 @@ def _inner_frame(step: Step, runbook: Runbook, outer: Frame) -> Frame:
 
 def locks(runbook: Runbook, frame: Frame, base: Mapping[str, object]) -> tuple[str, ...]:
     """Return the locks of a runbook and of all that it includes, each once."""
-    found = [text(runbook.lock, frame.names(base)).fixed()] if runbook.lock else []
+    found = []
+    if runbook.lock:
+        names = frame.names(base) if "{" in runbook.lock else {}
+        found = [text(runbook.lock, names).fixed()]
     for step in [*runbook.steps, *runbook.always]:
         if step.include:
             inner = locks(step.include, _inner_frame(step, step.include, frame), base)
