@@ -248,3 +248,29 @@ def test_a_change_that_leaves_nothing_does_not_spoil_an_undo(tmp_path: Path) -> 
     state, paper = go(left, World(fails={"3/web1": -1}))
     assert state == "failed"
     assert paper.entries[-1].event.data["exit"] == 1
+
+
+def test_a_question_that_one_host_skips_is_still_asked_for_the_others(tmp_path: Path) -> None:
+    steps = """
+  - {name: sure, confirm: 'Go on with {{ host }}?', on: each, when: "host.name != 'web1'"}
+  - {name: two, run: two}
+"""
+    plan = planned(runbook(steps), tmp_path, hosts=3)
+    world = World()
+    state, paper = go(plan, world)
+    assert state == "waiting"
+    assert paper.entries[-1].event.key == "1/web2"
+    nobody = planned(runbook(steps.replace("!= 'web1'", "== 'x'")), tmp_path, hosts=3)
+    assert go(nobody, world)[0] == "succeeded"
+
+
+def test_a_look_that_wants_a_value_which_is_not_there_fails_the_step(tmp_path: Path) -> None:
+    steps = """
+  - {name: one, run: one, effect: read, save: there, when: "host.name != 'web1'"}
+  - {name: two, run: two, unless: 'test -e {{ there }}'}
+"""
+    plan = planned(runbook(steps, "max_failures: 1\n"), tmp_path)
+    world = World(fails={"2/web2?skip": -1})
+    _, paper = go(plan, world)
+    assert hosts(paper) == {"web1": "failed", "web2": "done"}
+    assert world.effects == ["2/web2@1"]
