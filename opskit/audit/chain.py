@@ -1,17 +1,16 @@
 """The chain: each entry's hash covers the entry and the hash before it."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
 from opskit.audit import fold
 from opskit.audit.database import Row, Rows
 from opskit.audit.masking import WORDS, Masker
-from opskit.model.codec import canonical, parse, to_json
+from opskit.model.codec import canonical, to_json
 from opskit.model.event import Event
 from opskit.model.states import RunState
-from opskit.model.value import Json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +56,8 @@ def extend(rows: Rows, run: Row, entries: Sequence[Dated]) -> None:
     """Add entries at the end of a run, and move its head there."""
     head = rows.one("head", run=run["number"])
     assert head is not None
-    number, previous, standing = head["entries"], head["hash"], _standing(head)
+    number, previous = head["entries"], head["hash"]
+    standing = fold.Standing(state=cast(RunState, head["state"]), ended=head["ended"])
     added = []
     for entry in entries:
         number += 1
@@ -74,16 +74,6 @@ def extend(rows: Rows, run: Row, entries: Sequence[Dated]) -> None:
         hash=previous,
         state=standing.state,
         ended=standing.ended,
-        hosts=None if standing.hosts is None else canonical(standing.hosts),
-    )
-
-
-def _standing(head: Row) -> fold.Standing:
-    hosts = head["hosts"]
-    return fold.Standing(
-        state=cast(RunState, head["state"]),
-        ended=head["ended"],
-        hosts=None if hosts is None else cast(Mapping[str, Json], parse(hosts)),
     )
 
 

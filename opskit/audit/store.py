@@ -288,7 +288,13 @@ def _first(rows: Rows, row: Row) -> Mapping[str, Any]:
 
 
 def _event(body: bytes) -> Event:
-    return from_json(Event, parse(body))
+    try:
+        return from_json(Event, parse(body))
+    except ValueError as error:
+        raise StoreError(
+            f"an entry of the record can't be read: {error}",
+            hint="`opskit audit verify` says what is wrong",
+        ) from error
 
 
 def _entry(run: str, previous: str, row: Row) -> Entry:
@@ -303,14 +309,17 @@ def _entry(run: str, previous: str, row: Row) -> Entry:
 
 
 def _ended(row: Row) -> Run:
-    """Return a run that has ended, from its first event and its head."""
+    """Return a run that has ended, from its first event and its end."""
+    ending = _event(row["ending"])
+    standing = fold.moved(fold.Standing(), ending, row["ended"])
     return Run(
         id=row["id"],
         number=row["number"],
         state=row["state"],
         created=row["at"],
         ended=row["ended"],
-        hosts=cast(Any, parse(row["hosts"] or b"{}")),
+        exit=standing.exit,
+        hosts=cast(Any, standing.hosts),
         actions={},
         saved={},
         entries=row["entries"],

@@ -13,6 +13,7 @@ import pytest
 from opskit import audit
 from opskit.audit import Finding, Store
 from opskit.audit.chain import link
+from opskit.errors import StoreError
 from tests.contract.samples import begin, ended, started, waiting, whole_run
 
 
@@ -166,6 +167,27 @@ def test_it_is_found_when(store: Store, path: Path, how: str) -> None:
     assert expected in whats(store.verify())
 
 
+@pytest.mark.parametrize("number", [1, 4, 6])
+def test_a_damaged_entry_is_said_to_be_so_by_whoever_reads_it(
+    store: Store, path: Path, number: int
+) -> None:
+    run = store.find("last")
+    tamper(path, f"update events set body = x'00' where run = 3 and number = {number}")
+
+    with pytest.raises(StoreError, match="can't be read"):
+        store.load(run)
+    with pytest.raises(StoreError, match="can't be read"):
+        list(store.entries(run))
+    assert number == 4 or not _listed(store)
+
+
+def _listed(store: Store) -> bool:
+    try:
+        return bool(store.runs())
+    except StoreError:
+        return False
+
+
 def test_two_entries_that_changed_places_are_found(store: Store, path: Path) -> None:
     tamper(
         path,
@@ -212,8 +234,8 @@ def _rewrite(path: Path, run: int, old: str, new: str, *, keep: int = 1_000) -> 
         )
     last = min(keep, len(rows))
     statements.append(
-        f"update heads set entries = {last}, hash = '{previous}', state = 'running',"
-        f" ended = null, hosts = null where run = {run}"
+        f"update heads set entries = {last}, hash = '{previous}', state = 'running', ended = null"
+        f" where run = {run}"
     )
     tamper(path, *statements)
 

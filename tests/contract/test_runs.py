@@ -173,7 +173,7 @@ def test_a_listed_run_says_the_same_as_the_loaded_one(store: Store) -> None:
     loaded = store.load(listed.id)
 
     names = ("kind", "runbook", "version", "plan", "state", "who", "origin", "reason", "created",
-             "ended", "hosts", "number", "entries", "question")  # fmt: skip
+             "ended", "exit", "hosts", "number", "entries", "question")  # fmt: skip
     assert {n: getattr(listed, n) for n in names} == {n: getattr(loaded, n) for n in names}
 
 

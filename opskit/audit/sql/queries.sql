@@ -29,12 +29,11 @@ insert into heads (run, entries, hash, state) values (:run, 0, '', 'planned');
 
 -- name: head
 -- Where a run stands, and which process may go on with it.
-select h.entries, h.hash, h.state, h.ended, h.hosts, (select token from holds where run = h.run) as token
+select h.entries, h.hash, h.state, h.ended, (select token from holds where run = h.run) as token
 from heads h where h.run = :run;
 
 -- name: move_head
-update heads set entries = :entries, hash = :hash, state = :state, ended = :ended, hosts = :hosts
-where run = :run;
+update heads set entries = :entries, hash = :hash, state = :state, ended = :ended where run = :run;
 
 -- name: unsealed
 -- Runs with entries that no later run vouches for yet.
@@ -67,8 +66,11 @@ where substr(id, 1, length(:text)) = :text or substr(id, -length(:text)) = :text
 order by number desc limit 6;
 
 -- name: runs
--- The newest runs, each with its first event (who, why, what) and where it stands.
-select r.number, r.id, h.entries, h.state, h.ended, h.hosts, e.at, e.body
+-- The newest runs, each with its first event (who, why, what), where it stands, and its end.
+select r.number, r.id, h.entries, h.state, h.ended, e.at, e.body, (
+    select x.body from events x where x.run = r.number and x.kind = 'run ended'
+    order by x.number desc limit 1
+) as ending
 from runs r join heads h on h.run = r.number join events e on e.run = r.number and e.number = 1
 where (:since is null or r.created >= :since) and (:runbook is null or r.runbook = :runbook)
 order by r.number desc limit :limit;

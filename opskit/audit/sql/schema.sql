@@ -52,7 +52,6 @@ create table heads (                            -- where each run stands: derive
     hash     text not null,
     state    text not null,
     ended    real,
-    hosts    text,                              -- JSON, once the run has ended
     sealed   integer not null default 0         -- up to which entry a later run vouches for it
 );
 create index heads_unsealed on heads (run) where entries > sealed;
