@@ -61,6 +61,8 @@ class Attempt:
 
     def post(self, *events: Event, wait: bool = True) -> None:
         """Record events, then let the book and the watcher know."""
+        if not events:
+            return
         self.outside.journal.append(*events, wait=wait)
         for event in events:
             self.book.take(event)
@@ -163,7 +165,7 @@ class Attempt:
             if opening:
                 self.post(opening, wait=False)
             return
-        self.post(*([opening] if opening else []), self.start_of(ready))
+        self.post(*([opening] if opening else []), *self.start_of(ready))
         self.perform(ready)
 
     def _needless(self, ready: Ready) -> bool:
@@ -187,9 +189,7 @@ class Attempt:
                     return
                 ready = replace(ready, number=ready.number + 1, began=time.monotonic())
                 ready = replace(ready, job=replace(ready.job, attempt=ready.number))
-                self.post(
-                    self.started(ready.action, ready.stage, ready.number, _digest(ready.job.work))
-                )
+                self.post(*self.start_of(ready))
             output, sizes = self._send(ready)
             if output is None:
                 return
@@ -314,9 +314,15 @@ class Attempt:
         shared = {"shared": True} if for_all(ready.action, ready.stage) else {}
         return output, {"saved": {save.name: value}, **shared}
 
-    def start_of(self, ready: Ready) -> Event:
-        """Return the event that must be durable before this is performed."""
-        return self.started(ready.action, ready.stage, ready.number, _digest(ready.job.work))
+    def start_of(self, ready: Ready) -> list[Event]:
+        """Return the event that must be durable first; none for a wait that is going on already.
+
+        The deadline of a wait counts from its first start, also after a resume.
+        """
+        action, stage = ready.action, ready.stage
+        if isinstance(action.work, Wait) and self.book.state(action) == "started":
+            return []
+        return [self.started(action, stage, ready.number, _digest(ready.job.work))]
 
     def lose(self, action: Action) -> None:
         """Record that nobody knows how a change ended that an earlier process began."""

@@ -112,9 +112,8 @@ class Walk:
         """Perform actions on all targets at once; starts that can share a commit do."""
         chains = [list(chain) for chain in _by_target(todo)]
         ready = [self._start(chain[0]) for chain in chains]
-        starts = [self.attempt.start_of(one) for one in ready if isinstance(one, Ready)]
-        if starts:
-            self.attempt.post(*starts)
+        first = [one for one in ready if isinstance(one, Ready)]
+        self.attempt.post(*(event for one in first for event in self.attempt.start_of(one)))
         work = [
             self.pool.submit(self._chain, chain, first)
             for chain, first in zip(chains, ready, strict=True)

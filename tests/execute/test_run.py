@@ -1,5 +1,7 @@
 """How runs go and end: budget, undo, always, once, questions."""
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -274,3 +276,24 @@ def test_a_look_that_wants_a_value_which_is_not_there_fails_the_step(tmp_path: P
     _, paper = go(plan, world)
     assert hosts(paper) == {"web1": "failed", "web2": "done"}
     assert world.effects == ["2/web2@1"]
+
+
+def test_a_wait_counts_from_its_first_start_also_after_a_resume(tmp_path: Path) -> None:
+    steps = "  - {name: a, run: a}\n  - {name: w, wait: 2s}\n  - {name: b, run: b}\n"
+    plan = planned(runbook(steps), tmp_path, hosts=1)
+    stop = Stop()
+    world = World()
+
+    def watch(item: Event | Chunk) -> None:
+        if isinstance(item, Event) and (item.kind, item.step) == ("step started", "w"):
+            stop.press()
+
+    state, paper = go(plan, world, watch=watch, stop=stop)
+    assert state == "waiting"
+    began = next(e for e in paper.entries if (e.event.kind, e.event.step) == ("step started", "w"))
+    paper.entries[began.number] = replace(began, at=began.at - 1.9)
+    state, _ = go(plan, world, paper)
+    assert state == "succeeded"
+    starts = [e for e in paper.entries if (e.event.kind, e.event.step) == ("step started", "w")]
+    assert len(starts) == 1
+    assert time.time() - starts[0].at < 3
