@@ -225,7 +225,7 @@ class Store:
             found = rows.all("recallable", runbook=recall.runbook, host=recall.host, id=named)
             for row in found:
                 if row["state"] in recall.status:
-                    return _recalled(rows, row["number"], recall)
+                    return _recalled(rows, row, recall)
         return None
 
     def secrets_match(self, run: str, secrets: Sequence[Secret]) -> bool:
@@ -284,16 +284,16 @@ def _run(rows: Rows, run: str) -> Row:
 def _first(rows: Rows, row: Row) -> Mapping[str, Any]:
     """Return the data of a run's first event."""
     found = rows.one("first_event", run=row["number"])
-    return {} if found is None else cast(Mapping[str, Any], _event(found["body"]).data)
+    return {} if found is None else cast(Mapping[str, Any], _event(row["id"], found["body"]).data)
 
 
-def _event(body: bytes) -> Event:
+def _event(run: str, body: bytes) -> Event:
     try:
         return from_json(Event, parse(body))
     except ValueError as error:
         raise StoreError(
-            f"an entry of the record can't be read: {error}",
-            hint="`opskit audit verify` says what is wrong",
+            f"an entry of run {run} can't be read: {error}",
+            hint=f"`opskit audit verify {run}` says what is wrong with it",
         ) from error
 
 
@@ -304,13 +304,13 @@ def _entry(run: str, previous: str, row: Row) -> Entry:
         at=row["at"],
         previous=previous,
         hash=row["hash"],
-        event=_event(row["body"]),
+        event=_event(run, row["body"]),
     )
 
 
 def _ended(row: Row) -> Run:
     """Return a run that has ended, from its first event and its end."""
-    ending = _event(row["ending"])
+    ending = _event(row["id"], row["ending"])
     standing = fold.moved(fold.Standing(), ending, row["ended"])
     return Run(
         id=row["id"],
@@ -323,14 +323,14 @@ def _ended(row: Row) -> Run:
         actions={},
         saved={},
         entries=row["entries"],
-        **fold.facts(_event(row["body"])),
+        **fold.facts(_event(row["id"], row["body"])),
     )
 
 
-def _recalled(rows: Rows, run: int, recall: Recall) -> str | None:
+def _recalled(rows: Rows, run: Row, recall: Recall) -> str | None:
     value = None
-    for row in rows.each("endings_with", run=run, marker=b'"saved":'):
-        for host, name, saved in fold.saved_by(_event(row["body"])):
+    for row in rows.each("endings_with", run=run["number"], marker=b'"saved":'):
+        for host, name, saved in fold.saved_by(_event(run["id"], row["body"])):
             if host in (recall.host, fold.SHARED) and name == recall.value:
                 value = saved
     return value

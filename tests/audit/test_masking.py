@@ -76,7 +76,7 @@ def _through(masker: Masker, pieces: list[bytes]) -> bytes:
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(secret=SECRETS)
 def test_no_encoding_of_a_secret_survives(encoding: str, secret: str) -> None:
     masker, written = Masker([secret]), ENCODINGS[encoding](secret)
@@ -92,7 +92,7 @@ def test_no_encoding_of_a_secret_survives(encoding: str, secret: str) -> None:
     assert masked.endswith(b">")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     secrets=st.lists(SECRETS, min_size=1, max_size=3),
     encoding=st.sampled_from(list(ENCODINGS)),

@@ -174,7 +174,7 @@ def test_a_damaged_entry_is_said_to_be_so_by_whoever_reads_it(
     run = store.find("last")
     tamper(path, f"update events set body = x'00' where run = 3 and number = {number}")
 
-    with pytest.raises(StoreError, match="can't be read"):
+    with pytest.raises(StoreError, match=f"an entry of run {run} can't be read"):
         store.load(run)
     with pytest.raises(StoreError, match="can't be read"):
         list(store.entries(run))
