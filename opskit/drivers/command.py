@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from opskit.drivers.capture import Capture
-from opskit.drivers.session import Session, StaleError, Write, tail
+from opskit.drivers.session import Session, Write, tail
 from opskit.drivers.stop import Ender, Verdict
 from opskit.drivers.target import Running, Target
 from opskit.drivers.wire import LostError, Stream
@@ -172,18 +172,6 @@ def perform(target: Target, job: Job, work: Command, write: Write) -> Output:
         return Output(outcome="failed", sent=False, reason=str(error))
     except UnreachableError as error:
         return unreachable(error)
-    try:
-        return _once(target, job, session, given, write)
-    except StaleError:
-        return perform(target, job, work, write)  # in a new shell, which no read has used yet
-
-
-def _once(
-    target: Target, job: Job, session: Session, given: tuple[str, ...], write: Write
-) -> Output:
-    assert isinstance(job.work, Command)
-    user = user_of(job, job.work.sudo)
-    changes = job.effect == "change"
     attempt = Attempt(
         target=target,
         job=job,
@@ -245,7 +233,6 @@ class Attempt:
             verdict = end_read(self.target, self.user, self.session, _GRACE)
             return self._output("failed", reason=self._late(verdict))
         self.session.clean = answer[1] != "dirty"
-        self.session.owes = answer[1] == "owed"
         return self._ended(int(answer[0]))
 
     def change(self, given: tuple[str, ...]) -> Output:

@@ -8,7 +8,6 @@ from functools import cache
 from importlib import resources
 
 from opskit.drivers.wire import LostError, Stream, Wire
-from opskit.errors import OpskitError
 
 Write = Callable[[Stream, bytes], None]
 
@@ -79,10 +78,6 @@ class Scanner:
         return 0
 
 
-class StaleError(OpskitError):
-    """An earlier read left something that may still write here; the request was not begun."""
-
-
 class Session:
     """One shim, one request at a time. `clean` turns False when it must not be used again."""
 
@@ -94,8 +89,6 @@ class Session:
         self.nonce = ""
         self.state_dir = ""
         self.why_closed = ""
-        self.owes = False
-        """Whether what the last read may have left is still to be looked for."""
         self._out = self._err = Scanner(b"-")
         self.busy = False
 
@@ -221,12 +214,7 @@ class Session:
         if line is None or (line.startswith(b" 1") and not self._err.found):
             return None
         self.busy = False
-        self.owes = False
-        answer = tuple(line.decode("utf-8", "replace").split(" ")[2:])
-        if answer == ("stale",):
-            self.clean = False
-            raise StaleError("a process that an earlier read left behind holds the shell's output")
-        return answer
+        return tuple(line.decode("utf-8", "replace").split(" ")[2:])
 
 
 def tail(noise: bytes | bytearray) -> str:

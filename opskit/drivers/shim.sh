@@ -19,108 +19,64 @@ _o_out() {
   printf '%s 0 %s\n' "$_o_m" "$*"
 }
 
-# The newest process id of this machine.
-_o_last() {
-  _o_l=0
-  read -r _o_a _o_a _o_a _o_a _o_l _o_a </proc/loadavg || _o_l=0
-} 2>/dev/null
-
-# What /proc says of a process: state _o_z, parent _o_u, session _o_s; fails when it is gone.
-_o_stat() {
-  read -r _o_a <"/proc/$1/stat" || return 1
+# Who adopts a process of this shell whose parent has ended: _o_ad; fails when that can't be seen.
+# The process that is made to see it stops itself until it has been looked at.
+_o_adopter() {
+  _o_p=$( (
+    read -r _o_p _o_a </proc/self/stat
+    kill -s STOP "$_o_p"
+  ) >/dev/null & printf '%s' "$!")
+  _o_a=''
+  read -r _o_a <"/proc/$_o_p/stat"
   # shellcheck disable=SC2086 # fields of numbers
   set -- ${_o_a##*\) }
-  _o_z=$1 _o_u=${2:-?} _o_s=${4:-?}
+  _o_ad=${2:-0}
+  _o_list
+  kill -s KILL "$_o_p"
+  case " $_o_kids " in *" $_o_p "*) return 0 ;; *) return 1 ;; esac
+} 2>/dev/null
+
+# The children of whoever that is: _o_kids. Orphans go to its first thread.
+_o_list() {
+  read -r _o_kids <"/proc/$_o_ad/task/$_o_ad/children" || [ -d "/proc/$_o_ad" ]
 } 2>/dev/null
 
 # Does process $1 hold standard output or error of this shell? What closed descriptor 9 did so with
 # all above 2, so that 1 and 2 are looked at. Where they can't be seen (another user's process, after
-# sudo): it does if it is in this shell's session, or if it left it since $2 was the newest process and
-# was adopted by whoever adopts this shell's orphans.
+# sudo): yes, unless it is only waiting to be buried.
 _o_holds() {
-  # shellcheck disable=SC3013 # dash, bash and busybox all have -ef
   if [ -r "/proc/$1/fd" ]; then
+    # shellcheck disable=SC3013 # dash, bash and busybox all have -ef
     [ "/proc/$1/fd/1" -ef "/proc/$$/fd/3" ] || [ "/proc/$1/fd/2" -ef "/proc/$$/fd/4" ] ||
       [ "/proc/$1/fd/1" -ef "/proc/$$/fd/4" ] || [ "/proc/$1/fd/2" -ef "/proc/$$/fd/3" ]
     return
   fi
-  _o_stat "$1" || { [ -d "/proc/$1" ]; return; }
-  case $_o_z in Z | X) return 1 ;; esac
-  [ "$_o_s" != "$_o_sid" ] || return 0
-  [ "$_o_s" -gt "$2" ] || return 1
-  _o_adopter
-  [ "$_o_u" = "$_o_ad" ] || [ "$_o_u" = "$$" ]
+  _o_a=''
+  read -r _o_a <"/proc/$1/cmdline"
+  [ -n "$_o_a" ]
 } 2>/dev/null
 
-# Is anything left of what was started since process id $1 was the newest? All ids given out since
-# are looked at, again until no new one was given out meanwhile, so that a process can't hide behind
-# its parent's end.
+# Has the read that has just ended left anything that holds this shell's output? Whatever it left
+# has been adopted, or descends from what has been: what was adopted since the last look is looked at,
+# until two looks see the same.
 _o_left() {
-  [ "$_o_sees" = 1 ] || return 0
-  _o_p=$1
-  _o_last
-  [ "$_o_l" -ge "$1" ] && [ $((_o_l - $1)) -lt 3000 ] || return 0
-  if [ $((_o_l - $1)) -gt "$_o_few" ]; then
-    _o_many "$1" "$_o_l" && return 0
-    _o_p=$_o_l
-    _o_last
-  fi
-  while [ "$_o_l" != "$_o_p" ]; do
-    [ "$_o_l" -gt "$_o_p" ] && [ $((_o_l - $1)) -lt 4000 ] || return 0
-    while [ "$_o_p" -lt "$_o_l" ]; do
-      _o_p=$((_o_p + 1))
-      [ -d "/proc/$_o_p" ] && _o_holds "$_o_p" "$1" && return 0
+  _o_old=$_o_kids
+  _o_list || return 0
+  while [ "$_o_kids" != "$_o_old" ]; do
+    for _o_p in $_o_kids; do
+      case " $_o_old " in *" $_o_p "*) continue ;; esac
+      _o_holds "$_o_p" && return 0
     done
-    _o_last
+    _o_old=$_o_kids
+    _o_list || return 0
   done
   return 1
 }
 
-# The same for the ids above $1 up to $2, by one look at /proc where they are many.
-_o_many() {
-  _o_a=$1 _o_b=$2 _o_w=''
-  [ ${#_o_a} = ${#_o_b} ] || _o_a='' _o_b=''
-  while [ "$_o_a" != "$_o_b" ]; do
-    _o_a=${_o_a%?} _o_b=${_o_b%?} _o_w="${_o_w}[0-9]"
-  done
-  [ -n "$_o_w" ] || _o_w='[0-9]*'
-  for _o_p in /proc/$_o_a$_o_w; do
-    _o_p=${_o_p#/proc/}
-    [ "$_o_p" -gt "$1" ] && [ -d "/proc/$_o_p" ] && _o_holds "$_o_p" "$1" && return 0
-  done
-  return 1
-} 2>/dev/null
-
-# Who adopts a process of this shell whose parent has ended: _o_ad.
-_o_adopter() {
-  [ -z "$_o_ad" ] || return 0
-  _o_x=$_o_u
-  _o_ad=$( (
-    read -r _o_m _o_a </proc/self/stat
-    # shellcheck disable=SC2030 # the orphan's own
-    (
-      while [ -d "/proc/$_o_m" ] && _o_stat "$_o_m" && [ "$_o_z" != Z ]; do :; done
-      read -r _o_m _o_a </proc/self/stat
-      _o_stat "$_o_m"
-      printf '%s' "$_o_u"
-    ) &
-  ) )
-  _o_u=$_o_x _o_x=''
-}
-
-# Can leftovers be seen here at all: every process, and a true newest id?
+# Can leftovers be seen here at all?
 _o_look() {
-  _o_sees=0 _o_few=40 _o_ad=''
-  _o_stat "$$" && [ -r /proc/1/stat ] || return 0
-  _o_sid=$_o_s
-  _o_last
-  _o_b=$_o_l
-  : &
-  wait "$!"
-  _o_last
-  [ "$_o_b" -lt "$!" ] && [ "$!" -le "$_o_l" ] && [ $((_o_l - $!)) -lt 4000 ] || return 0
-  _o_sees=1
-} 2>/dev/null
+  if _o_adopter; then _o_sees=1; else _o_sees=0; fi
+}
 
 # The umask, without the fork that $(umask) costs.
 _o_umask() {
@@ -140,29 +96,15 @@ _o_begin() {
   export LC_ALL PATH
   unset CDPATH ENV BASH_ENV
   _o_umask
-  _o_sees='' _o_owed='' _o_id=-
+  _o_sees='' _o_id=-
   read -r _o_id </proc/sys/kernel/random/boot_id
 } 2>/dev/null
 
-# Answer a request. What an earlier read may have left is looked for first, if that was put off:
-# with something left this channel can't be used any more, and nothing is done.
+# Answer a request.
 _o() {
   _o_m=$1
   shift
-  if [ -n "$_o_owed" ]; then
-    _o_x=$_o_owed _o_owed=''
-    if _o_left "$_o_x"; then
-      _o_owed=$_o_x
-      _o_end stale
-      return 0
-    fi
-  fi
   "$@"
-}
-
-# Nothing but what `_o` does for every request.
-_o_settle() {
-  _o_out settled
 }
 
 # Mark (in two halves, so that an echo of this line is no answer), user that sudo made of us, words
@@ -241,24 +183,14 @@ _o_in() {
 }
 
 # Words of _o_do: a read, in a subshell of this sh. Descriptor 9 is a pipe that is read here until
-# every process that inherited it has closed it. What closed it and lives on is looked for at once,
-# or before the next request where many processes would have to be looked at: most will be gone then.
+# every process that inherited it has closed it. With something left that closed it and can still
+# write here, the answer says that this channel must not be used again.
 _o_read() {
   [ -n "$_o_sees" ] || _o_look
-  _o_last
-  _o_q=$_o_l
   _o_x=$(exec 9>&1 1>&3 3>&- 4>&- </dev/null; _o_do "$@")
   _o_r=$?
   _o_x=''
-  _o_last
-  if [ "$_o_sees" = 1 ] && [ $((_o_l - _o_q)) -gt "$_o_few" ]; then
-    _o_owed=$_o_q
-    _o_end "$_o_r owed"
-  elif _o_left "$_o_q"; then
-    _o_end "$_o_r dirty"
-  else
-    _o_end "$_o_r clean"
-  fi
+  if [ "$_o_sees" = 0 ] || _o_left; then _o_end "$_o_r dirty"; else _o_end "$_o_r clean"; fi
 }
 
 # What runs a change in a session of its own: claims the pid file, runs the script, writes rc into
@@ -310,7 +242,7 @@ _o_state() {
   read -r _o_t _o_k <"$1.rc"
   if [ "$_o_k" = . ]; then
     _o_r="done $_o_t"
-  elif _o_start "$_o_a" && [ "$_o_t" = "$_o_b" ] && [ "$_o_z" != Z ]; then
+  elif _o_stat "$_o_a" && [ "$_o_t" = "$_o_b" ] && [ "$_o_z" != Z ]; then
     _o_r="running $_o_a"
   else
     _o_k=''
@@ -320,7 +252,7 @@ _o_state() {
 } 2>/dev/null
 
 # Start time and state of a process: _o_t, _o_z.
-_o_start() {
+_o_stat() {
   read -r _o_t <"/proc/$1/stat" || return 1
   # shellcheck disable=SC2086 # fields of numbers
   set -- ${_o_t##*\) }

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from opskit.drivers.session import Session, StaleError
+from opskit.drivers.session import Session
 from opskit.drivers.wire import Link, LostError, RefusedChannelError
 from opskit.errors import OpskitError, UnreachableError
 from opskit.model.inventory import Host
@@ -76,17 +76,6 @@ class Target:
             self._wrote = self._wrote or bool(session.nonce)
             return session
 
-    def settled(self, user: str | None, *, writes: bool) -> Session:
-        """Return the same, sure that nothing of an earlier read can write to it."""
-        session = self.session(user, writes=writes)
-        if session.owes:
-            try:
-                self._reached(lambda: session.call("_o_settle", timeout=self.timeout))
-            except StaleError:
-                self.discard(session)
-                return self.session(user, writes=writes)
-        return session
-
     def spare(self, user: str | None, *, writes: bool) -> Session:
         """Return a further shell of `user`, for when the first is busy; whoever asks closes it."""
         with self._lock:
@@ -104,7 +93,7 @@ class Target:
         users = [u for u, s in self._sessions.items() if s.nonce and s.clean and not s.busy]
         for user in users if self._wrote else ():
             with suppress(OpskitError, TimeoutError):
-                self.settled(user, writes=True).call("_o_clean", timeout=timeout)
+                self.session(user, writes=True).call("_o_clean", timeout=timeout)
 
     def close(self) -> None:
         with self._lock:

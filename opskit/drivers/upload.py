@@ -62,7 +62,7 @@ def perform(target: Target, job: Job, work: Upload, write: Write) -> Output:
     dest = work.dest.fixed()
     try:
         parcel = _parcel(work)
-        session = target.settled(user, writes=True)
+        session = target.session(user, writes=True)
     except UnreachableError as error:
         return command.unreachable(error)
     except (OpskitError, OSError) as error:
