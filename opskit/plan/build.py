@@ -19,7 +19,7 @@ from opskit.render import evaluate, host_view, value
 from opskit.steps import KINDS
 from opskit.steps.base import Value
 
-_EXISTS = '#!/bin/sh\ntest -e "$1"\n'
+_EXISTS = 'test -e "$1"'
 
 
 @dataclass(kw_only=True, slots=True)
@@ -138,7 +138,8 @@ class Builder:
         cwd, sudo = (like.cwd, like.sudo) if like else (None, None)
         if step.creates is not None:
             path = render.text(step.creates, "creates")
-            return Command(text=known(_EXISTS), shell=False, args=(path,), cwd=cwd, sudo=sudo)
+            said = f"test -e {path}"  # a shell text: a script would lie on the host for a moment
+            return Command(text=known(_EXISTS), args=(path,), cwd=cwd, sudo=sudo, summary=said)
         if step.unless is not None:
             return Command(text=render.text(step.unless, "unless", "word"), cwd=cwd, sudo=sudo)
         return None
