@@ -1,4 +1,4 @@
-"""Runs: begin one, go on with one, take one back."""
+"""Runs: begin one, carry it out, ask what it asks."""
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -11,13 +11,12 @@ from opskit.app.person import Person, Question
 from opskit.app.prepare import Prepared
 from opskit.app.watch import Guard
 from opskit.audit import Journal, Store
-from opskit.errors import InputError, RefusedError
-from opskit.execute import Outside, Stop, Watcher, execute, take_back
+from opskit.errors import RefusedError
+from opskit.execute import ASKED, Outside, Stop, Watcher, execute, take_back
 from opskit.model.event import Entry, Event
 from opskit.model.plan import Plan
 from opskit.model.run import Run
 from opskit.model.value import Json, Secret
-from opskit.plan import repeated
 from opskit.settings import Settings
 
 
@@ -147,16 +146,40 @@ def announce(current: Session) -> None:
 def go_on(current: Session) -> Run:
     """Execute until the run has ended or nobody is there to answer its question."""
     while True:
-        state = execute(
-            current.plan,
-            current.past(),
-            current.outside,
-            current.facts(),
-            pause_after_batch=current.pause_after_batch,
-        )
+        past = current.past()
+        back = undo_under_way(past)
+        if back is not None:
+            state = take_back(current.plan, past, current.outside, current.facts(), back.hosts)
+        else:
+            state = execute(
+                current.plan,
+                past,
+                current.outside,
+                current.facts(),
+                pause_after_batch=current.pause_after_batch,
+            )
         found = current.store.load(current.run)
         if state != "waiting" or not answered(current, found):
             return current.store.load(current.run)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Back:
+    """An undo that a person asked for; `hosts` None: of everything."""
+
+    hosts: Sequence[str] | None
+
+
+def undo_under_way(past: Sequence[Entry]) -> Back | None:
+    """Return the undo that a person asked for and that has not come to its end."""
+    for entry in reversed(past):
+        data = entry.event.data
+        if entry.event.kind == "run ended":
+            return None
+        if entry.event.kind == "undo began" and data.get("why") == ASKED:
+            only = data.get("only")
+            return Back(hosts=list(map(str, only)) if isinstance(only, (list, tuple)) else None)
+    return None
 
 
 def answered(current: Session, found: Run) -> bool:
@@ -185,7 +208,12 @@ def decide(current: Session, question: Mapping[str, Json], choice: str) -> None:
         key=str(question.get("key", "")),
         host=str(question.get("host", "")) if question.get("key") else "",
         step=str(question.get("step", "")),
-        data={"who": current.person.who, "choice": choice, "why": question.get("why")},
+        data={
+            "who": current.person.who,
+            "choice": choice,
+            "why": question.get("why"),
+            **_undoes(current.plan, str(question.get("key", ""))),
+        },
     )
     events = [event]
     if choice == "abort":
@@ -195,6 +223,15 @@ def decide(current: Session, question: Mapping[str, Json], choice: str) -> None:
     current.journal.append(*events)
     for one in events:
         current.outside.watch(one)
+
+
+def _undoes(plan: Plan, key: str) -> Mapping[str, Json]:
+    """Say of the answer about an undo step what it is the undo of."""
+    for action in plan.actions:
+        for undo in action.undo:
+            if undo.key == key:
+                return {"undoes": action.key, "last": undo.last}
+    return {}
 
 
 def _evidence(current: Session, key: str) -> tuple[str, ...]:
@@ -254,104 +291,6 @@ def _secrets_again(
             hint="give it the same ones, or begin a new run",
         )
     return known
-
-
-def resume(
-    settings: Settings, name: str, person: Person, watch: Watcher, *, stop: Stop | None = None
-) -> Run:
-    """Go on with a run that was interrupted or that waits for an answer."""
-    with reopened(settings, name, person, watch, stop) as current:
-        found = current.store.load(current.run)
-        if found.state in ("succeeded", "undone", "aborted", "failed"):
-            raise InputError(
-                f"run {found.id} has ended ({found.state}); there is nothing to resume",
-                hint=f"`opskit retry {found.id}` does again what failed"
-                if found.state == "failed"
-                else f"`opskit report {found.id}` shows what it did",
-            )
-        why = found.question.get("why") if found.question else "interrupted"
-        if why not in ("interrupted", "pause") and not answered(current, found):
-            return current.store.load(current.run)
-        return go_on(current)
-
-
-def retry(
-    settings: Settings,
-    name: str,
-    hosts: Sequence[str],
-    person: Person,
-    watch: Watcher,
-    *,
-    stop: Stop | None = None,
-) -> Run:
-    """Do again, in the same run, what failed or was taken back on these hosts, and the rest.
-
-    `hosts` are names, or the words failed, unreachable, unknown, undone, not-started.
-    """
-    with reopened(settings, name, person, watch, stop) as current:
-        found = current.store.load(current.run)
-        chosen = select_hosts(found, hosts)
-        keys = repeated(current.plan, found.actions, chosen)
-        events = [
-            Event(kind="decided", host=host, data={"who": person.who, "choice": "retry"})
-            for host in chosen
-        ]
-        events += [
-            Event(
-                kind="decided",
-                key=key,
-                host=found.actions[key].host,
-                step=found.actions[key].step,
-                data={"who": person.who, "choice": "retry"},
-            )
-            for key in keys
-        ]
-        current.journal.append(*events)
-        for event in events:
-            current.outside.watch(event)
-        return go_on(current)
-
-
-def select_hosts(found: Run, words: Sequence[str]) -> list[str]:
-    """Return the hosts of a run that are named, or whose state is named; none is refused."""
-    states = {word.replace("-", " ") for word in words}
-    chosen = [h for h, state in found.hosts.items() if h in words or state in states]
-    unknown = [w for w in words if w not in found.hosts and w.replace("-", " ") not in _STATES]
-    if unknown or not chosen:
-        standing = ", ".join(f"{host}: {state}" for host, state in found.hosts.items())
-        what = f"run {found.id} has no host or state {unknown[0]!r}" if unknown else (
-            f"no host of run {found.id} is {' or '.join(words)}"
-        )  # fmt: skip
-        raise InputError(what, hint=f"its hosts: {standing}")
-    return chosen
-
-
-_STATES = {
-    "failed", "unreachable", "unknown", "undone", "undo failed", "not started", "done",
-}  # fmt: skip
-
-
-def undo(
-    settings: Settings,
-    name: str,
-    person: Person,
-    watch: Watcher,
-    hosts: Sequence[str] | None = None,
-    *,
-    stop: Stop | None = None,
-) -> Run:
-    """Take back what a run did, on all its hosts or on some."""
-    with reopened(settings, name, person, watch, stop) as current:
-        found = current.store.load(current.run)
-        unsettled = [r.host for r in found.actions.values() if r.state in ("unknown", "started")]
-        if unsettled:
-            raise RefusedError(
-                f"nobody knows yet what became of a change on {', '.join(sorted(set(unsettled)))}",
-                hint=f"settle that first: `opskit resume {found.id}` asks",
-            )
-        chosen = select_hosts(found, hosts) if hosts else None
-        take_back(current.plan, current.past(), current.outside, current.facts(), chosen)
-        return current.store.load(current.run)
 
 
 def note(settings: Settings, name: str, text: str, person: Person) -> None:

@@ -129,9 +129,19 @@ def _hosts(
     for entry in entries:
         if entry.event.kind == "host unreachable":
             states.setdefault(entry.event.host, set()).add("unreachable")
-    left = {a["host"] for a in _own_actions(plan) if a["key"] not in actions}
+    left: dict[str, HostState] = {
+        a["host"]: "not started" for a in _own_actions(plan) if a["key"] not in actions
+    }
+    left |= dict.fromkeys(left.keys() & _begun(plan, actions), "begun")
     everyone = (host for batch in plan.get("batches", ()) for host in batch)
-    return {host: _host(states.get(host, set()), left=host in left) for host in everyone}
+    return {host: _host(states.get(host, set()), left.get(host, "done")) for host in everyone}
+
+
+def _begun(plan: Mapping[str, Any], actions: Mapping[str, ActionRecord]) -> Collection[str]:
+    """Return the hosts on which something of the main part was done and still stands."""
+    main = (a for a in plan.get("actions", ()) if a["batch"] >= 0 and a["key"] in actions)
+    idle = ("planned", "skipped", "undone")
+    return {a["host"] for a in main if actions[a["key"]].state not in idle}
 
 
 def _own_actions(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -140,7 +150,7 @@ def _own_actions(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     return (a for a in plan.get("actions", ()) if a["batch"] >= 0 and a["position"] in own)
 
 
-def _host(states: Collection[str], *, left: bool) -> HostState:
+def _host(states: Collection[str], otherwise: HostState) -> HostState:
     """Return the worst that is known of a host; what has started and not ended is unknown."""
     if "undo failed" in states:
         return "undo failed"
@@ -152,4 +162,4 @@ def _host(states: Collection[str], *, left: bool) -> HostState:
         return "unreachable"
     if "failed" in states:
         return "failed"
-    return "not started" if left else "done"
+    return otherwise

@@ -6,7 +6,7 @@ from dataclasses import replace
 import click
 
 from opskit import app
-from opskit.app.runs import select_hosts
+from opskit.app.again import select_hosts
 from opskit.cli import complete, screen
 from opskit.cli.call import Call, options
 from opskit.cli.run import agreed, told
@@ -39,7 +39,7 @@ def resume(call: Call, run: str, no_live: bool) -> Exit:
     "--hosts",
     required=True,
     metavar="HOSTS",
-    help="Names of hosts, or failed,unreachable,unknown,undone,not-started.",
+    help="Names of hosts, or failed,unreachable,unknown,undone,not-started (begun too).",
 )
 @yes_option
 @live_option

@@ -1,46 +1,61 @@
 """How a run came out: each host, the run as a whole, the exit status."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from opskit.errors import Exit
 from opskit.execute.book import Book
+from opskit.execute.fall import struck, verdict
 from opskit.model.plan import Action, Plan
 from opskit.model.run import HostState
 from opskit.model.states import RunState
 from opskit.model.work import Ask, Check, Notify, Wait
 from opskit.plan import ALWAYS, PREFLIGHT
 
+WORST: tuple[HostState, ...] = ("undo failed", "unknown", "undone", "unreachable", "failed")
+"""Ways to fall out of a run: where there are several, the first is what a host is called."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ending:
-    """Judges a run by its book and by the hosts that fell out of it."""
+    """Judges a run by its book. `stuck`: hosts that an undo could not take back."""
 
     plan: Plan
     book: Book
-    fallen: Mapping[str, HostState]
+    stuck: Collection[str] = ()
 
     def hosts(self) -> Mapping[str, HostState]:
         """Return how each host came out."""
-        undone: dict[str, set[str]] = {}
-        for action in self.plan.actions:
-            state = self.book.state(action)
-            if state in ("undone", "undo failed"):
-                undone.setdefault(action.host, set()).add(state)
         missing = {a.host for a in self._own() if self.book.state(a) == "planned"}
+        begun = {a.host for a in self.plan.actions if a.batch >= 0 and self._acted(a)}
+        left: dict[str, HostState] = {h: "begun" if h in begun else "not started" for h in missing}
+        fallen = self._fallen(spared=missing - begun)
         everyone = (host for batch in self.plan.batches for host in batch)
-        return {host: self._host(host, undone.get(host, set()), missing) for host in everyone}
+        return {host: self._host(fallen.get(host, set()), host, left) for host in everyone}
 
-    def _host(self, host: str, undone: set[str], missing: set[str]) -> HostState:
-        if "undo failed" in undone:
-            return "undo failed"
-        if undone and self.fallen.get(host) != "unknown":
-            return "undone"
-        if host in self.fallen:
-            return self.fallen[host]
+    def _fallen(self, spared: Collection[str]) -> Mapping[str, set[HostState]]:
+        """Return in which ways hosts fell out; one where nothing began has only its own falls."""
+        fallen: dict[str, set[HostState]] = {host: {"undo failed"} for host in self.stuck}
+        for action in self.plan.actions:
+            state = verdict(self.plan, self.book, action) if action.batch != ALWAYS else None
+            for host in struck(self.plan, self.book, action) if state else ():
+                if state and (host == action.host or host not in spared):
+                    fallen.setdefault(host, set()).add(state)
+        return fallen
+
+    def _host(
+        self, fallen: Collection[HostState], host: str, left: Mapping[str, HostState]
+    ) -> HostState:
+        for state in WORST:
+            if state in fallen:
+                return state
         if host in self.book.unreachable:
             return "unreachable"
-        return "not started" if host in missing else "done"
+        return left.get(host, "done")
+
+    def _acted(self, action: Action) -> bool:
+        """Tell whether an action was done, however it ended, and still stands."""
+        return self.book.state(action) not in ("planned", "skipped", "undone")
 
     def _own(self) -> Iterator[Action]:
         """Yield the main actions that each host has to itself."""
@@ -58,14 +73,17 @@ class Ending:
         return "undone" if self._all_undone() else "failed"
 
     def final(self) -> RunState:
-        """Return the state that the run ends in: a failure in `always` counts too."""
+        """Return the state that the run ends in: what went wrong in `always` counts too."""
         state = self.state()
-        failed = any(
-            self.book.state(a) in ("failed", "unknown")
-            for a in self.plan.actions
-            if a.batch == ALWAYS
-        )
-        return "failed" if failed and state in ("succeeded", "undone") else state
+        hosts = self.hosts()
+        late = {
+            verdict(self.plan, self.book, action)
+            for action in self.plan.actions
+            if action.batch == ALWAYS and hosts.get(action.host) != "unreachable"
+        }
+        if "unknown" in late:
+            return "unknown"
+        return "failed" if late - {None} and state in ("succeeded", "undone") else state
 
     def _all_undone(self) -> bool:
         """Tell whether something was taken back and nothing that the run changed is left."""

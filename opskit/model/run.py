@@ -8,8 +8,9 @@ from opskit.model.states import ActionState, RunState
 from opskit.model.value import Json
 
 HostState = Literal[
-    "not started", "done", "failed", "unreachable", "unknown", "undone", "undo failed"
+    "not started", "begun", "done", "failed", "unreachable", "unknown", "undone", "undo failed"
 ]
+"""How a host came out; *begun*: some of its steps were done, none failed, and some are left."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,7 +19,7 @@ _STYLES = {
     "waiting": "33",
     "WAITING": "33",
     "STOPPED": "33",
-    "under way": "33",
+    "begun": "33",
     "undone": "36",
     "running": "34",
     "aborted": "33",

@@ -21,7 +21,7 @@ def markdown(run: Run, entries: Iterable[Entry], plan: Plan | None = None) -> st
     entries = tuple(entries)
     lines = [
         *_facts(run, entries),
-        *_standing(run, plan),
+        *_standing(run),
         *_steps(run, labels),
         *_people(entries, labels),
         *_timeline(entries, labels),
@@ -63,9 +63,9 @@ def _head_of_chain(entries: Sequence[Entry]) -> str:
     return f"{amounts.count(len(entries), 'entry', 'entries')}, last hash `{entries[-1].hash[:16]}`"
 
 
-def _standing(run: Run, plan: Plan | None) -> Iterator[str]:
+def _standing(run: Run) -> Iterator[str]:
     yield from ("", "## What is true now", "")
-    for state, hosts in standing(run, plan).items():
+    for state, hosts in standing(run).items():
         yield f"- **{state}**: {_escaped(' '.join(names.ranges(hosts)))}"
     if run.question is not None and not interrupted(run):
         yield f"- **waits for an answer**: {_escaped(question(run.question))}"

@@ -20,6 +20,7 @@ ORDER: tuple[HostState, ...] = (
     "unreachable",
     "undone",
     "done",
+    "begun",
     "not started",
 )
 TROUBLE: tuple[HostState, ...] = ("unknown", "undo failed", "failed", "unreachable")
@@ -32,7 +33,7 @@ def text(run: Run, plan: Plan | None = None, *, paint: Paint = PLAIN, columns: i
     """Say for every host where it stands, why, and which command comes next."""
     labels = Labels(plan)
     lines = [_headline(run, paint)]
-    for state, hosts in standing(run, plan).items():
+    for state, hosts in standing(run).items():
         lines += _hosts(state, hosts, paint, columns)
     lines += _details(run, labels, paint)
     if run.question is not None and not interrupted(run):
@@ -51,24 +52,12 @@ def _aligned(pairs: list[tuple[str, str]], columns: int) -> Iterator[str]:
         yield f"  {command:<{room}}  {why}" if len(command) <= room else f"  {command}"
 
 
-def standing(run: Run, plan: Plan | None) -> Mapping[str, list[str]]:
-    """Return the hosts by where they stand, worst first; those that were begun apart."""
-    begun = _begun(run, plan) if plan is not None else frozenset()
-    found: dict[str, list[str]] = {state: [] for state in (*ORDER[:-1], "under way", ORDER[-1])}
+def standing(run: Run) -> Mapping[HostState, list[str]]:
+    """Return the hosts by where they stand, worst first."""
+    found: dict[HostState, list[str]] = {state: [] for state in ORDER}
     for host, state in run.hosts.items():
-        found["under way" if state == "not started" and host in begun else state].append(host)
+        found[state].append(host)
     return {state: hosts for state, hosts in found.items() if hosts}
-
-
-def _begun(run: Run, plan: Plan) -> frozenset[str]:
-    """Return the hosts on which something of the main part was done."""
-    return frozenset(
-        action.host
-        for action in plan.actions
-        if action.batch >= 0
-        and action.key in run.actions
-        and run.actions[action.key].state not in ("planned", "skipped", "undone")
-    )
 
 
 def _headline(run: Run, paint: Paint) -> str:
@@ -147,7 +136,7 @@ _OPEN: tuple[RunState, ...] = ("planned", "running", "undoing", "waiting", "unkn
 _RETRY: tuple[tuple[str, frozenset[HostState]], ...] = (
     ("failed", frozenset({"failed", "unreachable", "undo failed"})),
     ("unknown", frozenset({"unknown"})),
-    ("not-started", frozenset({"not started"})),
+    ("not-started", frozenset({"not started", "begun"})),
     ("undone", frozenset({"undone"})),
 )
 

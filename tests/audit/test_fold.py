@@ -70,7 +70,8 @@ def test_the_state_of_a_run(events: list[Event], state: RunState) -> None:
     [
         ([], "not started"),
         ([START], "unknown"),
-        ([START, OK], "not started"),
+        ([START, OK], "begun"),
+        ([event("step skipped", "1/web1", "web1", why="no")], "not started"),
         ([START, OK, event("step started", "2/web1", "web1")], "unknown"),
         ([START, OK, event("step skipped", "2/web1", "web1", why="no")], "done"),
         ([START, event("step ended", "1/web1", "web1", outcome="failed")], "failed"),

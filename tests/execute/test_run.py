@@ -39,6 +39,18 @@ def test_stop_leaves_changes_and_starts_nothing_new(tmp_path: Path) -> None:
     assert paper.entries[-1].event.data["exit"] == 1
 
 
+def test_a_host_that_was_begun_when_the_run_stopped_is_told_from_one_that_was_not(
+    tmp_path: Path,
+) -> None:
+    plan = planned(runbook(TWO, "batches: [2]\n"), tmp_path, hosts=4)
+    world = World(fails={"1/web2": -1})
+    state, paper = go(plan, world)
+    assert state == "failed"
+    assert hosts(paper) == {
+        "web1": "begun", "web2": "failed", "web3": "not started", "web4": "not started",
+    }  # fmt: skip
+
+
 def test_a_host_that_fails_within_the_budget_undoes_itself_and_the_rest_goes_on(
     tmp_path: Path,
 ) -> None:

@@ -59,6 +59,17 @@ def test_a_waiting_run_shows_its_question() -> None:
     assert "asks         Go on? [yes/no]" in shown
 
 
+def test_a_host_that_was_begun_is_told_apart_and_can_be_retried() -> None:
+    stopped = run("failed", {"web1": "begun", "web2": "done", "web3": "not started"})
+    shown = summary.text(stopped)
+    assert [row.split() for row in shown.splitlines()[1:4]] == [
+        ["done", "web2"], ["begun", "web1"], ["not", "started", "web3"],
+    ]  # fmt: skip
+    assert re.search(r"^  opskit retry 20270115-080000-k3f9 --hosts not-started  ", shown, re.M)
+    only = summary.text(run("failed", {"web1": "begun"}))
+    assert "--hosts not-started" in only
+
+
 def test_a_good_run_says_little() -> None:
     done = run("succeeded", {"web1": "done"}, dict([record("4@web1", "succeeded")]))
     shown = summary.text(done, samples.plan())
