@@ -4,13 +4,14 @@
 """
 
 from opskit.app.adhoc import exec_ as exec  # noqa: A004 - the word of the command line
+from opskit.app.again import resume, retry, undo
 from opskit.app.find import inventory, lint, list_runbooks, settings, show
 from opskit.app.look import Preview, Reading
 from opskit.app.look import look as preview
 from opskit.app.person import Person, Question
 from opskit.app.prepare import Ask, Prepared, check_plan, prepare, save_plan
 from opskit.app.record import entries, load_run, output, plan_of, runs, verify
-from opskit.app.runs import note, resume, retry, run, undo
+from opskit.app.runs import note, run
 
 __all__ = [
     "Ask",

@@ -1,6 +1,7 @@
 """Commands on a run that has begun: resume, retry, undo."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import click
@@ -12,6 +13,7 @@ from opskit.cli.call import Call, options
 from opskit.cli.run import agreed, told
 from opskit.cli.watching import watching
 from opskit.errors import Exit, InputError
+from opskit.model.plan import Action
 from opskit.plan import repeated, reverse
 from opskit.view.status import exit_status
 
@@ -54,7 +56,8 @@ def retry(call: Call, run: str, hosts: str, yes: bool, no_live: bool) -> Exit:
     left = tuple(
         action
         for action in plan.actions
-        if action.key in again or (action.key not in found.actions and action.batch != -2)
+        if action.key in again
+        or (action.key not in found.actions and action.batch != -2 and _meant(action, chosen))
     )
     if not yes and not agreed(call, replace(plan, actions=left), verb="Do this again"):
         screen.err("Nothing was done.\n")
@@ -62,6 +65,10 @@ def retry(call: Call, run: str, hosts: str, yes: bool, no_live: bool) -> Exit:
     with watching(call, plan, run=found.id, live=not no_live) as (watch, stop):
         done = app.retry(call.settings, run, words, call.person, watch, stop=stop)
     return told(call, done, plan)
+
+
+def _meant(action: Action, hosts: Sequence[str]) -> bool:
+    return not action.host or action.host in hosts
 
 
 @click.command()
@@ -75,7 +82,7 @@ def undo(call: Call, run: str, hosts: str | None, yes: bool, no_live: bool) -> E
     plan = app.plan_of(call.settings, run)
     found = app.load_run(call.settings, run)
     chosen = select_hosts(found, listed(hosts)) if hosts else None
-    back = reverse(plan, found.actions, chosen)
+    back = reverse(plan, found.actions, chosen, again=True)
     if not back.actions:
         raise InputError(
             f"run {found.id} did nothing that can be taken back",

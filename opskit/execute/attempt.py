@@ -9,7 +9,7 @@ from opskit.errors import UnreachableError
 from opskit.execute.book import Book
 from opskit.execute.driver import Driver
 from opskit.execute.journal import Journal, Stream, Watcher
-from opskit.execute.late import LateError, fill_work, holds
+from opskit.execute.late import LateError, fill_work, holds, secret_names
 from opskit.execute.stop import Stop
 from opskit.model.codec import canonical, to_json
 from opskit.model.event import Chunk, Event, EventKind
@@ -17,8 +17,8 @@ from opskit.model.inventory import CONTROLLER, Host
 from opskit.model.job import Job, Output
 from opskit.model.plan import Action, Plan, Stage
 from opskit.model.runbook import Until
-from opskit.model.value import Json, Secret, SecretRef
-from opskit.model.work import Check, Command, Notify, Request, Upload, Wait, Work
+from opskit.model.value import Json, Secret
+from opskit.model.work import Check, Notify, Upload, Wait, Work
 from opskit.plan import reads_only
 
 
@@ -37,13 +37,17 @@ class Outside:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ready:
-    """An action whose turn it is, all texts filled. `number` is the attempt's."""
+    """An action whose turn it is, all texts filled.
+
+    `number` is the attempt's; `tries`: how often it may be tried from here on.
+    """
 
     action: Action
     stage: Stage
     job: Job
     skip_if: Work | None
     number: int
+    tries: int
     began: float
 
 
@@ -89,6 +93,7 @@ class Attempt:
             stage=stage,
             number=number,
             skip_if=skip_if,
+            tries=self._tries(action, stage),
             began=time.monotonic(),
             job=self._job(action, stage, work, number),
         )
@@ -111,14 +116,8 @@ class Attempt:
         return self.plan.hosts[action.target]
 
     def _secrets(self, work: Work) -> Mapping[str, Secret]:
-        names: list[str] = []
-        if isinstance(work, Command):
-            names = list(work.secrets.values())
-            names += [work.stdin.name] if isinstance(work.stdin, SecretRef) else []
-        elif isinstance(work, Request):
-            names = [v.name for v in work.headers.values() if isinstance(v, SecretRef)]
         known = {**self.outside.secrets, **self.book.secrets}
-        return {name: known[name] for name in names}
+        return {name: known[name] for name in secret_names(work)}
 
     def skip(self, action: Action, stage: Stage, why: str) -> None:
         self.post(self._event("step skipped", action, stage, data={"why": why}), wait=False)
@@ -182,20 +181,24 @@ class Attempt:
     def perform(self, ready: Ready) -> None:
         """Send an action whose start is recorded; record what it came to, and again if allowed."""
         retry = ready.stage.retry
-        for turn in range(1 + (retry.times if retry else 0)):
-            if turn and retry:
-                pause = retry.backoff * 2 ** (turn - 1)
-                if self.outside.stop.soft.wait(pause):
-                    return
-                ready = replace(ready, number=ready.number + 1, began=time.monotonic())
-                ready = replace(ready, job=replace(ready.job, attempt=ready.number))
-                self.post(*self.start_of(ready))
+        for left in reversed(range(ready.tries)):
             output, sizes = self._send(ready)
             if output is None:
                 return
-            self._end(ready, output, sizes)
-            if output.outcome != "failed":
+            self._end(ready, output, sizes, left)
+            if output.outcome != "failed" or retry is None or not left:
                 return
+            if self.outside.stop.soft.wait(retry.backoff * 2 ** (retry.times - left)):
+                return
+            ready = replace(ready, number=ready.number + 1, began=time.monotonic())
+            ready = replace(ready, job=replace(ready.job, attempt=ready.number))
+            self.post(*self.start_of(ready))
+
+    def _tries(self, action: Action, stage: Stage) -> int:
+        """Return how often an action may be tried now; a stop may have come between two tries."""
+        record = self.book.records.get(action.key)
+        left = record.data.get("tries_left") if record and record.state == "failed" else None
+        return left if isinstance(left, int) else 1 + (stage.retry.times if stage.retry else 0)
 
     def _send(self, ready: Ready) -> tuple[Output | None, Mapping[str, Json]]:
         """Let a driver do it. No output: the run was stopped while it only waited."""
@@ -274,7 +277,7 @@ class Attempt:
 
     # --- after it ---
 
-    def _end(self, ready: Ready, output: Output, sizes: Mapping[str, Json]) -> None:
+    def _end(self, ready: Ready, output: Output, sizes: Mapping[str, Json], left: int) -> None:
         output, saved = self._saved(ready, output)
         data: dict[str, Json] = {
             "outcome": output.outcome,
@@ -284,6 +287,7 @@ class Attempt:
             **({"sent": False} if not output.sent else {}),
             **({"unreachable": True} if output.unreachable else {}),
             **({"evidence": output.evidence} if output.evidence else {}),
+            **({"tries_left": left} if left and output.outcome == "failed" else {}),
             **sizes,
             **saved,
         }

@@ -11,6 +11,10 @@ from opskit.model.states import ActionState
 from opskit.model.value import Json, Secret
 from opskit.plan import Progress, state_of
 
+TRIPPED = "too many hosts failed"
+FAILED = "failed"
+ASKED = "asked for"
+"""Why an undo began: too many hosts failed, these hosts failed, a person wanted it."""
 SHARED = ""
 """The key under which values are kept that a step saved for all hosts."""
 
@@ -25,6 +29,12 @@ class Book:
         self.unreachable: dict[str, str] = {}
         self.choices: dict[str, str] = {}
         self.tripped = False
+        self.undoing = False
+        """Whether too many hosts failed, so that an undo was begun that has not come to its end."""
+        self.going_back: set[str] = set()
+        """Hosts that failed alone and whose undo was begun."""
+        self.scope: frozenset[str] | None = None
+        """The hosts that a retry is about; None: all."""
         self._saved: dict[str, dict[str, str]] = {}
         self._progress = Progress()
         self._lock = Lock()
@@ -52,15 +62,28 @@ class Book:
                 self._decided(event)
             elif event.kind == "budget tripped":
                 self.tripped = True
+            elif event.kind == "undo began":
+                self._goes_back(event)
+            elif event.kind == "run ended":
+                self.undoing, self.going_back, self.scope = False, set(), None
             elif event.kind == "step ended" and "saved" in event.data:
                 self._save(event)
+
+    def _goes_back(self, event: Event) -> None:
+        why, only = event.data.get("why"), event.data.get("only")
+        self.undoing = self.undoing or why == TRIPPED
+        if why == FAILED and isinstance(only, (list, tuple)):
+            self.going_back |= set(map(str, only))
 
     def _decided(self, event: Event) -> None:
         """Take in an answer about a host (it may be tried again) or about the run."""
         if event.host:
             self.unreachable.pop(event.host, None)
-            self.tripped = False
+            self.tripped = self.undoing = False
+            self.going_back.discard(event.host)
             self.choices.clear()
+            only = event.data.get("hosts")
+            self.scope = frozenset(map(str, only)) if isinstance(only, (list, tuple)) else None
         else:
             self.choices[str(event.data.get("why"))] = str(event.data.get("choice"))
 

@@ -5,7 +5,8 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 from opskit.model.text import Text
-from opskit.model.value import Json
+from opskit.model.value import Json, SecretRef
+from opskit.model.work import Command, Request, Work
 from opskit.render import TemplateError, fill
 
 T = TypeVar("T")
@@ -29,6 +30,16 @@ def holds(condition: Text, values: Mapping[str, Json]) -> bool:
         return "False" not in fill(condition, values).fixed()
     except TemplateError as error:
         raise LateError(_explain(error)) from error
+
+
+def secret_names(work: Work) -> list[str]:
+    """Return the names of the secrets that a work needs."""
+    if isinstance(work, Command):
+        more = [work.stdin.name] if isinstance(work.stdin, SecretRef) else []
+        return [*work.secrets.values(), *more]
+    if isinstance(work, Request):
+        return [v.name for v in work.headers.values() if isinstance(v, SecretRef)]
+    return []
 
 
 def _explain(error: TemplateError) -> str:

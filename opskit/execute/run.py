@@ -7,12 +7,11 @@ from itertools import groupby
 
 from opskit.errors import Exit
 from opskit.execute.attempt import Attempt, Outside
-from opskit.execute.book import Book
+from opskit.execute.book import ASKED, FAILED, TRIPPED, Book
 from opskit.execute.ending import Ending
 from opskit.execute.walk import Question, Walk, waves
 from opskit.model.event import Entry, Event
 from opskit.model.plan import Plan
-from opskit.model.run import HostState
 from opskit.model.states import RunState
 from opskit.model.value import Json
 from opskit.plan import ALWAYS, PREFLIGHT, reverse
@@ -45,14 +44,17 @@ def take_back(
     facts: Mapping[str, Json],
     hosts: Collection[str] | None = None,
 ) -> RunState:
-    """Undo what a run did, as its record has it; return how the run stands now."""
+    """Undo what a run did, as its record has it; return how the run stands now.
+
+    What an earlier call left undone is gone on with. The run may be left *waiting*.
+    """
     book = Book(plan, past, dict(facts))
     threads = max(1, len(plan.hosts) + 1)
     with ThreadPoolExecutor(threads, thread_name_prefix="target") as pool:
         outside.stop.arm(lambda: outside.targets.stop(grace=5.0))
         course = Course(plan, book, outside, pool)
-        course.undo(hosts, "asked for")
-        if course.interrupted():
+        course.undo(hosts, ASKED)
+        if course.interrupted() or course.waiting():
             return "waiting"
         return course.end(exit_status=Exit.FAILED if course.undo_failed else Exit.OK)
 
@@ -66,7 +68,7 @@ class Course:
         self.outside = outside
         self.pool = pool
         self.attempt = Attempt(plan, book, outside)
-        self.walk = Walk(plan, self.attempt, pool)
+        self.walk = Walk(plan, self.attempt, pool, book.scope)
         self.undo_failed: set[str] = set()
 
     def run(self, *, pause_after_batch: bool) -> RunState:
@@ -90,15 +92,16 @@ class Course:
         if self.interrupted() or self.waiting():
             return "waiting"
         self._always()
-        return "waiting" if self.interrupted() else self.end()
+        return "waiting" if self.interrupted() or self.waiting() else self.end()
 
     def interrupted(self) -> bool:
         """Record, if a person stopped the run, that it waits to be resumed."""
         if not self.outside.stop.pressed:
             return False
         data: dict[str, Json] = {"why": "interrupted", "question": "", "choices": []}
-        if self.outside.stop.ended:
-            data["stopped"] = dict(self.outside.stop.ended)
+        ended = self.outside.stop.outcome()
+        if ended:
+            data["stopped"] = dict(ended)
         self.attempt.post(Event(kind="waiting", data=data))
         return True
 
@@ -133,11 +136,11 @@ class Course:
         hosts = [
             host
             for host, fall in self.walk.fallen.items()
-            if fall.policy == "undo" and fall.state in ("failed", "unreachable")
+            if (fall.policy == "undo" or host in self.book.going_back) and fall.state != "unknown"
             and (batch < 0 or host in self.plan.batches[batch])
         ]  # fmt: skip
         if hosts:
-            self.undo(hosts, "failed")
+            self.undo(hosts, FAILED)
 
     def _trip(self) -> None:
         """Do what the rules say once too many hosts fell out."""
@@ -146,7 +149,7 @@ class Course:
         if not self.book.tripped:
             self.attempt.post(Event(kind="budget tripped", data=data))
         policies = {fall.policy for fall in self.walk.fallen.values()}
-        policy = "undo" if "undo" in policies else self.plan.on_failure
+        policy = "undo" if "undo" in policies or self.book.undoing else self.plan.on_failure
         choice = self.book.choices.get("budget", "")
         if policy == "ask" and not choice:
             self.walk.question = Question(
@@ -156,7 +159,7 @@ class Course:
                 choices=("undo", "stop", "abort"),
             )
         elif "undo" in (policy, choice):
-            self.undo(None, "too many hosts failed")
+            self.undo(self.book.scope, TRIPPED)
 
     def undo(self, hosts: Collection[str] | None, why: str) -> None:
         """Take back what was done on these hosts (None: everywhere), last first."""
@@ -164,7 +167,8 @@ class Course:
         if not back.actions:
             return
         names: list[Json] = list(dict.fromkeys(a.host or a.target for a in back.actions))
-        self.attempt.post(Event(kind="undo began", data={"hosts": names, "why": why}))
+        only: dict[str, Json] = {} if hosts is None else {"only": list(hosts)}
+        self.attempt.post(Event(kind="undo began", data={"hosts": names, "why": why, **only}))
         walk = Walk(back, Attempt(back, self.book, self.outside, self.attempt.opened), self.pool)
         walk.go(back.actions)
         self.walk.question = self.walk.question or walk.question
@@ -180,12 +184,11 @@ class Course:
             walk = Walk(plan, self.attempt, self.pool)
             walk.fallen = {h: f for h, f in self.walk.fallen.items() if f.state == "unreachable"}
             walk.go(wave)
+            self.walk.question = self.walk.question or walk.question
 
     def ending(self) -> Ending:
         """Judge the run as it stands."""
-        fallen = {host: fall.state for host, fall in self.walk.fallen.items()}
-        failed: dict[str, HostState] = dict.fromkeys(self.undo_failed, "undo failed")
-        return Ending(plan=self.plan, book=self.book, fallen={**fallen, **failed})
+        return Ending(plan=self.plan, book=self.book, stuck=self.undo_failed)
 
     def end(self, *, exit_status: Exit | None = None) -> RunState:
         """Record how the run ended."""

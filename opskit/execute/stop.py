@@ -30,3 +30,8 @@ class Stop:
     @property
     def pressed(self) -> bool:
         return self.soft.is_set()
+
+    def outcome(self) -> Mapping[str, str]:
+        """Return what the hard stop found; waits for one that is going on."""
+        with self._lock:
+            return self.ended

@@ -1,16 +1,20 @@
 """Waves of actions: all hosts of a step at once, one after another on the same target."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import groupby
+from typing import assert_never
 
-from opskit.execute.attempt import Attempt, Ready, for_all
+from opskit.execute.attempt import Attempt, Ready
+from opskit.execute.fall import Fall, harmless, policy, stopped, struck, unfinished, unsent
+from opskit.model.event import Event
 from opskit.model.plan import Action, Plan
 from opskit.model.run import HostState
 from opskit.model.runbook import OnFailure
 from opskit.model.value import Json
-from opskit.model.work import Ask, Wait
+from opskit.model.work import Ask
+from opskit.plan import concerned
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,26 +27,27 @@ class Question:
     choices: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fall:
-    """How a host fell out of the run, and what its rules say about that."""
-
-    state: HostState
-    policy: OnFailure
-
-
 class Walk:
-    """Goes through the waves of one plan and keeps who fell out on the way."""
+    """Goes through the waves of one plan and keeps who fell out on the way.
 
-    def __init__(self, plan: Plan, attempt: Attempt, pool: ThreadPoolExecutor) -> None:
+    `scope`: the hosts that it is about (None: all); others are left as they are.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        attempt: Attempt,
+        pool: ThreadPoolExecutor,
+        scope: Collection[str] | None = None,
+    ) -> None:
         self.plan = plan
         self.attempt = attempt
         self.book = attempt.book
         self.pool = pool
+        self.scope = scope
         self.fallen: dict[str, Fall] = {}
         self._struck: set[str] = set()
         self.question: Question | None = None
-        self.everyone = tuple(host for batch in plan.batches for host in batch)
 
     @property
     def stopped(self) -> bool:
@@ -66,45 +71,77 @@ class Walk:
             self._wave(wave)
 
     def _wave(self, wave: Sequence[Action]) -> None:
-        chosen = self._chosen(wave)
-        self._settle(chosen)
-        if self.halted:
-            return
-        todo = [a for a in chosen if self._due(a)]
-        asks = [a for a in todo if isinstance(a.work, Ask)]
-        if asks:
-            self._ask(asks)
-            return
-        self._perform(todo)
-        self._settle(chosen)
+        for _ in wave:  # a step that is done once goes on to another host while none was reached
+            chosen = self._chosen(wave)
+            self._settle(chosen)
+            if self.halted:
+                return
+            todo = [a for a in chosen if self._due(a)]
+            asks = [a for a in todo if isinstance(a.work, Ask)]
+            if asks:
+                self._ask(asks)
+                return
+            self._perform(todo)
+            self._settle(chosen)
+            if not chosen or not self._passed_over(chosen):
+                return
 
     def _chosen(self, wave: Sequence[Action]) -> list[Action]:
         """Pick one candidate of a step that runs once: the one begun, else the first alive."""
-        if self.plan.stage(wave[0]).scope not in ("once", "batch"):
+        if self._scope_of(wave[0]) not in ("once", "batch"):
             return list(wave)
-        begun = [a for a in wave if self.book.state(a) != "planned"]
-        hosts = [a.host for a in (begun or wave) if begun or self._lives(a)]
+        hosts = self._begun(wave) or [a.host for a in wave if self._lives(a)]
+        if not hosts:
+            self._nobody(wave[0])
         return [a for a in wave if hosts and a.host == hosts[0]]
 
-    def _lives(self, action: Action) -> bool:
-        if action.host:
-            return action.host not in self.fallen
-        return any(host not in self.fallen for host in self._hosts(action))
+    def _begun(self, wave: Sequence[Action]) -> list[str]:
+        """Return the hosts where a step that runs once was begun; an attempt unsent is none."""
+        records = self.book.records
+        return [
+            a.host
+            for a in wave
+            if self.book.state(a) != "planned" and not unsent(records.get(a.key))
+        ]
 
-    def _hosts(self, action: Action) -> Sequence[str]:
-        """Return the hosts that an action concerns: its own, or all of its batch."""
-        if action.host and not for_all(action, self.plan.stage(action)):
-            return (action.host,)
-        return self.plan.batches[action.batch] if action.batch >= 0 else self.everyone
+    def _passed_over(self, chosen: Sequence[Action]) -> bool:
+        """Tell whether a step that runs once has not reached the host that it was tried on."""
+        once = self._scope_of(chosen[0]) in ("once", "batch")
+        return once and not self.halted and not self._begun(chosen) and not self._lives(chosen[0])
+
+    def _nobody(self, action: Action) -> None:
+        """No host is left for a step that is done once: without it nobody can go on."""
+        hosts = [host for host in self._hosts(action) if host not in self.fallen]
+        if hosts:
+            text = "no host is left on which it could be done; nothing that comes after it is done"
+            name = self.plan.stage(action).name
+            self.attempt.post(Event(kind="message", step=name, data={"text": f"{name}: {text}"}))
+            self._fall(hosts, "unreachable", policy(self.plan, action))
+
+    def _scope_of(self, action: Action) -> str:
+        return self.plan.stage(action).scope
+
+    def _lives(self, action: Action) -> bool:
+        hosts = [action.host] if action.host else self._hosts(action)
+        return any(self._within(host) and host not in self.fallen for host in hosts)
+
+    def _within(self, host: str) -> bool:
+        return self.scope is None or host in self.scope
+
+    def _hosts(self, action: Action) -> list[str]:
+        """Return the hosts that an action is for, as far as this walk is about them."""
+        return [host for host in concerned(self.plan, action) if self._within(host)]
+
+    def _hit(self, action: Action) -> list[str]:
+        """Return the hosts that fall with an action: only its own where it was never sent."""
+        return [host for host in struck(self.plan, self.book, action) if self._within(host)]
 
     def _due(self, action: Action) -> bool:
         state = self.book.state(action)
-        again = state == "started" and self._harmless(action)
+        again = state == "started" and harmless(self.plan, action)
+        record = self.book.records.get(action.key)
+        again = again or (record is not None and unfinished(self.plan, action, record))
         return self._lives(action) and (state == "planned" or again)
-
-    def _harmless(self, action: Action) -> bool:
-        """Tell whether an action whose outcome is missing may simply be done again."""
-        return isinstance(action.work, Wait) or self.plan.stage(action).effect == "read"
 
     # --- performing ---
 
@@ -137,7 +174,7 @@ class Walk:
         for action in chain:
             if self.stopped or self._spent() or action.target in self.book.unreachable:
                 return
-            if self.book.state(action) in ("planned", "started"):
+            if self._due(action):
                 self.attempt.carry_out(action)
                 self._strike(action)
 
@@ -147,68 +184,74 @@ class Walk:
 
     def _strike(self, action: Action) -> None:
         """Remember at once that a host failed, so that chains of the same wave may halt."""
-        policy = self.plan.stage(action).on_failure or self.plan.on_failure
-        bad = self.book.state(action) in ("failed", "unknown") and policy != "continue"
+        bad = self.book.state(action) in ("failed", "unknown")
+        bad = bad and policy(self.plan, action) != "continue"
         if bad or action.target in self.book.unreachable:
-            self._struck |= set(self._hosts(action))
+            self._struck |= set(self._hit(action))
 
     # --- what follows from outcomes ---
 
     def _settle(self, wave: Sequence[Action]) -> None:
         """Draw the consequences of how the actions of a wave stand."""
         for action in wave:
+            if not self._hosts(action):
+                continue
             state = self.book.state(action)
-            if state == "started" and not self._harmless(action) and self._lives(action):
+            if state == "started" and not harmless(self.plan, action) and self._lives(action):
                 self.attempt.lose(action)
                 state = "unknown"
-            if state == "planned":
-                self._unreached(action)
-            elif state == "failed":
-                self._failed(action)
-            elif state == "unknown":
-                self._unknown(action)
-            elif state in ("undone", "undo failed"):
-                self._fall(action, "undone" if state == "undone" else "undo failed", "stop")
+            match state:
+                case "planned":
+                    self._unreached(action)
+                case "failed":
+                    self._failed(action)
+                case "unknown":
+                    self._unknown(action)
+                case "undone" | "undo failed":
+                    self._fall(self._hosts(action), state, policy(self.plan, action))
+                case "started" | "succeeded" | "skipped":
+                    pass
+                case _:
+                    assert_never(state)
 
     def _unreached(self, action: Action) -> None:
         if action.target in self.book.unreachable:
-            policy = self.plan.stage(action).on_failure or self.plan.on_failure
-            self._fall(action, "unreachable", "stop" if policy == "ask" else policy)
+            self._fall(self._hit(action), "unreachable", policy(self.plan, action))
 
     def _failed(self, action: Action) -> None:
-        stage = self.plan.stage(action)
-        policy = stage.on_failure or self.plan.on_failure
-        if policy == "continue":
-            return
         record = self.book.records[action.key]
-        decided = "choice" in record.data
-        if policy == "ask" and not decided:
+        rule = policy(self.plan, action)
+        if rule == "continue" or unfinished(self.plan, action, record):
+            return
+        by_person = stopped(record)
+        if (rule == "ask" or by_person) and "choice" not in record.data:
             reason = str(record.data.get("reason") or f"exit status {record.data.get('status')}")
+            how = "was stopped" if by_person else "failed"
             self._hold(
                 Question(
                     action=action,
                     why="failed",
-                    text=f"{stage.name} failed on {record.host}: {reason}",
+                    text=f"{self.plan.stage(action).name} {how} on {record.host}: {reason}",
                     choices=("retry", "skip", "failed", "abort"),
                 )
             )
             return
         lost = record.data.get("unreachable") is True
-        self._fall(
-            action, "unreachable" if lost else "failed", "stop" if policy == "ask" else policy
-        )
+        self._fall(self._hit(action), "unreachable" if lost else "failed", rule)
 
     def _unknown(self, action: Action) -> None:
         """Settle an unknown outcome by `done_when`, by the step's rule, or by asking."""
         stage = self.plan.stage(action)
-        if action.host in self.fallen or self.attempt.settled(action):
+        if action.host in self.fallen or self.stopped:
+            return  # it stays as it is, until a resume
+        if self.attempt.settled(action):
             if self.book.state(action) == "failed":
                 self._failed(action)
             return
+        again = stage.on_unknown == "retry" and stage.repeatable and self.book.attempt(action) < 3
         if stage.on_unknown == "fail":
-            policy = stage.on_failure or self.plan.on_failure
-            self._fall(action, "unknown", "stop" if policy == "ask" else policy)
-        elif stage.on_unknown == "retry" and stage.repeatable and self.book.attempt(action) < 3:
+            self._fall(self._hosts(action), "unknown", policy(self.plan, action))
+        elif again and not self.tripped:
             self.attempt.carry_out(action)
             self._settle([action])
         else:
@@ -223,9 +266,11 @@ class Walk:
                 )
             )
 
-    def _fall(self, action: Action, state: HostState, policy: OnFailure) -> None:
-        for host in self._hosts(action):
-            self.fallen.setdefault(host, Fall(state=state, policy=policy))
+    def _fall(self, hosts: Collection[str], state: HostState, rule: OnFailure) -> None:
+        # What was to be asked has been asked, or there is nothing to ask about.
+        fall = Fall(state=state, policy="stop" if rule == "ask" else rule)
+        for host in hosts:
+            self.fallen.setdefault(host, fall)
 
     def _ask(self, asks: Sequence[Action]) -> None:
         """Come to the first question that is to be asked here; others of its step follow it."""

@@ -22,6 +22,8 @@ class Stage:
     phase: Phase
     effect: Effect
     scope: str
+    per_run: bool = False
+    """With scope `group`: done once for the whole run, not for each batch or host."""
     save: Save | None = None
     until: Until | None = None
     retry: Retry | None = None

@@ -1,6 +1,6 @@
 """Plans made from a plan and its record: what is left, how to take back, what may be looked at."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import assert_never
@@ -52,26 +52,79 @@ def repeated(plan: Plan, records: Records, hosts: Collection[str]) -> list[str]:
     ]
 
 
-def reverse(plan: Plan, records: Records, hosts: Collection[str] | None = None) -> Plan:
+def reverse(
+    plan: Plan,
+    records: Records,
+    hosts: Collection[str] | None = None,
+    *,
+    again: bool = False,
+) -> Plan:
     """Return how to take back what was done: batch by batch in reverse, last step first.
 
     With `hosts`, only the stacks of these hosts; what was done once for several hosts stays.
-    Taken back are changes that succeeded or failed. An unknown one is not: it is settled first.
+    Taken back are changes that succeeded or failed. What lies under a change of which nobody knows
+    whether it happened stays: that one is settled first. So does what lies under an undo that
+    failed, unless a person wants it tried `again`.
     """
+    unsettled = _hosts_of(plan, records, lambda a: state_of(records, a.key) in _UNSETTLED)
+    stuck = set() if again else _hosts_of(plan, records, lambda a: _stuck(records, a))
     wanted = [
         action
         for action in plan.actions
-        if action.batch != ALWAYS and _undoable(plan, records, action, hosts)
+        if action.batch != ALWAYS
+        and _undoable(plan, records, action, hosts)
+        and not unsettled & set(concerned(plan, action))
+        and not stuck >= set(concerned(plan, action))
     ]
     actions: list[Action] = []
     for _, group in groupby(reversed(wanted), key=lambda a: (a.batch, a.position)):
         actions += _in_step(list(group))
+    open_ = {"planned", "started", "unknown"} | ({"failed"} if again else set())
     return replace(
         plan,
-        actions=tuple(a for a in actions if state_of(records, a.key) in ("planned", "started")),
+        actions=tuple(a for a in actions if state_of(records, a.key) in open_),
         max_failures=len(plan.hosts),
         on_failure="stop",
     )
+
+
+def failed_undos(plan: Plan, records: Records, hosts: Collection[str] | None) -> list[str]:
+    """Return the keys of undo steps that failed and that a further undo does again."""
+    again = reverse(plan, records, hosts, again=True).actions
+    return [action.key for action in again if state_of(records, action.key) == "failed"]
+
+
+def concerned(plan: Plan, action: Action) -> Sequence[str]:
+    """Return the hosts that an action is for: its own, all of its batch, or all of the run."""
+    stage = plan.stage(action)
+    if action.host and stage.scope not in ("once", "batch", "controller"):
+        return (action.host,)
+    if action.batch >= 0 and not _once(action, stage):
+        return plan.batches[action.batch]
+    return [host for batch in plan.batches for host in batch]
+
+
+def _once(action: Action, stage: Stage) -> bool:
+    """Tell whether an action is done once for the whole run rather than for its batch."""
+    return stage.scope in ("once", "controller") or (not action.host and stage.per_run)
+
+
+_UNSETTLED: frozenset[ActionState] = frozenset({"unknown", "started"})
+
+
+def _hosts_of(plan: Plan, records: Records, holds: Callable[[Action], bool]) -> set[str]:
+    """Return the hosts for which something is true of one of their changes that were begun."""
+    found: set[str] = set()
+    for action in plan.actions:
+        change = action.batch != ALWAYS and plan.stage(action).effect == "change"
+        if change and action.key in records and holds(action):
+            found |= set(concerned(plan, action))
+    return found
+
+
+def _stuck(records: Records, action: Action) -> bool:
+    """Tell whether an undo of a change failed and has not been given another try."""
+    return any(state_of(records, undo.key) == "failed" for undo in action.undo)
 
 
 def _in_step(changes: Sequence[Action]) -> Iterator[Action]:

@@ -216,6 +216,7 @@ class Builder:
             phase=phase,
             effect=step.effect,
             scope=step.on.scope,
+            per_run=step.on.scope == "group" and step.on.per == "run",
             save=save,
             until=step.until,
             retry=step.retry,

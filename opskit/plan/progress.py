@@ -42,6 +42,15 @@ class Progress:
         if changed is not record:
             self.records[event.key] = changed
             self._undone(changed, event)
+        if event.kind == "step started" and event.attempt > 1:
+            self._afresh(event.key)
+
+    def _afresh(self, key: str) -> None:
+        """Let the undo of a change that is done once more count as not done yet."""
+        for record in list(self.records.values()):
+            if record.key.startswith(f"{key}!"):
+                again = replace(record, state="planned", ended=None, data={})
+                self.records[record.key] = again
 
     def _undone(self, record: ActionRecord, event: Event) -> None:
         """Carry the end of an undo over to the action that it takes back."""

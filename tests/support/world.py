@@ -41,6 +41,10 @@ class World:
     unknown: set[str] = field(default_factory=set)
     answers: dict[str, bytes] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
+    """Actions whose host can no longer be reached when they are to be sent."""
+    stopped: set[str] = field(default_factory=set)
+    """Actions that a person stops while they run, the first time."""
     crash_before: str = ""
     crash_after: str = ""
     dead: bool = False
@@ -54,12 +58,18 @@ class World:
     def perform(self, job: Job, write: Write) -> Output:
         with self.lock:
             self._die(job.key, self.crash_before)
+            if job.key in self.lost:
+                return Output(outcome="failed", sent=False, unreachable=True, reason="no route")
             self.sent.append(job.key)
             if job.effect == "change":
                 self.effects.append(f"{job.key}@{job.attempt}")
             self._die(job.key, self.crash_after)
             left = self.fails.get(job.key, 0)
             self.fails[job.key] = left - 1 if left > 0 else left
+            if job.key in self.stopped:
+                self.stopped.discard(job.key)
+                evidence: Mapping[str, Json] = {"stopped": "confirmed gone"}
+                return Output(outcome="failed", status=143, reason="stopped", evidence=evidence)
         if job.key in self.unknown:
             return Output(outcome="unknown", reason="the line broke")
         if left:

@@ -1,0 +1,155 @@
+"""Runs that have begun: go on with one, try hosts again, take back."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from opskit.app.person import Person
+from opskit.app.runs import answered, go_on, reopened
+from opskit.errors import InputError, RefusedError
+from opskit.execute import Stop, Watcher, take_back
+from opskit.model.event import Event
+from opskit.model.plan import Plan
+from opskit.model.run import Run
+from opskit.model.value import Json
+from opskit.plan import concerned, failed_undos, repeated
+from opskit.settings import Settings
+
+
+def resume(
+    settings: Settings, name: str, person: Person, watch: Watcher, *, stop: Stop | None = None
+) -> Run:
+    """Go on with a run that was interrupted or that waits for an answer."""
+    with reopened(settings, name, person, watch, stop) as current:
+        found = current.store.load(current.run)
+        if found.state in ("succeeded", "undone", "aborted", "failed"):
+            raise InputError(
+                f"run {found.id} has ended ({found.state}); there is nothing to resume",
+                hint=f"`opskit retry {found.id}` does again what failed"
+                if found.state == "failed"
+                else f"`opskit report {found.id}` shows what it did",
+            )
+        if found.state == "unknown":
+            current.plan = asking(current.plan)
+        why = found.question.get("why") if found.question else "interrupted"
+        if why not in ("interrupted", "pause") and not answered(current, found):
+            return current.store.load(current.run)
+        return go_on(current)
+
+
+def asking(plan: Plan) -> Plan:
+    """Let a plan ask what became of unknown changes, also where it would go on without."""
+    stages = {
+        position: replace(stage, on_unknown="ask") if stage.on_unknown == "fail" else stage
+        for position, stage in plan.stages.items()
+    }
+    return replace(plan, stages=stages)
+
+
+def retry(
+    settings: Settings,
+    name: str,
+    hosts: Sequence[str],
+    person: Person,
+    watch: Watcher,
+    *,
+    stop: Stop | None = None,
+) -> Run:
+    """Do again, in the same run, what failed or was taken back on these hosts, and what is left.
+
+    `hosts` are names, or the words failed, unreachable, unknown, undone, not-started. Other hosts
+    are left as they are.
+    """
+    with reopened(settings, name, person, watch, stop) as current:
+        found = current.store.load(current.run)
+        chosen = select_hosts(found, hosts)
+        keys = repeated(current.plan, found.actions, chosen)
+        events = [
+            Event(
+                kind="decided",
+                host=host,
+                data={"who": person.who, "choice": "retry", "hosts": list(chosen)},
+            )
+            for host in chosen
+        ]
+        events += [
+            Event(
+                kind="decided",
+                key=key,
+                host=found.actions[key].host,
+                step=found.actions[key].step,
+                data={"who": person.who, "choice": "retry"},
+            )
+            for key in keys
+        ]
+        current.journal.append(*events)
+        for event in events:
+            current.outside.watch(event)
+        return go_on(current)
+
+
+def select_hosts(found: Run, words: Sequence[str]) -> list[str]:
+    """Return the hosts of a run that are named, or whose state is named; none is refused.
+
+    Hosts that were begun are also meant by "not started": what they lack was not started. Those
+    that could not be reached or taken back are also meant by "failed".
+    """
+    states = {word.replace("-", " ") for word in words}
+    for word, more in _ALSO.items():
+        states |= more if word in states else set()
+    chosen = [h for h, state in found.hosts.items() if h in words or state in states]
+    unknown = [w for w in words if w not in found.hosts and w.replace("-", " ") not in _STATES]
+    if unknown or not chosen:
+        standing = ", ".join(f"{host}: {state}" for host, state in found.hosts.items())
+        what = f"run {found.id} has no host or state {unknown[0]!r}" if unknown else (
+            f"no host of run {found.id} is {' or '.join(words)}"
+        )  # fmt: skip
+        raise InputError(what, hint=f"its hosts: {standing}")
+    return chosen
+
+
+_STATES = {
+    "failed", "unreachable", "unknown", "undone", "undo failed", "not started", "begun", "done",
+}  # fmt: skip
+_ALSO = {"failed": {"unreachable", "undo failed"}, "not started": {"begun"}}
+
+
+def undo(
+    settings: Settings,
+    name: str,
+    person: Person,
+    watch: Watcher,
+    hosts: Sequence[str] | None = None,
+    *,
+    stop: Stop | None = None,
+) -> Run:
+    """Take back what a run did, on all its hosts or on some."""
+    with reopened(settings, name, person, watch, stop) as current:
+        found = current.store.load(current.run)
+        chosen = select_hosts(found, hosts) if hosts else None
+        open_ = unsettled(current.plan, found, chosen)
+        if open_:
+            raise RefusedError(
+                f"nobody knows yet what became of a change on {', '.join(open_)}",
+                hint=f"settle that first: `opskit resume {found.id}` asks",
+            )
+        for key in failed_undos(current.plan, found.actions, chosen):
+            record = found.actions[key]
+            data: dict[str, Json] = {"who": person.who, "choice": "retry"}
+            again = Event(kind="decided", key=key, host=record.host, step=record.step, data=data)
+            current.journal.append(again)
+            current.outside.watch(again)
+        state = take_back(current.plan, current.past(), current.outside, current.facts(), chosen)
+        if state == "waiting" and answered(current, current.store.load(current.run)):
+            return go_on(current)
+        return current.store.load(current.run)
+
+
+def unsettled(plan: Plan, found: Run, hosts: Collection[str] | None) -> list[str]:
+    """Return the hosts (of these; None: of all) with a change that may or may not have happened."""
+    open_: set[str] = set()
+    for action in plan.actions:
+        record = found.actions.get(action.key)
+        waits = record is not None and record.state in ("unknown", "started")
+        if waits and plan.stage(action).effect == "change":
+            open_ |= set(concerned(plan, action))
+    return sorted(open_ if hosts is None else open_ & set(hosts))

@@ -1,0 +1,79 @@
+"""How hosts fall out of a run: what the state of an action means for the hosts that it is for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from opskit.execute.book import Book
+from opskit.model.plan import Action, Plan
+from opskit.model.run import ActionRecord, HostState
+from opskit.model.runbook import OnFailure
+from opskit.model.work import Wait
+from opskit.plan import concerned
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fall:
+    """How a host fell out of the run, and what its rules say about that."""
+
+    state: HostState
+    policy: OnFailure
+
+
+def policy(plan: Plan, action: Action) -> OnFailure:
+    """Return what follows when an action fails."""
+    return plan.stage(action).on_failure or plan.on_failure
+
+
+def harmless(plan: Plan, action: Action) -> bool:
+    """Tell whether an action whose outcome is missing may simply be done again."""
+    return isinstance(action.work, Wait) or plan.stage(action).effect == "read"
+
+
+def unsent(record: ActionRecord | None) -> bool:
+    """Tell whether an attempt never reached its target, for want of a connection."""
+    if record is None or record.state != "failed":
+        return False
+    return record.data.get("unreachable") is True and record.data.get("sent") is False
+
+
+def stopped(record: ActionRecord) -> bool:
+    """Tell whether a person stopped what failed."""
+    evidence = record.data.get("evidence")
+    return isinstance(evidence, Mapping) and "stopped" in evidence
+
+
+def unfinished(plan: Plan, action: Action, record: ActionRecord) -> bool:
+    """Tell whether what failed may be tried again: a stop came before its next try, or ended it."""
+    if record.state != "failed":
+        return False
+    return bool(record.data.get("tries_left")) or (stopped(record) and harmless(plan, action))
+
+
+def verdict(plan: Plan, book: Book, action: Action) -> HostState | None:
+    """Return how hosts fall out by where one of their actions stands; None: they don't."""
+    state = book.state(action)
+    match state:
+        case "succeeded" | "skipped":
+            return None
+        case "planned":
+            return "unreachable" if action.target in book.unreachable else None
+        case "started":
+            return None if harmless(plan, action) else "unknown"
+        case "unknown" | "undone" | "undo failed":
+            return state
+        case "failed":
+            record = book.records[action.key]
+            if policy(plan, action) == "continue" or unfinished(plan, action, record):
+                return None
+            return "unreachable" if record.data.get("unreachable") is True else "failed"
+        case _:
+            assert_never(state)
+
+
+def struck(plan: Plan, book: Book, action: Action) -> Sequence[str]:
+    """Return the hosts that an action takes with it; only its own where it was never sent."""
+    lost = action.target in book.unreachable and book.state(action) == "planned"
+    if action.host and (lost or unsent(book.records.get(action.key))):
+        return [action.host]
+    return concerned(plan, action)
