@@ -315,8 +315,8 @@ class Attempt:
             self.outside.hide(secret)
             self.book.secrets[save.name] = secret
             return output, {}
-        shared = {"shared": True} if for_all(ready.action, ready.stage) else {}
-        return output, {"saved": {save.name: value}, **shared}
+        shared = not ready.action.host or ready.stage.scope in ("once", "batch", "controller")
+        return output, {"saved": {save.name: value}, **({"shared": True} if shared else {})}
 
     def start_of(self, ready: Ready) -> list[Event]:
         """Return the event that must be durable first; none for a wait that is going on already.
@@ -396,8 +396,3 @@ def _check(work: Check) -> Output:
     if all(text.fixed() == "True" for text in work.that):
         return Output(outcome="succeeded")
     return Output(outcome="failed", reason=work.message.fixed(), sent=False)
-
-
-def for_all(action: Action, stage: Stage) -> bool:
-    """Tell whether an action is done once for several hosts."""
-    return not action.host or stage.scope in ("once", "batch", "controller")
