@@ -165,7 +165,8 @@ _o_do() {
 }
 
 # Kinds: `exec` is a text that is one program with its arguments, which needs no fork of its own;
-# `sh` any text; `script` one that says by its first line what it is for.
+# `sh` any text; `script` one that says by its first line what it is for. That one comes through a
+# pipe, for a read must write nothing on the host, not even for a moment.
 _o_in() {
   if [ "$_o_k" = exec ]; then
     eval "exec $_o_t"
@@ -173,14 +174,30 @@ _o_in() {
     set -eu
     eval "$_o_t"
   else
-    _o_w=$(umask 077; mktemp -d) && (umask 077; printf '%s' "$_o_t" >"$_o_w/script") &&
-      chmod 700 "$_o_w/script" || exit 126
-    "$_o_w/script" "$@"
-    _o_r=$?
-    rm -rf -- "$_o_w"
-    exit "$_o_r"
+    # Not by 8<&0: bash dies of a copy of what it reads its own commands from.
+    exec 8</proc/self/fd/0
+    printf '%s' "$_o_t" 2>/dev/null 8<&- | _o_by "$@"
   fi
 }
+
+# Run a script that comes on standard input by the interpreter that it names: with at most one
+# argument, as the kernel has it. Its own standard input is descriptor 8.
+_o_by() {
+  exec 7</proc/self/fd/0 </proc/self/fd/8 8<&-
+  _o_i=$(printf '%.256s' "$_o_t") # matching in a long text would be the end of bash
+  _o_i=${_o_i%%"$_o_nl"*}
+  case $_o_i in '#!'*) ;; *) exec sh /dev/fd/7 "$@" ;; esac
+  _o_i=${_o_i#??}
+  _o_i=${_o_i#"${_o_i%%[![:blank:]]*}"}
+  _o_i=${_o_i%"${_o_i##*[![:blank:]]}"}
+  _o_t=${_o_i%%[[:blank:]]*}
+  _o_i=${_o_i#"$_o_t"}
+  _o_i=${_o_i#"${_o_i%%[![:blank:]]*}"}
+  exec "$_o_t" ${_o_i:+"$_o_i"} /dev/fd/7 "$@"
+}
+
+_o_nl='
+'
 
 # Words of _o_do: a read, in a subshell of this sh. Descriptor 9 is a pipe that is read here until
 # every process that inherited it has closed it. With something left that closed it and can still
