@@ -44,6 +44,11 @@ class SshWire:
             if left <= 0 or not self._ready.wait(left):
                 return b"", b""
 
+    @property
+    def alive(self) -> bool:
+        gone = self._channel.closed or self._channel.eof_received
+        return not gone and bool(self._channel.get_transport().is_active())
+
     def _ended(self) -> str:
         if not self._channel.get_transport().is_active():
             return "the connection broke"

@@ -1,119 +1,27 @@
 """Commands on a host: reads in the shell of the channel, changes detached and fenced."""
 
 import hashlib
-import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from opskit.drivers import words
 from opskit.drivers.capture import Capture
 from opskit.drivers.session import Session, Write, tail
-from opskit.drivers.stop import Ender, Verdict
+from opskit.drivers.stop import end_change, end_read
 from opskit.drivers.target import Running, Target
 from opskit.drivers.wire import LostError, Stream
 from opskit.errors import OpskitError, UnreachableError
 from opskit.model.job import Job, Output
-from opskit.model.text import Text
-from opskit.model.value import Json, SecretRef
+from opskit.model.value import Json
 from opskit.model.work import Command
 
 _INLINE = 64 * 1024
 _SHORT = 1.0
 _SLICE = 1024 * 1024
-_LOOK_LEAST, _LOOK_MOST = 0.1, 1.0
+_LOOK_LEAST, _LOOK_MOST, _LOOK_AGAIN = 0.1, 1.0, 5.0
+_PATIENCE = 10.0
 _GRACE = 5.0
-_PROGRAM = re.compile(r"[A-Za-z0-9/.][A-Za-z0-9_@%+:,./-]*( +[A-Za-z0-9_@%+:,./=-]+)*")
-_BUILTIN = frozenset(
-    [
-        ".",
-        ":",
-        "alias",
-        "bg",
-        "bind",
-        "break",
-        "builtin",
-        "caller",
-        "case",
-        "cd",
-        "chdir",
-        "command",
-        "compgen",
-        "complete",
-        "compopt",
-        "continue",
-        "coproc",
-        "declare",
-        "dirs",
-        "disown",
-        "do",
-        "done",
-        "echo",
-        "elif",
-        "else",
-        "enable",
-        "esac",
-        "eval",
-        "exec",
-        "exit",
-        "export",
-        "expr",
-        "false",
-        "fc",
-        "fg",
-        "fi",
-        "for",
-        "function",
-        "getopts",
-        "hash",
-        "help",
-        "hist",
-        "history",
-        "if",
-        "in",
-        "jobs",
-        "kill",
-        "let",
-        "local",
-        "logout",
-        "mapfile",
-        "newgrp",
-        "nocorrect",
-        "popd",
-        "print",
-        "printf",
-        "pushd",
-        "pwd",
-        "read",
-        "readarray",
-        "readonly",
-        "return",
-        "select",
-        "set",
-        "shift",
-        "shopt",
-        "sleep",
-        "source",
-        "suspend",
-        "test",
-        "then",
-        "time",
-        "times",
-        "trap",
-        "true",
-        "type",
-        "typeset",
-        "ulimit",
-        "umask",
-        "unalias",
-        "unset",
-        "until",
-        "wait",
-        "whence",
-        "while",
-    ]
-)
-"""What a sh may do by itself, in any sh that there is: left to it."""
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def digest(job: Job) -> str:
@@ -126,47 +34,12 @@ def user_of(job: Job, sudo: str | None) -> str | None:
     return sudo or (job.host.connection.read_user if job.effect == "read" else None)
 
 
-def words(job: Job, work: Command) -> tuple[str, ...]:
-    """Return the shim's words for a command; ValueError for what no shell can be given."""
-    stdin = ""
-    if isinstance(work.stdin, SecretRef):
-        stdin = job.secrets[work.stdin.name].reveal()
-    elif isinstance(work.stdin, Text):
-        stdin = work.stdin.fixed()
-    for name in work.secrets:
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no name for an environment variable")
-    environment = [f"{n}={job.secrets[s].reveal()}" for n, s in work.secrets.items()]
-    result = (
-        work.cwd.fixed() if work.cwd is not None else "",
-        "1" if work.stdin is not None else "0",
-        stdin,
-        _kind(work),
-        work.text.fixed(),
-        str(len(environment)),
-        *environment,
-        *(argument.fixed() for argument in work.args),
-    )
-    if any("\0" in word for word in result):
-        raise ValueError("it contains a NUL byte, which no shell can be given")
-    return result
-
-
-def _kind(work: Command) -> str:
-    """A text that is one program with plain words needs no shell between: it saves forks."""
-    if not work.shell:
-        return "script"
-    text = work.text.fixed().strip()
-    alone = _PROGRAM.fullmatch(text) and not work.args
-    return "exec" if alone and text.split(" ", 1)[0] not in _BUILTIN else "sh"
-
-
 def perform(target: Target, job: Job, work: Command, write: Write) -> Output:
     """Run the command once and say what came of it."""
     user = user_of(job, work.sudo)
     changes = job.effect == "change"
     try:
-        given = words(job, work)
+        given = words.words(job, work)
         session = target.session(user, writes=changes)
     except ValueError as error:
         return Output(outcome="failed", sent=False, reason=str(error))
@@ -240,6 +113,10 @@ class Attempt:
             return closed(self.job, self.session)
         try:
             self.session.begin("_o_change", digest(self.job), str(_INLINE), *given)
+        except LostError as error:
+            # A request that did not leave as a whole is none.
+            return unreachable(error)
+        try:
             answer = self._follow()
             if answer is None:
                 return self._stop()
@@ -277,12 +154,20 @@ class Attempt:
         self.capture(stream, data)
 
     def _read_along(self, pause: float) -> float:
-        """Fetch what has been printed since the last look; return how long to wait now."""
-        if self.spare is None or not self.spare.clean:
-            self.spare = self.target.spare(self.user, writes=True)
+        """Fetch what has been printed since the last look; return how long to wait now.
+
+        Without a second shell there is nothing to see until the end, which the first one tells.
+        """
         before = sum(self.capture.seen.values())
-        self._fetch(self.spare, _SLICE, min(10.0, max(1.0, self.end - time.monotonic())))
-        self.capture.rewind(beginning=True)
+        try:
+            if self.spare is None or not self.spare.clean:
+                self.spare = self.target.spare(self.user, writes=True)
+            left = self.end - time.monotonic()
+            self._fetch(self.spare, _SLICE, min(_PATIENCE, max(1.0, left)))
+        except (LostError, UnreachableError, TimeoutError):
+            return _LOOK_AGAIN
+        finally:
+            self.capture.rewind(beginning=True)
         got = sum(self.capture.seen.values()) - before
         if got >= _SLICE:
             return 0.001
@@ -372,38 +257,3 @@ class Attempt:
             reason=reason,
             evidence=evidence,
         )
-
-
-def end_read(target: Target, user: str | None, session: Session, grace: float) -> Verdict:
-    """End what the shell of a read is busy with; that shell is of no more use."""
-    spare = None
-    try:
-        spare = target.spare(user, writes=False)
-        ender = Ender(spare, root=session.pid, timeout=target.timeout)
-        return "confirmed gone" if ender.end(grace, root_too=False) else "still there"
-    except (OpskitError, TimeoutError):
-        return "can't tell"
-    finally:
-        session.clean = False
-        if spare is not None:
-            spare.close()
-
-
-def end_change(target: Target, user: str | None, name: str, grace: float) -> str:
-    """End a change that runs; "ended" when it was over before it could be stopped."""
-    spare = None
-    try:
-        spare = target.spare(user, writes=True)
-        state = spare.call("_o_ask", name, timeout=target.timeout)
-        if state[0] != "running":
-            return {"done": "ended", "none": "ended"}.get(state[0], "can't tell")
-        root = int(state[1])
-        ender = Ender(spare, root=root, timeout=target.timeout)
-        if not ender.end(grace, root_too=True):
-            return "still there"
-        return "can't tell" if ender.strays(name) else "confirmed gone"
-    except (OpskitError, TimeoutError):
-        return "can't tell"
-    finally:
-        if spare is not None:
-            spare.close()

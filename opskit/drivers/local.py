@@ -61,6 +61,10 @@ class LocalWire:
             got[key.data] = data
         return got[0], got[1]
 
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
     def close(self) -> None:
         """Close its input, on which a shell ends; one that is busy is left to end by itself."""
         with suppress(OSError):

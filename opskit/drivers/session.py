@@ -32,6 +32,11 @@ def shim() -> bytes:
     return "\n".join(line for line in lines if line and not line.startswith("#")).encode() + b"\n"
 
 
+def _line(call: str, words: Iterable[str]) -> bytes:
+    """Return a request. The braces keep one that was cut short from being a command."""
+    return f"{{ {' '.join([call, *map(quote, words)])}; }}\n".encode("utf-8", "surrogateescape")
+
+
 class Scanner:
     """One stream up to its mark. What could be the mark's beginning is held back."""
 
@@ -96,8 +101,7 @@ class Session:
         """Send a request; `poll` brings its answer."""
         mark = secrets.token_hex(16)
         self._expect(mark)
-        line = " ".join(["_o", mark, function, *map(quote, words)]) + "\n"
-        self._send(line.encode("utf-8", "surrogateescape"), timeout)
+        self._send(_line(f"_o {mark} {function}", words), timeout)
 
     def poll(self, write: Write, timeout: float) -> tuple[str, ...] | None:
         """Pass on what has come within `timeout` seconds; return the answer when it is complete."""
@@ -162,7 +166,7 @@ class Session:
         noise = bytearray()
         words = (mark[:16], mark[16:], become or "", *mine)
         self._expect(mark)
-        self._send(shim() + " ".join(["_o_hello", *map(quote, words)]).encode() + b"\n", timeout)
+        self._send(shim() + _line("_o_hello", words), timeout)
 
         def hear(_stream: Stream, data: bytes) -> None:
             noise.extend(data)
@@ -193,6 +197,11 @@ class Session:
             self.nonce, self.state_dir = words[1], " ".join(words[2:])
         else:
             self.why_closed = tail(noise)
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request may be sent."""
+        return self.clean and not self.busy and self.wire.alive
 
     def close(self) -> None:
         self.clean = False

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from opskit.drivers.session import Session
+from opskit.drivers.target import Target
 from opskit.drivers.wire import Stream
+from opskit.errors import OpskitError
 
 Verdict = Literal["confirmed gone", "still there", "can't tell"]
 
@@ -147,3 +149,38 @@ class Ender:
                 into.extend(data)
 
         self._session.call(function, *words, timeout=self._timeout, write=take)
+
+
+def end_read(target: Target, user: str | None, session: Session, grace: float) -> Verdict:
+    """End what the shell of a read is busy with; that shell is of no more use."""
+    spare = None
+    try:
+        spare = target.spare(user, writes=False)
+        ender = Ender(spare, root=session.pid, timeout=target.timeout)
+        return "confirmed gone" if ender.end(grace, root_too=False) else "still there"
+    except (OpskitError, TimeoutError):
+        return "can't tell"
+    finally:
+        session.clean = False
+        if spare is not None:
+            spare.close()
+
+
+def end_change(target: Target, user: str | None, name: str, grace: float) -> str:
+    """End a change that runs; "ended" when it was over before it could be stopped."""
+    spare = None
+    try:
+        spare = target.spare(user, writes=True)
+        state = spare.call("_o_ask", name, timeout=target.timeout)
+        if state[0] != "running":
+            return {"done": "ended", "none": "ended"}.get(state[0], "can't tell")
+        root = int(state[1])
+        ender = Ender(spare, root=root, timeout=target.timeout)
+        if not ender.end(grace, root_too=True):
+            return "still there"
+        return "can't tell" if ender.strays(name) else "confirmed gone"
+    except (OpskitError, TimeoutError):
+        return "can't tell"
+    finally:
+        if spare is not None:
+            spare.close()

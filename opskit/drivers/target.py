@@ -69,7 +69,7 @@ class Target:
             link = self.link
             user = None if user == link.user else user
             session = self._sessions.get(user)
-            if session is None or not session.clean:
+            if session is None or not session.usable:
                 session = self._sessions[user] = self._shell(user, writes=writes)
             elif writes and not session.nonce:
                 self._reached(lambda: session.open(self._mine(), self.timeout))
@@ -90,7 +90,7 @@ class Target:
 
     def clean(self, timeout: float) -> None:
         """Remove what this run keeps on the host, for every user that it wrote as."""
-        users = [u for u, s in self._sessions.items() if s.nonce and s.clean and not s.busy]
+        users = [u for u, s in self._sessions.items() if s.nonce and s.usable]
         for user in users if self._wrote else ():
             with suppress(OpskitError, TimeoutError):
                 self.session(user, writes=True).call("_o_clean", timeout=timeout)

@@ -10,7 +10,7 @@ from typing import Any
 from opskit.drivers import command, upload
 from opskit.drivers.local import LocalLink
 from opskit.drivers.session import Write
-from opskit.drivers.stop import Verdict
+from opskit.drivers.stop import Verdict, end_change, end_read
 from opskit.drivers.target import Target
 from opskit.drivers.wire import Link
 from opskit.errors import InputError, UnreachableError
@@ -165,9 +165,9 @@ def _stop(target: Target, grace: float) -> tuple[str, Verdict] | None:
     if running.session is None:
         verdict = "can't tell"
     elif running.digest is None:
-        verdict = command.end_read(target, running.user, running.session, grace)
+        verdict = end_read(target, running.user, running.session, grace)
     else:
-        verdict = command.end_change(target, running.user, running.digest, grace)
+        verdict = end_change(target, running.user, running.digest, grace)
     if verdict == "ended":
         verdict = "confirmed gone"
     running.stopped = verdict

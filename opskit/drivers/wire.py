@@ -27,6 +27,10 @@ class Wire(Protocol):
         Both empty: nothing came. LostError: nothing will come any more.
         """
 
+    @property
+    def alive(self) -> bool:
+        """Whether the shell is there, as far as this end knows."""
+
     def close(self) -> None:
         """Let go; never waits long, never raises."""
 
