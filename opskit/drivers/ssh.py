@@ -184,6 +184,16 @@ class Connector:
             return self._configs[path]
 
 
+class _Settled(fabric.Connection):  # type: ignore[misc]  # the package has no types
+    """A connection that keeps its attributes to itself.
+
+    Fabric's writes some of them into its configuration and merges that anew, which empties it for
+    a moment. Many connections share one here.
+    """
+
+    __setattr__ = object.__setattr__
+
+
 class _Strict(paramiko.MissingHostKeyPolicy):
     """The policy for hosts whose key nobody has vouched for: refuse, and say how to change it."""
 
