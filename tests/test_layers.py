@@ -19,7 +19,6 @@ ONLY_IN = {
     "paramiko": ["drivers"],
     "httpx": ["drivers"],
     "sqlite3": ["audit"],
-    "rich": ["view"],
     "click": ["cli"],
 }
 """Which packages may import a library; what each knows about the outside stays in one place."""

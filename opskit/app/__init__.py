@@ -11,7 +11,7 @@ from opskit.app.look import look as preview
 from opskit.app.person import Person, Question
 from opskit.app.prepare import Ask, Prepared, check_plan, prepare, save_plan
 from opskit.app.record import entries, load_run, output, plan_of, runs, verify
-from opskit.app.runs import note, run
+from opskit.app.runs import abort, note, run
 
 __all__ = [
     "Ask",
@@ -20,6 +20,7 @@ __all__ = [
     "Preview",
     "Question",
     "Reading",
+    "abort",
     "check_plan",
     "entries",
     "exec",

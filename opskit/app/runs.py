@@ -11,7 +11,7 @@ from opskit.app.person import Person, Question
 from opskit.app.prepare import Prepared
 from opskit.app.watch import Guard
 from opskit.audit import Journal, Store
-from opskit.errors import RefusedError
+from opskit.errors import Exit, InputError, RefusedError
 from opskit.execute import ASKED, Outside, Stop, Watcher, execute, take_back
 from opskit.model.event import Entry, Event
 from opskit.model.plan import Plan
@@ -217,9 +217,7 @@ def decide(current: Session, question: Mapping[str, Json], choice: str) -> None:
     )
     events = [event]
     if choice == "abort":
-        hosts: dict[str, Json] = dict(current.store.load(current.run).hosts)
-        data: dict[str, Json] = {"status": "aborted", "hosts": hosts, "exit": 1}
-        events.append(Event(kind="run ended", data=data))
+        events += ending(current.store.load(current.run))
     current.journal.append(*events)
     for one in events:
         current.outside.watch(one)
@@ -293,12 +291,40 @@ def _secrets_again(
     return known
 
 
-def note(settings: Settings, name: str, text: str, person: Person) -> None:
-    """Add a remark to the record of a run."""
+@contextmanager
+def opened(settings: Settings) -> Iterator[Store]:
+    """Open the record, and close it again."""
     store = audit.open(settings.store)
     try:
-        found = store.find(name)
-        with store.reopen(found, who=person.who, origin=person.origin, secrets=[]) as journal:
-            journal.append(Event(kind="note", data={"who": person.who, "text": text}))
+        yield store
     finally:
         store.close()
+
+
+def note(settings: Settings, name: str, text: str, person: Person) -> None:
+    """Add a remark to the record of a run, also while it is under way."""
+    with opened(settings) as store:
+        store.append(store.find(name), Event(kind="note", data={"who": person.who, "text": text}))
+
+
+def abort(settings: Settings, name: str, person: Person) -> Run:
+    """End a run that nobody carries out at the moment, as it stands; its locks are free then."""
+    with opened(settings) as store:
+        found = store.load(store.find(name))
+        if found.exit is not None and found.state != "unknown":
+            raise InputError(
+                f"run {found.id} has ended ({found.state}); there is nothing to abort",
+                hint=f"`opskit undo {found.id}` takes back what it did",
+            )
+        journal = store.reopen(found.id, who=person.who, origin=person.origin, secrets=[])
+        with journal:
+            decided: Mapping[str, Json] = {"who": person.who, "choice": "abort", "why": "asked"}
+            journal.append(Event(kind="decided", data=decided), *ending(found))
+        return store.load(found.id)
+
+
+def ending(found: Run) -> list[Event]:
+    """Return what is recorded last when a person ends a run as it stands."""
+    hosts: dict[str, Json] = dict(found.hosts)
+    data: dict[str, Json] = {"status": "aborted", "hosts": hosts, "exit": int(Exit.FAILED)}
+    return [Event(kind="run ended", data=data)]

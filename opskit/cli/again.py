@@ -1,4 +1,4 @@
-"""Commands on a run that has begun: resume, retry, undo."""
+"""Commands on a run that has begun: resume, retry, undo, abort."""
 
 import re
 from collections.abc import Sequence
@@ -33,6 +33,16 @@ def resume(call: Call, run: str, no_live: bool) -> Exit:
     with watching(call, plan, run=found.id, live=not no_live) as (watch, stop):
         done = app.resume(call.settings, found.id, call.person, watch, stop=stop)
     return told(call, done, plan)
+
+
+@click.command()
+@run_argument
+@options
+def abort(call: Call, run: str) -> Exit:
+    """End a run that nobody is carrying out, as it stands: nothing is changed on the hosts."""
+    done = app.abort(call.settings, run, call.person)
+    told(call, done, app.plan_of(call.settings, done.id))
+    return Exit.OK
 
 
 @click.command()

@@ -23,6 +23,7 @@ SECTIONS = {
         "exec": Entry("opskit.cli.adhoc:exec_", "Run one command on hosts, recorded like a run."),
         "resume": Entry("opskit.cli.again:resume", "Go on with a run that stopped."),
         "retry": Entry("opskit.cli.again:retry", "Try the hosts again that a run left behind."),
+        "abort": Entry("opskit.cli.again:abort", "End a run that waits, as it stands."),
         "undo": Entry("opskit.cli.again:undo", "Take back what a run did."),
     },
     "Look back": {
