@@ -216,16 +216,19 @@ class Store:
     def recall(self, recall: Recall) -> str | None:
         """Return the value that an earlier run of a runbook saved for a host.
 
-        The newest run of kind *run* counts that began something on the host and stands in one of
-        the wanted states; when it saved no such value, there is none.
+        The newest run of kind *run* counts that began something on the host, stands in one of the
+        wanted states and saved the value: one that was refused before it got there hides nothing.
         """
         wanted = recall.run.fixed() if recall.run is not None else None
         named = self.find(wanted) if wanted else None
         with self._database.reading() as rows:
             found = rows.all("recallable", runbook=recall.runbook, host=recall.host, id=named)
             for row in found:
-                if row["state"] in recall.status:
-                    return _recalled(rows, row, recall)
+                if row["state"] not in recall.status:
+                    continue
+                value = _recalled(rows, row, recall)
+                if value is not None:
+                    return value
         return None
 
     def secrets_match(self, run: str, secrets: Sequence[Secret]) -> bool:

@@ -1,9 +1,9 @@
 """Plan → Events: what is planned is recorded, then done, on all hosts of a step at once."""
 
-from opskit.execute.attempt import Outside
 from opskit.execute.book import ASKED
 from opskit.execute.journal import Journal, Sink, Watcher
 from opskit.execute.run import execute, take_back
+from opskit.execute.send import Outside
 from opskit.execute.stop import Stop
 
 __all__ = ["ASKED", "Journal", "Outside", "Sink", "Stop", "Watcher", "execute", "take_back"]

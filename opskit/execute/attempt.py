@@ -1,54 +1,22 @@
 """One action, from its conditions to its recorded outcome."""
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import sha256
 
 from opskit.errors import UnreachableError
 from opskit.execute.book import Book
-from opskit.execute.driver import Driver
-from opskit.execute.journal import Journal, Stream, Watcher
 from opskit.execute.late import LateError, fill_work, holds, secret_names
-from opskit.execute.stop import Stop
+from opskit.execute.send import Outside, Ready, ask, drive
 from opskit.model.codec import canonical, to_json
-from opskit.model.event import Chunk, Event, EventKind
+from opskit.model.event import Event, EventKind
 from opskit.model.inventory import CONTROLLER, Host
 from opskit.model.job import Job, Output
 from opskit.model.plan import Action, Plan, Stage
-from opskit.model.runbook import Until
 from opskit.model.value import Json, Secret
-from opskit.model.work import Check, Notify, Upload, Wait, Work
+from opskit.model.work import Check, Notify, Wait, Work
 from opskit.plan import reads_only
-
-
-@dataclass(kw_only=True)
-class Outside:
-    """Everything that an execution touches: targets, the record, secrets, who watches, the stop."""
-
-    targets: Driver
-    journal: Journal
-    secrets: Mapping[str, Secret]
-    watch: Watcher
-    stop: Stop
-    hide: Callable[[Secret], None]
-    """Masks a secret that the run has just fetched, in the record and for the watcher."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ready:
-    """An action whose turn it is, all texts filled.
-
-    `number` is the attempt's; `tries`: how often it may be tried from here on.
-    """
-
-    action: Action
-    stage: Stage
-    job: Job
-    skip_if: Work | None
-    number: int
-    tries: int
-    began: float
 
 
 class Attempt:
@@ -173,7 +141,7 @@ class Attempt:
         if ready.skip_if is None:
             return False
         probe = replace(ready.job, key=action.key + "?skip", work=ready.skip_if, effect="read")
-        output = self.outside.targets.perform(probe, _nowhere)
+        output = ask(self.outside, probe)
         if output.outcome == "succeeded":
             self.skip(action, ready.stage, "its effect is there already")
         return output.outcome == "succeeded"
@@ -219,54 +187,7 @@ class Attempt:
                 self.post(message, wait=False)
                 return Output(outcome="succeeded"), {}
             case _:
-                return self._drive(ready)
-
-    def _drive(self, ready: Ready) -> tuple[Output | None, Mapping[str, Json]]:
-        action = ready.action
-        sink = self.outside.journal.output(action.key, action.target, ready.number)
-
-        def write(stream: Stream, data: bytes) -> None:
-            sink.write(stream, data)
-            chunk = Chunk(
-                key=action.key,
-                host=action.target,
-                attempt=ready.number,
-                stream=stream,
-                data=data,
-            )
-            self.outside.watch(chunk)
-
-        try:
-            if ready.stage.effect == "read" and isinstance(ready.job.work, Upload):
-                output: Output | None = self.outside.targets.probe(ready.job)
-            elif ready.stage.until is not None:
-                output = self._until(ready, ready.stage.until, write)
-            else:
-                output = self.outside.targets.perform(ready.job, write)
-        finally:
-            sizes = sink.close()
-        return output, sizes
-
-    def _until(
-        self, ready: Ready, until: Until, write: Callable[[Stream, bytes], None]
-    ) -> Output | None:
-        """Repeat a read until it succeeds often enough in a row; None when the run is stopped."""
-        deadline = time.monotonic() + until.limit
-        good = tries = 0
-        while True:
-            output = self.outside.targets.perform(ready.job, write)
-            tries += 1
-            good = good + 1 if output.outcome == "succeeded" else 0
-            evidence = {**output.evidence, "tries": tries}
-            if good >= until.successes:
-                return replace(output, evidence=evidence)
-            if time.monotonic() + until.every > deadline:
-                why = output.reason or f"{good} of {until.successes} successes in a row"
-                reason = f"not so within {until.limit:g} s ({tries} tries); last: {why}"
-                outcome = "failed" if output.outcome == "succeeded" else output.outcome
-                return replace(output, outcome=outcome, reason=reason, evidence=evidence)
-            if self.outside.stop.soft.wait(until.every):
-                return None
+                return drive(self.outside, ready)
 
     def _wait(self, ready: Ready, work: Wait) -> Output | None:
         record = self.book.records.get(ready.action.key)
@@ -347,7 +268,7 @@ class Attempt:
         except (UnreachableError, LateError):
             return False
         job = replace(ready.job, key=action.key + "?done", work=work, effect="read")
-        output = self.outside.targets.perform(job, _nowhere)
+        output = ask(self.outside, job)
         if output.outcome == "unknown" or not output.sent or output.status is None:
             return False
         reason = "" if output.outcome == "succeeded" else "done_when says that it did not happen"
@@ -381,10 +302,6 @@ class Attempt:
             attempt=attempt,
             data={**data, **undo},
         )
-
-
-def _nowhere(stream: Stream, data: bytes) -> None:
-    """Take the output of a probe, which nobody keeps."""
 
 
 def _digest(work: Work) -> str:

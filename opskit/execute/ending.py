@@ -11,6 +11,7 @@ from opskit.model.run import HostState
 from opskit.model.states import RunState
 from opskit.model.work import Ask, Check, Notify, Wait
 from opskit.plan import ALWAYS, PREFLIGHT
+from opskit.steps.health import is_check
 
 WORST: tuple[HostState, ...] = ("undo failed", "unknown", "undone", "unreachable", "failed")
 """Ways to fall out of a run: where there are several, the first is what a host is called."""
@@ -66,11 +67,15 @@ class Ending:
     def state(self) -> RunState:
         """Return the state of the run, were it to end now."""
         states = set(self.hosts().values())
-        if "unknown" in states:
+        if "unknown" in states or ("unreachable" in states and self._checks()):
             return "unknown"
         if states <= {"done"}:
             return "succeeded"
         return "undone" if self._all_undone() else "failed"
+
+    def _checks(self) -> bool:
+        """Tell whether the plan asks hosts for their health: no answer is then UNKNOWN."""
+        return any(is_check(action.work) for action in self.plan.actions)
 
     def final(self) -> RunState:
         """Return the state that the run ends in: what went wrong in `always` counts too."""

@@ -6,9 +6,10 @@ from dataclasses import replace
 from itertools import groupby
 
 from opskit.errors import Exit
-from opskit.execute.attempt import Attempt, Outside
+from opskit.execute.attempt import Attempt
 from opskit.execute.book import ASKED, FAILED, TRIPPED, Book
 from opskit.execute.ending import Ending
+from opskit.execute.send import Outside
 from opskit.execute.walk import Question, Walk, waves
 from opskit.model.event import Entry, Event
 from opskit.model.plan import Plan

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import assert_never
 
-from opskit.execute.attempt import Attempt, Ready
+from opskit.execute.attempt import Attempt
 from opskit.execute.fall import Fall, harmless, policy, stopped, struck, unfinished, unsent
+from opskit.execute.send import Ready
 from opskit.model.event import Event
 from opskit.model.plan import Action, Plan
 from opskit.model.run import HostState
@@ -270,7 +271,8 @@ class Walk:
         # What was to be asked has been asked, or there is nothing to ask about.
         fall = Fall(state=state, policy="stop" if rule == "ask" else rule)
         for host in hosts:
-            self.fallen.setdefault(host, fall)
+            if host not in self.fallen or state == "unknown":  # not knowing outranks a failure
+                self.fallen[host] = fall
 
     def _ask(self, asks: Sequence[Action]) -> None:
         """Come to the first question that is to be asked here; others of its step follow it."""

@@ -96,7 +96,7 @@ class Renderer:
                 inner = {k.name: k for k in key.keys}
                 return {n: self._value(v, inner[n], f"{at}.{n}") for n, v in written.items()}
             case "verbatim" | "literal" | "name" | "enum" | "mode":
-                return known(str(written))
+                return _known(written)
             case "expression":
                 return self._expressions(written, at)
             case "file":
@@ -135,3 +135,10 @@ class Renderer:
         """Resolve a relative path beside the runbook that names it."""
         path = Path(name).expanduser()
         return path if path.is_absolute() else Path(self.placed.runbook.file).parent / path
+
+
+def _known(written: Json) -> Value:
+    """Take words that are not rendered as they are, one or several."""
+    if isinstance(written, (list, tuple)):
+        return tuple(_known(one) for one in written)
+    return known(str(written))

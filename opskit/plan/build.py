@@ -10,7 +10,7 @@ from opskit.model.plan import Action, Stage
 from opskit.model.runbook import Phase, Step
 from opskit.model.text import Text
 from opskit.model.text import text as known
-from opskit.model.work import Command, Remove, Upload, Work
+from opskit.model.work import Command, Recall, Remove, Upload, Work
 from opskit.plan.arguments import Files, Renderer
 from opskit.plan.expand import Placed
 from opskit.plan.spread import Spot, spread
@@ -96,7 +96,8 @@ class Builder:
         args = render.arguments()
         if placed.step.kind == "traffic":
             args |= self._pool(placed.step, args, spot)
-        return _equipped(KINDS[placed.step.kind].work(args, placed.step), render)
+        work = _equipped(KINDS[placed.step.kind].work(args, placed.step), render)
+        return replace(work, host=spot.host) if isinstance(work, Recall) else work
 
     def _pool(self, step: Step, args: Mapping[str, Value], spot: Spot) -> dict[str, Value]:
         """Add what a balancer's inventory entry says of the pool, and who its members are."""

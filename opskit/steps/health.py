@@ -213,6 +213,11 @@ def _as_value(data: Json) -> Value:
     return data
 
 
+def is_check(work: Work) -> bool:
+    """Tell whether a work is a health check, whose missing answer means UNKNOWN."""
+    return isinstance(work, (Command, Request)) and work.check is not None
+
+
 def judge(work: Work, output: Output) -> Output:
     """Turn what came back for a check into OK, WARN (both succeed), CRIT (failed) or UNKNOWN."""
     if isinstance(work, Command) and work.check is not None:

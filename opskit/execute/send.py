@@ -1,0 +1,111 @@
+"""Letting a driver act: once, or for a read with `until` as often as it takes."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from opskit.execute.driver import Driver, Write
+from opskit.execute.journal import Journal, Stream, Watcher
+from opskit.execute.stop import Stop
+from opskit.model.event import Chunk
+from opskit.model.job import Job, Output
+from opskit.model.plan import Action, Stage
+from opskit.model.runbook import Until
+from opskit.model.value import Json, Secret
+from opskit.model.work import Upload, Work
+from opskit.steps.health import judge
+
+
+@dataclass(kw_only=True)
+class Outside:
+    """Everything that an execution touches: targets, the record, secrets, who watches, the stop."""
+
+    targets: Driver
+    journal: Journal
+    secrets: Mapping[str, Secret]
+    watch: Watcher
+    stop: Stop
+    hide: Callable[[Secret], None]
+    """Masks a secret that the run has just fetched, in the record and for the watcher."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ready:
+    """An action whose turn it is, all texts filled.
+
+    `number` is the attempt's; `tries`: how often it may be tried from here on.
+    """
+
+    action: Action
+    stage: Stage
+    job: Job
+    skip_if: Work | None
+    number: int
+    tries: int
+    began: float
+
+
+def ask(outside: Outside, job: Job) -> Output:
+    """Do a probe, whose output nobody keeps."""
+    return outside.targets.perform(job, _nowhere)
+
+
+def _nowhere(stream: Stream, data: bytes) -> None:
+    """Take the output of a probe."""
+
+
+def drive(outside: Outside, ready: Ready) -> tuple[Output | None, Mapping[str, Json]]:
+    """Let a driver do an attempt; its output goes to the record and to the watcher.
+
+    Return what it came to (None: the run was stopped before it came to anything), and what was
+    stored of its output.
+    """
+    action = ready.action
+    sink = outside.journal.output(action.key, action.target, ready.number)
+
+    def write(stream: Stream, data: bytes) -> None:
+        sink.write(stream, data)
+        chunk = Chunk(
+            key=action.key,
+            host=action.target,
+            attempt=ready.number,
+            stream=stream,
+            data=data,
+        )
+        outside.watch(chunk)
+
+    try:
+        if ready.stage.effect == "read" and isinstance(ready.job.work, Upload):
+            output: Output | None = outside.targets.probe(ready.job)
+        elif ready.stage.until is not None:
+            output = _until(outside, ready, ready.stage.until, write)
+        else:
+            output = _once(outside, ready.job, write)
+    finally:
+        sizes = sink.close()
+    return output, sizes
+
+
+def _once(outside: Outside, job: Job, write: Write) -> Output:
+    """Do it once; what the answer of a health check means, the step kind says."""
+    return judge(job.work, outside.targets.perform(job, write))
+
+
+def _until(outside: Outside, ready: Ready, until: Until, write: Write) -> Output | None:
+    """Repeat a read until it succeeds often enough in a row; None when the run is stopped."""
+    deadline = time.monotonic() + until.limit
+    good = tries = 0
+    while True:
+        output = _once(outside, ready.job, write)
+        tries += 1
+        good = good + 1 if output.outcome == "succeeded" else 0
+        evidence = {**output.evidence, "tries": tries}
+        if good >= until.successes:
+            return replace(output, evidence=evidence)
+        if time.monotonic() + until.every > deadline:
+            why = output.reason or f"{good} of {until.successes} successes in a row"
+            reason = f"not so within {until.limit:g} s ({tries} tries); last: {why}"
+            outcome = "failed" if output.outcome == "succeeded" else output.outcome
+            return replace(output, outcome=outcome, reason=reason, evidence=evidence)
+        if outside.stop.soft.wait(until.every):
+            return None
