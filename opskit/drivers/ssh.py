@@ -83,18 +83,15 @@ class Connector:
             close(connection)
 
     def _connection(self, address: str, how: Connection, jump: Fabric = None) -> Fabric:
-        config, arguments = self._config(how.ssh_config), self._arguments(how)
-        gateway = jump or (self._connection(how.jump, _jump(how)) if how.jump else None)
-        with self._lock:  # reading a configuration is not safe in several threads
-            connection = fabric.Connection(
-                host=address,
-                user=how.user,
-                port=how.port,
-                config=config,
-                gateway=gateway,
-                connect_timeout=max(1, math.ceil(how.connect_timeout)),
-                connect_kwargs=arguments,
-            )
+        connection = _Settled(
+            host=address,
+            user=how.user,
+            port=how.port,
+            config=self._config(how.ssh_config),
+            gateway=jump or (self._connection(how.jump, _jump(how)) if how.jump else None),
+            connect_timeout=max(1, math.ceil(how.connect_timeout)),
+            connect_kwargs=self._arguments(how),
+        )
         if connection.gateway is not None and not isinstance(connection.gateway, str):
             connection.gateway = self._jump(connection.gateway, how)
         return connection
