@@ -41,6 +41,11 @@ class OpskitError(Exception):
         text = f"{self.where}: {self.what}" if self.where else self.what
         return f"{text}\n  → {self.hint}" if self.hint else text
 
+    @property
+    def line(self) -> str:
+        """The same on one line, as the record keeps it."""
+        return " ".join(str(self).split())
+
 
 class InputError(OpskitError):
     """What was asked for can't be done as it was asked; nothing was touched."""

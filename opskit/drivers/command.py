@@ -53,11 +53,11 @@ def perform(target: Target, job: Job, work: Command, write: Write) -> Output:
         capture=Capture(write, limit=job.host.connection.max_output, keep=job.capture),
         end=time.monotonic() + job.timeout,
     )
-    target.running = Running(
+    running = target.running = Running(
         key=job.key, user=user, session=session, digest=digest(job) if changes else None
     )
     try:
-        return attempt.change(given) if changes else attempt.read(given)
+        return running.judged(attempt.change(given) if changes else attempt.read(given))
     except BaseException:
         session.clean = False
         raise
@@ -69,7 +69,7 @@ def perform(target: Target, job: Job, work: Command, write: Write) -> Output:
 
 def unreachable(error: OpskitError) -> Output:
     """Return the outcome of what never left this machine."""
-    return Output(outcome="failed", sent=False, unreachable=True, reason=str(error))
+    return Output(outcome="failed", sent=False, unreachable=True, reason=error.line)
 
 
 def closed(job: Job, session: Session) -> Output:
@@ -238,11 +238,7 @@ class Attempt:
     def _ended(self, status: int) -> Output:
         if status == 0:
             return self._output("succeeded", status=0)
-        running = self.target.running
-        stopped = (
-            f", stopped by a person ({running.stopped})" if running and running.stopped else ""
-        )
-        return self._output("failed", status=status, reason=f"exit status {status}{stopped}")
+        return self._output("failed", status=status, reason=f"exit status {status}")
 
     def _output(
         self, outcome: str, *, status: int | None = None, reason: str = "", state: str = ""

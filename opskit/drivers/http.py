@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import httpx
 
@@ -100,7 +100,10 @@ def perform(
                 stopped = "stopped by a person" if running.give_up.is_set() else "no answer in time"
                 exchange = Exchange(error=stopped)
                 break
-        return judge(job, work, exchange, write)
+        output = judge(job, work, exchange, write)
+        if running.give_up.is_set() and output.outcome != "succeeded":
+            return replace(output, evidence={**output.evidence, "stopped": "can't tell"})
+        return output
     finally:
         target.running = None
 

@@ -166,14 +166,16 @@ def end_read(target: Target, user: str | None, session: Session, grace: float) -
             spare.close()
 
 
-def end_change(target: Target, user: str | None, name: str, grace: float) -> str:
+def end_change(
+    target: Target, user: str | None, name: str, grace: float
+) -> Verdict | Literal["ended"]:
     """End a change that runs; "ended" when it was over before it could be stopped."""
     spare = None
     try:
         spare = target.spare(user, writes=True)
         state = spare.call("_o_ask", name, timeout=target.timeout)
         if state[0] != "running":
-            return {"done": "ended", "none": "ended"}.get(state[0], "can't tell")
+            return "ended" if state[0] in {"done", "none"} else "can't tell"
         root = int(state[1])
         ender = Ender(spare, root=root, timeout=target.timeout)
         if not ender.end(grace, root_too=True):

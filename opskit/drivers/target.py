@@ -5,14 +5,16 @@ import secrets
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from opskit.drivers.session import Session
 from opskit.drivers.wire import Link, LostError, RefusedChannelError
 from opskit.errors import OpskitError, UnreachableError
 from opskit.model.inventory import Host
+from opskit.model.job import Output
 
+_VERDICT = 60.0
 T = TypeVar("T")
 
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?")
@@ -31,6 +33,24 @@ class Running:
     digest: str | None = None
     give_up: threading.Event = field(default_factory=threading.Event)
     stopped: str = ""
+    settled: threading.Event = field(default_factory=threading.Event)
+    """Set once `stopped` says how the stop went."""
+
+    def judged(self, output: Output) -> Output:
+        """Say of an output, where a person stopped what it is of, how far that is proved."""
+        if not self.give_up.is_set() or output.outcome == "succeeded":
+            return output
+        self.settled.wait(_VERDICT)
+        verdict = self.stopped or "can't tell"
+        if verdict == "ended":  # by itself, before it could be stopped
+            return output
+        gone = verdict == "confirmed gone" or self.digest is None
+        return replace(
+            output,
+            outcome="failed" if gone else "unknown",
+            reason=f"stopped by a person, {verdict}",
+            evidence={**output.evidence, "stopped": verdict},
+        )
 
 
 class Target:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from opskit.drivers import command, upload
 from opskit.drivers.local import LocalLink
@@ -159,19 +159,19 @@ def _stop(target: Target, grace: float) -> tuple[str, Verdict] | None:
     running = target.running
     if running is None:
         return None
-    verdict: str
-    running.stopped = "being stopped"
     running.give_up.set()
-    if running.session is None:
-        verdict = "can't tell"
-    elif running.digest is None:
-        verdict = end_read(target, running.user, running.session, grace)
-    else:
-        verdict = end_change(target, running.user, running.digest, grace)
-    if verdict == "ended":
-        verdict = "confirmed gone"
-    running.stopped = verdict
-    return running.key, verdict  # type: ignore[return-value]  # "ended" is gone
+    verdict: Verdict | Literal["ended"] = "can't tell"
+    try:
+        if running.session is not None and running.digest is None:
+            verdict = end_read(target, running.user, running.session, grace)
+        elif running.session is not None and running.digest is not None:
+            verdict = end_change(target, running.user, running.digest, grace)
+    finally:
+        running.stopped = verdict
+        running.settled.set()
+    if running.session is not None and verdict in {"can't tell", "still there"}:
+        running.session.close()  # nothing more is waited for
+    return running.key, "confirmed gone" if verdict == "ended" else verdict
 
 
 def _close(target: Target, *, clean: bool) -> None:

@@ -124,7 +124,7 @@ class Attempt:
         try:
             opening = self.open(action.target)
         except UnreachableError as error:
-            reason = str(error)
+            reason = error.line
             self.post(Event(kind="host unreachable", host=action.target, data={"reason": reason}))
             return
         ready = self.consider(action)

@@ -38,11 +38,16 @@ class Ending:
         """Return in which ways hosts fell out; one where nothing began has only its own falls."""
         fallen: dict[str, set[HostState]] = {host: {"undo failed"} for host in self.stuck}
         for action in self.plan.actions:
-            state = verdict(self.plan, self.book, action) if action.batch != ALWAYS else None
+            state = self._verdict(action) if action.batch != ALWAYS else None
             for host in struck(self.plan, self.book, action) if state else ():
                 if state and (host == action.host or host not in spared):
                     fallen.setdefault(host, set()).add(state)
         return fallen
+
+    def _verdict(self, action: Action) -> HostState | None:
+        if any(self.book.state(undo) == "unknown" for undo in action.undo):
+            return "unknown"
+        return verdict(self.plan, self.book, action)
 
     def _host(
         self, fallen: Collection[HostState], host: str, left: Mapping[str, HostState]

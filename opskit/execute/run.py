@@ -57,7 +57,7 @@ def take_back(
         course.undo(hosts, ASKED)
         if course.interrupted() or course.waiting():
             return "waiting"
-        return course.end(exit_status=Exit.FAILED if course.undo_failed else Exit.OK)
+        return course.end(exit_status=course.gone_back())
 
 
 class Course:
@@ -94,6 +94,12 @@ class Course:
             return "waiting"
         self._always()
         return "waiting" if self.interrupted() or self.waiting() else self.end()
+
+    def gone_back(self) -> Exit:
+        """Return the exit status of an undo: 0 when what was asked for is what happened."""
+        if "unknown" in self.ending().hosts().values():
+            return Exit.UNKNOWN
+        return Exit.FAILED if self.undo_failed else Exit.OK
 
     def interrupted(self) -> bool:
         """Record, if a person stopped the run, that it waits to be resumed."""

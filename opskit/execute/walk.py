@@ -227,12 +227,14 @@ class Walk:
         by_person = stopped(record)
         if (rule == "ask" or by_person) and "choice" not in record.data:
             reason = str(record.data.get("reason") or f"exit status {record.data.get('status')}")
-            how = "was stopped" if by_person else "failed"
+            name, host = repr(self.plan.stage(action).name), record.host
             self._hold(
                 Question(
                     action=action,
                     why="failed",
-                    text=f"{self.plan.stage(action).name} {how} on {record.host}: {reason}",
+                    text=f"{name} on {host} was {reason}"
+                    if by_person
+                    else f"{name} failed on {host}: {reason}",
                     choices=("retry", "skip", "failed", "abort"),
                 )
             )

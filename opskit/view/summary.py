@@ -1,9 +1,9 @@
 """What is true after a run, and what to do next."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
-from opskit.model.plan import Plan
+from opskit.model.plan import Action, Plan
 from opskit.model.run import ActionRecord, HostState, Run
 from opskit.model.states import ActionState, RunState
 from opskit.model.value import Json
@@ -25,7 +25,7 @@ ORDER: tuple[HostState, ...] = (
 )
 TROUBLE: tuple[HostState, ...] = ("unknown", "undo failed", "failed", "unreachable")
 _BAD: tuple[ActionState, ...] = ("unknown", "undo failed", "failed", "started")
-_UNDOABLE: tuple[ActionState, ...] = ("succeeded", "failed", "unknown", "undo failed")
+_UNDOABLE: tuple[ActionState, ...] = ("succeeded", "failed", "undo failed")
 DETAILS = 20
 
 
@@ -35,7 +35,7 @@ def text(run: Run, plan: Plan | None = None, *, paint: Paint = PLAIN, columns: i
     lines = [_headline(run, paint)]
     for state, hosts in standing(run).items():
         lines += _hosts(state, hosts, paint, columns)
-    lines += _details(run, labels, paint)
+    lines += _details(run, plan, labels, paint)
     if run.question is not None and not interrupted(run):
         lines.append(f"  asks         {question(run.question)}")
     following = list(next_steps(run, plan))
@@ -75,24 +75,41 @@ def _hosts(state: str, hosts: list[str], paint: Paint, columns: int) -> Iterator
         yield "  " + (paint.state(lead, state) if number == 0 else " " * 18) + " " + line
 
 
-def _details(run: Run, labels: Labels, paint: Paint) -> Iterator[str]:
+def _details(run: Run, plan: Plan | None, labels: Labels, paint: Paint) -> Iterator[str]:
     """Say of each host in trouble which step did not succeed, and why."""
-    troubled = [r for r in run.actions.values() if r.state in _BAD and _matters(run, r)]
+    late = frozenset(a.key for a in plan.actions if _is_late(plan, a)) if plan else frozenset()
+    troubled = [r for r in run.actions.values() if _bad(r) and _matters(run, r, late)]
     for record in troubled[:DETAILS]:
-        word = "undo failed" if record.state == "undo failed" else _word(record)
         what = f"{labels.step(record)}{ending(record.data)}"
-        yield f"  {paint.state(word, record.state)} on {safe.one_line(record.host)}: {what}"
+        host = safe.one_line(record.host)
+        yield f"  {paint.state(_word(record), record.state)} on {host}: {what}"
     if len(troubled) > DETAILS:
         yield f"  … and {len(troubled) - DETAILS} more: opskit status {run.id} --json"
 
 
+def _is_late(plan: Plan, action: Action) -> bool:
+    return plan.stage(action).phase == "always"
+
+
+def _bad(record: ActionRecord) -> bool:
+    return record.state in _BAD or _taken_back(record)
+
+
+def _taken_back(record: ActionRecord) -> bool:
+    """Tell whether a step failed and was undone: it is why the others were, too."""
+    return record.state == "undone" and record.data.get("outcome") == "failed"
+
+
 def _word(record: ActionRecord) -> str:
+    if _taken_back(record):
+        return "failed, then undone"
     return "no outcome recorded" if record.state == "started" else record.state
 
 
-def _matters(run: Run, record: ActionRecord) -> bool:
+def _matters(run: Run, record: ActionRecord, late: Collection[str]) -> bool:
     """Leave out what a later attempt or a person has made good."""
-    return run.hosts.get(record.host) != "done" or record.state != "failed"
+    stands = run.hosts.get(record.host) != "done" or record.state != "failed"
+    return stands or (record.key in late and run.state != "succeeded")
 
 
 def question(asked: Mapping[str, Json]) -> str:
@@ -112,17 +129,24 @@ def next_steps(run: Run, plan: Plan | None = None) -> Iterator[tuple[str, str]]:
     states = set(run.hosts.values())
     if run.state in _OPEN:
         yield f"opskit resume {run.id}", _why_resume(run)
-    bad = next((r for r in run.actions.values() if r.state in _BAD), None)
+    bad = _most_telling(run)
     if bad is not None and run.state != "succeeded":
         step = shlex.quote(Labels(plan).position(bad.key) or bad.step)
         yield f"opskit output {run.id} {step} {bad.host}", "what it printed"
     left = [w for w, s in _RETRY if states & s]
-    if left and run.kind != "exec" and run.state not in ("succeeded", "waiting", "running"):
+    if left and run.kind != "exec" and run.state not in _UNDER_WAY:
         yield f"opskit retry {run.id} --hosts {','.join(left)}", "try those hosts again"
     if _undoable(run, plan):
         yield f"opskit undo {run.id}", "take back what was done"
     if run.state != "succeeded":
         yield f"opskit report {run.id}", "for the post-mortem"
+
+
+def _most_telling(run: Run) -> ActionRecord | None:
+    """Return the action whose output says most about what went wrong."""
+    bad = [r for r in run.actions.values() if _bad(r)]
+    own = (r for r in bad if r.state != "undo failed")  # what failed there is the undo, listed too
+    return next(own, bad[0] if bad else None)
 
 
 def _why_resume(run: Run) -> str:
@@ -133,6 +157,8 @@ def _why_resume(run: Run) -> str:
 
 
 _OPEN: tuple[RunState, ...] = ("planned", "running", "undoing", "waiting", "unknown")
+_UNDER_WAY: tuple[RunState, ...] = ("succeeded", "waiting", "running", "undoing")
+"""States in which no host was left behind, or not yet."""
 _RETRY: tuple[tuple[str, frozenset[HostState]], ...] = (
     ("failed", frozenset({"failed", "unreachable", "undo failed"})),
     ("unknown", frozenset({"unknown"})),
@@ -145,5 +171,7 @@ def _undoable(run: Run, plan: Plan | None) -> bool:
     """Tell whether something was changed that there is an undo for."""
     if plan is None or run.kind not in ("run", "retry") or run.state == "undone":
         return False
+    if any(record.state in ("unknown", "started") for record in run.actions.values()):
+        return False  # that is settled first
     done = {key for key, record in run.actions.items() if record.state in _UNDOABLE}
     return any(action.undo and action.key in done for action in plan.actions)

@@ -70,6 +70,28 @@ def test_a_host_that_was_begun_is_told_apart_and_can_be_retried() -> None:
     assert "--hosts not-started" in only
 
 
+def test_why_a_host_was_undone_is_told() -> None:
+    undone = run(
+        "undone",
+        {"web1": "undone", "web2": "undone"},
+        dict(
+            [
+                record("4@web1", "undone", outcome="succeeded"),
+                record("4@web2", "undone", outcome="failed", status=1, reason="exit status 1"),
+            ]
+        ),
+    )
+    shown = summary.text(undone, samples.plan())
+    assert "failed, then undone on web2: 4 Switch (exit 1)" in shown
+    assert "web1: 4" not in shown
+    assert "opskit output 20270115-080000-k3f9 4 web2" in shown
+
+
+def test_an_undo_is_not_proposed_while_a_change_is_unknown() -> None:
+    left = run("unknown", {"web1": "unknown"}, dict([record("4@web1", "unknown")]))
+    assert "opskit undo" not in summary.text(left, samples.plan())
+
+
 def test_a_good_run_says_little() -> None:
     done = run("succeeded", {"web1": "done"}, dict([record("4@web1", "succeeded")]))
     shown = summary.text(done, samples.plan())
