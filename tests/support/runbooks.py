@@ -28,6 +28,8 @@ SHARED: Sequence[Json] = ("once", "batch", "controller", LB | {"per": "batch"}, 
 READS = ("run", "run", "run", "http", "assert", "wait", "record")
 CHANGES = ("run", "run", "run", "script", "upload", "template", "http", "notify", "confirm")
 BATCHES: Sequence[Json] = (["100%"], [1], [1, "50%"], [2, 1], ["40%"])
+ELSEWHERE = ("http", "upload", "template")
+PLACE = "/var/tmp/made-by-chance"
 ITEMS: Sequence[Json] = (["x", "y z"], [3, "$HOME"], "hosts", [])
 HEAD: Mapping[str, Json] = {
     "opskit": 1,
@@ -48,10 +50,12 @@ class Maker:
     """Makes one runbook. `each` and `shared` are the names saved so far.
 
     `risky`: use also names that may not be there when needed, because their step may be skipped.
+    `real`: every step succeeds on a host of the lab, and nobody is asked.
     """
 
     chance: random.Random
     risky: bool = False
+    real: bool = False
     prefix: str = ""
     each: list[str] = field(default_factory=list)
     shared: list[str] = field(default_factory=list)
@@ -75,6 +79,12 @@ class Maker:
         self.chance.shuffle(words)
         return " ".join(words)
 
+    def lead(self, kind: str) -> str:
+        """Return what makes a shell text harmless, so that real hosts can have it."""
+        if not self.real or kind not in ("run", "unless"):
+            return ""
+        return ": " if kind == "run" else self.chance.choice((": ", "false "))
+
     def condition(self, *, host: bool) -> str:
         known = ["count > 2", "word != 'x'", "flag", "not flag", "vars.zone == 'z1'"]
         known += ["host.name != 'web1'", "vars.rack == 'r1'"] if host else []
@@ -91,11 +101,18 @@ class Maker:
         if includes and self.likely(0.12):
             return self._include()
         reads = phase == "preflight" or self.likely(0.3)
-        return self._step(phase, self.chance.choice(READS if reads else CHANGES), reads=reads)
+        return self._step(phase, self.chance.choice(self._kinds(reads=reads)), reads=reads)
+
+    def _kinds(self, *, reads: bool) -> Sequence[str]:
+        if reads:
+            return READS
+        return [k for k in CHANGES if not self.real or k not in ("http", "confirm")]
 
     def _step(self, phase: str, kind: str, *, reads: bool) -> Step:
         each = self.likely(0.7)
         on = self.chance.choice(EACH if each else SHARED)
+        if self.real and kind in ELSEWHERE and on not in (None, "once", "batch"):
+            kind = "run"
         whole_run = on in ("controller", LB | {"per": "run"})
         host = each or on in ("once", "batch")
         item = self.likely(0.2)
@@ -103,7 +120,8 @@ class Maker:
         late = ["run.id", *self.shared, *(self.each if host else [])]
         values = known * 3 + late
         step: Step = {"name": f"{self.prefix}step {self.count}"}
-        step |= self._work(kind, self.text(values), known, values, reads=reads)
+        said = self.lead(kind) + self.text(values)
+        step |= self._work(kind, said, known, values, reads=reads)
         step |= {"on": on} if on else {}
         step |= {"phase": "preflight"} if phase == "preflight" else {}
         step |= {"for_each": self.chance.choice(ITEMS)} if item else {}
@@ -118,16 +136,20 @@ class Maker:
     def _work(
         self, kind: str, said: str, known: Sequence[str], values: Sequence[str], *, reads: bool
     ) -> Step:
-        url = f"http://{{{{ target.address }}}}:80/{{{{ {self.chance.choice(values)} }}}}"
+        base = "http://{{ target.address }}"
+        url = f"{base}:80/{{{{ {self.chance.choice(values)} }}}}"
         sent: Json = {"url": url, "method": "POST", "body": said}
         asked: Json = {"url": url, "expect": {"headers": {"X": said}}}
+        if self.real:
+            url = f"{base}:8000/health/?q={{{{ {self.chance.choice(values)} }}}}"
+            sent = asked = {"url": url, "via": self.chance.choice(("host", "controller"))}
         # The word is left out of paths: some of its values can't stand in one.
         place = self.chance.choice([name for name in known if name != "word"])
         works: Mapping[str, Json] = {
             "run": said,
             "script": {"text": "#!/bin/sh\necho $1\n", "args": [said, 1]},
-            "upload": {"src": "file.bin", "dest": "/x/{{ target }}"},
-            "template": {"src": "t.conf", "dest": f"/y/{{{{ {place} }}}}"},
+            "upload": {"src": "file.bin", "dest": f"{PLACE}/{{{{ target }}}}"},
+            "template": {"src": "t.conf", "dest": f"{PLACE}/t.{{{{ {place} }}}}"},
             "http": asked if reads else sent,
             "assert": {"that": ["count > 0"], "message": said},
             "wait": "1ms",
@@ -139,11 +161,13 @@ class Maker:
 
     def _around(self, values: Sequence[str], *, reads: bool) -> Step:
         shares = {"cwd": 0.2, "stdin": 0.2, "unless": 0.0 if reads else 0.15}
-        return {key: self.text(values) for key, share in shares.items() if self.likely(share)}
+        keys = [key for key, share in shares.items() if self.likely(share)]
+        step: Step = {key: self.lead(key) + self.text(values) for key in keys}
+        return step | ({"cwd": "/tmp"} if self.real and "cwd" in step else {})
 
     def _undo(self, values: Sequence[str]) -> Step:
-        undo: list[Json] = [{"run": f"undo {self.text(values)}"}]
-        undo += [{"run": "check", "effect": "read"}] if self.likely(0.3) else []
+        undo: list[Json] = [{"run": f"{self.lead('run')}undo {self.text(values)}"}]
+        undo += [{"run": f"{self.lead('run')}check", "effect": "read"}] if self.likely(0.3) else []
         return {"undo": undo} if self.likely(0.5) else {}
 
     def _save(self, step: Step, kind: str) -> None:
@@ -161,10 +185,12 @@ class Maker:
         return {"name": f"step {self.count}", "runbook": within}
 
 
-def write(seed: int, folder: Path, *, risky: bool = False) -> Mapping[str, Json]:
+def write(
+    seed: int, folder: Path, *, risky: bool = False, real: bool = False
+) -> Mapping[str, Json]:
     """Write runbook and inventory number `seed`; return the parameters to plan them with."""
     chance = random.Random(seed)
-    maker = Maker(chance, risky=risky)
+    maker = Maker(chance, risky=risky, real=real)
     head: Step = {
         **HEAD,
         "hosts": "web",
@@ -175,9 +201,10 @@ def write(seed: int, folder: Path, *, risky: bool = False) -> Mapping[str, Json]
     before = maker.steps(chance.randint(0, 2), "preflight")
     main = maker.steps(chance.randint(1, 5), "main", includes=True)
     always = maker.steps(chance.randint(0, 1), "always")
-    inner = Maker(chance, prefix="in_").steps(chance.randint(1, 2), "main")
+    inner = Maker(chance, real=real, prefix="in_").steps(chance.randint(1, 2), "main")
     _write(folder / "r.yaml", head, steps=before + main, always=always)
     _write(folder / "inner.yaml", {**HEAD, "name": "inner"}, steps=inner)
+    (folder / "file.bin").write_bytes(b"abc")
     (folder / "t.conf").write_text("zone = {{ vars.zone }}\nto = {{ target }}\n")
     (folder / "i.yaml").write_text(inventory(chance.randint(1, 5)))
     word = chance.choice(WORDS)
