@@ -1,0 +1,170 @@
+"""Connections: who is trusted, what is refused, and what a broken one leaves."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from opskit.errors import UnreachableError
+from tests.drivers.kit import Kit, kit
+from tests.support.sshd import Sshd, free_port, keygen, sshd
+
+pytestmark = pytest.mark.acceptance
+
+
+def refused(made: Kit) -> UnreachableError:
+    with pytest.raises(UnreachableError) as caught:
+        made.targets.open(made.host.name, writes=False)
+    made.targets.close()
+    assert made.host.name in caught.value.where
+    assert caught.value.hint
+    return caught.value
+
+
+def test_a_host_key_that_nobody_pinned_is_refused(server: Sshd, tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("")
+    error = refused(kit(server.host(known_hosts=str(tmp_path / "empty"))))
+    assert "not known" in error.what
+    assert "opskit hosts trust" in error.hint
+    assert "SHA256:" in error.what
+    assert (tmp_path / "empty").read_text() == ""
+
+
+def test_a_host_key_that_has_changed_is_refused(server: Sshd, tmp_path: Path) -> None:
+    keygen(tmp_path / "other")
+    known = tmp_path / "known"
+    public = " ".join((tmp_path / "other.pub").read_text().split()[:2])
+    known.write_text(f"[127.0.0.1]:{server.port} {public}\n")
+    error = refused(kit(server.host(known_hosts=str(known))))
+    assert "CHANGED" in error.what
+    assert "opskit hosts trust" in error.hint
+
+
+def test_a_key_that_is_not_let_in_is_refused(server: Sshd, tmp_path: Path) -> None:
+    keygen(tmp_path / "other")
+    assert "login was refused" in refused(kit(server.host(key=str(tmp_path / "other")))).what
+    assert "does not exist" in refused(kit(server.host(key=str(tmp_path / "none")))).what
+
+
+def test_a_port_where_nobody_listens_is_refused_at_once(server: Sshd) -> None:
+    began = time.monotonic()
+    error = refused(kit(server.host(port=free_port())))
+    assert "refused" in error.what.lower()
+    assert time.monotonic() - began < 3
+
+
+def test_a_frozen_host_is_waited_for_in_bounded_time(tmp_path: Path) -> None:
+    with sshd(tmp_path / "sshd") as server:
+        server.signal(signal.SIGSTOP)
+        began = time.monotonic()
+        refused(kit(server.host(connect_timeout=2.0)))
+        assert time.monotonic() - began < 8
+
+
+def test_settings_of_ssh_are_obeyed(server: Sshd, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(
+        f"Host web1.example\n HostName 127.0.0.1\n Port {server.port}\n User {server.user}\n"
+        f" IdentityFile {server.key}\n UserKnownHostsFile {server.known_hosts}\n"
+    )
+    from dataclasses import replace
+
+    host = replace(
+        server.host(user=None, port=None, key=None, known_hosts=None, ssh_config=str(config)),
+        address="web1.example",
+    )
+    made = kit(host)
+    assert made.do("echo x").out == b"x\n"
+    made.targets.close()
+    assert "does not exist" in refused(kit(server.host(ssh_config=str(tmp_path / "none")))).what
+
+
+def test_a_host_behind_another_is_reached_through_it(server: Sshd, tmp_path: Path) -> None:
+    with sshd(tmp_path / "behind") as behind:
+        both = tmp_path / "both"
+        both.write_text(server.known_hosts.read_text() + behind.known_hosts.read_text())
+        keys = (tmp_path / "behind" / "authorized_keys", tmp_path / "behind" / "user_key.pub")
+        keys[0].write_text((server.folder / "user_key.pub").read_text())
+        jump = f"{server.user}@127.0.0.1:{server.port}"
+        host = behind.host(jump=jump, key=str(server.key), known_hosts=str(both))
+        made = kit(host)
+        assert made.do("echo $SSH_CONNECTION").out.split()[3] == str(behind.port).encode()
+        assert made.do("echo x", effect="change").out == b"x\n"
+        made.targets.close()
+        config = tmp_path / "config"
+        config.write_text(f"Host 127.0.0.1\n ProxyJump {jump}\n")
+        (tmp_path / "unknown").write_text(behind.known_hosts.read_text())
+        error = refused(kit(behind.host(jump=jump, known_hosts=str(tmp_path / "unknown"))))
+        assert "not known" in error.what
+
+
+def _later(act: "threading.Timer") -> None:
+    act.daemon = True
+    act.start()
+
+
+def test_a_broken_line_is_a_failed_read_and_an_unknown_change(tmp_path: Path) -> None:
+    with sshd(tmp_path / "sshd") as server:
+        made = kit(server.host())
+        mark = tmp_path / "mark"
+
+        def cut() -> None:
+            for pid in server._below():
+                if pid not in (server.pid,):
+                    os.kill(pid, signal.SIGKILL)
+
+        _later(threading.Timer(0.7, cut))
+        got = made.do("sleep 2; echo x")
+        assert (got.outcome, got.output.sent) == ("failed", True)
+        assert "broke" in got.output.reason or "ended" in got.output.reason
+        _later(threading.Timer(0.7, cut))
+        got = made.do(f"sleep 2; echo x >{mark}", effect="change")
+        assert (got.outcome, got.output.sent) == ("unknown", True)
+        assert "may go on" in got.output.reason
+        assert made.do("echo back", effect="change").out == b"back\n"
+        end = time.monotonic() + 10
+        while not mark.exists() and time.monotonic() < end:
+            time.sleep(0.1)
+        assert mark.exists(), "a change goes on without us"
+        made.targets.close()
+
+
+def test_a_host_that_freezes_is_bounded_by_the_time_out(tmp_path: Path) -> None:
+    with sshd(tmp_path / "sshd") as server:
+        for effect, outcome in (("read", "failed"), ("change", "unknown")):
+            made = kit(server.host(connect_timeout=2.0))
+            made.do("true", effect=effect)  # type: ignore[arg-type]
+            _later(threading.Timer(0.3, server.signal, [signal.SIGSTOP]))
+            began = time.monotonic()
+            got = made.do("sleep 30", effect=effect, timeout=2)  # type: ignore[arg-type]
+            assert got.outcome == outcome
+            assert "can't tell" in got.output.reason
+            assert time.monotonic() - began < 20
+            server.signal(signal.SIGCONT)
+            made.targets.close()
+
+
+def test_a_host_that_is_gone_between_two_steps_is_unreachable(tmp_path: Path) -> None:
+    with sshd(tmp_path / "sshd") as server:
+        made = kit(server.host(connect_timeout=2.0))
+        made.do("true", effect="change")
+    got = made.do("true", effect="change")
+    assert (got.outcome, got.output.sent, got.output.unreachable) == ("failed", False, True)
+    began = time.monotonic()
+    made.targets.close()
+    assert time.monotonic() - began < 16
+
+
+def test_first_contact_tells_what_the_record_keeps(server: Sshd, tmp_path: Path) -> None:
+    made = kit(server.host(state_dir=str(tmp_path / "state")))
+    opened = made.targets.open(made.host.name, writes=True)
+    assert opened.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert opened.state_dir == str(tmp_path / "state")
+    assert (opened.user, opened.address) == (server.user, f"127.0.0.1:{server.port}")
+    again = kit(server.host(state_dir=str(tmp_path / "state")))
+    assert again.targets.open(again.host.name, writes=True).nonce == opened.nonce
+    made.targets.close()
+    again.targets.close()
