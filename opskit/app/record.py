@@ -40,10 +40,11 @@ def runs(
     since: float | None = None,
     runbook: str | None = None,
     limit: int = 50,
+    previews: bool = True,
 ) -> list[Run]:
-    """Return the newest runs; `since` in UTC seconds."""
+    """Return the newest runs; `since` in UTC seconds, `previews`: dry runs too."""
     with _opened(settings) as store:
-        return store.runs(since=since, runbook=runbook, limit=limit)
+        return store.runs(since=since, runbook=runbook, limit=limit, previews=previews)
 
 
 def entries(settings: Settings, name: str) -> Iterator[Entry]:

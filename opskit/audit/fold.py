@@ -66,15 +66,24 @@ def _object(value: Json) -> Mapping[str, Json]:
     return value if isinstance(value, Mapping) else {}
 
 
-def run(id_: str, number: int, entries: Sequence[Entry], plan: Mapping[str, Any]) -> Run:
-    """Fold the entries of a run; `plan` is its plan as JSON."""
+def run(
+    id_: str,
+    number: int,
+    entries: Sequence[Entry],
+    plan: Mapping[str, Any],
+    *,
+    driver: str = "",
+) -> Run:
+    """Fold the entries of a run; `plan` is its plan as JSON, `driver` who carries it out now."""
     from opskit.plan import progress  # brings all that makes plans: lists of runs don't need it
 
     standing = Standing()
     for entry in entries:
         standing = moved(standing, entry.event, entry.at)
     actions = progress(entries)
-    hosts = standing.hosts if standing.hosts is not None else _hosts(entries, actions, plan)
+    hosts = standing.hosts
+    if hosts is None:
+        hosts = _hosts(entries, actions, plan, alive=bool(driver))
     created = entries[0]
     return Run(
         id=id_,
@@ -88,8 +97,21 @@ def run(id_: str, number: int, entries: Sequence[Entry], plan: Mapping[str, Any]
         saved=_saved(entries),
         question=standing.question,
         entries=len(entries),
+        driver=driver if standing.state in OPEN else "",
+        unreachable=_unreachable(entries),
         **facts(created.event),
     )
+
+
+def _unreachable(entries: Sequence[Entry]) -> Mapping[str, str]:
+    """Return why hosts can't be reached, by host."""
+    found: dict[str, str] = {}
+    for entry in entries:
+        if entry.event.kind == "host unreachable":
+            found[entry.event.host] = str(entry.event.data.get("reason") or "")
+        elif entry.event.kind == "host opened":
+            found.pop(entry.event.host, None)
+    return found
 
 
 def facts(created: Event) -> dict[str, Any]:
@@ -120,19 +142,26 @@ def saved_by(event: Event) -> Iterator[tuple[str, str, str]]:
 
 
 def _hosts(
-    entries: Sequence[Entry], actions: Mapping[str, ActionRecord], plan: Mapping[str, Any]
+    entries: Sequence[Entry],
+    actions: Mapping[str, ActionRecord],
+    plan: Mapping[str, Any],
+    *,
+    alive: bool = False,
 ) -> Mapping[str, HostState]:
+    """Return where hosts stand; `alive`: what was started may well be going on."""
     states: dict[str, set[str]] = {}
     for record in actions.values():
         if record.undoes is None:
             states.setdefault(record.host, set()).add(record.state)
-    for entry in entries:
-        if entry.event.kind == "host unreachable":
-            states.setdefault(entry.event.host, set()).add("unreachable")
+    for host in _unreachable(entries):
+        states.setdefault(host, set()).add("unreachable")
     left: dict[str, HostState] = {
         a["host"]: "not started" for a in _own_actions(plan) if a["key"] not in actions
     }
     left |= dict.fromkeys(left.keys() & _begun(plan, actions), "begun")
+    if alive:
+        left |= {host: "begun" for host, found in states.items() if "started" in found}
+        states = {host: found - {"started"} for host, found in states.items()}
     everyone = (host for batch in plan.get("batches", ()) for host in batch)
     return {host: _host(states.get(host, set()), left.get(host, "done")) for host in everyone}
 

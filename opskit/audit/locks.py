@@ -41,6 +41,18 @@ def hold(database: Database, rows: Rows, run: Row, *, who: str, origin: str) -> 
     return claim, token
 
 
+def driver(rows: Rows, run: int) -> str:
+    """Say which other process is carrying out a run right now; empty where none is.
+
+    A look that is in nobody's way: it tries no claim, so that a resume meanwhile is not refused.
+    """
+    holder = rows.one("holder", run=run)
+    if holder is None or holder["machine"] != os.uname().nodename or holder["pid"] == os.getpid():
+        return ""
+    alive = holder["boot"] == _boot_id() and holder["started"] == _process_start(holder["pid"])
+    return _who(holder) if alive else ""
+
+
 def _held(rows: Rows, run: Row) -> RefusedError:
     holder = rows.one("holder", run=run["number"])
     by = f" by {_who(holder)}" if holder else ""
@@ -124,7 +136,11 @@ def _boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
-def _process_start() -> str:
-    """Return when this process began, in clock ticks since boot."""
+def _process_start(pid: int | str = "self") -> str:
+    """Return when a process began, in clock ticks since boot; empty where there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
     # The name, in brackets, may hold anything; the 22nd field is the 20th after it.
-    return Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    return text.rpartition(")")[2].split()[19]

@@ -137,7 +137,10 @@ class Store:
     # ---- reading
 
     def find(self, text: str) -> str:
-        """Return the id of the run that a full id, its beginning or end, or "last" stands for."""
+        """Return the id of the run that a full id, its beginning or end, or "last" stands for.
+
+        "last" passes over dry runs: who looks at another plan still means the run before it.
+        """
         with self._database.reading() as rows:
             if text == "last":
                 newest = rows.one("newest")
@@ -168,17 +171,24 @@ class Store:
         """Return the run as its entries tell it."""
         with self._database.reading() as rows:
             number = int(_run(rows, run)["number"])
-        return fold.run(run, number, list(self.entries(run)), self._plan_json(run))
+            driver = locks.driver(rows, number)
+        entries = list(self.entries(run))
+        return fold.run(run, number, entries, self._plan_json(run), driver=driver)
 
     def runs(
-        self, *, since: float | None = None, runbook: str | None = None, limit: int = 50
+        self,
+        *,
+        since: float | None = None,
+        runbook: str | None = None,
+        limit: int = 50,
+        previews: bool = True,
     ) -> list[Run]:
         """Return the newest runs first; of those that have ended, without their actions.
 
-        `since`: UTC seconds. `load` tells all about one.
+        `since`: UTC seconds. `previews`: dry runs too. `load` tells all about one.
         """
         with self._database.reading() as rows:
-            found = rows.all("runs", since=since, runbook=runbook, limit=limit)
+            found = rows.all("runs", since=since, runbook=runbook, limit=limit, previews=previews)
         return [self.load(row["id"]) if row["state"] in fold.OPEN else _ended(row) for row in found]
 
     def plan(self, run: str) -> Plan:

@@ -23,13 +23,13 @@ def event(kind: EventKind, key: str = "", host: str = "", **data: Json) -> Event
     return Event(kind=kind, key=key, host=host, step="s", attempt=1, data=data)
 
 
-def run_of(*events: Event) -> Run:
+def run_of(*events: Event, driver: str = "") -> Run:
     created = Event(kind="run created", data={"kind": "run", "runbook": "deploy"})
     entries = [
         Entry(run="r", number=n, at=float(n), previous="", hash="", event=e)
         for n, e in enumerate([created, *events], start=1)
     ]
-    return fold.run("r", 1, entries, PLAN)
+    return fold.run("r", 1, entries, PLAN, driver=driver)
 
 
 START = event("step started", "1/web1", "web1")
@@ -82,6 +82,30 @@ def test_the_state_of_a_run(events: list[Event], state: RunState) -> None:
 )
 def test_the_state_of_a_host(events: list[Event], state: HostState) -> None:
     assert run_of(*events).hosts["web1"] == state
+
+
+def test_what_a_living_process_has_started_is_not_in_doubt() -> None:
+    last = event("step started", "2/web1", "web1")
+
+    assert run_of(START, driver="ann").hosts["web1"] == "begun"
+    assert run_of(START, OK, last, driver="ann").hosts["web1"] == "begun"
+    assert run_of(START, OK, last).hosts["web1"] == "unknown"
+
+
+def test_a_run_that_has_ended_is_driven_by_nobody() -> None:
+    ended = event("run ended", status="failed", hosts={})
+
+    assert run_of(START, driver="ann").driver == "ann"
+    assert run_of(ended, driver="ann").driver == ""
+
+
+def test_a_host_is_unreachable_until_it_answers() -> None:
+    gone = event("host unreachable", host="web1", reason="no route")
+    back = event("host opened", host="web1")
+
+    assert run_of(gone).unreachable == {"web1": "no route"}
+    assert run_of(gone, back).unreachable == {}
+    assert run_of(gone, back).hosts["web1"] == "not started"
 
 
 def test_hosts_are_those_of_the_batches() -> None:

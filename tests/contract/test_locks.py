@@ -129,6 +129,27 @@ def test_a_run_that_a_living_process_carries_out_can_not_be_taken_over(
     store.reopen(run, who="bob", origin="desk").close()
 
 
+def test_a_run_says_which_living_process_carries_it_out(store: Store, location: str) -> None:
+    process = python(RUN_AND_DIE, location, "1", "live")
+    assert process.stdout is not None
+    run = process.stdout.readline().strip()
+    try:
+        found = store.load(run)
+        assert found.driver.startswith(f"ann (process {process.pid} on ")
+        assert found.hosts["web1"] == "begun"
+    finally:
+        process.kill()
+        process.communicate(timeout=30)
+
+    assert store.load(run).driver == ""
+    assert store.load(run).hosts["web1"] == "unknown"
+
+
+def test_a_process_that_carries_a_run_out_is_not_told_that_it_does(store: Store) -> None:
+    with begin(store) as journal:
+        assert store.load(journal.run).driver == ""
+
+
 def test_two_journals_of_one_run_are_refused_within_a_process_too(store: Store) -> None:
     with begin(store) as journal:
         journal.append(started())

@@ -197,6 +197,16 @@ def test_a_run_is_found_by_its_beginning_its_end_or_as_the_last(store: Store) ->
     assert store.find(prefix) == first
 
 
+def test_the_last_run_is_no_dry_run(store: Store) -> None:
+    with begin(store, locks=()) as journal:
+        pass
+    begin(store, kind="preview", locks=()).close()
+
+    assert store.find("last") == journal.run
+    assert [run.kind for run in store.runs()] == ["preview", "run"]
+    assert [run.kind for run in store.runs(previews=False)] == ["run"]
+
+
 def test_a_name_that_fits_no_run_or_several_is_refused(store: Store) -> None:
     with pytest.raises(InputError, match="no runs yet"):
         store.find("last")

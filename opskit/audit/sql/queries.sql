@@ -57,7 +57,8 @@ select id from runs where number = :number;
 select number, id, kind, runbook, created from runs order by number;
 
 -- name: newest
-select id from runs order by number desc limit 1;
+-- The newest run that did something, or was to: a dry run is named by its id.
+select id from runs where kind <> 'preview' order by number desc limit 1;
 
 -- name: like_id
 -- Runs whose id begins or ends with a text, the newest first.
@@ -73,6 +74,7 @@ select r.number, r.id, h.entries, h.state, h.ended, e.at, e.body, (
 ) as ending
 from runs r join heads h on h.run = r.number join events e on e.run = r.number and e.number = 1
 where (:since is null or r.created >= :since) and (:runbook is null or r.runbook = :runbook)
+and (:previews or r.kind <> 'preview')
 order by r.number desc limit :limit;
 
 -- name: events
@@ -140,7 +142,7 @@ insert into holds (run, token, who, origin, machine, pid, started, boot, since)
 values (:run, :token, :who, :origin, :machine, :pid, :started, :boot, :since);
 
 -- name: holder
-select token, who, origin, machine, pid, since from holds where run = :run;
+select token, who, origin, machine, pid, started, boot, since from holds where run = :run;
 
 -- name: release
 delete from holds where run = :run;
