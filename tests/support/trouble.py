@@ -31,6 +31,12 @@ def slowly(word: str, seconds: float = 2.0) -> str:
     return f"{did('begin-' + word)}; sleep {seconds}; {did(word)}"
 
 
+def held(word: str) -> str:
+    """Return shell text that adds `begin-WORD`, and WORD once the test lets it (`let_go`)."""
+    wait = "n=0; while test $n -lt 600 && ! test -e ~/{{ tag }}.go; do n=$((n+1)); sleep 0.1; done"
+    return f"{did('begin-' + word)}; {wait}; {did(word)}"
+
+
 def fails_on(word: str, *hosts: str) -> str:
     """Return shell text that adds a word everywhere, and fails on some hosts."""
     tests = [f"test {{{{ host }}}} != {host}" for host in hosts]
@@ -114,6 +120,11 @@ class Trouble:
         """Run a shell line as the user who logs in, behind opskit's back."""
         lab = self.fleet.lab
         return lab.exec(host, ["sh", "-c", line], user=lab.layout.user).stdout.decode()
+
+    def let_go(self, *hosts: str) -> None:
+        """Let what is held on these hosts come to its end."""
+        for host in hosts:
+            self.sh(host, f"touch ~/{self.tag}.go")
 
     def tallies(self, hosts: Sequence[str] = HOSTS) -> dict[str, str]:
         """Return the tallies of hosts, each as one line."""

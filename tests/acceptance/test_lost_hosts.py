@@ -1,0 +1,239 @@
+"""Hosts that are cut off, reset, frozen or rebooted before, during and after a step.
+
+Every case has a host of its own that is harmed, and shares one that is sound. All go on at once,
+since most of their time is waiting.
+"""
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Literal
+
+import pytest
+
+from opskit import lab as labs
+from opskit.lab import Lab
+from tests.support.fleet import Fleet
+from tests.support.trouble import Trouble, did, fails_on, held, step, until
+
+pytestmark = pytest.mark.acceptance
+
+Harm = Literal["cut", "reset", "freeze", "reboot"]
+Moment = Literal["before", "change", "read", "between", "undo", "back", "once", "once-change"]
+LIMIT = "5s"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lost:
+    """What is done to a host and when, and what must be true then.
+
+    `tally`: what the host itself says once it is well again; several where that is up to chance.
+    """
+
+    harm: Harm
+    moment: Moment
+    exit: int
+    state: str
+    tally: tuple[str, ...]
+    says: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.harm}-{self.moment}"
+
+
+GONE = "may go on at the host"
+HALF = ("one begin-two", "one begin-two two")
+
+
+def lost(harm: Harm, moment: Moment, status: int, state: str, *tally: str, says: str = "") -> Lost:
+    return Lost(harm=harm, moment=moment, exit=status, state=state, tally=tally, says=says)
+
+
+CASES = [
+    # Before the run: nothing is sent.
+    lost("cut", "before", 1, "unreachable", "", says="no answer in time"),
+    lost("reset", "before", 1, "unreachable", "", says="refused"),
+    lost("freeze", "before", 1, "unreachable", ""),
+    lost("reboot", "before", 0, "done", "one two"),
+    # While a change runs: it goes on there, and nobody here knows.
+    lost("cut", "change", 4, "unknown", "one begin-two two", says="can't tell"),
+    lost("reset", "change", 4, "unknown", "one begin-two two", says=GONE),
+    lost("freeze", "change", 4, "unknown", "one begin-two two", says="can't tell"),
+    lost("reboot", "change", 4, "unknown", "one begin-two", says=GONE),
+    # While a read runs: it has failed, and that is all there is to know.
+    lost("cut", "read", 1, "failed", *HALF, says="can't tell"),
+    lost("reset", "read", 1, "failed", *HALF),
+    lost("freeze", "read", 1, "failed", *HALF, says="can't tell"),
+    lost("reboot", "read", 1, "failed", "one begin-two"),
+    # Between two steps: what is sent into silence is unknown, what can't be sent is not.
+    lost("cut", "between", 4, "unknown", "one", "one two"),
+    lost("reset", "between", 1, "unreachable", "one", says="refused"),
+    lost("freeze", "between", 4, "unknown", "one", "one two"),
+    lost("reboot", "between", 0, "done", "one two"),
+    # While it is taken back.
+    lost("cut", "undo", 4, "unknown", "one two begin-undo-one undo-one"),
+    lost("reboot", "undo", 4, "unknown", "one two begin-undo-one"),
+    # What can't be taken back, because the host is gone.
+    lost("reset", "back", 1, "undo failed", "one", says="refused"),
+    # Before a step that is done once, and while it is done: it goes elsewhere only if not sent.
+    lost("cut", "once", 1, "unreachable", ""),
+    lost("reset", "once-change", 4, "unknown", "begin-pay pay", says=GONE),
+]
+SOUND = f"web{len(CASES) + 1}"
+SOUNDS: Mapping[Moment, tuple[str, str]] = {
+    "before": ("done", "one two"),
+    "change": ("begun", "one begin-two two"),
+    "read": ("done", "one begin-two two"),
+    "between": ("done", "one two"),
+    "undo": ("done", "one two"),
+    "back": ("done", "one two"),
+    "once": ("done", "pay two"),
+    "once-change": ("not started", ""),
+}
+"""How the sound host comes out, and its tally."""
+
+
+def steps(case: Lost, host: str, gate: Path) -> str:
+    """Write the steps of a case."""
+    one = step("one", did("one"), undo=held("undo-one"), timeout=LIMIT)
+    two = step("two", did("two"), timeout=LIMIT)
+    match case.moment:
+        case "before":
+            return one + two
+        case "change":
+            return one + step("two", held("two"), timeout=LIMIT) + step("three", did("three"))
+        case "read":
+            return one + step("two", held("two"), timeout=LIMIT, effect="read")
+        case "between" | "back":
+            wait = f"touch {gate}.come; while ! test -e {gate}.go; do sleep 0.05; done"
+            return one + step("gate", wait, on="controller", timeout="60s") + two
+        case "undo":
+            return one.replace("undo-one, run", f"undo-one, timeout: {LIMIT}, run") + step(
+                "two", fails_on("two", host), on_failure="undo"
+            )
+        case "once" | "once-change":
+            pay = did("pay") if case.moment == "once" else held("pay")
+            return step("pay", pay, on="once", timeout=LIMIT) + two
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Harmed:
+    """Carries out one case."""
+
+    case: Lost
+    host: str
+    trouble: Trouble
+    lock: Lock
+
+    @property
+    def gate(self) -> Path:
+        return self.trouble.fleet.folder / "gate"
+
+    def harm(self) -> None:
+        lab = self.trouble.fleet.lab
+        with self.lock:
+            match self.case.harm:
+                case "cut" | "reset":
+                    lab.cut(self.host, reset=self.case.harm == "reset")
+                case "freeze":
+                    lab.freeze(self.host)
+                case "reboot":
+                    assert lab.reboot(self.host)
+
+    def heal(self) -> None:
+        with self.lock:
+            self.trouble.fleet.lab.heal(self.host)
+
+    def come(self) -> None:
+        """Wait for the moment at which the host is harmed."""
+        match self.case.moment:
+            case "change" | "read":
+                self.trouble.until(self.host, "begin-two")
+            case "between" | "back":
+                until(Path(f"{self.gate}.come").exists, "the gate")
+            case "undo":
+                self.trouble.until(self.host, "begin-undo-one")
+            case "once-change":
+                self.trouble.until(self.host, "begin-pay")
+
+    def check(self) -> None:
+        self.trouble.write(
+            steps(self.case, self.host, self.gate),
+            head="max_failures: 1\n" + ("on_failure: undo\n" if self.case.moment == "back" else ""),
+            hosts=f"{self.host}:{SOUND}",
+        )
+        try:
+            if self.case.moment in ("before", "once"):
+                self.harm()
+                begun = self.trouble.start()
+            else:
+                begun = self.trouble.start()
+                self.come()
+                self.harm()
+                Path(f"{self.gate}.go").touch()
+            self.trouble.let_go(SOUND)
+            status = begun.end()
+        finally:
+            self.heal()
+        self.trouble.let_go(self.host)
+        self.ended(status, begun.said())
+        self.resumed()
+
+    def ended(self, status: int, said: str) -> None:
+        case = self.case
+        code, _, hosts = self.trouble.ended()
+        assert (status, code, hosts[self.host]) == (case.exit, case.exit, case.state), said
+        assert hosts[SOUND] == SOUNDS[case.moment][0], said
+        assert case.says in said, said
+        self.trouble.proved()
+
+    def resumed(self) -> None:
+        """A resume without a terminal repeats nothing; on the host all was done at most once."""
+        if self.case.exit == 4:
+            again = self.trouble.fleet.opskit("resume", "last", status=4)
+            assert "Nobody knows whether" in again.stdout
+        tally = self.trouble.tally
+        until(lambda: " ".join(tally(self.host)) in self.case.tally, str(self.case), 15)
+        assert " ".join(tally(SOUND)) == SOUNDS[self.case.moment][1]
+
+
+@pytest.fixture(scope="module")
+def rough(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Start a fleet that may be harmed: a host for each case, and one that stays sound."""
+    folder = tmp_path_factory.mktemp("rough") / "fleet"
+    try:
+        lab = labs.up(folder, web=len(CASES) + 1, lb=0)
+        text = lab.inventory.read_text()
+        lab.inventory.write_text(
+            text.replace("connection: {", "connection: {connect_timeout: 4s, ")
+        )
+        yield lab
+    finally:
+        labs.down(folder)
+
+
+@pytest.fixture(scope="module")
+def outcomes(
+    rough: Lab, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mapping[str, "Future[None]"]]:
+    """Carry out all cases at once."""
+    lock = Lock()
+    with ThreadPoolExecutor(6) as pool:
+        found = {}
+        for number, case in enumerate(CASES):
+            fleet = Fleet(lab=rough, folder=tmp_path_factory.mktemp(case.name))
+            harmed = Harmed(
+                case=case, host=f"web{number + 1}", trouble=Trouble(fleet=fleet), lock=lock
+            )
+            found[case.name] = pool.submit(harmed.check)
+        yield found
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_lost_host_ends_as_the_rules_say(
+    case: Lost, outcomes: Mapping[str, "Future[None]"]
+) -> None:
+    outcomes[case.name].result()
