@@ -10,7 +10,7 @@ from opskit.app.look import Preview, Reading
 from opskit.app.look import look as preview
 from opskit.app.person import Person, Question
 from opskit.app.prepare import Ask, Prepared, check_plan, prepare, save_plan
-from opskit.app.record import entries, load_run, output, plan_of, runs, verify
+from opskit.app.record import entries, last_words, load_run, output, plan_of, runs, verify
 from opskit.app.runs import abort, note, run
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "entries",
     "exec",
     "inventory",
+    "last_words",
     "lint",
     "list_runbooks",
     "load_run",

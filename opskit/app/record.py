@@ -1,6 +1,6 @@
 """What the record has: runs, their events, outputs, and whether it proves itself."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from opskit import audit
@@ -9,7 +9,7 @@ from opskit.errors import InputError
 from opskit.execute.journal import Stream
 from opskit.model.event import Entry
 from opskit.model.plan import Plan
-from opskit.model.run import Run
+from opskit.model.run import ActionRecord, Run
 from opskit.settings import Settings
 
 
@@ -72,6 +72,26 @@ def output(settings: Settings, name: str, step: str, host: str, stream: Stream) 
             )
         for key in keys:
             yield from store.output(found.id, key, found.actions[key].attempt, stream)
+
+
+def last_words(
+    settings: Settings, run: str, records: Iterable[ActionRecord]
+) -> Mapping[str, tuple[str, ...]]:
+    """Return by action the last lines that it printed: of standard error, if there are any."""
+    with _opened(settings) as store:
+        return {record.key: _last(store, run, record) for record in records}
+
+
+def _last(store: Store, run: str, record: ActionRecord) -> tuple[str, ...]:
+    streams: tuple[Stream, ...] = ("stderr", "stdout")
+    for stream in streams:
+        tail = b""
+        for piece in store.output(run, record.key, record.attempt, stream):
+            tail = (tail + piece)[-4096:]
+        lines = tuple(line for line in tail.decode(errors="replace").splitlines() if line.strip())
+        if lines:
+            return lines[-5:]
+    return ()
 
 
 def _target(key: str) -> str:

@@ -11,7 +11,7 @@ from opskit.cli.amounts import SINCE
 from opskit.cli.call import Call, options
 from opskit.cli.run import told
 from opskit.errors import Exit
-from opskit.view import catalog, jsonl
+from opskit.view import catalog, details, jsonl
 from opskit.view.report import markdown
 
 run_argument = click.argument("run", default="last", shell_complete=complete.run_ids)
@@ -23,20 +23,24 @@ run_argument = click.argument("run", default="last", shell_complete=complete.run
 def status(call: Call, run: str) -> Exit:
     """Say what is true after a run, and what to do next. Without RUN: the newest one.
 
-    Ends with the exit status that the run had.
+    Ends with the exit status that the run had; with 130 while it is being carried out.
     """
     found = app.load_run(call.settings, run)
-    return told(call, found, app.plan_of(call.settings, found.id))
+    said = app.last_words(call.settings, found.id, details.telling(found))
+    return told(call, found, app.plan_of(call.settings, found.id), said)
 
 
 @click.command()
 @click.option("--since", type=SINCE, metavar="TIME", help="Newer than: 1h, 2d, or a date.")
 @click.option("--runbook", shell_complete=complete.runbooks, help="Only of this runbook.")
 @click.option("--limit", default=50, show_default=True, help="At most this many.")
+@click.option("--all", "previews", is_flag=True, help="Dry runs too.")
 @options
-def runs(call: Call, since: float | None, runbook: str | None, limit: int) -> None:
+def runs(
+    call: Call, *, since: float | None, runbook: str | None, limit: int, previews: bool
+) -> None:
     """List runs, newest first: what changed, and who did it?"""
-    found = app.runs(call.settings, since=since, runbook=runbook, limit=limit)
+    found = app.runs(call.settings, since=since, runbook=runbook, limit=limit, previews=previews)
     call.answer(
         lambda: catalog.runs(
             found,

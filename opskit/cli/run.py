@@ -1,6 +1,7 @@
 """opskit run: carry out a runbook."""
 
 from pathlib import Path
+from types import MappingProxyType
 
 import click
 
@@ -15,6 +16,7 @@ from opskit.model.plan import Plan
 from opskit.model.run import Run
 from opskit.view import amounts, jsonl, summary
 from opskit.view import plan as view
+from opskit.view.details import Said
 from opskit.view.labels import run_hosts
 from opskit.view.plan import Look
 from opskit.view.status import exit_status
@@ -94,11 +96,11 @@ def agreed(call: Call, plan: Plan, *, verb: str = "Do this") -> bool:
     return call.person.confirm(f"{verb}: {amounts.count(changes, 'change')} on {hosts}?")
 
 
-def told(call: Call, done: Run, plan: Plan) -> Exit:
-    """Say what is true after a run; return its exit status."""
+def told(call: Call, done: Run, plan: Plan, said: Said = MappingProxyType({})) -> Exit:
+    """Say what is true after a run, with what failed steps printed; return its exit status."""
     status = exit_status(done)
     call.answer(
-        lambda: summary.text(done, plan, paint=screen.paint(), columns=screen.columns()),
+        lambda: summary.text(done, plan, said=said, paint=screen.paint(), columns=screen.columns()),
         [{"event": "summary", **jsonl.run(done), "exit": int(status)}],
     )
     return status

@@ -9,8 +9,7 @@ from opskit.execute.fall import struck, verdict
 from opskit.model.plan import Action, Plan
 from opskit.model.run import HostState
 from opskit.model.states import RunState
-from opskit.model.work import Ask, Check, Notify, Wait
-from opskit.plan import ALWAYS, PREFLIGHT
+from opskit.plan import ALWAYS, PREFLIGHT, changes, standing
 from opskit.steps.health import is_check
 
 WORST: tuple[HostState, ...] = ("undo failed", "unknown", "undone", "unreachable", "failed")
@@ -97,20 +96,12 @@ class Ending:
 
     def _all_undone(self) -> bool:
         """Tell whether something was taken back and nothing that the run changed is left."""
-        changes = [a for a in self.plan.actions if a.batch != ALWAYS and self._changes(a)]
-        left = [a for a in changes if self.book.state(a) not in ("planned", "skipped", "undone")]
-        taken = any(self.book.state(a) == "undone" for a in changes)
-        return taken and all(self._never_sent(a) for a in left)
-
-    def _changes(self, action: Action) -> bool:
-        """Tell whether an action leaves something that would have to be taken back."""
-        inert = isinstance(action.work, (Check, Wait, Notify, Ask))
-        stage = self.plan.stage(action)
-        return not inert and stage.effect == "change" and stage.lasting
-
-    def _never_sent(self, action: Action) -> bool:
-        record = self.book.records.get(action.key)
-        return record is not None and record.data.get("sent") is False
+        taken = any(
+            self.book.state(action) == "undone"
+            for action in self.plan.actions
+            if action.batch != ALWAYS and changes(self.plan, action)
+        )
+        return taken and not standing(self.plan, self.book.records)
 
     def exit(self, state: RunState) -> Exit:
         """Return the exit status that goes with a state."""
@@ -133,4 +124,4 @@ class Ending:
         main = [a for a in self.plan.actions if a.batch >= 0]
         preflight = any(a.batch == PREFLIGHT for a in self.plan.actions)
         begun = any(self.book.state(a) != "planned" for a in main)
-        return preflight and not begun and any(self._changes(a) for a in main)
+        return preflight and not begun and any(changes(self.plan, a) for a in main)

@@ -1,6 +1,7 @@
 """Runbook + inventory + parameters → Plan, and plans made from plans. Pure."""
 
 from opskit.plan.again import (
+    changes,
     concerned,
     failed_undos,
     preview,
@@ -8,6 +9,7 @@ from opskit.plan.again import (
     remaining,
     repeated,
     reverse,
+    standing,
     state_of,
 )
 from opskit.plan.make import make, seal
@@ -18,6 +20,7 @@ __all__ = [
     "ALWAYS",
     "PREFLIGHT",
     "Progress",
+    "changes",
     "concerned",
     "failed_undos",
     "make",
@@ -28,5 +31,6 @@ __all__ = [
     "repeated",
     "reverse",
     "seal",
+    "standing",
     "state_of",
 ]

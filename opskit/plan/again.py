@@ -214,6 +214,25 @@ def _idle(action: Action, records: Records) -> bool:
     return isinstance(evidence, Mapping) and evidence.get("same") is True
 
 
+def changes(plan: Plan, action: Action) -> bool:
+    """Tell whether an action leaves something that would have to be taken back."""
+    inert = isinstance(action.work, (Check, Wait, Notify, Ask))
+    stage = plan.stage(action)
+    return not inert and stage.effect == "change" and stage.lasting
+
+
+def standing(plan: Plan, records: Records) -> list[Action]:
+    """Return the changes of a run that stand: what was sent, may have happened, is not undone."""
+    return [
+        action
+        for action in plan.actions
+        if action.batch != ALWAYS
+        and changes(plan, action)
+        and state_of(records, action.key) not in ("planned", "skipped", "undone")
+        and records[action.key].data.get("sent") is not False
+    ]
+
+
 def reads_only(plan: Plan) -> bool:
     """Tell whether nothing in the plan changes anything."""
     return all(

@@ -78,14 +78,13 @@ def runs(
 ) -> str:
     """List runs, as they came: what changed, by whom, how it ended."""
     if not found:
-        return "No runs.\n"
+        return "No runs. (Dry runs are listed with --all.)\n"
     rows = [
         (
             run.id,
             amounts.ago(now - run.created),
-            run.state,
-            f"{run.runbook} {run.version}".strip()
-            + ("" if run.kind == "run" else f" ({run.kind})"),
+            summary.state(run),
+            summary.title(run),
             hosts(run),
             run.who,
             run.reason,
@@ -98,13 +97,6 @@ def runs(
         paint=paint,
         columns=columns,
     )
-
-
-def _what(run: Run) -> str:
-    if run.kind == "exec":
-        return "exec"
-    kind = "" if run.kind == "run" else f" ({run.kind})"
-    return f"{run.runbook} {run.version}{kind}"
 
 
 def hosts(run: Run) -> str:

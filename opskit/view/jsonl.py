@@ -97,6 +97,8 @@ def run(item: Run) -> dict[str, Json]:
         "actions": [_action(record) for record in item.actions.values()],
         "saved": {host: dict(values) for host, values in item.saved.items()},
         "question": item.question,
+        "driver": item.driver,
+        "unreachable": dict(item.unreachable),
     }
 
 

@@ -1,15 +1,17 @@
 """What is true after a run, and what to do next."""
 
+import os
 import shlex
-from collections.abc import Collection, Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
-from opskit.model.plan import Action, Plan
-from opskit.model.run import ActionRecord, HostState, Run
+from opskit.model.plan import Plan
+from opskit.model.run import HostState, Run
 from opskit.model.states import ActionState, RunState
 from opskit.model.value import Json
-from opskit.view import amounts, names, safe
+from opskit.view import amounts, details, names, safe
 from opskit.view.labels import Labels
-from opskit.view.lines import ending
 from opskit.view.paint import PLAIN, Paint
 from opskit.view.status import interrupted
 
@@ -24,20 +26,29 @@ ORDER: tuple[HostState, ...] = (
     "not started",
 )
 TROUBLE: tuple[HostState, ...] = ("unknown", "undo failed", "failed", "unreachable")
-_BAD: tuple[ActionState, ...] = ("unknown", "undo failed", "failed", "started")
 _UNDOABLE: tuple[ActionState, ...] = ("succeeded", "failed", "undo failed")
-DETAILS = 20
 
 
-def text(run: Run, plan: Plan | None = None, *, paint: Paint = PLAIN, columns: int = 80) -> str:
-    """Say for every host where it stands, why, and which command comes next."""
-    labels = Labels(plan)
-    lines = [_headline(run, paint)]
+def text(
+    run: Run,
+    plan: Plan | None = None,
+    *,
+    said: details.Said = MappingProxyType({}),
+    paint: Paint = PLAIN,
+    columns: int = 80,
+    now: float | None = None,
+) -> str:
+    """Say for every host where it stands, why, and which command comes next.
+
+    `said`: what failed actions printed at the end; `now`, UTC seconds, only matters for a run that
+    goes on.
+    """
+    lines = [_headline(run, paint, time.time() if now is None else now)]
     for state, hosts in standing(run).items():
         lines += _hosts(state, hosts, paint, columns)
-    lines += _details(run, plan, labels, paint)
+    lines += details.shown(run, plan, said, paint)
     if run.question is not None and not interrupted(run):
-        lines.append(f"  asks         {question(run.question)}")
+        lines.append(f"  {'asks':<18} {question(run.question)}")
     following = list(next_steps(run, plan))
     if following:
         lines += ["Next:", *_aligned(following, columns - 4)]
@@ -60,12 +71,27 @@ def standing(run: Run) -> Mapping[HostState, list[str]]:
     return {state: hosts for state, hosts in found.items() if hosts}
 
 
-def _headline(run: Run, paint: Paint) -> str:
-    stopped = run.state in ("planned", "running", "undoing") or interrupted(run)
-    state = "interrupted" if stopped else run.state
+def _headline(run: Run, paint: Paint, now: float) -> str:
     took = f" after {amounts.duration(run.ended - run.created)}" if run.ended else ""
-    title = safe.one_line(" ".join(filter(None, (run.runbook, run.version))))
-    return f"{paint.state(state.upper(), run.state)}{took} · {title} · run {paint.bold(run.id)}"
+    if run.driver:
+        took = f" for {amounts.duration(max(0.0, now - run.created))}"
+    word = paint.state(state(run).upper(), run.state)
+    return f"{word}{took} · {safe.one_line(title(run))} · run {paint.bold(run.id)}"
+
+
+def state(run: Run) -> str:
+    """Return the state of a run as people call it: one that nobody carries out is interrupted."""
+    if run.driver:
+        return "running" if run.state == "planned" else run.state
+    stopped = run.state in ("planned", "running", "undoing") or interrupted(run)
+    return "interrupted" if stopped else run.state
+
+
+def title(run: Run) -> str:
+    """Say what a run carries out; a dry run is called one."""
+    if run.kind == "exec":
+        return "exec"
+    return f"{run.runbook} {run.version}" + (" (dry run)" if run.kind == "preview" else "")
 
 
 def _hosts(state: str, hosts: list[str], paint: Paint, columns: int) -> Iterator[str]:
@@ -73,43 +99,6 @@ def _hosts(state: str, hosts: list[str], paint: Paint, columns: int) -> Iterator
     lead = f"{state + count:<18}"
     for number, line in enumerate(names.wrapped(hosts, columns - 21)):
         yield "  " + (paint.state(lead, state) if number == 0 else " " * 18) + " " + line
-
-
-def _details(run: Run, plan: Plan | None, labels: Labels, paint: Paint) -> Iterator[str]:
-    """Say of each host in trouble which step did not succeed, and why."""
-    late = frozenset(a.key for a in plan.actions if _is_late(plan, a)) if plan else frozenset()
-    troubled = [r for r in run.actions.values() if _bad(r) and _matters(run, r, late)]
-    for record in troubled[:DETAILS]:
-        what = f"{labels.step(record)}{ending(record.data)}"
-        host = safe.one_line(record.host)
-        yield f"  {paint.state(_word(record), record.state)} on {host}: {what}"
-    if len(troubled) > DETAILS:
-        yield f"  … and {len(troubled) - DETAILS} more: opskit status {run.id} --json"
-
-
-def _is_late(plan: Plan, action: Action) -> bool:
-    return plan.stage(action).phase == "always"
-
-
-def _bad(record: ActionRecord) -> bool:
-    return record.state in _BAD or _taken_back(record)
-
-
-def _taken_back(record: ActionRecord) -> bool:
-    """Tell whether a step failed and was undone: it is why the others were, too."""
-    return record.state == "undone" and record.data.get("outcome") == "failed"
-
-
-def _word(record: ActionRecord) -> str:
-    if _taken_back(record):
-        return "failed, then undone"
-    return "no outcome recorded" if record.state == "started" else record.state
-
-
-def _matters(run: Run, record: ActionRecord, late: Collection[str]) -> bool:
-    """Leave out what a later attempt or a person has made good."""
-    stands = run.hosts.get(record.host) != "done" or record.state != "failed"
-    return stands or (record.key in late and run.state != "succeeded")
 
 
 def question(asked: Mapping[str, Json]) -> str:
@@ -126,13 +115,20 @@ def next_steps(run: Run, plan: Plan | None = None) -> Iterator[tuple[str, str]]:
     """Yield commands that make sense now, with what each is for."""
     if run.kind == "preview":
         return
+    if run.driver:
+        yield f"opskit status {run.id}", "look again"
+        return
     states = set(run.hosts.values())
     if run.state in _OPEN:
         yield f"opskit resume {run.id}", _why_resume(run)
-    bad = _most_telling(run)
+    bad = details.most_telling(run)
     if bad is not None and run.state != "succeeded":
         step = shlex.quote(Labels(plan).position(bad.key) or bad.step)
-        yield f"opskit output {run.id} {step} {bad.host}", "what it printed"
+        yield f"opskit output {run.id} {step} {shlex.quote(bad.host)}", "what it printed"
+    if "unreachable" in states:
+        hosts = [host for host, stands in run.hosts.items() if stands == "unreachable"]
+        inventory = f" -i {shlex.quote(_short(plan.inventory))}" if plan is not None else ""
+        yield f"opskit hosts check {','.join(hosts[:3])}{inventory}", "why they can't be reached"
     left = [w for w, s in _RETRY if states & s]
     if left and run.kind != "exec" and run.state not in _UNDER_WAY:
         yield f"opskit retry {run.id} --hosts {','.join(left)}", "try those hosts again"
@@ -142,11 +138,8 @@ def next_steps(run: Run, plan: Plan | None = None) -> Iterator[tuple[str, str]]:
         yield f"opskit report {run.id}", "for the post-mortem"
 
 
-def _most_telling(run: Run) -> ActionRecord | None:
-    """Return the action whose output says most about what went wrong."""
-    bad = [r for r in run.actions.values() if _bad(r)]
-    own = (r for r in bad if r.state != "undo failed")  # what failed there is the undo, listed too
-    return next(own, bad[0] if bad else None)
+def _short(path: str) -> str:
+    return min(path, os.path.relpath(path), key=len)
 
 
 def _why_resume(run: Run) -> str:

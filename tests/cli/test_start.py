@@ -72,7 +72,7 @@ def test_every_command_takes_json_inventory_and_store(name: str) -> None:
 
 def test_commands_of_the_next_release_are_not_listed() -> None:
     text = opskit("--help").stdout
-    for word in ("decide", "pause", "abort", "attach", "approve", "schedule"):
+    for word in ("decide", "pause", "attach", "approve", "schedule"):
         assert f"  {word} " not in text
 
 

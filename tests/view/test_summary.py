@@ -6,7 +6,7 @@ from dataclasses import replace
 from opskit.errors import Exit
 from opskit.model.event import Entry, Event
 from opskit.model.run import HostState, Run
-from opskit.view import summary
+from opskit.view import catalog, summary
 from opskit.view.report import markdown
 from opskit.view.status import exit_status
 from tests.view import samples
@@ -56,7 +56,7 @@ def test_an_interrupted_run_can_be_resumed() -> None:
 def test_a_waiting_run_shows_its_question() -> None:
     waits = {"why": "confirm", "question": "Go on?", "choices": ["yes", "no"]}
     shown = summary.text(run("waiting", {"web1": "not started"}, question=waits, ended=None))
-    assert "asks         Go on? [yes/no]" in shown
+    assert "asks               Go on? [yes/no]" in shown
 
 
 def test_a_host_that_was_begun_is_told_apart_and_can_be_retried() -> None:
@@ -165,3 +165,59 @@ def test_a_report_can_not_be_forged_by_what_a_host_said() -> None:
     told = markdown(FAILED, entries(), samples.plan())
     assert "\n# forged" not in told
     assert "<script>" not in told
+
+
+def test_a_run_that_somebody_carries_out_is_running_and_not_interrupted() -> None:
+    now = dict([record("3@web1", "succeeded"), record("4@web1", "started")])
+    live = run("running", {"web1": "begun"}, now, ended=None, driver="ann@desk (process 7 on vm)")
+    shown = summary.text(live, samples.plan(), now=1_800_000_012.0)
+    assert shown.splitlines() == [
+        "RUNNING for 12s · deploy 1.2.0 · run 20270115-080000-k3f9",
+        "  begun              web1",
+        "  carried out by     ann@desk (process 7 on vm)",
+        "  now                web1: 4 Switch, since 08:00:10Z",
+        "Next:",
+        "  opskit status 20270115-080000-k3f9  look again",
+    ]
+    left = summary.text(replace(live, driver=""), samples.plan())
+    assert left.startswith("INTERRUPTED · ")
+    assert "no outcome recorded on web1: 4 Switch" in left
+
+
+def test_what_a_failed_step_printed_can_stand_below_it() -> None:
+    shown = summary.text(FAILED, samples.plan(), said={"4@web2": ("no such file", "giving up")})
+    assert "failed on web2: 4 Switch (1.5s, exit 1)\n    | no such file\n    | giving up\n" in shown
+
+
+def test_an_unreachable_host_says_why_and_how_to_look_at_it() -> None:
+    why = {"web1": "no route to web1", "web2": "no route to web2"}
+    hosts: dict[str, HostState] = {"web1": "unreachable", "web2": "unreachable"}
+    shown = summary.text(run("failed", hosts, unreachable=why), samples.plan())
+    assert "  unreachable web1 web2: no route to web1\n" in shown
+    assert "  opskit hosts check web1,web2 -i inventories/production.yaml" in shown
+    assert "  Nothing was changed.\n" in shown
+
+
+def test_steps_that_failed_and_were_passed_over_are_named() -> None:
+    over = dict([record("3@web1", "failed", step="Clean"), record("4@web1", "succeeded")])
+    shown = summary.text(run("succeeded", {"web1": "done"}, over), samples.plan())
+    assert "failed, passed over: 3 Put the release in place on web1" in shown
+
+
+def test_a_change_without_an_undo_is_named_when_the_rest_was_taken_back() -> None:
+    part = dict([record("3@web1", "failed"), record("4@web1", "undone")])
+    shown = summary.text(run("failed", {"web1": "undone"}, part), samples.plan())
+    assert "not taken back, it has no undo: 3 Put the release in place on web1" in shown
+    whole = dict([record("4@web1", "undone")])
+    assert "No change is left." in summary.text(
+        run("undone", {"web1": "undone"}, whole), samples.plan()
+    )
+
+
+def test_a_list_of_runs_tells_dry_runs_and_interrupted_ones() -> None:
+    listed = catalog.runs([run("running", {}, ended=None), run("succeeded", {}, kind="preview"),
+                           run("failed", {}, kind="exec")], 1_800_000_100.0)  # fmt: skip
+    rows = listed.splitlines()
+    assert "interrupted  deploy 1.2.0 " in rows[1]
+    assert "deploy 1.2.0 (dry run)" in rows[2]
+    assert "  exec  " in rows[3]

@@ -1,0 +1,140 @@
+"""What did not go as planned in a run, step by step and host by host."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from opskit.model.plan import Action, Plan
+from opskit.model.run import ActionRecord, Run
+from opskit.model.states import ActionState
+from opskit.view import amounts, names, safe
+from opskit.view.labels import Labels
+from opskit.view.lines import ending
+from opskit.view.paint import Paint
+
+BAD: tuple[ActionState, ...] = ("unknown", "undo failed", "failed", "started")
+MOST = 20
+SAID = 5
+"""For so many of the failed steps it is shown what they printed."""
+Said = Mapping[str, Sequence[str]]
+"""Key of an action → the last lines that it printed."""
+
+
+def shown(run: Run, plan: Plan | None, said: Said, paint: Paint) -> Iterator[str]:
+    """Say what runs now, what did not succeed and why, and which changes are left."""
+    labels = Labels(plan)
+    if run.driver:
+        yield from _now(run, labels)
+    yield from _failures(run, plan, labels, said, paint)
+    yield from _unreachable(run, paint)
+    if plan is not None:
+        yield from _passed_over(run, plan, labels, paint)
+        yield from _left(run, plan)
+
+
+def _now(run: Run, labels: Labels) -> Iterator[str]:
+    yield f"  {'carried out by':<18} {safe.one_line(run.driver)}"
+    for record in [r for r in run.actions.values() if r.state == "started"][:MOST]:
+        since = f", since {amounts.clock(record.started)}" if record.started else ""
+        yield f"  {'now':<18} {safe.one_line(record.host)}: {labels.step(record)}{since}"
+
+
+def _failures(
+    run: Run, plan: Plan | None, labels: Labels, said: Said, paint: Paint
+) -> Iterator[str]:
+    """Say of each host in trouble which step did not succeed, and why."""
+    late = frozenset(a.key for a in plan.actions if _is_late(plan, a)) if plan else frozenset()
+    troubled = [r for r in run.actions.values() if bad(run, r) and _matters(run, r, late)]
+    for record in troubled[:MOST]:
+        what = f"{labels.step(record)}{ending(record.data)}"
+        host = safe.one_line(record.host)
+        yield f"  {paint.state(_word(record), record.state)} on {host}: {what}"
+        yield from (f"    | {safe.one_line(line)}" for line in said.get(record.key, ()))
+    if len(troubled) > MOST:
+        yield f"  … and {len(troubled) - MOST} more: opskit status {run.id} --json"
+
+
+def _is_late(plan: Plan, action: Action) -> bool:
+    return plan.stage(action).phase == "always"
+
+
+def bad(run: Run, record: ActionRecord) -> bool:
+    """Tell whether an action did not succeed; what a living process has started may yet."""
+    if record.state == "started" and run.driver:
+        return False
+    return record.state in BAD or _taken_back(record)
+
+
+def _taken_back(record: ActionRecord) -> bool:
+    """Tell whether a step failed and was undone: it is why the others were, too."""
+    return record.state == "undone" and record.data.get("outcome") == "failed"
+
+
+def _word(record: ActionRecord) -> str:
+    if _taken_back(record):
+        return "failed, then undone"
+    return "no outcome recorded" if record.state == "started" else record.state
+
+
+def _matters(run: Run, record: ActionRecord, late: Collection[str]) -> bool:
+    """Leave out what a later attempt or a person has made good, and what was passed over."""
+    stands = run.hosts.get(record.host) != "done" or record.state != "failed"
+    return stands or (record.key in late and run.state != "succeeded")
+
+
+def most_telling(run: Run) -> ActionRecord | None:
+    """Return the action whose output says most about what went wrong."""
+    found = [r for r in run.actions.values() if bad(run, r)]
+    own = (r for r in found if r.state != "undo failed")  # what failed there is the undo
+    return next(own, found[0] if found else None)
+
+
+def telling(run: Run) -> list[ActionRecord]:
+    """Return the actions of which it is worth showing what they printed."""
+    return [r for r in run.actions.values() if bad(run, r) and r.state != "undo failed"][:SAID]
+
+
+def _unreachable(run: Run, paint: Paint) -> Iterator[str]:
+    """Say why hosts could not be reached, hosts with the same reason together."""
+    reasons: dict[str, list[str]] = {}
+    for host, why in run.unreachable.items():
+        if run.hosts.get(host) not in ("done", None):
+            reasons.setdefault(why.replace(host, "…"), []).append(host)
+    for hosts in reasons.values():
+        word = paint.state("unreachable", "unreachable")
+        yield f"  {word} {names.listed(hosts, 40)}: {safe.one_line(run.unreachable[hosts[0]])}"
+
+
+def _passed_over(run: Run, plan: Plan, labels: Labels, paint: Paint) -> Iterator[str]:
+    """Name the steps that failed on hosts that went on: `on_failure: continue`, or a person."""
+    steps: dict[str, list[str]] = {}
+    main = {action.key for action in plan.actions if not _is_late(plan, action)}
+    for record in run.actions.values():
+        if record.state == "failed" and run.hosts.get(record.host) == "done" and record.key in main:
+            steps.setdefault(labels.step(record), []).append(record.host)
+    for step, hosts in steps.items():
+        yield f"  {paint.warn('failed, passed over')}: {step} on {names.listed(hosts, 40)}"
+
+
+def _left(run: Run, plan: Plan) -> Iterator[str]:
+    """Say what stands after a run that did not reach its end: nothing, or what has no way back."""
+    if run.state == "succeeded" or run.kind not in ("run", "retry") or run.driver:
+        return
+    from opskit.plan import changes, standing  # brings all that makes plans: lists don't need it
+
+    stands = standing(plan, run.actions)
+    if not stands:
+        if any(changes(plan, action) for action in plan.actions):
+            undone = any(record.state == "undone" for record in run.actions.values())
+            yield "  No change is left." if undone else "  Nothing was changed."
+    elif "undone" in run.hosts.values():
+        yield from _kept(plan, stands)
+
+
+def _kept(plan: Plan, stands: Sequence[Action]) -> Iterator[str]:
+    """Name the changes that an undo left, because nothing is written that takes them back."""
+    steps: dict[str, list[str]] = {}
+    for action in stands:
+        if not action.undo:
+            steps.setdefault(action.position, []).append(action.host or action.target)
+    for position, hosts in steps.items():
+        name = safe.one_line(f"{position} {plan.stages[position].name}")
+        yield f"  not taken back, it has no undo: {name} on {names.listed(hosts, 40)}"
