@@ -27,7 +27,7 @@ shell = subprocess.Popen(["/bin/sh", *words], stdin=subprocess.PIPE)
 with open(f"{sys.argv[1]}/{os.getpid()}.{time.time_ns()}", "w") as log:
     while True:
         data = os.read(0, 65536)
-        said = {"at": time.monotonic_ns(), "data": base64.b64encode(data).decode()}
+        said = {"at": time.time_ns(), "data": base64.b64encode(data).decode()}
         log.write(json.dumps(said) + "\\n")
         log.flush()
         if not data:
@@ -54,7 +54,10 @@ READS = frozenset({"_o_hello", "_o_read"})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Frame:
-    """One request to a host's shell. `shell` tells the shells of a host apart; `at` orders all."""
+    """One request to a host's shell, `at` when (ns of this machine's clock, which hosts share).
+
+    `shell` tells the shells of a host apart.
+    """
 
     host: str
     shell: str
