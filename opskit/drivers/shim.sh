@@ -23,17 +23,23 @@ _o_out() {
 # The process that is made to see it stops itself until it has been looked at.
 _o_adopter() {
   _o_p=$( (
-    read -r _o_p _o_a </proc/self/stat
-    kill -s STOP "$_o_p"
+    cd -P /proc/self && kill -s STOP "${PWD#/proc/}"
   ) >/dev/null & printf '%s' "$!")
+  _o_ad=1
+  _o_list
+  case " $_o_kids " in *" $_o_p "*) ;; *) _o_other ;; esac
+  kill -s KILL "$_o_p"
+  case " $_o_kids " in *" $_o_p "*) return 0 ;; *) return 1 ;; esac
+} 2>/dev/null
+
+# The same where it is not the first process of all.
+_o_other() {
   _o_a=''
   read -r _o_a <"/proc/$_o_p/stat"
   # shellcheck disable=SC2086 # fields of numbers
   set -- ${_o_a##*\) }
   _o_ad=${2:-0}
   _o_list
-  kill -s KILL "$_o_p"
-  case " $_o_kids " in *" $_o_p "*) return 0 ;; *) return 1 ;; esac
 } 2>/dev/null
 
 # The children of whoever that is: _o_kids. Orphans go to its first thread.
@@ -239,7 +245,7 @@ _o_claim() {
   _o_had=1
   umask 077
   set -C
-  [ ! -e "$1.script" ] && printf '%s' "$2" >"$1.script" && _o_had=0 &&
+  [ ! -e "$1.script" ] && { _o_had=0 && printf '%s' "$2"; } >"$1.script" &&
     printf '%4096s' ' ' >"$1.rc" && printf '%65536s' ' ' >"$1.out" && printf '' >"$1.err" &&
     set +C && printf '' >"$1.out"
   _o_r=$?
@@ -320,7 +326,7 @@ _o_setsid() {
     shift
     _o_n=$((_o_n - 1))
   done
-  OPSKIT_ACTION=${_o_p##*/}
+  OPSKIT_ACTION=${_o_run##*/}/${_o_p##*/}
   export OPSKIT_ACTION
   exec setsid sh -c "$_o_runner" sh "$_o_p" "$_o_k" "$_o_um" "$_o_c" "$_o_t" "$@"
 }
@@ -382,7 +388,7 @@ _o_ps() {
 
 # digest: processes that carry this action's mark in their environment.
 _o_kin() {
-  grep -lsF "OPSKIT_ACTION=$1" /proc/[0-9]*/environ 2>/dev/null
+  grep -lsF "OPSKIT_ACTION=${_o_run##*/}/$1" /proc/[0-9]*/environ 2>/dev/null
   _o_out kin
 }
 
