@@ -1,17 +1,17 @@
 """Environment and `opskit.yaml` → Settings."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.errors import InputError
+from opskit.model.frozen import frozen
 from opskit.model.value import Json
 
 FILE = "opskit.yaml"
 KEYS = ("store", "inventory", "runbooks")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Settings:
     """Where things are. Command line beats environment beats `opskit.yaml` beats the defaults.
 

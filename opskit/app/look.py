@@ -1,7 +1,7 @@
 """The dry run: what the hosts say now, beside a plan. Changes nothing."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import cast
 
 from opskit import audit
@@ -11,6 +11,7 @@ from opskit.app.prepare import Prepared
 from opskit.app.runs import Session, announce, session
 from opskit.execute import Stop, Watcher, execute
 from opskit.model.event import Entry, Outcome
+from opskit.model.frozen import frozen
 from opskit.model.plan import Plan
 from opskit.model.run import Run
 from opskit.model.value import Json
@@ -18,7 +19,7 @@ from opskit.plan import PREFLIGHT, preview, progress, seal
 from opskit.settings import Settings
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Reading:
     """What one look came to. `at`: UTC seconds; `text`: the output, masked."""
 
@@ -28,7 +29,7 @@ class Reading:
     at: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Preview:
     """A plan with what was read for it. `refused` says why a run would end in preflight."""
 

@@ -1,10 +1,11 @@
 """The person that a run can turn to, and what it asks."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
+from opskit.model.frozen import frozen
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
+@frozen
 class Question:
     """What a run asks: the words, what can be answered, and what is known about the matter."""
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from opskit import load
@@ -10,6 +10,7 @@ from opskit.app import find
 from opskit.app.person import Person
 from opskit.errors import InputError
 from opskit.model.codec import canonical, from_json, parse, to_json
+from opskit.model.frozen import frozen
 from opskit.model.inventory import Inventory
 from opskit.model.plan import Plan
 from opskit.model.runbook import Param, Runbook
@@ -19,7 +20,7 @@ from opskit.plan import make, seal
 from opskit.settings import Settings
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Ask:
     """What a person typed: runbook, inventory, parameters as `name=value`, what to leave out."""
 
@@ -31,7 +32,7 @@ class Ask:
     from_step: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Prepared:
     """A plan with what it was made from. `secrets` are the secret parameters."""
 

@@ -14,6 +14,7 @@ from opskit.audit import Journal, Store
 from opskit.errors import Exit, InputError, RefusedError
 from opskit.execute import ASKED, Outside, Stop, Watcher, execute, take_back
 from opskit.model.event import Entry, Event
+from opskit.model.frozen import frozen
 from opskit.model.plan import Plan
 from opskit.model.run import Run
 from opskit.model.value import Json, Secret
@@ -163,7 +164,7 @@ def go_on(current: Session) -> Run:
             return current.store.load(current.run)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Back:
     """An undo that a person asked for; `hosts` None: of everything."""
 

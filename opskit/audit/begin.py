@@ -4,7 +4,6 @@ import hashlib
 import time
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from opskit.audit.database import Row, Rows
 from opskit.audit.ids import new_id
@@ -12,12 +11,13 @@ from opskit.audit.masking import SHORTEST, Masker, usable
 from opskit.errors import InputError
 from opskit.model.codec import canonical, to_json
 from opskit.model.event import Event
+from opskit.model.frozen import frozen
 from opskit.model.inventory import Host
 from opskit.model.plan import Plan
 from opskit.model.value import Json, Secret
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Document:
     """A text as it is kept: deflated, under its SHA-256."""
 
@@ -25,7 +25,7 @@ class Document:
     body: bytes
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Birth:
     """A run that is about to be recorded."""
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
 
 from opskit.audit import fold
@@ -10,10 +10,11 @@ from opskit.audit.database import Row, Rows
 from opskit.audit.masking import WORDS, Masker
 from opskit.model.codec import canonical, to_json
 from opskit.model.event import Event
+from opskit.model.frozen import frozen
 from opskit.model.states import RunState
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Dated:
     """An event with its time (UTC seconds) and its text, ready to be added. Secrets are masked."""
 

@@ -3,7 +3,8 @@
 import base64
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from opskit.model.frozen import frozen
 
 JOIN = bytes.maketrans(b"-_", b"+/")
 BREAKS = b"\r\n"
@@ -18,7 +19,7 @@ _BASE64 = rb"[0-9A-Za-z+/_-]"
 _JSON_LETTERS = {"\n": b"n", "\r": b"r", "\t": b"t", "\b": b"b", "\f": b"f"}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Form:
     """One way to write a secret.
 

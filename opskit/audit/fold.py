@@ -1,10 +1,10 @@
 """Entries → Run: what a run is follows from what happened in it, and from nothing else."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, assert_never, cast
 
 from opskit.model.event import Entry, Event
+from opskit.model.frozen import frozen
 from opskit.model.run import ActionRecord, HostState, Run
 from opskit.model.states import RunState
 from opskit.model.value import Json
@@ -16,7 +16,7 @@ SHARED = ""
 """The host of a value that a step saved for all hosts."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Standing:
     """Where a run as a whole stands after some of its events."""
 

@@ -4,12 +4,12 @@ import hashlib
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import Literal, TypeAlias, cast
 
 from opskit.audit.masking import MARK, Masker
+from opskit.model.frozen import frozen
 from opskit.model.value import Json
 
 Stream: TypeAlias = Literal["stdout", "stderr"]
@@ -23,7 +23,7 @@ STALE = 1.0
 _SMALL = 128
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Part:
     """The next piece of a stream, as it is stored."""
 

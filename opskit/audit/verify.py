@@ -13,12 +13,13 @@ from opskit.audit.sink import unpack
 from opskit.errors import InputError
 from opskit.model.codec import digest, from_json, parse
 from opskit.model.event import Event
+from opskit.model.frozen import frozen
 from opskit.model.value import Json
 
 PAGE = 500
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Finding:
     """Something that an intact record would not have.
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from opskit.errors import InputError
+from opskit.model.frozen import frozen
 
 _CHUNK = 1024 * 1024
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Tree:
     """What an archive unpacks to. `manifest` is the digest that `install.sh` reckons of it."""
 

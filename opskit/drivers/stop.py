@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from opskit.drivers.session import Session
 from opskit.drivers.target import Target
 from opskit.drivers.wire import Stream
 from opskit.errors import OpskitError
+from opskit.model.frozen import frozen
 
 Verdict = Literal["confirmed gone", "still there", "can't tell"]
 
@@ -16,7 +16,7 @@ _KILL_WAIT = 3.0
 _LOOK = 0.1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Process:
     """A line of /proc/PID/stat, as far as it matters here."""
 

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from opskit.drivers import command, upload
@@ -14,6 +13,7 @@ from opskit.drivers.stop import Verdict, end_change, end_read
 from opskit.drivers.target import Target
 from opskit.drivers.wire import Link
 from opskit.errors import InputError, UnreachableError
+from opskit.model.frozen import frozen
 from opskit.model.inventory import CONTROLLER, Host
 from opskit.model.job import Job, Output
 from opskit.model.work import Command, Recall, Remove, Request, Upload
@@ -23,7 +23,7 @@ History = Callable[[Recall], str | None]
 _CLOSE = 15.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Opened:
     """What the first contact of a run with a host said. `nonce` is empty where it can't write."""
 

@@ -4,7 +4,7 @@ import hashlib
 import posixpath
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -14,6 +14,7 @@ from opskit.drivers.session import Session, Write, drop
 from opskit.drivers.target import Target
 from opskit.drivers.wire import LostError, Stream
 from opskit.errors import OpskitError, UnreachableError
+from opskit.model.frozen import frozen
 from opskit.model.job import Job, Output
 from opskit.model.text import Text, text
 from opskit.model.value import Json
@@ -25,7 +26,7 @@ _CHUNK = 256 * 1024
 _SHOWN = 256 * 1024
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class _Parcel:
     """What is to be sent. `small` is the content where it fits into a request."""
 

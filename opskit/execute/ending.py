@@ -1,11 +1,11 @@
 """How a run came out: each host, the run as a whole, the exit status."""
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 
 from opskit.errors import Exit
 from opskit.execute.book import Book
 from opskit.execute.fall import struck, verdict
+from opskit.model.frozen import frozen
 from opskit.model.plan import Action, Plan
 from opskit.model.run import HostState
 from opskit.model.states import RunState
@@ -16,7 +16,7 @@ WORST: tuple[HostState, ...] = ("undo failed", "unknown", "undone", "unreachable
 """Ways to fall out of a run: where there are several, the first is what a host is called."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Ending:
     """Judges a run by its book. `stuck`: hosts that an undo could not take back."""
 

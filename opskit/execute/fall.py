@@ -1,10 +1,10 @@
 """How hosts fall out of a run: what the state of an action means for the hosts that it is for."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import assert_never
 
 from opskit.execute.book import Book
+from opskit.model.frozen import frozen
 from opskit.model.plan import Action, Plan
 from opskit.model.run import ActionRecord, HostState
 from opskit.model.runbook import OnFailure
@@ -12,7 +12,7 @@ from opskit.model.work import Wait
 from opskit.plan import concerned
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Fall:
     """How a host fell out of the run, and what its rules say about that."""
 

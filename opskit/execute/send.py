@@ -8,6 +8,7 @@ from opskit.execute.driver import Driver, Write
 from opskit.execute.journal import Journal, Stream, Watcher
 from opskit.execute.stop import Stop
 from opskit.model.event import Chunk
+from opskit.model.frozen import frozen
 from opskit.model.job import Job, Output
 from opskit.model.plan import Action, Stage
 from opskit.model.runbook import Until
@@ -29,7 +30,7 @@ class Outside:
     """Masks a secret that the run has just fetched, in the record and for the watcher."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Ready:
     """An action whose turn it is, all texts filled.
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from itertools import groupby
 from typing import assert_never
 
@@ -10,6 +9,7 @@ from opskit.execute.attempt import Attempt
 from opskit.execute.fall import Fall, harmless, policy, stopped, struck, unfinished, unsent
 from opskit.execute.send import Ready
 from opskit.model.event import Event
+from opskit.model.frozen import frozen
 from opskit.model.plan import Action, Plan
 from opskit.model.run import HostState
 from opskit.model.runbook import OnFailure
@@ -18,7 +18,7 @@ from opskit.model.work import Ask
 from opskit.plan import concerned
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Question:
     """What a run waits for: the action (None: the run as a whole), why, the words, the choices."""
 

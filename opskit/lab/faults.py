@@ -7,12 +7,13 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from opskit.errors import OpskitError
 from opskit.lab import ground, sockets
 from opskit.lab.layout import CUT_FLAG, Host, Layout
+from opskit.model.frozen import frozen
 
 FROZEN = "frozen"
 CUT = "cut"
@@ -20,7 +21,7 @@ ROUNDS = 50
 SPINNERS = ("sshd", "nginx")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Cut:
     """How a host was cut off, and which sockets (by inode) heal must put right."""
 

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from opskit.errors import InputError, OpskitError
@@ -26,6 +26,7 @@ from opskit.lab import (
 )
 from opskit.lab import release as releases
 from opskit.lab.layout import Host, Layout, Mode, Role
+from opskit.model.frozen import frozen
 
 BOOT_SECONDS = 20.0
 ENDED = "run/lab.ended"  # on a host: what it serves with has ended
@@ -34,7 +35,7 @@ FOLDERS = ("run", "log", "bin", "keys", "disk", "hosts")
 FILES = ("id_ed25519", "id_ed25519.pub", "known_hosts", "inventory.yaml", layout.STATE_FILE)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Lab:
     """A running practice fleet."""
 

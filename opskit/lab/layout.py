@@ -3,12 +3,13 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 
 from opskit.errors import InputError
 from opskit.lab import address
+from opskit.model.frozen import frozen
 
 VERSION = 1
 STATE_FILE = "lab.json"
@@ -30,7 +31,7 @@ class Role(StrEnum):
     LB = "lb"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Host:
     """One practice host."""
 
@@ -39,7 +40,7 @@ class Host:
     address: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Layout:
     """A lab: where it lies, which hosts it has, and how they are kept apart."""
 

@@ -12,17 +12,18 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Self
 from urllib.parse import urlsplit
 
 from opskit.errors import InputError
+from opskit.model.frozen import frozen
 
 TIMEOUT = 10.0  # seconds, for connecting and for each wait
 NO_RELEASE = "-"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Answer:
     """How one request ended: a status, or an error's name; `ms` is counted from when it was due."""
 
@@ -37,7 +38,7 @@ class Answer:
         return self.status is None or self.status >= 400
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Report:
     """The count of a load. Times in milliseconds, `seconds` as measured."""
 
@@ -51,7 +52,7 @@ class Report:
 
     def to_json(self) -> Mapping[str, object]:
         """The report as JSON values."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     def describe(self) -> str:
         """The report for a person."""

@@ -11,16 +11,16 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.errors import OpskitError
 from opskit.lab import programs
+from opskit.model.frozen import frozen
 
 MARK = "OPSKIT_LAB_MARK"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Process:
     """One process of this machine; `begun` is in clock ticks since the machine's boot."""
 

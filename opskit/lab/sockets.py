@@ -12,10 +12,10 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.lab import processes
+from opskit.model.frozen import frozen
 
 PIDFD_GETFD = 438  # the same number on every architecture
 SO_ATTACH_FILTER = 26
@@ -27,7 +27,7 @@ BACKLOG = 511
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Entry:
     """One line of the kernel's table of TCP sockets."""
 

@@ -3,11 +3,11 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.lab import address, release
 from opskit.lab.layout import CUT_FLAG, Host, Layout, Role
+from opskit.model.frozen import frozen
 
 SERVICE_ROOT = "/srv/app"
 NGINX = """\
@@ -57,7 +57,7 @@ Subsystem sftp {sftp}
 SFTP_SERVER = "/usr/lib/openssh/sftp-server"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class File:
     """A file of a host: its path from the host's /, its bytes, and who may do what with it."""
 

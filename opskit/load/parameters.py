@@ -1,7 +1,7 @@
 """Values for a runbook's parameters: given > file > environment > default > asked for."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ from opskit.load.files import read
 from opskit.load.params import WrongValueError, scalar_text, value_of
 from opskit.load.suggest import advice
 from opskit.load.yaml import Node, Scalar, Table, parse
+from opskit.model.frozen import frozen
 from opskit.model.problem import Place, Problem, ProblemsError
 from opskit.model.runbook import Param, Runbook
 from opskit.model.value import Json, Secret
@@ -17,7 +18,7 @@ PREFIX = "OPSKIT_PARAM_"
 Ask = Callable[[Param], str]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Parameters:
     """What a run was given. `public` goes into plan and record, `secrets` only to drivers."""
 

@@ -1,9 +1,10 @@
 """What is recorded (Event) and what is only passing by (Chunk)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
+from opskit.model.frozen import frozen
 from opskit.model.value import Json
 
 EventKind = Literal[
@@ -25,7 +26,7 @@ EventKind = Literal[
 Outcome = Literal["succeeded", "failed", "unknown"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Event:
     """One fact about a run. `key`, `host`, `step` say of which action; `data` the rest.
 
@@ -59,7 +60,7 @@ class Event:
     data: Mapping[str, Json] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Entry:
     """An event as it stands in the record. `at` is UTC seconds; `hash` chains to `previous`."""
 
@@ -71,7 +72,7 @@ class Entry:
     event: Event
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Chunk:
     """Some output of a running action, as it arrives: raw bytes, not masked yet."""
 

@@ -1,12 +1,13 @@
 """What a look at a host found, before anything is done there."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+from opskit.model.frozen import frozen
 
 Level = Literal["ok", "warning", "critical", "unknown"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Fact:
     """One thing that was looked at on a host, e.g. its clock, and what that means."""
 
@@ -15,7 +16,7 @@ class Fact:
     text: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class HostCheck:
     """Everything that was looked at on a host."""
 
@@ -30,7 +31,7 @@ class HostCheck:
         return max((fact.level for fact in self.facts), key=order.index, default="unknown")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class HostKey:
     """The key that a host shows now. `line` is what would be added to the file `known_hosts`."""
 

@@ -1,15 +1,16 @@
 """Hosts, how they are reached, and what is known about the systems on them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from opskit.model.frozen import frozen
 from opskit.model.value import Json, SecretSource
 
 CONTROLLER = "controller"
 """The name of the machine that opskit itself runs on, where an action needs a target."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Connection:
     """How a host is reached. Paths absolute or from `~`; times in seconds; sizes in bytes."""
 
@@ -25,7 +26,7 @@ class Connection:
     connect_timeout: float = 15.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Host:
     """One host with everything that the inventory says about it, groups merged in."""
 
@@ -38,7 +39,7 @@ class Host:
     balancers: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Inventory:
     """The hosts of one environment. `source` is the file's text, kept in the record of each run."""
 

@@ -1,16 +1,17 @@
 """What goes into a driver and what comes out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from opskit.model.event import Outcome
+from opskit.model.frozen import frozen
 from opskit.model.inventory import Host
 from opskit.model.runbook import Effect
 from opskit.model.value import Json, Secret
 from opskit.model.work import Work
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Job:
     """One attempt at one action, all late parts filled. `timeout` in seconds.
 
@@ -29,7 +30,7 @@ class Job:
     capture: int = 1024 * 1024
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Output:
     """What an attempt came to.
 

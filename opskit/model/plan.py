@@ -1,8 +1,9 @@
 """The plan: every action in its order, frozen, with a digest."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from opskit.model.frozen import frozen
 from opskit.model.inventory import Host
 from opskit.model.problem import Place
 from opskit.model.runbook import Effect, OnFailure, OnUnknown, Phase, Retry, Save, Until
@@ -11,7 +12,7 @@ from opskit.model.value import Json, SecretSource
 from opskit.model.work import Work
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Stage:
     """What all actions of one step share: its name, its place in the file, its rules."""
 
@@ -37,7 +38,7 @@ class Stage:
     """Saved names as the step writes them → as the run keeps them, where these differ."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Action:
     """One piece of work for one target.
 
@@ -62,7 +63,7 @@ class Action:
     index: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Plan:
     """All that a run will do. `digest` is over the canonical JSON of everything else in it.
 

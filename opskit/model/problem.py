@@ -1,13 +1,13 @@
 """Where in a file something stands, and what is wrong there."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from opskit.errors import InputError
+from opskit.model.frozen import frozen
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Place:
     """A position in a file; line and column count from 1 (0: the file as a whole)."""
 
@@ -19,7 +19,7 @@ class Place:
         return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Problem:
     """Something wrong in a file that a person wrote, with what to write instead."""
 

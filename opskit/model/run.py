@@ -1,9 +1,10 @@
 """A run as its events tell it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
+from opskit.model.frozen import frozen
 from opskit.model.states import ActionState, RunState
 from opskit.model.value import Json
 
@@ -13,7 +14,7 @@ HostState = Literal[
 """How a host came out; *begun*: some of its steps were done, none failed, and some are left."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class ActionRecord:
     """Where one action stands: its state, the last attempt, and what that attempt ended with."""
 
@@ -28,7 +29,7 @@ class ActionRecord:
     undoes: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Run:
     """A run folded from its events. Times are UTC seconds."""
 

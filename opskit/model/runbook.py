@@ -1,9 +1,10 @@
 """A runbook as it was written: values with their places, templates not yet rendered."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
+from opskit.model.frozen import frozen
 from opskit.model.problem import Place
 from opskit.model.value import Json
 
@@ -14,7 +15,7 @@ OnUnknown = Literal["ask", "fail", "retry"]
 ParamType = Literal["string", "int", "number", "bool", "enum", "duration", "file", "secret"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Param:
     """A value that whoever runs the runbook gives."""
 
@@ -30,7 +31,7 @@ class Param:
     maximum: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class On:
     """Where a step runs and how often.
 
@@ -44,7 +45,7 @@ class On:
     per: Literal["host", "batch", "run"] = "host"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Save:
     """The name that a step's standard output gets. A secret one is never stored."""
 
@@ -52,7 +53,7 @@ class Save:
     secret: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Until:
     """Repeat a read until it succeeds `successes` times in a row; seconds."""
 
@@ -61,7 +62,7 @@ class Until:
     successes: int = 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Retry:
     """Permission to repeat after *failed*; `backoff` seconds, doubled each time."""
 
@@ -69,7 +70,7 @@ class Retry:
     backoff: float = 1.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Step:
     """One step. `args` are the kind's own keys as written; `places` has the place of each key.
 
@@ -110,7 +111,7 @@ class Step:
     with_: Mapping[str, Json] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Runbook:
     """A checked runbook. `sources` are the texts of all files it was read from, by path."""
 

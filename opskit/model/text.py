@@ -1,9 +1,10 @@
 """A rendered text: parts that are known at plan time, and parts that only the run will know."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
+from opskit.model.frozen import frozen
 from opskit.model.value import Json
 
 Context = Literal["plain", "word", "url", "condition"]
@@ -11,14 +12,14 @@ Context = Literal["plain", "word", "url", "condition"]
 whole expression) as "True" or "False"."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Fixed:
     """Text that is known when the plan is made."""
 
     text: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Late:
     """A template of which at least one name gets its value during the run.
 
@@ -32,7 +33,7 @@ class Late:
     context: Context = "plain"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Text:
     """Parts in order. A text with no late part is determined: what is planned is what will run."""
 

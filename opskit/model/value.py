@@ -1,8 +1,9 @@
 """Plain data, and the one kind of data that must not be seen."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from opskit.model.frozen import frozen
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
@@ -32,14 +33,14 @@ class Secret:
         raise TypeError("a secret is not written anywhere")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class SecretRef:
     """The name of a secret; its value is fetched when a run starts and stays in memory."""
 
     name: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class SecretSource:
     """Where a secret comes from: `env:NAME`, `file:PATH`, `cmd:COMMAND`."""
 

@@ -1,14 +1,15 @@
 """What an action does: data for a driver, which alone does it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias
 
+from opskit.model.frozen import frozen
 from opskit.model.text import Text
 from opskit.model.value import Json, SecretRef
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Command:
     """A text for a shell on the target.
 
@@ -29,7 +30,7 @@ class Command:
     """What a health check looks at; its exit status then says OK, WARN, CRIT or UNKNOWN."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class FileRef:
     """A file beside the person who runs: absolute path, size in bytes, SHA-256 in hex."""
 
@@ -38,7 +39,7 @@ class FileRef:
     sha256: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Upload:
     """Put a file, or the tree in an archive, at `dest`: written aside, checked, renamed.
 
@@ -53,7 +54,7 @@ class Upload:
     sudo: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Remove:
     """Take back an upload: restore what stood at `dest` before, or remove what the run created."""
 
@@ -63,7 +64,7 @@ class Remove:
     """The key of the upload's action."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Expect:
     """What an answer must be: status (empty: any 2xx), headers, JSON by dotted path, text."""
 
@@ -76,7 +77,7 @@ class Expect:
     """A health check that takes longer than this is a WARN."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Request:
     """One HTTP request; redirects are answers, not followed."""
 
@@ -91,14 +92,14 @@ class Request:
     """What a health check looks at; without an answer it is then UNKNOWN rather than failed."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Wait:
     """Let time pass; seconds, counted from the recorded start."""
 
     seconds: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Check:
     """Expressions that must all be true; late parts are filled first ("True" or "False")."""
 
@@ -106,7 +107,7 @@ class Check:
     message: Text
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Ask:
     """A question to a person (confirm), or work that a person does and reports (manual)."""
 
@@ -114,14 +115,14 @@ class Ask:
     manual: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Notify:
     """A message to the record and whoever watches."""
 
     message: Text
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Recall:
     """Fetch a value that an earlier run saved for this host.
 

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.errors import InputError
+from opskit.model.frozen import frozen
 from opskit.model.problem import Place
 from opskit.model.runbook import Step
 from opskit.model.text import Context, Text
@@ -24,7 +24,7 @@ _CONTEXTS: Mapping[str, Context] = {"shell": "word", "url": "url"}
 _NAME = re.compile(r"\s*\{\{\s*(\w+)\s*\}\}\s*")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Renderer:
     """Renders the values of one step for one host, target and item."""
 

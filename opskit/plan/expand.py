@@ -1,15 +1,16 @@
 """Includes are inlined: a runbook becomes one flat list of steps, each with the names it sees."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from opskit.model.frozen import frozen
 from opskit.model.runbook import Phase, Runbook, Step
 from opskit.model.value import Json
 from opskit.plan.values import Frame, saved_names
 from opskit.render import text
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Placed:
     """A step with its frame, the runbook that it comes from, and the conditions of its includes."""
 

@@ -1,9 +1,9 @@
 """Where a step runs: its batches, hosts and targets."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from opskit.errors import InputError
+from opskit.model.frozen import frozen
 from opskit.model.inventory import CONTROLLER, Inventory
 from opskit.model.problem import Place
 from opskit.model.runbook import On, Phase
@@ -12,7 +12,7 @@ PREFLIGHT, ALWAYS = -1, -2
 """Batch numbers of the phases in which all hosts are one batch."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Spot:
     """One place where a step runs. `host` is "" where the step belongs to no host in particular."""
 

@@ -1,9 +1,10 @@
 """What templates can name: parameters, the inventory, the host at hand."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from opskit.errors import InputError
+from opskit.model.frozen import frozen
 from opskit.model.inventory import CONTROLLER, Host, Inventory
 from opskit.model.runbook import Step
 from opskit.model.value import Json
@@ -13,7 +14,7 @@ LATE = frozenset({"run"})
 """Names whose value only the run has, beside the names that its steps save."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Frame:
     """The names that the steps of one runbook see: its parameters and what its steps save.
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import jinja2
 
+from opskit.model.frozen import frozen
 from opskit.render.quoting import TemplateError
 from opskit.render.template import environment
 
@@ -20,7 +21,7 @@ _ADVICE = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class ShellProblem:
     """An expression at `offset` of the template stands where it can't be quoted safely."""
 

@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 
 import jinja2
 from jinja2 import meta
 from jinja2.sandbox import SandboxedEnvironment
 
+from opskit.model.frozen import frozen
 from opskit.model.text import Context, Fixed, Late, Text
 from opskit.model.value import Json
 from opskit.render.quoting import FINALIZERS, Raw, TemplateError, base, words
@@ -19,7 +19,7 @@ _CLOSE = frozenset({"endif", "endfor"})
 _BETWEEN = frozenset({"elif", "else"})
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Segment:
     """A stretch of a template: text, one `{{ … }}`, or a whole `{% … %} … {% end… %}`."""
 

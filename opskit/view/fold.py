@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+from opskit.model.frozen import frozen
 from opskit.model.inventory import Host
 from opskit.model.plan import Action, Plan, Stage
 from opskit.view import works
@@ -12,7 +12,7 @@ from opskit.view.labels import machine
 PREFLIGHT, ALWAYS = -1, -2
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Group:
     """Actions of one step whose texts differ at most in what their hosts are called.
 
@@ -39,7 +39,7 @@ class Group:
         return any(action.target != machine(action) for action in self.actions)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Section:
     """Preflight, one batch, or always, with its groups in order."""
 

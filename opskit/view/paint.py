@@ -1,7 +1,8 @@
 """Colour: five meanings, and none at all where nobody wants it."""
 
 import re
-from dataclasses import dataclass
+
+from opskit.model.frozen import frozen
 
 _SGR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -27,7 +28,7 @@ _STYLES = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Paint:
     """Puts colour on words; with `colour` off it returns them as they are."""
 

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from opskit.model.frozen import frozen
 from opskit.model.plan import Action, Plan, Stage
 from opskit.model.value import Json
 from opskit.model.work import Command, FileRef
@@ -20,7 +21,7 @@ def _no_contents(_: FileRef) -> str | None:
     return None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Look:
     """How a plan is to be shown. `read` says whether a dry run was made (and gave `readings`)."""
 
@@ -35,7 +36,7 @@ class Look:
     paint: Paint = PLAIN
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@frozen
 class Counts:
     """How many actions read, how many change something, and of how many the text is not known."""
 

@@ -53,6 +53,7 @@ LATES = st.builds(
 )
 TEXTS = st.builds(Text, parts=st.lists(st.builds(Fixed, text=NAMES) | LATES, max_size=3).map(tuple))
 REFS = st.builds(SecretRef, name=NAMES)
+FILES = st.builds(FileRef, path=NAMES, size=st.integers(0), sha256=NAMES)
 EXPECTS = st.builds(
     Expect,
     status=st.lists(st.integers(), max_size=2).map(tuple),
@@ -62,7 +63,7 @@ EXPECTS = st.builds(
 )
 WORKS: st.SearchStrategy[Work] = st.one_of(
     st.builds(Command, text=TEXTS, stdin=st.none() | TEXTS | REFS, args=st.tuples(TEXTS)),
-    st.builds(Upload, content=TEXTS | st.builds(FileRef), dest=TEXTS),
+    st.builds(Upload, content=TEXTS | FILES, dest=TEXTS),
     st.builds(Remove, dest=TEXTS, of=NAMES),
     st.builds(Request, url=TEXTS, headers=st.dictionaries(NAMES, TEXTS | REFS), expect=EXPECTS),
     st.builds(Wait, seconds=st.integers(0, 9) | st.floats(0, 9)),
