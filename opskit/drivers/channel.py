@@ -11,6 +11,8 @@ from opskit.drivers.wire import LostError, Pipe, RefusedChannelError, Wire
 from opskit.model.inventory import Host
 
 _CHUNK = 64 * 1024
+_FIRST = 0.05
+"""How long after a request only output wakes us up; seconds."""
 
 
 class SshWire:
@@ -19,11 +21,12 @@ class SshWire:
     def __init__(self, channel: paramiko.Channel) -> None:
         self._channel = channel
         self._ready = threading.Event()
+        self._both = False
         channel.in_buffer.set_event(self._ready)
-        channel.in_stderr_buffer.set_event(self._ready)
 
     def send(self, data: bytes, timeout: float) -> None:
         self._channel.settimeout(timeout)
+        self._watch(both=False)
         try:
             self._channel.sendall(data)
         except (OSError, EOFError) as error:
@@ -37,12 +40,25 @@ class SshWire:
             out = self._channel.recv(_CHUNK) if self._channel.recv_ready() else b""
             err = self._channel.recv_stderr(_CHUNK) if self._channel.recv_stderr_ready() else b""
             if out or err:
+                self._watch(both=self._both or bool(out))
                 return out, err
             if closed:
                 raise LostError(self._ended())
             left = end - time.monotonic()
-            if left <= 0 or not self._ready.wait(left):
+            if left <= 0:
                 return b"", b""
+            if not self._ready.wait(left if self._both else min(left, _FIRST)):
+                self._watch(both=True)
+
+    def _watch(self, *, both: bool) -> None:
+        """Wake up for standard error too, or only for output.
+
+        The first thing that a short command's answer brings is the mark on standard error, which is
+        worth nothing without the one on standard output: waking up for it costs as much as all else.
+        """
+        if both != self._both:
+            self._both = both
+            self._channel.in_stderr_buffer.set_event(self._ready if both else threading.Event())
 
     @property
     def alive(self) -> bool:

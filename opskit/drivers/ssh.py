@@ -21,6 +21,8 @@ Fabric: TypeAlias = Any
 
 _KEEPALIVE = 15
 _DEAD_AFTER_MS = 45_000
+_LOOK = 1.0
+"""How often a connection's own thread looks up from waiting, for a keepalive; closing wakes it."""
 
 
 def close(connection: Fabric) -> None:
@@ -239,6 +241,7 @@ def _transport(
 ) -> paramiko.Transport:
     """Make the transport prefer what is cheap for both sides and still strong."""
     transport = paramiko.Transport(sock, disabled_algorithms=disabled_algorithms)
+    sock.settimeout(_LOOK)
     security = transport.get_security_options()
     security.kex = _first(security.kex, "curve25519-sha256@libssh.org")
     security.ciphers = _first(security.ciphers, "aes128-gcm@openssh.com")
