@@ -11,6 +11,7 @@ from opskit.model.event import Entry
 from opskit.model.plan import Plan
 from opskit.model.run import ActionRecord, Run
 from opskit.settings import Settings
+from opskit.view.labels import Labels
 
 
 @contextmanager
@@ -57,21 +58,20 @@ def output(settings: Settings, name: str, step: str, host: str, stream: Stream) 
     """Yield what a step printed on a host, in its last attempt; `step` is its name or position."""
     with _opened(settings) as store:
         found = store.load(store.find(name))
-        plan = store.plan(found.id)
-        keys = [
-            record.key
-            for record in found.actions.values()
-            if host in (record.host, _target(record.key))
-            and step.lower() in (record.step.lower(), record.key.partition("/")[0])
-        ]
-        if not keys:
-            steps = dict.fromkeys(s.name for s in plan.stages.values() if s.name)
+        labels = Labels(store.plan(found.id))
+        here = [r for r in found.actions.values() if host in (r.host, _target(r.key))]
+        wanted = [r for r in here if step.lower() in (r.step.lower(), labels.position(r.key))]
+        if not wanted:
+            hosts = ", ".join(
+                dict.fromkeys(r.host or _target(r.key) for r in found.actions.values())
+            )
+            steps = "; ".join(dict.fromkeys(labels.step(record) for record in here))
             raise InputError(
                 f"run {found.id} has no output of step {step!r} on {host!r}",
-                hint=f"hosts: {', '.join(found.hosts)}; steps: {'; '.join(steps)}",
+                hint=f"steps on {host}: {steps}" if here else f"hosts: {hosts or 'none yet'}",
             )
-        for key in keys:
-            yield from store.output(found.id, key, found.actions[key].attempt, stream)
+        for record in wanted:
+            yield from store.output(found.id, record.key, record.attempt, stream)
 
 
 def last_words(

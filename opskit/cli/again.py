@@ -51,6 +51,7 @@ def abort(call: Call, run: str) -> Exit:
     "--hosts",
     required=True,
     metavar="HOSTS",
+    shell_complete=complete.hosts_or_states,
     help="Names of hosts, or failed,unreachable,unknown,undone,not-started (begun too).",
 )
 @yes_option
@@ -83,7 +84,12 @@ def _meant(action: Action, hosts: Sequence[str]) -> bool:
 
 @click.command()
 @run_argument
-@click.option("--hosts", metavar="HOSTS", help="Only on these. Default: all hosts of the run.")
+@click.option(
+    "--hosts",
+    metavar="HOSTS",
+    shell_complete=complete.hosts_or_states,
+    help="Only on these. Default: all hosts of the run.",
+)
 @yes_option
 @live_option
 @options

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 import click
 from click.shell_completion import CompletionItem
 
+from opskit.model.plan import Plan
+
 Found = list[CompletionItem]
 LIMIT = 200
 
@@ -45,6 +47,45 @@ def run_ids(context: click.Context, _: click.Parameter, so_far: str) -> Found:
         yield from ((run.id, f"{run.runbook}: {run.state}") for run in found)
 
     return _safely(find, so_far)
+
+
+def steps(context: click.Context, _: click.Parameter, so_far: str) -> Found:
+    """Offer the steps of the run that was named."""
+
+    def find() -> Iterable[tuple[str, str]]:
+        plan = _plan_of(context)
+        yield from ((position, stage.name) for position, stage in plan.stages.items())
+
+    return _safely(find, so_far)
+
+
+def hosts_of_run(context: click.Context, _: click.Parameter, so_far: str) -> Found:
+    """Offer the hosts of the run that was named."""
+
+    def find() -> Iterable[tuple[str, str]]:
+        actions = _plan_of(context).actions
+        return ((name, "") for name in dict.fromkeys(a.host or a.target for a in actions))
+
+    return _safely(find, so_far)
+
+
+def hosts_or_states(context: click.Context, _: click.Parameter, so_far: str) -> Found:
+    """Offer what `retry --hosts` takes, after the last comma."""
+    before, comma, last = so_far.rpartition(",")
+    del last
+
+    def find() -> Iterable[tuple[str, str]]:
+        words = ("failed", "unreachable", "unknown", "undone", "not-started")
+        yield from ((before + comma + word, "hosts in this state") for word in words)
+        yield from ((before + comma + name, "") for name in _plan_of(context).hosts)
+
+    return _safely(find, so_far)
+
+
+def _plan_of(context: click.Context) -> Plan:
+    from opskit import app
+
+    return app.plan_of(app.settings(), str(context.params.get("run") or "last"))
 
 
 def inventories(context: click.Context, _: click.Parameter, so_far: str) -> Found:

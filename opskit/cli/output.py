@@ -1,6 +1,7 @@
 """opskit output: what a step printed."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 
 import click
 
@@ -9,42 +10,73 @@ from opskit.cli import complete, screen
 from opskit.cli.call import Call, options
 from opskit.errors import InputError
 from opskit.execute.journal import Stream
+from opskit.model.inventory import CONTROLLER
 from opskit.model.run import Run
 from opskit.view import labels, outputs, safe
+
+BOTH: tuple[Stream, ...] = ("stdout", "stderr")
 
 
 @click.command()
 @click.argument("run", shell_complete=complete.run_ids)
-@click.argument("step")
-@click.argument("host", required=False)
-@click.option("--stderr", is_flag=True, help="What it wrote to standard error.")
+@click.argument("step", shell_complete=complete.steps)
+@click.argument("host", required=False, shell_complete=complete.hosts_of_run)
+@click.option("--stdout", "only", flag_value="stdout", help="Only its standard output.")
+@click.option("--stderr", "only", flag_value="stderr", help="Only its standard error.")
 @click.option("--diff", is_flag=True, help="Compare all hosts: who printed the same?")
 @options
-def output(call: Call, *, run: str, step: str, host: str | None, stderr: bool, diff: bool) -> None:
+def output(
+    call: Call, *, run: str, step: str, host: str | None, only: Stream | None, diff: bool
+) -> None:
     """Show what a step (by name or number) printed on a host, secrets masked.
 
-    On a terminal control characters are taken out; into a file or pipe every byte goes as it was.
+    Its standard error comes on standard error. On a terminal control characters are taken out;
+    into a file or pipe every byte goes as it was. Without HOST, all hosts are compared.
     """
-    stream: Stream = "stderr" if stderr else "stdout"
     found = app.load_run(call.settings, run)
     if diff or host is None:
-        _compare(call, found, step, stream)
+        _compare(call, found, step, only)
         return
-    pieces = app.output(call.settings, found.id, step, host, stream)
+    streams = BOTH if only is None else (only,)
     if call.json:
-        text = b"".join(pieces).decode("utf-8", "replace")
-        about = {"run": found.id, "step": step, "host": host, "stream": stream, "text": text}
-        call.answer(str, [{"kind": "output", **about}])
+        about = {"kind": "output", "run": found.id, "step": step, "host": host}
+        texts = _texts(call, found, step, host, streams)
+        call.answer(str, ({**about, "stream": s, "text": text} for s, text in texts.items()))
         return
-    for data in pieces:
-        if screen.is_terminal():
-            screen.out(safe.decoded(data))
+    printed = [_print(call, found, step, host, stream, only=only) for stream in streams]
+    if not any(printed):
+        where = f" to {only}" if only else ""
+        screen.err(f"step {safe.one_line(step)} printed nothing{where} on {safe.one_line(host)}\n")
+
+
+def _print(
+    call: Call, found: Run, step: str, host: str, stream: Stream, *, only: Stream | None
+) -> int:
+    """Pass a stream on; return its length. One that was asked for alone goes to our output."""
+    error = stream == "stderr" and only is None
+    length = 0
+    for data in app.output(call.settings, found.id, step, host, stream):
+        length += len(data)
+        if screen.is_terminal(sys.stderr if error else sys.stdout):
+            (screen.err if error else screen.out)(safe.decoded(data))
         else:
-            screen.out_bytes(data)
+            screen.raw(data, error=error)
+    return length
 
 
-def _compare(call: Call, found: Run, step: str, stream: Stream) -> None:
-    texts = dict(_of_hosts(call, found, step, stream))
+def _texts(
+    call: Call, found: Run, step: str, host: str, streams: tuple[Stream, ...]
+) -> Mapping[Stream, str]:
+    return {
+        stream: b"".join(app.output(call.settings, found.id, step, host, stream)).decode(
+            "utf-8", "replace"
+        )
+        for stream in streams
+    }
+
+
+def _compare(call: Call, found: Run, step: str, only: Stream | None) -> None:
+    texts = dict(_of_hosts(call, found, step, only))
     if not texts:
         raise InputError(
             f"run {found.id} has no output of a step {step!r}",
@@ -59,11 +91,12 @@ def _compare(call: Call, found: Run, step: str, stream: Stream) -> None:
     )
 
 
-def _of_hosts(call: Call, found: Run, step: str, stream: Stream) -> Iterator[tuple[str, str]]:
+def _of_hosts(call: Call, found: Run, step: str, only: Stream | None) -> Iterator[tuple[str, str]]:
+    """Yield what each host printed; of both streams, standard error comes last, with a mark."""
     plan = app.plan_of(call.settings, found.id)
-    for host in dict.fromkeys([*labels.run_hosts(plan), *plan.hosts]):
+    for host in dict.fromkeys([*labels.run_hosts(plan), *plan.hosts, CONTROLLER]):
         try:
-            data = b"".join(app.output(call.settings, found.id, step, host, stream))
+            texts = _texts(call, found, step, host, BOTH if only is None else (only,))
         except InputError:
             continue  # this host did not get that far
-        yield host, data.decode("utf-8", "replace")
+        yield host, texts[only] if only else outputs.joined(texts["stdout"], texts["stderr"])

@@ -37,14 +37,15 @@ def err(text: str) -> None:
     _write(sys.stderr, text)
 
 
-def out_bytes(data: bytes) -> None:
-    """Write bytes as they are to standard output."""
+def raw(data: bytes, *, error: bool = False) -> None:
+    """Write bytes as they are to standard output, or to standard error."""
+    stream = sys.stderr if error else sys.stdout
     try:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        stream.flush()
+        stream.buffer.write(data)
+        stream.buffer.flush()
     except BrokenPipeError:
-        _abandon(sys.stdout)
+        _abandon(stream)
 
 
 def _write(stream: TextIO, text: str) -> None:

@@ -27,6 +27,13 @@ def compared(outputs: Mapping[str, str], *, paint: Paint = PLAIN, full: bool = F
     return "\n".join(lines) + "\n"
 
 
+def joined(out: str, err: str) -> str:
+    """Put what a step wrote to standard error below what it wrote to standard output."""
+    if out and err and not out.endswith("\n"):
+        out += "\n"
+    return out + "".join(f"stderr| {line}" for line in err.splitlines(keepends=True))
+
+
 def _rows(output: str) -> Iterator[str]:
     rows = safe.stripped(output).rstrip("\n").split("\n")
     yield from ("  " + row for row in rows if rows != [""])

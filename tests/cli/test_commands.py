@@ -168,11 +168,30 @@ def test_output_is_shown_by_step_name_and_number(folder: Path, capsys: Capture) 
     run(folder, "--yes")
     capsys.readouterr()
     assert call(["output", "last", "End", "controller"]) == 0
-    assert capsys.readouterr().out == "out\n"
-    assert call(["output", "last", "3", "controller", "--stderr", "--json"]) == 0
-    (found,) = objects(capsys.readouterr().out)
-    assert found["text"] == "err \x1b[31mred\n"
+    assert capsys.readouterr() == ("out\n", "err \x1b[31mred\n")
+    assert call(["output", "last", "3", "controller", "--stderr"]) == 0
+    assert capsys.readouterr() == ("err \x1b[31mred\n", "")
+    assert call(["output", "last", "3", "controller", "--json"]) == 0
+    both = objects(capsys.readouterr().out)
+    assert [found["stream"] for found in both] == ["stdout", "stderr"]
+    assert call(["output", "last", "3"]) == 0
+    assert "  out\n  stderr| err red\n" in capsys.readouterr().out
+
+
+def test_a_step_that_printed_nothing_says_so(folder: Path, capsys: Capture) -> None:
+    run(folder, "--yes")
+    capsys.readouterr()
+    assert call(["output", "last", "2", "controller"]) == 0
+    assert capsys.readouterr() == ("", "step 2 printed nothing on controller\n")
+
+
+def test_output_of_what_is_not_there_says_what_is(folder: Path, capsys: Capture) -> None:
+    run(folder, "--yes")
+    capsys.readouterr()
     assert call(["output", "last", "nothing", "controller"]) == 2
+    assert "steps on controller: 1 " in capsys.readouterr().err
+    assert call(["output", "last", "End", "web9"]) == 2
+    assert "hosts: " in capsys.readouterr().err
     assert call(["output", "last", "nothing"]) == 2
 
 
@@ -261,6 +280,12 @@ def test_names_are_completed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert completed(folder, "opskit exec o") == ["one"]
     assert completed(folder, "opskit exec all:!o") == ["all:!one"]
     assert completed(folder, "opskit status la") == ["last"]
+    run(folder, "--yes")
+    assert completed(folder, "opskit output last ") == ["1", "2", "2u1", "3"]
+    assert completed(folder, "opskit output last 2 c") == ["controller"]
+    assert completed(folder, "opskit retry last --hosts failed,un") == [
+        "failed,unreachable", "failed,unknown", "failed,undone",
+    ]  # fmt: skip
 
 
 def test_completion_is_silent_where_everything_is_broken(
