@@ -6,8 +6,6 @@ import shlex
 from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
-from jinja2.runtime import Undefined
-
 from opskit.model.text import Context
 
 WORD_LIMIT = 64 * 1024
@@ -26,13 +24,11 @@ class Raw(str):
 
 def plain(value: object) -> str:
     """Write a value as a person would: booleans as YAML has them, nothing for lists and None."""
-    if isinstance(value, Undefined):
-        return str(value)  # a strict undefined raises here, with the name that is missing
     if isinstance(value, bool):
         return "true" if value else "false"
     if value is None:
         raise TemplateError("a value that is null stands in a text → give it a default(...)")
-    written = str(value)
+    written = str(value)  # an undefined name raises here, and says which
     if "\0" in written:
         raise TemplateError("a value has a NUL character, which no command or file name can carry")
     return written

@@ -2,11 +2,7 @@
 
 from dataclasses import dataclass, field
 
-import jinja2
-
 from opskit.model.frozen import frozen
-from opskit.render.quoting import TemplateError
-from opskit.render.template import environment
 
 _ADVICE = {
     "dq": ("inside double quotes", 'end the quotes around it: "text "{{ x }}" text"'),
@@ -32,14 +28,12 @@ class ShellProblem:
 
 def shell_problems(template: str) -> list[ShellProblem]:
     """Find every expression of a shell template that stands where its quoting would be wrong."""
-    try:
-        tokens = list(environment("plain").lex(template))
-    except jinja2.TemplateSyntaxError as error:
-        raise TemplateError(f"the template does not parse: {error.message}") from error
+    from opskit.render import engine
+
     scanner = _Scanner()
     offset = 0
     inside = False
-    for _, kind, value in tokens:
+    for _, kind, value in engine.tokens(template):
         found = template.find(value, offset)
         offset = found if found >= 0 else offset
         if kind == "variable_begin":

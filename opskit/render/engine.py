@@ -1,0 +1,143 @@
+"""What needs Jinja, which is slow to load: only templates with braces and conditions come here."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+import jinja2
+from jinja2 import meta
+from jinja2.sandbox import SandboxedEnvironment
+
+from opskit.model.frozen import frozen
+from opskit.model.text import Context
+from opskit.model.value import Json
+from opskit.render.quoting import FINALIZERS, Raw, TemplateError, words
+
+Token = tuple[int, str, str]
+"""Line, kind, text."""
+
+_OPEN = frozenset({"if", "for"})
+_CLOSE = frozenset({"endif", "endfor"})
+_BETWEEN = frozenset({"elif", "else"})
+
+
+@frozen
+class Segment:
+    """A stretch of a template: text, one `{{ … }}`, or a whole `{% … %} … {% end… %}`."""
+
+    source: str
+    names: frozenset[str]
+
+
+@lru_cache(maxsize=8)
+def _environment(context: Context) -> SandboxedEnvironment:
+    """Make the Jinja environment of a context: sandboxed, undefined names are errors."""
+    env = SandboxedEnvironment(
+        undefined=jinja2.StrictUndefined,
+        finalize=FINALIZERS[context],
+        keep_trailing_newline=True,
+        autoescape=False,  # nothing here is HTML; each context has its own quoting
+    )
+    env.globals.pop("lipsum", None)
+    env.filters["raw"] = Raw
+    env.filters["words"] = words
+    return env
+
+
+@lru_cache(maxsize=4096)
+def names(template: str) -> frozenset[str]:
+    """Return the top-level names that a template uses."""
+    env = _environment("plain")
+    try:
+        found = meta.find_undeclared_variables(env.parse(template))
+    except jinja2.TemplateSyntaxError as error:
+        raise TemplateError(f"the template does not parse: {error.message}") from error
+    return frozenset(found) - frozenset(env.globals)
+
+
+def tokens(template: str) -> list[Token]:
+    """Split a template as the template engine does."""
+    try:
+        return list(_environment("plain").lex(template))
+    except jinja2.TemplateSyntaxError as error:
+        raise TemplateError(f"the template does not parse: {error.message}") from error
+
+
+@lru_cache(maxsize=4096)
+def segments(template: str) -> tuple[Segment, ...]:
+    """Split a template where its parts don't depend on each other."""
+    found = tokens(template)
+    if _entangled(found):
+        return (Segment(source=template, names=names(template)),)
+    pieces: list[str] = []
+    depth = 0
+    current = ""
+    for index, (_, kind, value) in enumerate(found):
+        if kind == "block_begin":
+            depth += _depth_change(found, index)
+        current += value
+        if depth == 0 and (kind in ("data", "variable_end", "block_end", "comment_end")):
+            pieces.append(current)
+            current = ""
+    pieces += [current] if current else []
+    return tuple(Segment(source=piece, names=names(piece)) for piece in pieces)
+
+
+def _tag(found: list[Token], index: int) -> str:
+    return next((v for _, kind, v in found[index + 1 :] if kind == "name"), "")
+
+
+def _depth_change(found: list[Token], index: int) -> int:
+    tag = _tag(found, index)
+    return 1 if tag in _OPEN else -1 if tag in _CLOSE else 0
+
+
+def _entangled(found: list[Token]) -> bool:
+    """Tell whether a tag (set, macro, raw …) makes later parts depend on earlier ones."""
+    known = _OPEN | _CLOSE | _BETWEEN
+    return any(
+        kind == "raw_begin" or (kind == "block_begin" and _tag(found, index) not in known)
+        for index, (_, kind, _) in enumerate(found)
+    )
+
+
+@lru_cache(maxsize=4096)
+def _compiled(source: str, context: Context) -> jinja2.Template:
+    return _environment(context).from_string(source)
+
+
+def rendered(source: str, context: Context, values: Mapping[str, object]) -> str:
+    """Render a template of which all names are known."""
+    try:
+        return _compiled(source, context).render(values)
+    except jinja2.TemplateSyntaxError as error:
+        raise TemplateError(f"the template does not parse: {error.message}") from error
+    except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise TemplateError(str(error) or type(error).__name__) from error
+
+
+@lru_cache(maxsize=1024)
+def _expression(source: str) -> "jinja2.environment.TemplateExpression":
+    return _environment("condition").compile_expression(source, undefined_to_none=False)
+
+
+def true(expression: str, values: Mapping[str, object]) -> bool:
+    """Evaluate a bare expression as a condition."""
+    try:
+        return bool(_expression(expression)(**values))
+    except jinja2.TemplateSyntaxError as error:
+        raise TemplateError(f"the expression does not parse: {error.message}") from error
+    except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise TemplateError(str(error) or type(error).__name__) from error
+
+
+def evaluated(expression: str, values: Mapping[str, object]) -> Json:
+    """Evaluate a bare expression to plain data; a host stands for its name."""
+    try:
+        found = _expression(expression)(**values)
+    except jinja2.TemplateSyntaxError as error:
+        raise TemplateError(f"the expression does not parse: {error.message}") from error
+    except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise TemplateError(str(error) or type(error).__name__) from error
+    if isinstance(found, jinja2.Undefined):
+        raise TemplateError(f"{expression.strip()!r} is not known here")
+    return str(found) if isinstance(found, str) else found
