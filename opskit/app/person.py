@@ -1,5 +1,7 @@
 """The person that a run can turn to, and what it asks."""
 
+from collections.abc import Mapping
+from dataclasses import field
 from typing import Protocol
 
 from opskit.model.frozen import frozen
@@ -12,6 +14,8 @@ class Question:
     text: str
     choices: tuple[str, ...]
     evidence: tuple[str, ...] = ()
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    """choice → what it does"""
 
 
 class Person(Protocol):

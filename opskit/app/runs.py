@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from opskit import audit
 from opskit.app import secrets as fetching
+from opskit.app.answers import meanings
 from opskit.app.person import Person, Question
 from opskit.app.prepare import Prepared
 from opskit.app.watch import Guard
@@ -194,6 +195,7 @@ def answered(current: Session, found: Run) -> bool:
         text=str(question.get("question", "")),
         choices=words,
         evidence=_evidence(current, str(question.get("key", ""))),
+        meanings=meanings(str(question.get("why")), words),
     )
     choice = current.person.ask(asked)
     if choice is None:

@@ -48,9 +48,9 @@ class Terminal:
         if not self.interactive:
             return None
         with self.pause(), _console() as console:
-            for line in question.evidence:
-                console.write(f"  {safe.stripped(line)}\n")
-            return _chosen(console, safe.visible(question.text), question.choices)
+            lines, prompt = _worded(question)
+            console.write("".join(f"{line}\n" for line in lines))
+            return _chosen(console, prompt, question.choices)
 
     def secret(self, name: str) -> str | None:
         """Ask for a secret without showing it."""
@@ -113,6 +113,18 @@ def _has_console() -> bool:
     with contextlib.suppress(OSError), _console():
         return True
     return False
+
+
+def _worded(question: Question) -> tuple[Sequence[str], str]:
+    """Return what to show (what is asked, what was printed, what each answer does) and a prompt."""
+    text = safe.visible(question.text)
+    evidence = [f"    | {safe.stripped(line)}" for line in question.evidence]
+    if not question.meanings:
+        return evidence, text
+    meant = {**question.meanings, "Ctrl-D": "answer later, with `opskit resume`; the run waits"}
+    room = max(map(len, meant))
+    answers = (f"  {choice:<{room}}  {what}" for choice, what in meant.items())
+    return [text, *evidence, *answers], "Your answer:"
 
 
 def _chosen(console: Console, text: str, choices: Sequence[str]) -> str | None:

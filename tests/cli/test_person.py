@@ -75,8 +75,26 @@ def test_evidence_stands_above_the_question_and_is_harmless() -> None:
         ' evidence=("\\x1b[2Jlast line",))))'
     )
     shown, _ = typed(script, b"yes\n")
-    assert shown.index("  last line") < shown.index("Did it happen?")
+    assert shown.index("    | last line") < shown.index("Did it happen?")
     assert "\x1b" not in shown
+
+
+def test_a_question_says_what_each_answer_does() -> None:
+    script = (
+        'print("answer", t.ask(Question(text="Switch failed on web2", choices=("retry", "abort"),'
+        ' evidence=("no such file",), meanings={"retry": "do it again", "abort": "end"})))'
+    )
+    shown, _ = typed(script, b"r\n")
+    rows = [row.rstrip() for row in shown.splitlines()]
+    assert rows[:6] == [
+        "Switch failed on web2",
+        "    | no such file",
+        "  retry   do it again",
+        "  abort   end",
+        "  Ctrl-D  answer later, with `opskit resume`; the run waits",
+        "Your answer: [retry/abort] r",
+    ]
+    assert "answer retry" in shown
 
 
 @pytest.mark.parametrize(
