@@ -53,8 +53,8 @@ class SshWire:
     def _watch(self, *, both: bool) -> None:
         """Wake up for standard error too, or only for output.
 
-        The first thing that a short command's answer brings is the mark on standard error, which is
-        worth nothing without the one on standard output: waking up for it costs as much as all else.
+        What a short command's answer brings first is the mark on standard error, worth nothing
+        without the one on standard output: waking up for it would cost as much as all else.
         """
         if both != self._both:
             self._both = both

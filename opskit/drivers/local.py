@@ -63,7 +63,7 @@ class LocalWire:
 
     @property
     def alive(self) -> bool:
-        return self._process.poll() is None
+        return self._open == 2 and self._process.poll() is None
 
     def close(self) -> None:
         """Close its input, on which a shell ends; one that is busy is left to end by itself."""

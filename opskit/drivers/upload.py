@@ -13,7 +13,7 @@ from opskit.drivers import archive, command
 from opskit.drivers.session import Session, Write, drop
 from opskit.drivers.target import Target
 from opskit.drivers.wire import LostError, Stream
-from opskit.errors import OpskitError, UnreachableError
+from opskit.errors import InputError, OpskitError, UnreachableError
 from opskit.model.frozen import frozen
 from opskit.model.job import Job, Output
 from opskit.model.text import Text, text
@@ -170,6 +170,13 @@ def _whole(data: bytes, sha256: str) -> _Parcel:
 
 def _file(ref: FileRef, *, unpack: bool) -> _Parcel:
     path = Path(ref.path)
+    size = path.stat().st_size
+    if size != ref.size:
+        raise InputError(
+            f"it has changed since the plan was made: {size} bytes, not {ref.size}",
+            where=ref.path,
+            hint="plan again",
+        )
     if not unpack and ref.size <= _SMALL:
         return _whole(path.read_bytes(), ref.sha256)
     tree = archive.inspect(path, ref.sha256) if unpack else None
@@ -186,6 +193,8 @@ def _send(
         why = error.what
     except TimeoutError:
         why = "it took too long"
+    except OSError as error:
+        why = f"it can't be read here ({error})"
     finally:
         if not session.clean:
             target.discard(session)
