@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any, Literal
 
 from opskit.drivers import command, upload
+from opskit.drivers.lean import lean
 from opskit.drivers.local import LocalLink
 from opskit.drivers.session import Write
 from opskit.drivers.stop import Verdict, end_change, end_read
@@ -110,10 +111,10 @@ class Targets:
     def _connect(self, host: Host) -> Link:
         if host.name == CONTROLLER:
             return LocalLink()
-        # Together they cost 100 ms, for what a local run has no use.
-        from opskit.drivers import channel, ssh
+        with self._lock, lean():
+            # Together they cost 70 ms, for what a local run has no use.
+            from opskit.drivers import channel, ssh
 
-        with self._lock:
             if self._connector is None:
                 self._connector = ssh.Connector()
         return channel.SshLink(self._connector, host)
