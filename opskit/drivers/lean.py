@@ -26,7 +26,7 @@ STAND_INS: Mapping[str, Mapping[str, object]] = {
 
 @contextmanager
 def lean() -> Iterator[None]:
-    """Import the SSH library within this; whoever imports those modules later gets the real ones."""
+    """Import the SSH library within this; whoever needs those modules later gets the real ones."""
     missing = [name for name in STAND_INS if name not in sys.modules]
     for name in missing:
         module = ModuleType(name)
