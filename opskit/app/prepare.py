@@ -1,21 +1,21 @@
 """What was asked for → what will be done: files, parameters, plan."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field
 from pathlib import Path
 
 from opskit import load
 from opskit.app import find
 from opskit.app.person import Person
-from opskit.errors import InputError
+from opskit.errors import InputError, RefusedError
 from opskit.model.codec import canonical, from_json, parse, to_json
 from opskit.model.frozen import frozen
 from opskit.model.inventory import Inventory
 from opskit.model.plan import Plan
 from opskit.model.runbook import Param, Runbook
 from opskit.model.value import Json, Secret
-from opskit.model.work import FileRef
+from opskit.model.work import FileRef, Upload
 from opskit.plan import make, seal
 from opskit.settings import Settings
 
@@ -110,39 +110,76 @@ def save_plan(prepared: Prepared, path: Path) -> None:
 
 def check_plan(prepared: Prepared, path: Path) -> None:
     """Refuse unless the plan in a file is exactly the one at hand; name what is different."""
-    try:
-        saved = from_json(Plan, parse(path.read_bytes()))
-    except (OSError, ValueError) as error:
-        raise InputError(f"can't read a plan from {path}: {error}") from error
+    saved = _read_plan(path)
     if seal(saved).digest != saved.digest:
-        raise InputError(f"the plan in {path} was edited: its digest is not that of its content")
-    if saved.digest != prepared.plan.digest:
-        changes = "; ".join(differences(saved, prepared.plan)) or "other details"
         raise InputError(
-            f"the plan has changed since {path} was saved: {changes}",
+            "this plan was edited: its digest is not that of its content",
+            where=str(path),
+            hint="change the runbook or the parameters instead, and save the plan again with -o",
+        )
+    if saved.digest != prepared.plan.digest:
+        changes = "; ".join(differences(saved, prepared.plan))
+        raise RefusedError(
+            f"the plan has changed since it was saved: {changes}",
+            where=str(path),
             hint="look at it with `opskit plan` and save it again with -o",
         )
+
+
+def _read_plan(path: Path) -> Plan:
+    try:
+        return from_json(Plan, parse(path.read_bytes()))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        said = (error.strerror if isinstance(error, OSError) else str(error)) or "it is damaged"
+        raise InputError(
+            f"no plan can be read from it: {said}",
+            where=str(path),
+            hint="save one with `opskit plan … -o FILE`",
+        ) from error
 
 
 def differences(old: Plan, new: Plan) -> list[str]:
     """Name what differs between two plans, most telling first."""
     found = []
-    for name in ("runbook", "version", "inventory", "batches", "max_failures", "on_failure"):
+    for name in ("runbook", "version", "max_failures", "on_failure", "locks"):
         if getattr(old, name) != getattr(new, name):
             found.append(f"{name} {getattr(old, name)!r} is now {getattr(new, name)!r}")
+    if old.batches != new.batches:
+        sizes = [", ".join(str(len(batch)) for batch in plan.batches) for plan in (old, new)]
+        found.append(f"batches of {sizes[0]} hosts are now of {sizes[1]}, or of other hosts")
     found += _keys("parameter", old.parameters, new.parameters)
     found += _keys("host", _plain(old.hosts), _plain(new.hosts))
+    found += _keys("secret", _plain(old.secrets), _plain(new.secrets))
     found += _keys("file", old.sources, new.sources)
-    actions = {a.key: a for a in new.actions}
-    changed = [a for a in old.actions if actions.get(a.key) != a]
-    if changed:
-        stage = old.stage(changed[0]).name
-        found.append(f"{len(changed)} actions, first {stage!r} on {changed[0].target}")
-    return found
+    found += _keys("file", _uploads(old), _uploads(new))
+    return [*found, *_actions(old, new)] or ["how its steps are carried out"]
 
 
-def _plain(hosts: Mapping[str, object]) -> Mapping[str, Json]:
-    return {name: to_json(host) for name, host in hosts.items()}
+def _actions(old: Plan, new: Plan) -> Iterator[str]:
+    """Count the actions that are not the same, and name the first of each sort."""
+    before, after = ({a.key: a for a in plan.actions} for plan in (old, new))
+    sorts = {
+        "gone": [a for a in old.actions if a.key not in after],
+        "new": [a for a in new.actions if a.key not in before],
+        "changed": [a for a in new.actions if before.get(a.key, a) != a],
+    }
+    for sort, actions in sorts.items():
+        if actions:
+            first = (old if sort == "gone" else new).stage(actions[0]).name
+            count = f"{len(actions)} actions are" if len(actions) > 1 else "1 action is"
+            yield f"{count} {sort} ({first!r} on {actions[0].target})"
+    if not any(sorts.values()) and [*before] != [*after]:
+        yield "the actions come in another order"
+
+
+def _uploads(plan: Plan) -> Mapping[str, Json]:
+    """Return the digest of every file that a plan brings to a host."""
+    works = [a.work for a in plan.actions if isinstance(a.work, Upload)]
+    return {w.content.path: w.content.sha256 for w in works if isinstance(w.content, FileRef)}
+
+
+def _plain(values: Mapping[str, object]) -> Mapping[str, Json]:
+    return {name: to_json(value) for name, value in values.items()}
 
 
 def _keys(what: str, old: Mapping[str, Json], new: Mapping[str, Json]) -> list[str]:

@@ -9,7 +9,7 @@ from opskit.model.frozen import frozen
 from opskit.model.plan import Action, Plan
 from opskit.model.run import HostState
 from opskit.model.states import RunState
-from opskit.plan import ALWAYS, PREFLIGHT, changes, standing
+from opskit.plan import ALWAYS, acts, changes, standing
 from opskit.steps.health import is_check
 
 WORST: tuple[HostState, ...] = ("undo failed", "unknown", "undone", "unreachable", "failed")
@@ -120,8 +120,11 @@ class Ending:
                 return Exit.FAILED
 
     def _refused(self) -> bool:
-        """Tell whether the run ended in preflight, with changes planned and none begun."""
-        main = [a for a in self.plan.actions if a.batch >= 0]
-        preflight = any(a.batch == PREFLIGHT for a in self.plan.actions)
-        begun = any(self.book.state(a) != "planned" for a in main)
-        return preflight and not begun and any(changes(self.plan, a) for a in main)
+        """Tell whether the run ended before the first change that it had to make."""
+        due = [a for a in self.plan.actions if a.batch >= 0 and acts(self.plan, a)]
+        return bool(due) and not any(self._begun(action) for action in due)
+
+    def _begun(self, action: Action) -> bool:
+        record = self.book.records.get(action.key)
+        sent = record is not None and record.data.get("sent") is not False
+        return sent and self.book.state(action) != "planned"

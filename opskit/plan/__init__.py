@@ -1,6 +1,7 @@
 """Runbook + inventory + parameters → Plan, and plans made from plans. Pure."""
 
 from opskit.plan.again import (
+    acts,
     changes,
     concerned,
     failed_undos,
@@ -20,6 +21,7 @@ __all__ = [
     "ALWAYS",
     "PREFLIGHT",
     "Progress",
+    "acts",
     "changes",
     "concerned",
     "failed_undos",

@@ -214,11 +214,15 @@ def _idle(action: Action, records: Records) -> bool:
     return isinstance(evidence, Mapping) and evidence.get("same") is True
 
 
+def acts(plan: Plan, action: Action) -> bool:
+    """Tell whether an action changes something outside."""
+    inert = isinstance(action.work, (Check, Wait, Notify, Ask))
+    return not inert and plan.stage(action).effect == "change"
+
+
 def changes(plan: Plan, action: Action) -> bool:
     """Tell whether an action leaves something that would have to be taken back."""
-    inert = isinstance(action.work, (Check, Wait, Notify, Ask))
-    stage = plan.stage(action)
-    return not inert and stage.effect == "change" and stage.lasting
+    return acts(plan, action) and plan.stage(action).lasting
 
 
 def standing(plan: Plan, records: Records) -> list[Action]:

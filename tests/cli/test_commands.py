@@ -140,7 +140,7 @@ def test_a_plan_as_json_has_every_action_with_its_text(folder: Path, capsys: Cap
 
 def test_a_saved_plan_is_held_to(folder: Path, capsys: Capture) -> None:
     assert call(["plan", "local", "-p", f"folder={folder}", "--no-reads", "-o", "p.json"]) == 0
-    assert run(folder, "--yes", "--plan", "p.json", "-p", "word=other") == 2
+    assert run(folder, "--yes", "--plan", "p.json", "-p", "word=other") == 5
     assert "parameter word has changed" in capsys.readouterr().err
     assert not (folder / "word").exists()
     assert run(folder, "--yes", "--plan", "p.json") == 0

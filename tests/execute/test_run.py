@@ -309,3 +309,17 @@ def test_a_wait_counts_from_its_first_start_also_after_a_resume(tmp_path: Path) 
     starts = [e for e in paper.entries if (e.event.kind, e.event.step) == ("step started", "w")]
     assert len(starts) == 1
     assert time.time() - starts[0].at < 3
+
+
+def test_a_run_that_ends_before_its_first_change_was_refused(tmp_path: Path) -> None:
+    look = "  - {name: look, run: look, effect: read}\n"
+    plan = planned(runbook(look + TWO, "on_failure: undo\n"), tmp_path)
+    _, paper = go(plan, World(gone={"web1", "web2"}))
+    assert paper.entries[-1].event.data["exit"] == 5
+    _, paper = go(plan, World(fails={"1/web1": -1}))
+    assert paper.entries[-1].event.data["exit"] == 5
+    _, paper = go(plan, World(fails={"2/web1": -1}))
+    assert paper.entries[-1].event.data["exit"] == 3
+    reads = planned(runbook(look), tmp_path)
+    _, paper = go(reads, World(fails={"1/web1": -1}))
+    assert paper.entries[-1].event.data["exit"] == 1
