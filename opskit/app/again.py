@@ -28,8 +28,8 @@ def resume(
                 if found.state == "failed"
                 else f"`opskit report {found.id}` shows what it did",
             )
-        if found.state == "unknown":
-            current.plan = asking(current.plan)
+        if any(entry.event.data.get("status") == "unknown" for entry in current.past()):
+            current.plan = asking(current.plan)  # it has ended once without asking
         why = found.question.get("why") if found.question else "interrupted"
         if why not in ("interrupted", "pause") and not answered(current, found):
             return current.store.load(current.run)

@@ -176,8 +176,8 @@ def undo_under_way(past: Sequence[Entry]) -> Back | None:
     """Return the undo that a person asked for and that has not come to its end."""
     for entry in reversed(past):
         data = entry.event.data
-        if entry.event.kind == "run ended":
-            return None
+        if entry.event.kind == "run ended" or ("hosts" in data and entry.event.kind == "decided"):
+            return None  # it came to its end, or a person wanted a retry instead
         if entry.event.kind == "undo began" and data.get("why") == ASKED:
             only = data.get("only")
             return Back(hosts=list(map(str, only)) if isinstance(only, (list, tuple)) else None)
@@ -329,5 +329,6 @@ def abort(settings: Settings, name: str, person: Person) -> Run:
 def ending(found: Run) -> list[Event]:
     """Return what is recorded last when a person ends a run as it stands."""
     hosts: dict[str, Json] = dict(found.hosts)
-    data: dict[str, Json] = {"status": "aborted", "hosts": hosts, "exit": int(Exit.FAILED)}
+    code = Exit.UNKNOWN if "unknown" in hosts.values() else Exit.FAILED
+    data: dict[str, Json] = {"status": "aborted", "hosts": hosts, "exit": int(code)}
     return [Event(kind="run ended", data=data)]
