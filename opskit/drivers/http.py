@@ -98,7 +98,7 @@ def perform(
             if running.give_up.is_set() or time.monotonic() > end:
                 # Its thread goes on to its own time-out; what it brings nobody reads any more.
                 stopped = "stopped by a person" if running.give_up.is_set() else "no answer in time"
-                exchange = Exchange(error=stopped)
+                exchange = Exchange(done=exchange.done, error=stopped)
                 break
         output = judge(job, work, exchange, write)
         if running.give_up.is_set() and output.outcome != "succeeded":
@@ -169,6 +169,7 @@ def _exchange(
     client: httpx.Client, request: httpx.Request, exchange: Exchange, timeout: float, limit: int
 ) -> None:
     began = time.monotonic()
+    exchange.error = "the request came to no end"
     request.extensions = {"timeout": httpx.Timeout(timeout).as_dict()}
     try:
         response = client.send(request, stream=True)
@@ -203,6 +204,7 @@ def _receive(response: httpx.Response, exchange: Exchange, end: float, limit: in
         if time.monotonic() > end:
             exchange.error = "the answer did not end in time"
             return
+    exchange.error = ""
     exchange.body = bytes(body[:limit])
     exchange.headers = {name.lower(): value for name, value in response.headers.items()}
     exchange.status = response.status_code

@@ -49,6 +49,11 @@ class Targets:
         self._lock = threading.Lock()
         self._targets: dict[str, Target] = {}
 
+    def strangers(self) -> Mapping[str, str]:
+        """Return the hosts that would be refused for want of a known key, and why; asks none."""
+        found = {n: self._ssh().stranger(h) for n, h in self._hosts.items() if n != CONTROLLER}
+        return {name: why for name, why in found.items() if why is not None}
+
     def open(self, host: str, *, writes: bool) -> Opened:
         """Connect to `host`; UnreachableError says why not. Without `writes` it creates nothing."""
         target = self._target(host)
@@ -103,7 +108,7 @@ class Targets:
         for shared in (self._connector, self._requester):
             if shared is not None:
                 shared.close()
-        self._targets = {}
+        self._targets, self._connector, self._requester = {}, None, None
 
     def _of(self, job: Job) -> Target:
         return self._target(job.host.name, job.host)
@@ -111,13 +116,19 @@ class Targets:
     def _connect(self, host: Host) -> Link:
         if host.name == CONTROLLER:
             return LocalLink()
+        connector = self._ssh()
+        from opskit.drivers import channel
+
+        return channel.SshLink(connector, host)
+
+    def _ssh(self) -> Any:  # noqa: ANN401 - a Connector, of a module that is not loaded yet
         with self._lock, lean():
             # Together they cost 70 ms, for what a local run has no use.
-            from opskit.drivers import channel, ssh
+            from opskit.drivers import channel, ssh  # noqa: F401 - both, while it is lean
 
             if self._connector is None:
                 self._connector = ssh.Connector()
-        return channel.SshLink(self._connector, host)
+            return self._connector
 
     def _target(self, name: str, host: Host | None = None) -> Target:
         with self._lock:

@@ -61,8 +61,10 @@ class _Tls(httpcore.NetworkStream):
         self._tls = context.wrap_bio(self._in, self._out, server_hostname=name)
         try:
             self._drive(self._tls.do_handshake, timeout)
-        except ssl.SSLError as error:
-            raise httpcore.ConnectError(str(error)) from None
+        except (ssl.SSLError, httpcore.NetworkError, httpcore.TimeoutException) as error:
+            # Whatever goes wrong before the request is sent is no connection.
+            inner.close()
+            raise httpcore.ConnectError(str(error) or type(error).__name__) from None
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         data: list[bytes] = []
