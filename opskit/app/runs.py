@@ -4,6 +4,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from opskit import audit
 from opskit.app import secrets as fetching
@@ -16,9 +17,11 @@ from opskit.errors import Exit, InputError, RefusedError
 from opskit.execute import ASKED, Outside, Stop, Watcher, execute, take_back
 from opskit.model.event import Entry, Event
 from opskit.model.frozen import frozen
+from opskit.model.inventory import CONTROLLER
 from opskit.model.plan import Plan
 from opskit.model.run import Run
 from opskit.model.value import Json, Secret
+from opskit.plan import reads_only
 from opskit.settings import Settings
 
 
@@ -63,11 +66,12 @@ def session(
     person: Person,
     watch: Watcher,
     stop: Stop | None,
+    connector: Any = None,  # noqa: ANN401 - of the SSH library, which is not loaded here
 ) -> Iterator[Session]:
     """Open what an execution touches, and close all of it however that ends."""
     from opskit.drivers.targets import Targets  # the SSH library is only loaded to use it
 
-    targets = Targets(journal.run, plan.hosts, history=store.recall)
+    targets = Targets(journal.run, plan.hosts, history=store.recall, connector=connector)
     guard = Guard(watch, known)
 
     def hide(secret: Secret) -> None:
@@ -118,6 +122,7 @@ def run(
     """Carry out a plan; return the run as its record tells it."""
     plan = prepared.plan
     known = fetching.fetch(plan, prepared.secrets, settings.environ)
+    connector = acquainted(plan)
     store = audit.open(settings.store)
     journal = store.create(
         plan,
@@ -131,11 +136,42 @@ def run(
         secrets=list(known.values()),
     )
     with session(
-        store, journal, plan, known=known, person=person, watch=watch, stop=stop
+        store,
+        journal,
+        plan,
+        known=known,
+        person=person,
+        watch=watch,
+        stop=stop,
+        connector=connector,
     ) as current:
         current.pause_after_batch = pause_after_batch
         announce(current)
         return go_on(current)
+
+
+def acquainted(plan: Plan) -> Any:  # noqa: ANN401 - of the SSH library, which is loaded late
+    """Refuse a run that changes something where more hosts than may fail have no known key.
+
+    Returns what knows the keys, for the connections to come.
+    """
+    hosts = {a.target: plan.hosts[a.target] for a in plan.actions if a.target != CONTROLLER}
+    if not hosts or reads_only(plan):
+        return None
+    from opskit.drivers.targets import connector
+
+    found = connector()
+    strangers = {n: why for n, host in hosts.items() if (why := found.stranger(host)) is not None}
+    if len(strangers) > plan.max_failures:
+        name, why = next(iter(strangers.items()))
+        more = f", and of {len(strangers) - 1} more hosts" if len(strangers) > 1 else ""
+        raise RefusedError(
+            f"{why}{more}; nothing was sent anywhere",
+            where=f"host {name}",
+            hint="compare fingerprints with a trusted source and pin them: `opskit hosts trust "
+            f"{','.join([*strangers][:8])}`",
+        )
+    return found
 
 
 def announce(current: Session) -> None:

@@ -44,12 +44,14 @@ class Connector:
         self._keys: dict[str, KnownHosts] = {}
         self._private: dict[str, paramiko.PKey] = {}
         self._jumps: dict[tuple[str, str, int], tuple[Any, threading.Lock]] = {}
+        self._made: dict[str, Fabric] = {}
 
     def connect(self, host: Host) -> Fabric:
         """Return an open Fabric connection; UnreachableError says what to do about it."""
         where = f"host {host.name}"
         try:
-            connection = self._connection(host.address, host.connection)
+            made = self._made.pop(host.name, None)
+            connection = made or self._connection(host.address, host.connection)
             self._open(connection, host.connection)
         except UnreachableError as error:
             raise UnreachableError(error.what, where=where, hint=error.hint) from None
@@ -76,6 +78,24 @@ class Connector:
             transport.close()
         return _known_as(connection), key, _known_hosts(connection, how)
 
+    def stranger(self, host: Host) -> str | None:
+        """Say why a host would be refused for want of a known key; asks nobody.
+
+        None: there is a key, or only connecting can tell, as behind a jump host.
+        """
+        how = host.connection
+        try:
+            connection = None if how.jump else self._plain(host.address, how, None)
+        except (UnreachableError, OSError, ValueError, paramiko.SSHException):
+            return None  # it is said when the host is to be reached
+        if connection is None or connection.gateway:
+            return None
+        name, files = _known_as(connection), _known_hosts(connection, how)
+        if not any(self._host_keys(file).lookup(name) for file in files):
+            return f"no key is known of {name} (looked in {files[0]})"
+        self._made[host.name] = connection
+        return None
+
     def keys_of(self, file: str, name: str) -> Mapping[str, paramiko.PKey]:
         """Return the keys that a known_hosts file has for a name, by kind."""
         return self._host_keys(file).lookup(name)
@@ -84,16 +104,21 @@ class Connector:
         for connection, _lock in self._jumps.values():
             close(connection)
 
-    def _connection(self, address: str, how: Connection, jump: Fabric = None) -> Fabric:
-        connection = _Settled(
+    def _plain(self, address: str, how: Connection, jump: Fabric) -> Fabric:
+        """Return a connection that is not open, over a jump host or what ssh_config says."""
+        return _Settled(
             host=address,
             user=how.user,
             port=how.port,
             config=self._config(how.ssh_config),
-            gateway=jump or (self._connection(how.jump, _jump(how)) if how.jump else None),
+            gateway=jump,
             connect_timeout=max(1, math.ceil(how.connect_timeout)),
             connect_kwargs=self._arguments(how),
         )
+
+    def _connection(self, address: str, how: Connection, jump: Fabric = None) -> Fabric:
+        jump = jump or (self._connection(how.jump, _jump(how)) if how.jump else None)
+        connection = self._plain(address, how, jump)
         if connection.gateway is not None and not isinstance(connection.gateway, str):
             connection.gateway = self._jump(connection.gateway, how)
         return connection

@@ -24,6 +24,15 @@ History = Callable[[Recall], str | None]
 _CLOSE = 15.0
 
 
+def connector() -> Any:  # noqa: ANN401 - a Connector, of a module that is not loaded yet
+    """Return what makes connections and knows the keys of hosts."""
+    with lean():
+        # Together they cost 70 ms, for what a local run has no use.
+        from opskit.drivers import channel, ssh  # noqa: F401 - both, while it is lean
+
+    return ssh.Connector()
+
+
 @frozen
 class Opened:
     """What the first contact of a run with a host said. `nonce` is empty where it can't write."""
@@ -39,20 +48,20 @@ class Targets:
     """The hosts of one run. `perform` is called from many threads, one at a time per host."""
 
     def __init__(
-        self, run: str, hosts: Mapping[str, Host], *, history: History | None = None
+        self,
+        run: str,
+        hosts: Mapping[str, Host],
+        *,
+        history: History | None = None,
+        connector: Any = None,  # noqa: ANN401 - what `connector()` gave; its module is heavy
     ) -> None:
         self._run = run
         self._hosts = hosts
         self._history = history
-        self._connector: Any = None
+        self._connector = connector
         self._requester: Any = None
         self._lock = threading.Lock()
         self._targets: dict[str, Target] = {}
-
-    def strangers(self) -> Mapping[str, str]:
-        """Return the hosts that would be refused for want of a known key, and why; asks none."""
-        found = {n: self._ssh().stranger(h) for n, h in self._hosts.items() if n != CONTROLLER}
-        return {name: why for name, why in found.items() if why is not None}
 
     def open(self, host: str, *, writes: bool) -> Opened:
         """Connect to `host`; UnreachableError says why not. Without `writes` it creates nothing."""
@@ -116,19 +125,12 @@ class Targets:
     def _connect(self, host: Host) -> Link:
         if host.name == CONTROLLER:
             return LocalLink()
-        connector = self._ssh()
+        with self._lock:
+            if self._connector is None:
+                self._connector = connector()
         from opskit.drivers import channel
 
-        return channel.SshLink(connector, host)
-
-    def _ssh(self) -> Any:  # noqa: ANN401 - a Connector, of a module that is not loaded yet
-        with self._lock, lean():
-            # Together they cost 70 ms, for what a local run has no use.
-            from opskit.drivers import channel, ssh  # noqa: F401 - both, while it is lean
-
-            if self._connector is None:
-                self._connector = ssh.Connector()
-            return self._connector
+        return channel.SshLink(self._connector, host)
 
     def _target(self, name: str, host: Host | None = None) -> Target:
         with self._lock:
