@@ -23,6 +23,8 @@ class Settings:
     runbooks: tuple[Path, ...]
     folder: Path
     environ: Mapping[str, str]
+    file: Path | None = None
+    """The `opskit.yaml` that holds here; None where there is none."""
 
 
 def shipped() -> Path:
@@ -73,4 +75,5 @@ def settle(
         runbooks=(*(folder / str(name) for name in names), shipped() / "runbooks"),
         folder=folder,
         environ=environ,
+        file=file,
     )

@@ -24,7 +24,7 @@ def resume(
         if found.state in ("succeeded", "undone", "aborted", "failed"):
             raise InputError(
                 f"run {found.id} has ended ({found.state}); there is nothing to resume",
-                hint=f"`opskit retry {found.id}` does again what failed"
+                hint=f"`opskit retry {found.id} --hosts failed,not-started` does again what failed"
                 if found.state == "failed"
                 else f"`opskit report {found.id}` shows what it did",
             )

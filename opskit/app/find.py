@@ -1,17 +1,36 @@
 """Runbooks by name or path, the settings, the inventory."""
 
 import os
+import shlex
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
 from opskit import load
 from opskit.errors import InputError
+from opskit.model.frozen import frozen
 from opskit.model.inventory import Inventory
 from opskit.model.problem import Problem
 from opskit.model.runbook import Runbook
 from opskit.settings import Settings, project_file, settle
 
 SUFFIXES = (".yaml", ".yml")
+
+
+@frozen
+class Shelf:
+    """The runbooks that can be named here; of the broken ones the names."""
+
+    runbooks: tuple[Runbook, ...]
+    broken: tuple[str, ...]
+
+
+@frozen
+class Linted:
+    """What was checked, and what is wrong in it."""
+
+    files: tuple[Path, ...]
+    problems: tuple[Problem, ...]
 
 
 def settings(*, store: str | None = None, inventory: str | None = None) -> Settings:
@@ -35,46 +54,63 @@ def runbook_files(settings: Settings) -> list[Path]:
 def runbook_path(settings: Settings, name: str) -> Path:
     """Return the file of a runbook; `name` is a path, or the file's name without its ending."""
     path = Path(name)
-    if path.is_file():
-        return path
+    for candidate in (path, *(Path(f"{name}{suffix}") for suffix in SUFFIXES if "/" in name)):
+        if candidate.is_file():
+            return candidate
     files = {path.stem: path for path in runbook_files(settings)}
     if name in files:
         return files[name]
-    near = get_close_matches(name, files, 1)
+    raise InputError(f"there is no runbook {name!r}", hint=_elsewhere(settings, path.stem, files))
+
+
+def _elsewhere(settings: Settings, name: str, names: Iterable[str]) -> str:
+    """Say where a runbook that was not found may be."""
+    near = get_close_matches(name, names, 1)
     hint = f"did you mean {near[0]}?" if near else "`opskit list` shows what there is"
-    raise InputError(f"there is no runbook {name!r}", hint=hint)
+    if settings.file is None:
+        hint += f"; there is no opskit.yaml in {settings.folder} or above: is it the right folder?"
+    return hint
 
 
 def show(settings: Settings, name: str) -> Runbook:
     """Load a runbook by name or path."""
-    return load.runbook(runbook_path(settings, name), settings.runbooks)
+    path = runbook_path(settings, name)
+    if load.kind(path) == "inventory":
+        raise InputError(
+            "this is an inventory, not a runbook", where=str(path),
+            hint=f"name the runbook, and the inventory with -i: -i {path}",
+        )  # fmt: skip
+    return load.runbook(path, settings.runbooks)
 
 
-def list_runbooks(settings: Settings) -> list[Runbook]:
-    """Load every runbook that a name can mean; broken ones are left to `lint`."""
-    found = []
+def list_runbooks(settings: Settings) -> Shelf:
+    """Load every runbook that a name can mean; what is wrong in broken ones is left to `lint`."""
+    whole: list[Runbook] = []
+    broken: list[str] = []
     for path in runbook_files(settings):
-        runbook, _ = load.check(path, settings.runbooks)
-        if runbook is not None:
-            found.append(runbook)
-    return found
+        runbook, problems = load.check(path, settings.runbooks)
+        if runbook is None or any(problem.severity == "error" for problem in problems):
+            broken.append(path.stem)
+        else:
+            whole.append(runbook)
+    return Shelf(runbooks=tuple(whole), broken=tuple(broken))
 
 
-def lint(settings: Settings, paths: list[Path]) -> list[Problem]:
-    """Check runbooks and inventories in these files and folders (none: all runbooks by name)."""
+def lint(settings: Settings, paths: list[Path]) -> Linted:
+    """Check runbooks and inventories: these files, folders and names, or all runbooks by name."""
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
             found = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file())
             files += [p for p in found if load.kind(p) is not None]
-        elif path.exists():
-            files.append(path)
         else:
-            raise InputError(f"there is no file {path}")
+            files.append(path if path.exists() else runbook_path(settings, str(path)))
+    if not paths:
+        files = runbook_files(settings)
     problems: list[Problem] = []
-    for file in files or runbook_files(settings):
+    for file in files:
         problems += load.lint(file, settings.runbooks)
-    return list(dict.fromkeys(problems))
+    return Linted(files=tuple(files), problems=tuple(dict.fromkeys(problems)))
 
 
 def inventory(settings: Settings, name: str | None = None) -> Inventory:
@@ -86,12 +122,31 @@ def inventory(settings: Settings, name: str | None = None) -> Inventory:
         )
     path = Path(name) if name is not None else settings.inventory
     assert path is not None
-    if path.is_file():
-        return load.inventory(path)
-    beside = [settings.folder / "inventories" / f"{path}{suffix}" for suffix in SUFFIXES]
-    for candidate in beside:
+    folder = settings.folder / "inventories"
+    beside = [folder / f"{path}{suffix}" for suffix in SUFFIXES]
+    for candidate in (path, *beside):
         if candidate.is_file():
-            return load.inventory(candidate)
-    raise InputError(
-        f"there is no inventory {str(path)!r}", hint=f"looked for {path} and {beside[0]}"
-    )
+            return _inventory(candidate)
+    raise InputError(f"there is no inventory {str(path)!r}", hint=_missing(path, folder))
+
+
+def _inventory(path: Path) -> Inventory:
+    if load.kind(path) == "runbook":
+        raise InputError(
+            "this is a runbook, not an inventory", where=str(path),
+            hint=f"run it with: opskit run {path} -i INVENTORY",
+        )  # fmt: skip
+    return load.inventory(path)
+
+
+def _missing(path: Path, folder: Path) -> str:
+    """Say what to do about an inventory that is not there."""
+    if path.name == "inventory.yaml" and path.parent.name == "lab":
+        return f"the practice hosts are not up: opskit lab up --dir {shlex.quote(_near(path))}"
+    names = sorted(found.stem for found in folder.glob("*") if found.suffix in SUFFIXES)
+    there = f"there are: {', '.join(names)}; or give the path of a file" if names else ""
+    return there or "give the path of a file with -i FILE"
+
+
+def _near(path: Path) -> str:
+    return min(str(path.parent), os.path.relpath(path.parent), key=len)

@@ -31,9 +31,16 @@ def runbooks(context: click.Context, _: click.Parameter, so_far: str) -> Found:
     def find() -> Iterable[tuple[str, str]]:
         from opskit import app
 
-        return ((item.name, item.summary) for item in app.list_runbooks(app.settings()))
+        shelf = app.list_runbooks(app.settings())
+        yield from ((item.name, item.summary) for item in shelf.runbooks)
+        yield from ((name, "broken") for name in shelf.broken)
 
     return _safely(find, so_far) + ([CompletionItem(so_far, type="file")] if "/" in so_far else [])
+
+
+def files_or_runbooks(context: click.Context, parameter: click.Parameter, so_far: str) -> Found:
+    """Offer the runbooks here and any file."""
+    return [*runbooks(context, parameter, so_far), CompletionItem(so_far, type="file")]
 
 
 def run_ids(context: click.Context, _: click.Parameter, so_far: str) -> Found:

@@ -1,10 +1,11 @@
 """Every error on its way out: text for a person or JSON for a program, and an exit status."""
 
 import os
+import re
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -38,7 +39,7 @@ def told(error: BaseException, argv: Sequence[str]) -> int:
             screen.err(error.format_message() + "\n")
             return int(Exit.USAGE)
         case click.ClickException():
-            _tell(_of_click(error), as_json=as_json)
+            _tell(_of_click(error, argv), as_json=as_json)
             return int(Exit.USAGE)
         case KeyboardInterrupt() | click.Abort():
             _tell(_plain("interrupted", Exit.INTERRUPTED), as_json=as_json)
@@ -62,10 +63,34 @@ def _of_opskit(error: OpskitError) -> dict[str, Json]:
     return found
 
 
-def _of_click(error: click.ClickException) -> dict[str, Json]:
+def _of_click(error: click.ClickException, argv: Sequence[str]) -> dict[str, Json]:
     context = getattr(error, "ctx", None)
-    command = context.command_path if isinstance(context, click.Context) else "opskit"
-    return _plain(error.format_message(), Exit.USAGE, "", f"{command} --help shows how it is used")
+    command = context.command_path if isinstance(context, click.Context) else _command_of(argv)
+    hint = f"{command} --help shows how it is used"
+    if isinstance(error, click.MissingParameter) and error.param is not None:
+        hint = f"{_WANTED[error.param.name]}; {hint}" if error.param.name in _WANTED else hint
+    return _plain(_sentence(error), Exit.USAGE, "", hint)
+
+
+_WANTED: Mapping[str | None, str] = {
+    "runbook": "name a runbook: `opskit list` shows what there is",
+    "run": "give the id of a run, or `last`: `opskit runs` lists them",
+    "step": "name a step, by number or name: `opskit report RUN` lists them",
+    "hosts": "say where: names of hosts, or failed, unknown, undone, not-started",
+    "words": "write the command for the hosts, as in: opskit exec web -- uptime",
+}
+"""What to give for an argument that is missing, by its name."""
+
+
+def _sentence(error: click.ClickException) -> str:
+    """Put click's words as ours are: no capital, no full stop."""
+    text = error.format_message().rstrip(".")
+    return text[:1].lower() + text[1:]
+
+
+def _command_of(argv: Sequence[str]) -> str:
+    """Name the command that was called, where click does not: of an option without its value."""
+    return f"opskit {argv[0]}" if argv and re.fullmatch(r"[a-z-]+", argv[0]) else "opskit"
 
 
 def _of_bug(error: BaseException, argv: Sequence[str]) -> dict[str, Json]:
@@ -92,7 +117,24 @@ def _tell(found: dict[str, Json], *, as_json: bool) -> None:
     where = f"{safe.visible(str(found['where']))}: " if found["where"] else ""
     lines = [f"{paint.bad('error')}: {where}{safe.visible(str(found['what']))}"]
     lines += [f"  → {safe.visible(str(found['hint']))}"] if found["hint"] else []
+    if screen.is_terminal(sys.stderr):
+        lines = [part for line in lines for part in _wrapped(line, screen.columns(sys.stderr))]
     screen.err("\n".join(lines) + "\n")
+
+
+def _wrapped(line: str, columns: int) -> list[str]:
+    """Break a line between words; what can be copied out of it stays whole."""
+    import textwrap
+
+    return textwrap.wrap(
+        line,
+        columns,
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+        drop_whitespace=True,
+    )
 
 
 def masked(text: str) -> str:

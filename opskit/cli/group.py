@@ -65,4 +65,5 @@ def unknown(word: str, names: Sequence[str]) -> str:
     import difflib
 
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    return f"no command {word!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    meant = f"did you mean {near[0]!r}?" if near else "a runbook is run with: opskit run RUNBOOK"
+    return f"no command {word!r}; {meant}"

@@ -16,10 +16,13 @@ from opskit.view import catalog, problems
 @options
 def list_(call: Call) -> None:
     """List the runbooks that can be named here."""
-    found = app.list_runbooks(call.settings)
+    shelf = app.list_runbooks(call.settings)
     call.answer(
-        lambda: catalog.runbooks(found, paint=screen.paint()),
-        (catalog.runbook_json(item) for item in found),
+        lambda: catalog.runbooks(shelf.runbooks, shelf.broken, paint=screen.paint()),
+        (
+            *(catalog.runbook_json(item) for item in shelf.runbooks),
+            *({"kind": "broken runbook", "name": name} for name in shelf.broken),
+        ),
     )
 
 
@@ -33,17 +36,20 @@ def show(call: Call, runbook: str) -> None:
 
 
 @click.command()
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.argument(
+    "paths", nargs=-1, type=click.Path(path_type=Path), shell_complete=complete.files_or_runbooks
+)
 @click.option("--strict", is_flag=True, help="Count warnings as errors.")
 @options
 def lint(call: Call, paths: tuple[Path, ...], strict: bool) -> Exit:
-    """Find every problem in runbooks: files, folders, or all that can be named here.
+    """Find every problem in runbooks: files, folders, names, or all that can be named here.
 
     Ends with 2 when there is an error (with --strict: or a warning).
     """
-    found = app.lint(call.settings, list(paths))
+    checked = app.lint(call.settings, list(paths))
+    found = checked.problems
     call.answer(
-        lambda: problems.text(found, paint=screen.paint()),
+        lambda: problems.text(found, files=len(checked.files), paint=screen.paint()),
         (problems.as_json(problem) for problem in found),
     )
     bad = any(strict or problem.severity == "error" for problem in found)

@@ -14,7 +14,7 @@ from opskit.cli.watching import watching
 from opskit.errors import Exit, InputError
 from opskit.model.plan import Plan
 from opskit.model.run import Run
-from opskit.view import amounts, jsonl, summary
+from opskit.view import amounts, jsonl, names, safe, summary
 from opskit.view import plan as view
 from opskit.view.details import Said
 from opskit.view.labels import run_hosts
@@ -82,18 +82,31 @@ def _dry(call: Call, made: app.Prepared) -> Exit:
 
 
 def agreed(call: Call, plan: Plan, *, verb: str = "Do this") -> bool:
-    """Show what will be done and ask. What only reads needs no leave."""
-    changes = view.counts(plan.actions, plan.stages).change
-    if not changes:
+    """Show what will be done and ask. What only reads needs no leave.
+
+    The question names the hosts: the plan above it may have scrolled away.
+    """
+    if not view.counts(plan.actions, plan.stages).change:
         return True
+    back = {action.undoes for action in plan.actions} - {None}
+    count = len(back) or view.counts(plan.actions, plan.stages).change
+    what = f"{amounts.count(count, 'change')} on {_where(plan)}"
     if not call.person.interactive:
+        does = "takes back" if back else "makes"
         raise InputError(
-            f"this makes {amounts.count(changes, 'change')}, and there is no terminal to ask on",
-            hint="add --yes to do it without asking (`opskit plan` shows what it does)",
+            f"this {does} {what}, and there is no terminal to ask on",
+            hint="add --yes to do it without asking"
+            + ("" if back else " (`opskit plan` shows what it does)"),
         )
     screen.out(view.text(plan, Look(asking=True, paint=screen.paint())) + "\n")
-    hosts = amounts.count(len(run_hosts(plan)), "host")
-    return call.person.confirm(f"{verb}: {amounts.count(changes, 'change')} on {hosts}?")
+    return call.person.confirm(f"{verb}: {what}?")
+
+
+def _where(plan: Plan) -> str:
+    """Name the hosts that the actions are for, and the inventory that says where these are."""
+    within = {action.host for action in plan.actions}
+    hosts = [host for host in run_hosts(plan) if host in within] or list(run_hosts(plan))
+    return f"{names.listed(hosts, 40)} ({safe.one_line(Path(plan.inventory).name)})"
 
 
 def told(call: Call, done: Run, plan: Plan, said: Said = MappingProxyType({})) -> Exit:

@@ -82,10 +82,10 @@ def paint(stream: TextIO | None = None) -> Paint:
     return Paint(colour=wanted and is_terminal(stream))
 
 
-def columns() -> int:
-    """Return how wide standard output is; 80 where it is no terminal."""
+def columns(stream: TextIO | None = None) -> int:
+    """Return how wide a stream (by default standard output) is; 80 where it is no terminal."""
     try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns or 80
+        return os.get_terminal_size((stream or sys.stdout).fileno()).columns or 80
     except (OSError, ValueError):
         return 80
 

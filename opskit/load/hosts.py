@@ -17,6 +17,10 @@ _TERM = re.compile(r"([!&]?)([A-Za-z0-9*?\[][A-Za-z0-9._*?\[\]-]*)")
 _GLOB = re.compile(r"[*?\[]")
 
 
+SHOWN = 10
+"""So many names are listed in a hint."""
+
+
 class ExpressionError(ValueError):
     """A host expression can't be read, or names what is not there."""
 
@@ -34,14 +38,19 @@ def select(inventory: Inventory, expression: str) -> tuple[str, ...]:
     try:
         found = resolve(tuple(inventory.hosts), inventory.groups, expression)
     except ExpressionError as error:
-        raise InputError(error.what, where=inventory.file, hint=error.write) from error
+        hint = f"{error.write} ({_there(inventory)})"
+        raise InputError(error.what, where=inventory.file, hint=hint) from error
     if not found:
         raise InputError(
-            f"{expression!r} selects no host",
-            where=inventory.file,
-            hint="opskit hosts check all: lists the hosts that there are",
+            f"{expression!r} selects no host", where=inventory.file, hint=_there(inventory)
         )
     return found
+
+
+def _there(inventory: Inventory) -> str:
+    """Say which hosts there are; of many the first."""
+    names = list(inventory.hosts)
+    return f"hosts: {', '.join(names[:SHOWN])}{' …' if len(names) > SHOWN else ''}"
 
 
 def resolve(

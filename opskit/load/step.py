@@ -88,7 +88,7 @@ class StepReader:
         elif isinstance(node, Items):
             nodes = node.nodes
         else:
-            self.reader.error(node, f"`{role}` must be a list of steps", "write - KIND: …")
+            self.reader.error(node, f"`{role}` must be a list of steps", _listed(node))
             return ()
         drafts = (self.step(one, role, f"{prefix}{i}") for i, one in enumerate(nodes, start=1))
         return tuple(draft for draft in drafts if draft is not None)
@@ -97,17 +97,26 @@ class StepReader:
         if isinstance(node, Scalar) and role == "done_when" and not node.empty:
             node = _as_run(node)
         if not isinstance(node, Table):
-            self.reader.error(node, "a step must be a mapping", "write - KIND: …")
+            self.reader.error(node, "a step must be a mapping", _as_step(node))
             return None
         kind = self._kind(node)
         if kind is None:
             self._remember(node)
+            self._rest(node, role, position)
             return None
         outer, self.reader.written = self.reader.written, []
         try:
             return self._draft(node, kind, role, position)
         finally:
             self.reader.written = outer
+
+    def _rest(self, node: Table, role: Role, position: str) -> None:
+        """Report what else is wrong in a step whose kind can't be told."""
+        outer, self.reader.written = self.reader.written, []
+        self._common(node)
+        self._undo(node, role, position)
+        self._done_when(node, position)
+        self.reader.written = outer
 
     def _remember(self, node: Table) -> None:
         save = node.entries.get("save")
@@ -250,6 +259,20 @@ def _meant(written: str, kinds: list[str]) -> str:
         return f"put it inside: {kinds[0]}: {{{before}{written}: …}}"
     near = _MEANT.get(written) or nearest(written, _STEP_KEYS)
     return near or ("" if kinds else "one of " + ", ".join(KINDS))
+
+
+def _listed(node: Node) -> str:
+    """Say how to write a list of steps, given what stands in its place."""
+    if isinstance(node, Table):
+        return "begin each step with `- `"
+    empty = isinstance(node, Scalar) and node.empty
+    return "indent the steps below it, each with `- `" if empty else _as_step(node)
+
+
+def _as_step(node: Node) -> str:
+    """Say how to write what stands in the place of a step."""
+    shown = node.text.split("\n")[0][:60] if isinstance(node, Scalar) else ""
+    return f"write - run: {shown or '…'}"
 
 
 def _as_run(node: Scalar) -> Table:

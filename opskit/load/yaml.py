@@ -176,7 +176,12 @@ def _translate(error: yaml.YAMLError, file: str, source: str) -> Problem:
     char = line[mark.column : mark.column + 1]
     if char == "\t":
         return Problem(place=place, what="a tab in the indentation", write="indent with spaces")
-    return Problem(place=place, what=f"not YAML: {what}", write=_cure(str(what), char))
+    begins = re.match(r"[\s-]*(?:[\w.-]+\s*:\s)?\s*(.?)", line)
+    return Problem(
+        place=place,
+        what=f"not YAML: {what}",
+        write=_cure(str(what), char, begins[1] if begins else ""),
+    )
 
 
 def _control_character(source: str, file: str) -> Place:
@@ -184,17 +189,23 @@ def _control_character(source: str, file: str) -> Place:
     return _place_of(source, match.start(), file) if match else Place(file=file)
 
 
-def _cure(what: str, char: str) -> str:
+def _cure(what: str, char: str, begins: str) -> str:
+    """Say what to write; `char` is where the parser gave up, `begins` how the line's value does."""
     if "mapping values are not allowed" in what:
-        return "quote a value that has `: ` in it, and check the indentation"
+        return "quote a value that has `: ` in it (or put it below `|`), and check the indentation"
     if "unexpected end of stream" in what:
         return "close the quote"
+    if begins and begins in "|>" and "comment or line break" in what:
+        return f"end the line after {begins} and indent the text below it, or quote the value"
+    if begins and begins in "[{'\"" and char != begins:
+        kind = "all of it" if begins in "'\"" else f"a value that begins with {begins}"
+        return f"quote {kind}, or put it below `|`"
     if char and char in "@`%&*!|>":
         return f"quote a value that begins with {char}"
     if "expected ',' or" in what:
         return "close the bracket, or quote the value"
-    if "block mapping" in what or "block end" in what or "block collection" in what:
-        return "check the indentation"
+    if "expected '-'" in what or "expected key" in what or "block" in what:
+        return "check the indentation: the keys of one step begin in the same column"
     return ""
 
 
@@ -268,7 +279,11 @@ class _Composer:
     def _alias(self, event: _Event) -> Node:
         """Share the node; what an alias stands for counts each time, so that bombs go off here."""
         if event.anchor not in self.anchors:
-            self._stop(event, f"nothing before this is marked &{event.anchor}", "")
+            self._stop(
+                event,
+                f"nothing before this is marked &{event.anchor}",
+                "quote a value that begins with *",
+            )
         node, size = self.anchors[event.anchor]
         self.aliased += size
         self.count += size
@@ -305,7 +320,9 @@ class _Composer:
     def _key(self, event: _Event, depth: int) -> Scalar:
         if isinstance(event, yaml.MappingStartEvent) and event.flow_style:
             self._stop(
-                event, "a mapping as a key", "quote a value that begins with {{: '{{ name }}'"
+                event,
+                "a value that begins with { and is not quoted",
+                "quote a value that begins with {{: '{{ name }}'",
             )
         key = self._node(event, depth + 1)
         if not isinstance(key, Scalar):

@@ -97,15 +97,15 @@ def starting_at(steps: list[Placed], name: str | None, runbook: Runbook) -> list
     """Leave out the main steps before the one named; preflight and always stay."""
     if name is None:
         return steps
-    main = [p.step.name for p in steps if p.phase == "main"]
-    if main.count(name) != 1:
+    main = [p.step for p in steps if p.phase == "main"]
+    meant = [n for n, step in enumerate(main) if name in (step.position, step.name)]
+    if len(meant) != 1:
         raise InputError(
-            f"{main.count(name) or 'no'} step{'s' if main.count(name) != 1 else ''} of "
-            f"{runbook.name} {'are' if main.count(name) > 1 else 'is'} named {name!r}",
+            f"{runbook.name} has {'several steps' if meant else 'no step'} {name!r} to begin at",
             where=runbook.file,
-            hint="--from wants one of: " + "; ".join(dict.fromkeys(main)),
+            hint="--from wants one of: " + "; ".join(f"{s.position} {s.name}" for s in main),
         )
-    before = set(range(main.index(name)))
+    before = set(range(meant[0]))
     numbers = iter(range(len(main)))
     return [p for p in steps if p.phase != "main" or next(numbers) not in before]
 

@@ -34,11 +34,12 @@ def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(padded).rstrip()
 
 
-def runbooks(found: Sequence[Runbook], *, paint: Paint = PLAIN) -> str:
-    """List runbooks with what each is for."""
-    if not found:
+def runbooks(found: Sequence[Runbook], broken: Sequence[str] = (), *, paint: Paint = PLAIN) -> str:
+    """List runbooks with what each is for, then the names of broken ones."""
+    if not found and not broken:
         return "No runbooks here. `opskit init` makes a folder with one.\n"
     rows = [(item.name, item.version, item.summary) for item in found]
+    rows += [(name, "", f"broken: `opskit lint {name}` says where") for name in broken]
     return table(("NAME", "VERSION", "WHAT IT DOES"), rows, paint=paint)
 
 
@@ -50,13 +51,19 @@ def runbook(item: Runbook, *, paint: Paint = PLAIN) -> str:
     if item.owner:
         lines.append(f"owner     {safe.one_line(item.owner)}")
     lines.append(f"hosts     {safe.one_line(item.hosts)}, in batches of {', '.join(item.batches)}")
-    lines.append(f"failures  more than {item.max_failures} → {item.on_failure}")
+    lines.append(f"failures  {_failures(item)}")
     if item.lock:
         lines.append(f"lock      {safe.one_line(item.lock)}")
     if item.params:
         lines += ["", paint.bold("Parameters"), *(_param(param) for param in item.params)]
     lines += ["", paint.bold("Steps"), *_steps(item)]
     return "\n".join(lines) + "\n"
+
+
+def _failures(item: Runbook) -> str:
+    many = "a host fails" if item.max_failures == "0" else f"more than {item.max_failures} fail"
+    then = {"undo": "everything is undone", "ask": "a person is asked"}
+    return f"if {many}, {then.get(item.on_failure, 'the run stops')}"
 
 
 def _param(param: Param) -> str:

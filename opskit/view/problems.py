@@ -8,14 +8,20 @@ from opskit.view import amounts, safe
 from opskit.view.paint import PLAIN, Paint
 
 
-def text(found: Sequence[Problem], *, paint: Paint = PLAIN) -> str:
-    """List problems by place, each with what to write, and count them."""
+def text(found: Sequence[Problem], *, files: int | None = None, paint: Paint = PLAIN) -> str:
+    """List problems by place, each with what to write, and count them; `files` were checked."""
     lines = [_problem(problem, paint) for problem in found]
     errors = sum(problem.severity == "error" for problem in found)
     warnings = len(found) - errors
     parts = [amounts.count(errors, "error")] if errors else []
     parts += [amounts.count(warnings, "warning")] if warnings else []
-    return "\n".join([*lines, ", ".join(parts) or "No problems."]) + "\n"
+    within = "" if files is None else f" in {amounts.count(files, 'file')}"
+    if files == 0:
+        return "There are no runbooks or inventories to check.\n"
+    return (
+        "\n".join([*lines, f"{', '.join(parts)}{within}" if parts else f"No problems{within}."])
+        + "\n"
+    )
 
 
 def _problem(problem: Problem, paint: Paint) -> str:

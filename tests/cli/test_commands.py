@@ -212,6 +212,64 @@ def test_an_edited_record_is_found(folder: Path, capsys: Capture) -> None:
     assert "entry" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("words", "what", "hint"),
+    [
+        (["run"], "missing argument 'RUNBOOK'", "`opskit list` shows what there is"),
+        (["undo"], "missing argument 'RUN'", "give the id of a run, or `last`"),
+        (["output", "last"], "missing argument 'STEP'", "by number or name"),
+        (["retry", "last"], "missing option '--hosts'", "failed, unknown, undone, not-started"),
+        (["exec", "all"], "missing argument 'WORDS...'", "as in: opskit exec web -- uptime"),
+        (["run", "local", "--reason"], "option '--reason' requires", "opskit run --help"),
+        (["hello"], "no command 'hello'", "opskit run RUNBOOK"),
+        (["run", "lokal"], "there is no runbook 'lokal'", "did you mean local?"),
+        (["run", "x"], "there is no runbook 'x'", "`opskit list`"),
+        (["run", "hosts.yaml"], "this is an inventory, not a runbook", "-i hosts.yaml"),
+        (["run", "local", "-i", "runbooks/local.yaml"], "this is a runbook", "opskit run runbooks"),
+        (["run", "local", "-i", "prod"], "there is no inventory 'prod'", "with -i FILE"),
+        (["run", "local", "-i", "lab/inventory.yaml"], "no inventory", "opskit lab up --dir lab"),
+        (["plan", "local", "-p", "folder=x", "--from", "9"], "no step '9'", "1 Look; 2 Write"),
+        (["exec", "two", "--", "id"], "no host or group 'two'", "(hosts: one)"),
+    ],
+)
+def test_a_wrong_word_is_told_with_what_to_write(
+    folder: Path, capsys: Capture, words: list[str], what: str, hint: str
+) -> None:
+    assert call(words) == 2
+    told, _, next_ = capsys.readouterr().err.partition("\n  → ")
+    assert what in told
+    assert hint in told + next_
+    assert not (folder / "store.db").exists() or call(["runs"]) == 0
+
+
+def test_a_wrong_folder_is_said_to_be_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(["run", "hello"]) == 2
+    assert f"there is no opskit.yaml in {tmp_path} or above" in capsys.readouterr().err
+
+
+def test_a_broken_runbook_is_listed_as_one(folder: Path, capsys: Capture) -> None:
+    (folder / "runbooks" / "bad.yaml").write_text("opskit: 1\nname: {")
+    assert call(["list"]) == 0
+    assert "broken: `opskit lint bad` says where" in capsys.readouterr().out
+    assert call(["lint", "bad"]) == 2
+    assert "bad.yaml:3:1: error: not YAML" in capsys.readouterr().out
+
+
+def test_a_runbook_may_be_named_by_its_path_without_ending(folder: Path, capsys: Capture) -> None:
+    assert call(["show", "runbooks/local"]) == 0
+    assert "if a host fails, everything is undone" in capsys.readouterr().out
+
+
+def test_undo_counts_what_it_takes_back(folder: Path, capsys: Capture) -> None:
+    run(folder, "--yes")
+    capsys.readouterr()
+    assert call(["undo", "last"]) == 2
+    assert "this takes back 1 change on one (hosts.yaml), and" in capsys.readouterr().err
+
+
 def test_lint_ends_with_2_when_something_is_wrong(folder: Path, capsys: Capture) -> None:
     assert call(["lint"]) == 0
     (folder / "runbooks" / "bad.yaml").write_text("opskit: 1\nname: bad\nsteps: []\n")
@@ -243,7 +301,7 @@ def test_init_makes_an_example_without_problems_and_overwrites_nothing(
     monkeypatch.chdir(folder / "new")
     capsys.readouterr()
     assert call(["lint", "--strict", "runbooks"]) == 0
-    assert capsys.readouterr().out == "No problems.\n"
+    assert capsys.readouterr().out == "No problems in 1 file.\n"
 
 
 def test_the_schema_of_the_example_accepts_the_example(folder: Path) -> None:

@@ -32,7 +32,8 @@ def test_help_loads_click_alone() -> None:
     assert not loaded & HEAVY
     ours = {name for name in loaded if name.startswith("opskit.")}
     assert ours == {"opskit.cli", "opskit.cli.root", "opskit.cli.group", "opskit.errors",
-                    "opskit.cli.screen", "opskit.view", "opskit.view.paint"}  # fmt: skip
+                    "opskit.cli.screen", "opskit.view", "opskit.view.paint", "opskit.model",
+                    "opskit.model.frozen"}  # fmt: skip
 
 
 def test_help_is_quick() -> None:

@@ -95,7 +95,10 @@ def test_select_names_the_inventory_in_its_error(inventory: Inventory) -> None:
     assert load.select(inventory, "web") == ("web1", "web2")
     with pytest.raises(InputError) as caught:
         load.select(inventory, "wbe")
-    assert str(caught.value) == f"{inventory.file}: no host or group 'wbe'\n  → web"
+    assert (
+        str(caught.value)
+        == f"{inventory.file}: no host or group 'wbe'\n  → web (hosts: web1, web2, db1)"
+    )
 
 
 def test_select_refuses_to_select_nobody(inventory: Inventory) -> None:

@@ -71,7 +71,8 @@ def test_places_count_from_one() -> None:
         (b"a: " + b"x" * LARGEST, "f: the file has 1.0 MiB → at most 1 MiB"),
         (b"? [a]\n: b", "f:1:3: a key that is not a text → write a plain word before the colon"),
         (b"? \n: b", "f:1:2: an empty key → write a name before the colon"),
-        (b"a: &x [*x]", "f:1:8: nothing before this is marked &x"),
+        (b"a: &x [*x]",
+         "f:1:8: nothing before this is marked &x → quote a value that begins with *"),
     ],
 )  # fmt: skip
 def test_what_is_not_our_yaml_is_told_in_words(raw: bytes, told: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from opskit import load
 from opskit.errors import InputError
 from opskit.execute.driver import Write
 from opskit.model.codec import canonical, from_json, parse, to_json
@@ -14,9 +15,9 @@ from opskit.model.job import Job, Output
 from opskit.model.plan import Plan
 from opskit.model.problem import ProblemsError
 from opskit.model.work import Command
-from opskit.plan import preview, progress, seal
+from opskit.plan import make, preview, progress, seal
 from opskit.plan.batches import split
-from tests.support.world import World, go, planned, runbook, texts
+from tests.support.world import World, go, no_files, planned, runbook, texts
 
 STEPS = """
   - {name: look, run: look, effect: read, phase: preflight, save: before}
@@ -69,6 +70,23 @@ def test_batches_round_down_but_not_to_nothing(sizes: list[str], lengths: list[i
     batches = split(hosts, sizes)
     assert [len(b) for b in batches] == lengths
     assert [h for b in batches for h in b] == hosts
+
+
+@pytest.mark.parametrize("step", ["each", "5"])
+def test_a_run_may_begin_at_a_step_by_name_or_number(tmp_path: Path, step: str) -> None:
+    planned(runbook(STEPS, WORD), tmp_path, word="w")
+    book, hosts = load.runbook(tmp_path / "r.yaml", []), load.inventory(tmp_path / "i.yaml")
+    plan = make(book, hosts, {"word": "w"}, from_step=step, files=no_files)
+    assert {action.position for action in plan.actions} == {"1", "5"}
+
+
+def test_a_step_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
+    planned(runbook(STEPS, WORD), tmp_path, word="w")
+    book, hosts = load.runbook(tmp_path / "r.yaml", []), load.inventory(tmp_path / "i.yaml")
+    with pytest.raises(InputError) as caught:
+        make(book, hosts, {"word": "w"}, from_step="1", files=no_files)
+    assert caught.value.what == "r has no step '1' to begin at"
+    assert caught.value.hint == "--from wants one of: 2 put; 3 tell; 4 all; 5 each"
 
 
 def test_no_host_is_refused(tmp_path: Path) -> None:
