@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from opskit.cli import screen
@@ -17,19 +17,32 @@ SECOND = "\nStopping what runs on the hosts …\n"
 MORE = "\nStill stopping. Ctrl-C once more leaves at once; the record can be resumed.\n"
 
 
+class LeftOpen(KeyboardInterrupt):
+    """A signal came while a run's question was being asked: nobody answers it now."""
+
+
 class Interrupts:
     """Counts signals and presses the run's stop, away from the signal handler.
 
     A handler runs between two steps of the main thread, which may hold any lock: so it only starts
-    a thread. The fourth Ctrl-C gives up waiting.
+    a thread. The fourth Ctrl-C gives up waiting. While a question is asked nothing runs, and the
+    main thread does nothing but wait for the answer: then a signal ends that.
     """
 
-    def __init__(self, press: Callable[[], None], tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        press: Callable[[], None],
+        tell: Callable[[str], None],
+        asking: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._press = press
         self._tell = tell
+        self._asking = asking
         self.count = 0
 
     def handle(self, number: int, _: FrameType | None) -> None:
+        if self._asking():
+            raise LeftOpen
         self.count += 1
         again = self.count > 1
         if again and number != signal.SIGINT:
@@ -40,15 +53,20 @@ class Interrupts:
         threading.Thread(target=self._act, args=(text,), daemon=True).start()
 
     def _act(self, text: str) -> None:
-        self._tell(text)
+        with suppress(OSError):  # the terminal may be what has gone
+            self._tell(text)
         if self.count <= 2:
             self._press()
 
 
 @contextmanager
-def stopping(press: Callable[[], None], tell: Callable[[str], None] = screen.err) -> Iterator[None]:
+def stopping(
+    press: Callable[[], None],
+    tell: Callable[[str], None] = screen.err,
+    asking: Callable[[], bool] = lambda: False,
+) -> Iterator[None]:
     """Let signals press a stop while a run goes on; afterwards they mean what they did before."""
-    handler = Interrupts(press, tell)
+    handler = Interrupts(press, tell, asking)
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number in SIGNALS:
         if before[number] is not signal.SIG_IGN:  # nohup

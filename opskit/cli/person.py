@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from opskit.app.person import Question
 from opskit.cli import screen
+from opskit.cli.interrupts import LeftOpen
 from opskit.view import safe
 
 TRIES = 5
@@ -42,15 +43,25 @@ class Terminal:
         self.origin = origin()
         self.interactive = allowed and screen.is_terminal(sys.stdin) and _has_console()
         self.pause: Callable[[], AbstractContextManager[None]] = nullcontext
+        self.asking = False
+        """Whether a question is open, so that a signal is for it and not for the run."""
 
     def ask(self, question: Question) -> str | None:
         """Return the choice, or None where nobody answers."""
         if not self.interactive:
             return None
+        lines, prompt = _worded(question)
         with self.pause(), _console() as console:
-            lines, prompt = _worded(question)
-            console.write("".join(f"{line}\n" for line in lines))
-            return _chosen(console, prompt, question.choices)
+            try:
+                self.asking = True
+                console.write("".join(f"{line}\n" for line in lines))
+                return _chosen(console, prompt, question.choices)
+            except (LeftOpen, OSError):  # the terminal may have been closed
+                with contextlib.suppress(OSError):
+                    console.write("\n")
+                return None
+            finally:
+                self.asking = False
 
     def secret(self, name: str) -> str | None:
         """Ask for a secret without showing it."""

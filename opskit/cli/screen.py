@@ -1,6 +1,7 @@
 """Standard output and standard error: what may be written to them, and how."""
 
 import codecs
+import errno
 import os
 import sys
 from typing import TextIO
@@ -44,16 +45,23 @@ def raw(data: bytes, *, error: bool = False) -> None:
         stream.flush()
         stream.buffer.write(data)
         stream.buffer.flush()
-    except BrokenPipeError:
-        _abandon(stream)
+    except OSError as why:
+        _gone(stream, why)
 
 
 def _write(stream: TextIO, text: str) -> None:
     try:
         stream.write(text)
         stream.flush()
-    except BrokenPipeError:
-        _abandon(stream)
+    except OSError as error:
+        _gone(stream, error)
+
+
+def _gone(stream: TextIO, error: OSError) -> None:
+    """A reader that went away, or a terminal that was closed, is no error; all else is."""
+    if error.errno not in (errno.EPIPE, errno.EIO):
+        raise error
+    _abandon(stream)
 
 
 def _abandon(stream: TextIO) -> None:

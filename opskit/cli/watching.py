@@ -31,8 +31,9 @@ def watching(
     The person's questions pause the live picture.
     """
     stop = Stop()
+    person = call.person
     if call.json:
-        with stopping(stop.press):
+        with stopping(stop.press, asking=lambda: person.asking):
             yield JsonLines(screen.out, run=run), stop
     elif live and screen.can_draw():
         picture = Live(
@@ -44,11 +45,11 @@ def watching(
             expected=expected(call.settings, plan),
             unicode=screen.unicode(),
         )
-        call.person.pause = picture.paused
-        with picture, stopping(stop.press, picture.tell):
+        person.pause = picture.paused
+        with picture, stopping(stop.press, picture.tell, lambda: person.asking):
             yield picture, stop
     else:
-        with stopping(stop.press):
+        with stopping(stop.press, asking=lambda: person.asking):
             yield Lines(screen.out, plan, paint=screen.paint()), stop
 
 

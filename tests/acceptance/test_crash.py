@@ -1,16 +1,21 @@
 """opskit killed, its record unwritable, two at once: nothing is done twice, nothing goes unsaid."""
 
+import resource
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from opskit.lab import Lab
 from tests.support.fleet import Fleet
 from tests.support.terminal import terminal
-from tests.support.trouble import Trouble, did, held, step
+from tests.support.trouble import Trouble, did, held, step, until
 
 pytestmark = pytest.mark.acceptance
 
@@ -169,3 +174,127 @@ def test_a_killed_run_repeats_nothing_by_itself(
     case: Kill, outcomes: Mapping[str, "Future[None]"]
 ) -> None:
     outcomes[case.name].result()
+
+
+# ---- a record that can't be written
+
+
+@contextmanager
+def out_of_room(pid: int, disk: Path, how: str) -> Iterator[None]:
+    """Let the record of a process take nothing more, for as long as this lasts."""
+    if how == "limit":
+        before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        yield
+        with suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+        return
+    ballast = disk / "ballast"
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    yield
+    ballast.unlink()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a disk of 4 MiB."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"no small disk here: {done.stderr.strip()}")
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
+@pytest.mark.parametrize("how", ["limit", "full"])
+def test_nothing_is_sent_once_the_record_takes_no_more(fleet: Fleet, disk: Path, how: str) -> None:
+    trouble = Trouble(fleet=fleet, name=how)
+    trouble.write(ONE + TWO + THREE, UNDO, hosts="web1:web2")
+    store = {"OPSKIT_STORE": str(disk / "store.db")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "opskit", *trouble.words()],
+        env={**fleet.environ, **store}, cwd=fleet.folder, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        for host in HOSTS:
+            trouble.until(host, "begin-two")
+        with out_of_room(process.pid, disk, how):
+            trouble.let_go(*HOSTS)
+            said, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 1, said
+    assert "error: " in said, said
+    assert str(disk / "store.db") in said, said
+    assert "  → " in said, said
+    assert trouble.tallies(HOSTS) == dict.fromkeys(HOSTS, "one begin-two two"), said
+    status = fleet.opskit("status", "last", status=130, environ=store)
+    assert "unknown (2)" in status.stdout
+    fleet.opskit("resume", "last", status=4, environ=store)
+    assert trouble.tallies(HOSTS) == dict.fromkeys(HOSTS, "one begin-two two")
+    fleet.opskit("audit", "verify", environ=store)
+
+
+# ---- two at once
+
+
+def test_of_two_runs_with_the_same_lock_one_is_refused(fleet: Fleet) -> None:
+    first, second = Trouble(fleet=fleet, name="first"), Trouble(fleet=fleet, name="second")
+    first.write(TWO, "lock: web\n", hosts="web1")
+    second.write(ONE, "lock: web\n", hosts="web1")
+    begun = first.start()
+    try:
+        first.until("web1", "begin-two")
+        run = fleet.opskit("runs", "--json").stdout.split('"run": "')[1].split('"')[0]
+        refused = second.run(status=5)
+        assert f"the lock 'web' is held by run {run} (first)" in refused.stderr
+        assert "at 'two' on web1" in refused.stderr
+        again = fleet.opskit("resume", run, status=5)
+        assert "is being carried out right now" in again.stderr
+    finally:
+        first.let_go("web1")
+        assert begun.end() == 0, begun.said()
+    assert second.tally("web1") == []
+    second.run(status=0)
+    assert second.tally("web1") == ["one"]
+
+
+def test_of_two_runs_that_begin_together_one_is_refused(fleet: Fleet) -> None:
+    runs = [Trouble(fleet=fleet, name=f"run{number}") for number in range(3)]
+    for run in runs:
+        run.write(TWO, "lock: web\n", hosts="web1")
+    begun = [run.start() for run in runs]
+    try:
+        until(lambda: sum(one.process.poll() is not None for one in begun) == 2, "two refusals")
+    finally:
+        for run in runs:
+            run.let_go("web1")
+        ends = [one.end() for one in begun]
+    assert sorted(ends) == [0, 5, 5]
+    done = ["begin-two two" if end == 0 else "" for end in ends]
+    assert [" ".join(run.tally("web1")) for run in runs] == done
+
+
+def test_the_lock_of_a_killed_run_is_kept_until_it_has_been_settled(fleet: Fleet) -> None:
+    first, second = Trouble(fleet=fleet, name="first"), Trouble(fleet=fleet, name="second")
+    first.write(TWO, "lock: web\n", hosts="web1")
+    second.write(ONE, "lock: web\n", hosts="web1")
+    begun = first.start()
+    try:
+        first.until("web1", "begin-two")
+    finally:
+        begun.process.kill()
+        begun.end()
+    first.let_go("web1")
+    assert "its process is gone" in second.run(status=5).stderr
+    fleet.opskit("resume", "last", status=4)
+    assert "it waits for a person" in second.run(status=5).stderr
+    fleet.opskit("abort", "last")
+    assert first.ended()[:2] == (6, "aborted")
+    second.run(status=0)
+    assert second.tally("web1") == ["one"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from opskit.cli.interrupts import FIRST, MORE, SECOND, stopping
+from opskit.cli.interrupts import FIRST, MORE, SECOND, LeftOpen, stopping
 
 
 def sent(*signals: signal.Signals) -> tuple[int, list[str]]:
@@ -72,3 +72,25 @@ def test_what_nohup_ignores_stays_ignored() -> None:
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_at_a_question_leaves_it_open_and_stops_nothing(number: signal.Signals) -> None:
+    pressed: list[None] = []
+    with stopping(lambda: pressed.append(None), lambda _: None, lambda: True):
+        with pytest.raises(LeftOpen):
+            os.kill(os.getpid(), number)
+        time.sleep(0.05)
+    assert pressed == []
+
+
+def test_a_terminal_that_is_gone_does_not_keep_a_run_from_stopping() -> None:
+    pressed: list[None] = []
+
+    def tell(_: str) -> None:
+        raise OSError
+
+    with stopping(lambda: pressed.append(None), tell):
+        os.kill(os.getpid(), signal.SIGHUP)
+        until(lambda: bool(pressed), 2.0)
+    assert pressed == [None]
