@@ -103,12 +103,11 @@ class SshLink:
 
     def shell(self, become: str | None) -> Wire:
         command = f"exec sudo -n -H -u {become} sh" if become else "exec sh"
-        try:
-            return self._channel(self._connection, command)
-        except RefusedChannelError:
-            other = self._connector.connect(self._host)
-            self._more.append(other)
-            return self._channel(other, command)
+        for connection in (self._connection, *self._more):
+            with suppress(RefusedChannelError):
+                return self._channel(connection, command)
+        self._more.append(self._connector.connect(self._host))
+        return self._channel(self._more[-1], command)
 
     def _channel(self, connection: Fabric, command: str) -> Wire:
         timeout = self._host.connection.connect_timeout

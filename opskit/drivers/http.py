@@ -187,7 +187,7 @@ def _exchange(
         exchange.sent, exchange.error = False, "a header can't be sent as it is written"
     except httpx.TimeoutException:
         exchange.error = f"no answer within {timeout:g} s"
-    except (httpx.HTTPError, OSError, EOFError) as error:
+    except (httpx.HTTPError, OSError, EOFError, RuntimeError) as error:
         exchange.error = _say(error)
     finally:
         exchange.seconds = time.monotonic() - began

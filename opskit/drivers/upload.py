@@ -11,7 +11,7 @@ from pathlib import Path
 
 from opskit.drivers import archive, command
 from opskit.drivers.session import Session, Write, drop
-from opskit.drivers.target import Target
+from opskit.drivers.target import Running, Target
 from opskit.drivers.wire import LostError, Stream
 from opskit.errors import InputError, OpskitError, UnreachableError
 from opskit.model.frozen import frozen
@@ -77,6 +77,7 @@ def perform(target: Target, job: Job, work: Upload, write: Write) -> Output:
             return Output(outcome="succeeded", status=0, evidence=same)
     aside = _aside(dest, "opskit", job.run)
     if parcel.small is None:
+        target.running = Running(key=job.key, user=user, session=session)
         failed = _send(target, session, aside, parcel, end)
         if failed is not None:
             return failed
@@ -196,6 +197,7 @@ def _send(
     except OSError as error:
         why = f"it can't be read here ({error})"
     finally:
+        target.running = None
         if not session.clean:
             target.discard(session)
     if not why:

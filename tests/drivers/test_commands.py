@@ -1,6 +1,7 @@
 """Commands: reads and changes, their ends and their limits, here and over SSH."""
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import get_args
 
 import pytest
 
+from opskit.drivers.local import LocalLink, LocalWire
 from opskit.drivers.wire import Stream
 from opskit.model.runbook import Effect
 from opskit.model.value import SecretRef
@@ -281,3 +283,72 @@ def quiet(server: Sshd, tmp_path: Path) -> Iterator[Kit]:
 def test_reads_run_as_the_read_user_and_changes_do_not(quiet: Kit) -> None:
     assert quiet.do("id -un").out == b"nobody\n"
     assert quiet.do("id -un", effect="change").out != b"nobody\n"
+
+
+@effects
+def test_a_secret_is_in_no_process_list_and_in_no_file(
+    local: Kit, effect: Effect, tmp_path: Path
+) -> None:
+    found: list[str] = []
+
+    def search() -> None:
+        number_in(tmp_path / "pid")
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                if b"sesam-" in path.read_bytes():
+                    found.append(str(path))
+        for path in (tmp_path / "state").rglob("*"):
+            if path.is_file() and b"sesam-" in path.read_bytes():
+                found.append(str(path))
+
+    searcher = threading.Thread(target=search)
+    searcher.start()
+    text = f"echo $$ >{tmp_path}/pid; sleep 0.6; cat >/dev/null; test $TOKEN = sesam''-öffne-dich"
+    secrets = {"TOKEN": "sesam-öffne-dich"}
+    got = local.do(text, effect=effect, secrets=secrets, stdin=SecretRef(name="TOKEN"))
+    searcher.join()
+    assert got.outcome == "succeeded"
+    assert found == []
+
+
+def test_a_short_change_takes_one_round_trip_and_few_forks(
+    local: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[bytes] = []
+    send = LocalWire.send
+
+    def note(self: LocalWire, data: bytes, timeout: float) -> None:
+        sent.append(data)
+        send(self, data, timeout)
+
+    monkeypatch.setattr(LocalWire, "send", note)
+    local.do("true", effect="change")
+    sent.clear()
+    local.do("/bin/true; echo x; echo y >&2", effect="change")
+    assert len(sent) == 1
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="counts system calls with strace")
+@pytest.mark.parametrize(
+    ("effect", "command", "most"),
+    [("read", "/bin/true", 1), ("change", "/bin/true", 2), ("change", "/bin/true; echo x; x=1", 4)],
+)
+def test_forks_on_the_host_are_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, effect: Effect, command: str, most: int
+) -> None:
+    trace = tmp_path / "trace"
+    monkeypatch.setattr(
+        LocalLink,
+        "shell",
+        lambda self, become: LocalWire(
+            ("strace", "-f", "-qq", "-e", "trace=clone,clone3,fork,vfork", "-o", str(trace), "sh")
+        ),
+    )
+    made = kit(here(str(tmp_path / "state")))
+    made.do("/bin/true", effect=effect)
+    before = trace.read_text().count("= ")
+    for _ in range(5):
+        assert made.do(command, effect=effect).outcome == "succeeded"
+    after = trace.read_text().count("= ")
+    made.targets.close()
+    assert (after - before) / 5 <= most
