@@ -1,4 +1,4 @@
-"""Whole runs: the real command line against a practice fleet, each test with a record of its own."""
+"""Whole runs: the real command line against a practice fleet, each test with its own record."""
 
 import json
 import os
