@@ -227,10 +227,10 @@ class Session:
 
 
 def tail(noise: bytes | bytearray) -> str:
-    """Return the last line that says something, made fit for a message."""
+    """Return the last two lines that say something, made fit for a message."""
     text = re.sub(r"[^\x20-\x7e\n]", "?", bytes(noise[-2000:]).decode("utf-8", "replace"))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:200] if lines else ""
+    return " / ".join(line[:200] for line in lines[-2:])
 
 
 def said(noise: bytes | bytearray) -> str:

@@ -49,6 +49,7 @@ class Connector:
     def connect(self, host: Host) -> Fabric:
         """Return an open Fabric connection; UnreachableError says what to do about it."""
         where = f"host {host.name}"
+        connection: Fabric = None
         try:
             made = self._made.pop(host.name, None)
             connection = made or self._connection(host.address, host.connection)
@@ -56,7 +57,7 @@ class Connector:
         except UnreachableError as error:
             raise UnreachableError(error.what, where=where, hint=error.hint) from None
         except (OSError, EOFError, paramiko.SSHException, ValueError) as error:
-            what, hint = explain(error)
+            what, hint = explain(error, connection)
             raise UnreachableError(what, where=where, hint=hint) from None
         transport = connection.transport
         transport.set_keepalive(_KEEPALIVE)
@@ -301,25 +302,42 @@ def _known_hosts(connection: Fabric, how: Connection) -> list[str]:
     return [str(Path(name).expanduser()) for name in (*said, "/etc/ssh/ssh_known_hosts")]
 
 
-def explain(error: Exception) -> tuple[str, str]:
+def explain(error: Exception, connection: Fabric = None) -> tuple[str, str]:
     """Return what happened and what to do next, for an error of the SSH libraries."""
-    if isinstance(error, paramiko.BadHostKeyException):
-        what = f"its host key has CHANGED: it shows {_shown(error.key)}"
-        cure = "pin the new one with `opskit hosts trust` if the host was set up anew"
-        return (
-            f"{what}, known is {_shown(error.expected_key)}",
-            f"find out why before anything else; {cure}",
-        )
-    if isinstance(error, paramiko.PasswordRequiredException):
-        return "the private key needs a passphrase", "load it into ssh-agent with ssh-add"
-    if isinstance(error, paramiko.AuthenticationException):
-        return (
-            f"the login was refused ({text_of(error)})",
-            "check `user` and `key` in the inventory, or load the key into ssh-agent",
-        )
-    if isinstance(error, TimeoutError):
-        return "no answer in time", "is it up, and can this machine reach its address and port?"
-    return text_of(error), "is it up, and can this machine reach its address and port?"
+    spot = f"{connection.host} port {connection.port}" if connection is not None else "it"
+    match error:
+        case paramiko.BadHostKeyException():
+            what = f"its host key has CHANGED: it shows {_shown(error.key)}"
+            cure = "if the host was set up anew, `opskit hosts trust` says how to replace the key"
+            return (
+                f"{what}, known is {_shown(error.expected_key)}",
+                f"find out why before anything else; {cure}",
+            )
+        case paramiko.PasswordRequiredException():
+            return "the private key needs a passphrase", "load it into ssh-agent with ssh-add"
+        case paramiko.AuthenticationException():
+            login = f" as {connection.user}" if connection is not None else ""
+            return (
+                f"the login was refused{login} ({text_of(error)})",
+                "check `user` and `key` in the inventory, or load the key into ssh-agent",
+            )
+        case TimeoutError():
+            return f"no answer in time from {spot}", "is it up, and can this machine reach it?"
+        case socket.gaierror():
+            name = str(connection.host) if connection is not None else "its name"
+            return (
+                f"{name} has no address here ({error.strerror})",
+                "correct its `address` in the inventory, or how this machine looks up names",
+            )
+        case ConnectionRefusedError():
+            return (
+                f"{spot} refused the connection",
+                "does sshd run there, and are `address` and `port` in the inventory right?",
+            )
+        case OSError(strerror=str() as text):
+            return f"can't connect to {spot}: {text}", "can this machine reach it?"
+        case _:
+            return f"can't connect to {spot}: {text_of(error)}", "is it up, and is that its sshd?"
 
 
 def _shown(key: paramiko.PKey) -> str:

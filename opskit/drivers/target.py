@@ -142,9 +142,25 @@ class Target:
         except BaseException as error:
             session.close()
             if user and isinstance(error, LostError):
-                raise LostError(f"no shell as {user} by `sudo -n`: {error.what}") from None
+                raise self._no_become(user, error.what) from None
             raise
         return session
+
+    def _no_shell(self, what: str) -> UnreachableError:
+        return UnreachableError(
+            what if "POSIX" in what else f"no POSIX shell answers: {what}",
+            where=f"host {self.host.name}",
+            hint=f"try `ssh {self.host.address} sh` by hand: a login that prints or ends at "
+            "once, a forced command or a shell other than sh can be the cause",
+        )
+
+    def _no_become(self, user: str, what: str) -> UnreachableError:
+        return UnreachableError(
+            f"no shell as {user} by `sudo -n`: {what}",
+            where=f"host {self.host.name}",
+            hint=f"{self.link.user} must be allowed to become {user} without a password, and sudo "
+            f"must be there; on the host, try: sudo -n -H -u {user} sh -c id",
+        )
 
     def _reached(self, act: Callable[[], T]) -> T:
         where = f"host {self.host.name}"
@@ -157,14 +173,6 @@ class Target:
                 hint="see MaxSessions of its sshd",
             ) from None
         except LostError as error:
-            what = error.what
-            if "POSIX" not in what:
-                what = f"no POSIX shell answers: {what}"
-            raise UnreachableError(
-                what,
-                where=where,
-                hint=f"try `ssh {self.host.address} sh` by hand: a login that prints or ends at "
-                "once, a forced command or a shell other than sh can be the cause",
-            ) from None
+            raise self._no_shell(error.what) from None
         except TimeoutError:
             raise UnreachableError("its shell does not answer in time", where=where) from None

@@ -100,7 +100,8 @@ def _unreachable(run: Run, paint: Paint) -> Iterator[str]:
             reasons.setdefault(why.replace(host, "…"), []).append(host)
     for hosts in reasons.values():
         word = paint.state("unreachable", "unreachable")
-        yield f"  {word} {names.listed(hosts, 40)}: {safe.one_line(run.unreachable[hosts[0]])}"
+        why = safe.one_line(run.unreachable[hosts[0]]).removeprefix(f"host {hosts[0]}: ")
+        yield f"  {word}: {names.listed(hosts, 40)}: {why}"
 
 
 def _passed_over(run: Run, plan: Plan, labels: Labels, paint: Paint) -> Iterator[str]:

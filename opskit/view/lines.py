@@ -137,7 +137,8 @@ def _said_of_run(event: Event) -> Said:
         case "host opened":
             return "opened", "connected"
         case "host unreachable":
-            return "FAILED", f"unreachable{_because(data, 'reason')}"
+            why = short(data, "reason").removeprefix(f"host {event.host}: ")
+            return "FAILED", f"unreachable: {why}" if why else "unreachable"
         case "budget tripped":
             failed = data.get("failed")
             names = ", ".join(map(str, failed)) if isinstance(failed, (list, tuple)) else ""

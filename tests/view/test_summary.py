@@ -190,10 +190,10 @@ def test_what_a_failed_step_printed_can_stand_below_it() -> None:
 
 
 def test_an_unreachable_host_says_why_and_how_to_look_at_it() -> None:
-    why = {"web1": "no route to web1", "web2": "no route to web2"}
+    why = {f"web{n}": f"host web{n}: no route to web{n}" for n in (1, 2)}
     hosts: dict[str, HostState] = {"web1": "unreachable", "web2": "unreachable"}
     shown = summary.text(run("failed", hosts, unreachable=why), samples.plan())
-    assert "  unreachable web1 web2: no route to web1\n" in shown
+    assert "  unreachable: web1 web2: no route to web1\n" in shown
     assert "  opskit hosts check web1,web2 -i inventories/production.yaml" in shown
     assert "  Nothing was changed.\n" in shown
 
