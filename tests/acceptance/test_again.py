@@ -1,0 +1,146 @@
+"""Retry, undo and resume after a failure, on real hosts: what was named, and nothing else."""
+
+import signal
+
+import pytest
+
+from tests.support.fleet import Fleet
+from tests.support.trouble import HOSTS, Trouble, did, held, step
+
+pytestmark = pytest.mark.acceptance
+
+ONE, THREE = (step(name, did(name), undo=did(f"undo-{name}")) for name in ("one", "three"))
+
+
+def moody(word: str, *hosts: str) -> str:
+    """Return shell text that fails on some hosts until the test lets them go."""
+    bad = " && ".join(f"test {{{{ host }}}} != {host}" for host in hosts)
+    return f"{did(word)}; test -e ~/{{{{ tag }}}}.go || {{ {bad}; }}"
+
+
+TWO = step("two", moody("two", "web2"), undo=did("undo-two"))
+DONE = "one two three"
+
+
+def failed(fleet: Fleet, head: str = "batches: [1]\n", steps: str = ONE + TWO + THREE) -> Trouble:
+    """Come to a run of which web1 is done, web2 has failed and the others never began."""
+    trouble = Trouble(fleet=fleet)
+    trouble.write(steps, head)
+    trouble.run(status=1)
+    trouble.let_go(*HOSTS)
+    return trouble
+
+
+def test_a_retry_of_all_that_is_left_comes_to_the_end(fleet: Fleet) -> None:
+    trouble = failed(fleet)
+    fleet.opskit("retry", "last", "--hosts", "failed,unknown,not-started", "--yes")
+    assert trouble.tallies() == {
+        "web1": DONE, "web2": "one two two three", "web3": DONE, "web4": DONE,
+    }  # fmt: skip
+    assert trouble.ended() == (0, "succeeded", dict.fromkeys(HOSTS, "done"))
+    fleet.proved()
+
+
+def test_a_retry_touches_no_host_that_was_not_named(fleet: Fleet) -> None:
+    trouble = failed(fleet)
+    fleet.opskit("retry", "last", "--hosts", "web2", "--yes", status=1)
+    assert trouble.tallies() == {"web1": DONE, "web2": "one two two three", "web3": "", "web4": ""}
+    fleet.opskit("retry", "last", "--hosts", "web4", "--yes", status=1)
+    assert trouble.tallies() == {
+        "web1": DONE, "web2": "one two two three", "web3": "", "web4": DONE,
+    }  # fmt: skip
+    hosts = {"web1": "done", "web2": "done", "web3": "not started", "web4": "done"}
+    assert trouble.ended() == (1, "failed", hosts)
+    refused = fleet.opskit("retry", "last", "--hosts", "failed", "--yes", status=2)
+    assert "no host of run" in refused.stderr
+    assert "web3: not started" in refused.stderr
+
+
+def test_an_unknown_change_is_repeated_only_by_name(fleet: Fleet) -> None:
+    trouble = Trouble(fleet=fleet)
+    trouble.write(ONE + step("two", held("two")) + THREE, hosts="web1:web2")
+    begun = trouble.start()
+    try:
+        for host in ("web1", "web2"):
+            trouble.until(host, "begin-two")
+    finally:
+        begun.process.send_signal(signal.SIGKILL)
+        begun.end()
+    trouble.let_go("web1", "web2")
+    for host in ("web1", "web2"):
+        trouble.until(host, "two")
+    fleet.opskit("resume", "last", status=4)
+    fleet.opskit("retry", "last", "--hosts", "web2", "--yes", status=6)
+    once, twice = "one begin-two two", "one begin-two two begin-two two three"
+    assert trouble.tallies(("web1", "web2")) == {"web1": once, "web2": twice}
+    assert trouble.ended()[2] == {"web1": "unknown", "web2": "done"}
+
+
+def test_a_retry_after_an_undo_can_be_taken_back_too(fleet: Fleet) -> None:
+    last = step("last", did("last") + "; test -e ~/{{ tag }}.well", effect="read")
+    trouble = Trouble(fleet=fleet)
+    trouble.write(ONE + last, "on_failure: undo\n", hosts="web1")
+    trouble.run(status=3)
+    fleet.opskit("retry", "last", "--hosts", "undone", "--yes", status=3)
+    assert trouble.tally("web1") == ["one", "last", "undo-one"] * 2
+    trouble.sh("web1", f"touch ~/{trouble.tag}.well")
+    fleet.opskit("retry", "last", "--hosts", "undone", "--yes")
+    fleet.opskit("undo", "last", "--yes", status=None)
+    assert trouble.tally("web1") == ["one", "last", "undo-one"] * 3
+    fleet.proved()
+
+
+def test_an_undo_takes_back_what_was_done_and_no_more(fleet: Fleet) -> None:
+    trouble = failed(fleet)
+    fleet.opskit("undo", "last", "--hosts", "web1", "--yes")
+    back = "undo-three undo-two undo-one"
+    assert trouble.tallies() == {
+        "web1": f"{DONE} {back}",
+        "web2": "one two",
+        "web3": "",
+        "web4": "",
+    }
+    fleet.opskit("undo", "last", "--yes")
+    assert trouble.tallies()["web2"] == "one two undo-two undo-one"
+    again = fleet.opskit("undo", "last", "--yes", status=2)
+    assert "nothing that can be taken back" in again.stderr
+    assert trouble.tallies() == {
+        "web1": f"{DONE} {back}", "web2": "one two undo-two undo-one", "web3": "", "web4": "",
+    }  # fmt: skip
+    assert trouble.ended()[2] == {
+        "web1": "undone", "web2": "undone", "web3": "not started", "web4": "not started",
+    }  # fmt: skip
+    fleet.proved()
+
+
+def test_an_undo_that_failed_goes_on_when_it_is_asked_for_again(fleet: Fleet) -> None:
+    steps = ONE + step("two", did("two"), undo=moody("undo-two", "web1")) + step("three", "false")
+    trouble = Trouble(fleet=fleet)
+    trouble.write(steps, "on_failure: undo\n", hosts="web1")
+    trouble.run(status=1)
+    assert trouble.tally("web1") == ["one", "two", "undo-two"]
+    trouble.let_go("web1")
+    fleet.opskit("undo", "last", "--yes")
+    assert trouble.tally("web1") == ["one", "two", "undo-two", "undo-two", "undo-one"]
+    assert trouble.ended()[2] == {"web1": "undone"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_undo_that_is_cut_short_goes_on_as_an_undo(fleet: Fleet, number: signal.Signals) -> None:
+    trouble = Trouble(fleet=fleet)
+    trouble.write(step("one", did("one"), undo=held("undo-one")) + TWO, hosts="web1")
+    trouble.run(status=0)
+    begun = trouble.start("undo", "last", "--yes")
+    trouble.until("web1", "begin-undo-one")
+    begun.process.send_signal(number)
+    if number == signal.SIGKILL:
+        assert begun.end() == -signal.SIGKILL
+        assert trouble.ended()[:2] == (130, "undoing")
+    trouble.let_go("web1")
+    trouble.until("web1", "undo-one")
+    if number == signal.SIGINT:
+        assert begun.end() == 130, begun.said()
+    fleet.opskit("resume", "last", status=4 if number == signal.SIGKILL else 0)
+    assert trouble.tally("web1") == ["one", "two", "undo-two", "begin-undo-one", "undo-one"]
+    state = "unknown" if number == signal.SIGKILL else "undone"
+    assert trouble.ended()[2] == {"web1": state}
