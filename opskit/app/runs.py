@@ -100,11 +100,17 @@ def session(
 
 
 def _unfinished(current: Session) -> Collection[str]:
-    """Return the hosts whose traces must stay: what is open there may still be asked for."""
+    """Return the hosts whose traces must stay: a change that was begun there may be asked for."""
     found = current.store.load(current.run)
     if found.state in ("succeeded", "undone", "aborted"):
         return ()
-    return [*current.plan.hosts]
+    begun = (
+        action.target
+        for planned in current.plan.actions
+        for action in (planned, *planned.undo)
+        if current.plan.stage(action).effect == "change" and action.key in found.actions
+    )
+    return list(dict.fromkeys(begun))
 
 
 def run(
