@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from opskit.model.event import Event
+from opskit.model.event import Chunk, Event
 from opskit.model.plan import Action, Plan
 from opskit.view import safe, works
+from opskit.view.fold import ALWAYS
 from opskit.view.labels import Labels, machine, run_hosts, short
 
 Turn: TypeAlias = tuple[int, str, int, str]
@@ -14,7 +15,10 @@ Turn: TypeAlias = tuple[int, str, int, str]
 Standing = Literal[
     "unknown", "undo failed", "failed", "unreachable", "running", "waiting", "undone", "done"
 ]
-Cell: TypeAlias = Literal["planned", "running", "ok", "failed", "unknown", "skipped", "undone"]
+Cell: TypeAlias = Literal[
+    "none", "planned", "running", "ok", "failed", "unknown", "skipped", "undone"
+]
+"""How a step stands on a host; *none*: it is not for that host."""
 ORDER: tuple[Standing, ...] = (
     "unknown",
     "undo failed",
@@ -25,6 +29,8 @@ ORDER: tuple[Standing, ...] = (
     "waiting",
     "done",
 )
+SAID = 400
+"""So many bytes of what an action prints are kept for its last line."""
 TROUBLE: frozenset[Standing] = frozenset({"unknown", "undo failed", "failed", "unreachable"})
 _CELLS: Mapping[str, Cell] = {"succeeded": "ok", "failed": "failed", "unknown": "unknown"}
 
@@ -57,7 +63,8 @@ class Board:
         self.expected = expected
         self.began = began
         self.labels = Labels(plan)
-        self.columns = {position: n for n, position in enumerate(_positions(plan))}
+        self._hosts = frozenset(run_hosts(plan))
+        self.columns = {position: n for n, position in enumerate(self._positions())}
         self.rows: dict[str, Row] = {}
         self.batch = -1
         self.run = run
@@ -65,16 +72,28 @@ class Board:
         self.ended = 0
         self.total = len({self._turn(action) for action in plan.actions})
         self._over: set[Turn] = set()
-        self._hosts = frozenset(run_hosts(plan))
+        self._said: dict[str, bytes] = {}
         batches = {name: n for n, names in enumerate(plan.batches) for name in names}
         for action in plan.actions:
             host = machine(action)
             row = self._row(host, batches.get(host, len(plan.batches)))
-            row.left += not self._candidate(action)
+            row.left += self._counts(action)
+            if action.position in self.columns:
+                row.cells[self.columns[action.position]] = "planned"
 
     def _candidate(self, action: Action) -> bool:
         """Tell whether an action is one of several of which only one is done."""
         return self.plan.stages[action.position].scope in ("once", "batch")
+
+    def _counts(self, action: Action) -> bool:
+        """Tell whether a host has an action to itself, before the end: with these it is done."""
+        return not self._candidate(action) and action.batch != ALWAYS
+
+    def _positions(self) -> list[str]:
+        """Return the steps that a host has a cell for: those of the run's own hosts, in order."""
+        order = sorted(self.plan.actions, key=lambda a: (a.batch == ALWAYS, a.batch > 0))
+        own = [action.position for action in order if machine(action) in self._hosts]
+        return list(dict.fromkeys(own or [action.position for action in order]))
 
     def _turn(self, action: Action) -> Turn:
         key = "" if self._candidate(action) else action.key
@@ -83,7 +102,7 @@ class Board:
     def _row(self, host: str, batch: int = 0) -> Row:
         row = self.rows.get(host)
         if row is None:
-            cells: list[Cell] = ["planned"] * len(self.columns)
+            cells: list[Cell] = ["none"] * len(self.columns)
             row = self.rows[host] = Row(host=host, batch=batch, cells=cells, left=0)
         return row
 
@@ -135,8 +154,18 @@ class Board:
         cell = _CELLS.get(outcome, "unknown")
         self._close(event, "undone" if self._undoes(event.key) and cell == "ok" else cell, at)
 
+    def heard(self, chunk: Chunk) -> None:
+        """Keep the end of what a running action prints."""
+        self._said[chunk.key] = (self._said.get(chunk.key, b"") + chunk.data[-SAID:])[-SAID:]
+
+    def last_line(self, key: str) -> str:
+        """Return the last line that a running action printed."""
+        rows = safe.decoded(self._said.get(key, b"")).replace("\r", "\n").split("\n")
+        return next((row.strip() for row in reversed(rows) if row.strip()), "")
+
     def _close(self, event: Event, cell: Cell, at: float) -> None:
         row = self._row(event.host)
+        self._said.pop(event.key, None)
         row.running.pop(event.key, None)
         row.seen = at
         self._mark(event.key, row, cell)
@@ -154,7 +183,7 @@ class Board:
         if turn not in self._over:
             self._over.add(turn)
             self.ended += 1
-            row.left -= not self._candidate(action)
+            row.left -= self._counts(action)
             if self._candidate(action):
                 self._pass_over(action, row)
 
@@ -219,11 +248,6 @@ class Board:
         if not names or any(name not in self.expected for name in names):
             return None
         return sum(self.expected[name] for name in names)
-
-
-def _positions(plan: Plan) -> list[str]:
-    order = sorted(plan.actions, key=lambda action: (action.batch == -2, action.batch > 0))
-    return list(dict.fromkeys(action.position for action in order))
 
 
 def _trouble(event: Event, *, undoing: bool) -> Standing:

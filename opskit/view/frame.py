@@ -8,6 +8,7 @@ from opskit.view.labels import run_hosts
 from opskit.view.paint import Paint, bare
 
 GLYPHS: dict[Cell, tuple[str, str]] = {
+    "none": (" ", " "),
     "planned": ("·", "."),
     "running": ("▸", ">"),
     "ok": ("✓", "+"),
@@ -109,12 +110,21 @@ class Frame:
             time += f"/~{amounts.duration(expected)}" if expected is not None else ""
             action = self._board.labels.action(key)
             name = self._board.plan.stages[action.position].name if action else key
-            words = safe.one_line(f"{name}: {self._board.command(key)}")
+            words = self._words(name, key, room - len(time) - 1)
             return f"{safe.padded(words, room - len(time) - 1)} {time}"
         words = row.note if row.standing in TROUBLE else row.standing
         if row.standing == "undone" and row.note:
             words = f"undone, after {row.note}"
         return self._paint.state(safe.cut(words, room), row.standing)
+
+    def _words(self, name: str, key: str, room: int) -> str:
+        """Say which command runs and, once it has printed something, its last line."""
+        words = safe.one_line(f"{name}: {self._board.command(key)}")
+        last = safe.one_line(self._board.last_line(key))
+        if not last:
+            return words
+        share = max(min(safe.width(name), room - 12), room // 2)  # so that it keeps its place
+        return f"{safe.padded(words, share)} | {last}"
 
     def _rest(self, rows: list[Row], columns: int) -> str:
         counts = dict.fromkeys(ORDER, 0)
@@ -140,7 +150,7 @@ def _urgency(row: Row) -> tuple[int, float, int, str]:
 
 
 def _worst(cells: list[Cell]) -> Cell:
-    for cell in ("unknown", "failed", "running", "undone", "planned", "ok"):
+    for cell in ("unknown", "failed", "running", "undone", "planned", "ok", "skipped"):
         if cell in cells:
             return cell
-    return "skipped"
+    return "none"

@@ -73,6 +73,7 @@ class Live:
         with self._lock:
             if isinstance(item, Chunk):
                 self._lines(item)
+                self._board.heard(item)
                 return
             self._board.take(item, self._now())
             if item.kind in _KEPT or _went_wrong(item):

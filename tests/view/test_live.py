@@ -36,10 +36,41 @@ def test_a_row_shows_steps_command_elapsed_and_expected_time() -> None:
     assert rows[0] == "deploy · batch 1 of 2 · 42s · r1"
     assert rows[1] == "[#...................] 2/21  1 running  3 waiting"
     assert rows[2] == (
-        "web1 ✓▸···· Remember what is live: readlink -e current || test ! -e… 2.0s/~5.0s"
+        "web1 ✓▸··· Remember what is live: readlink -e current || test ! -e … 2.0s/~5.0s"
     )
     assert len(rows[2]) == 79
-    assert rows[3] == "web2 ✓····· waiting"
+    assert rows[3] == "web2 ✓···· waiting"
+
+
+def test_the_last_line_that_a_command_printed_stands_beside_it() -> None:
+    found = board()
+    found.take(started("2@web1"), 140)
+    for data in (b"one\ntwo\n", b"50 %\r 60 %", b"\n\n"):
+        found.heard(Chunk(key="2@web1", host="web1", attempt=1, stream="stdout", data=data))
+    row = picture(found)[2]
+    assert row == "web1 ·▸··· Remember what is live: readlin… | 60 %                          2.0s"
+    found.heard(Chunk(key="2@web1", host="web1", attempt=1, stream="stdout", data=b"x" * 999))
+    row = picture(found)[2]
+    assert row.startswith("web1 ·▸··· Remember what is live: readlin… | xxxxxx")
+    assert len(row) == 79
+    found.take(ended("2@web1"), 141)
+    assert "|" not in picture(found)[2]
+
+
+def test_a_host_is_done_when_only_the_steps_at_the_end_of_the_run_are_left() -> None:
+    found = board(1)
+    for position in "12345":
+        found.take(started(f"{position}@web1"), 101)
+        found.take(ended(f"{position}@web1"), 102)
+    assert picture(found)[2] == "web1 ✓✓✓✓✓ done"
+    assert found.ended < found.total
+
+
+def test_a_step_that_is_not_for_a_host_has_no_mark_there() -> None:
+    plan = samples.plan(2, (2,))
+    mine = [a for a in plan.actions if not (a.position == "3" and a.host == "web2")]
+    rows = picture(Board(replace(plan, actions=tuple(mine)), {}, 100.0))
+    assert [row[:10] for row in rows[2:]] == ["web1 ·····", "web2 ·· ··"]
 
 
 def test_trouble_stands_first_and_says_why() -> None:
@@ -87,7 +118,7 @@ def test_an_undone_host_shows_what_was_taken_back() -> None:
     found.take(started("4u1@web1"), 104)
     found.take(ended("4u1@web1"), 105)
     assert picture(found)[0].startswith("deploy · undoing")
-    assert "web1 ···↶··" in picture(found)[2]
+    assert "web1 ···↶· " in picture(found)[2]
 
 
 def test_a_step_done_once_counts_once_and_is_nothing_to_do_elsewhere() -> None:
