@@ -9,7 +9,7 @@ from opskit.drivers import words
 from opskit.drivers.capture import Capture
 from opskit.drivers.session import Session, Write, tail
 from opskit.drivers.stop import end_change, end_read
-from opskit.drivers.target import Running, Target
+from opskit.drivers.target import Running, Target, worded
 from opskit.drivers.wire import LostError, Stream
 from opskit.errors import OpskitError, UnreachableError
 from opskit.model.job import Job, Output
@@ -233,7 +233,7 @@ class Attempt:
         return self._output("unknown", reason=self._late(verdict))
 
     def _late(self, verdict: str) -> str:
-        return f"timed out after {self.job.timeout:g} s, {verdict}"
+        return f"timed out after {self.job.timeout:g} s, {worded(verdict)}"
 
     def _ended(self, status: int) -> Output:
         if status == 0:

@@ -48,9 +48,14 @@ class Running:
         return replace(
             output,
             outcome="failed" if gone else "unknown",
-            reason=f"stopped by a person, {verdict}",
+            reason=f"stopped by a person, {worded(verdict)}",
             evidence={**output.evidence, "stopped": verdict},
         )
+
+
+def worded(verdict: str) -> str:
+    """Say how far a stop is proved, as the end of a sentence."""
+    return "can't tell whether it still runs" if verdict == "can't tell" else verdict
 
 
 class Target:

@@ -126,7 +126,7 @@ def test_what_left_session_and_tree_can_not_be_told(any_kit: Kit, tmp_path: Path
     text = f"(setsid sh -c 'echo $$ >{pid}; exec sleep 60' &) ; sleep 60"
     got = any_kit.do(text, effect="change", timeout=1)
     assert got.outcome == "unknown"
-    assert got.output.reason == "timed out after 1 s, can't tell"
+    assert got.output.reason == "timed out after 1 s, can't tell whether it still runs"
     os.kill(number_in(pid), 9)
 
 
