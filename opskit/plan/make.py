@@ -90,7 +90,24 @@ def targeted(
             where=runbook.file,
             hint=f"groups: {', '.join(sorted(inventory.groups)) or 'none'}",
         )
+    _distinct(inventory, hosts)
     return hosts
+
+
+def _distinct(inventory: Inventory, hosts: Sequence[str]) -> None:
+    """Refuse hosts that are one machine under two names: all would be done there twice at once."""
+    seen: dict[tuple[object, ...], str] = {}
+    for name in hosts:
+        host = inventory.hosts[name]
+        how = host.connection
+        first = seen.setdefault((host.address, how.port, how.jump, how.ssh_config), name)
+        if first != name:
+            raise InputError(
+                f"{first} and {name} have the same address, {host.address}: everything would be"
+                " done there twice at once",
+                where=inventory.file,
+                hint=f"name each machine once, or leave one out with --limit {first}",
+            )
 
 
 def starting_at(steps: list[Placed], name: str | None, runbook: Runbook) -> list[Placed]:

@@ -199,3 +199,13 @@ def test_includes_keep_their_saved_names_to_themselves(tmp_path: Path) -> None:
     go(plan, world)
     assert "use inner web1" in world.sent
     assert "outer outer S" in world.sent
+
+
+def test_one_machine_under_two_names_is_refused(tmp_path: Path) -> None:
+    planned(runbook(STEPS, WORD), tmp_path, word="w")
+    text = (tmp_path / "i.yaml").read_text()
+    (tmp_path / "i.yaml").write_text(text.replace("10.0.0.2", "10.0.0.1"))
+    book, hosts = load.runbook(tmp_path / "r.yaml", []), load.inventory(tmp_path / "i.yaml")
+    with pytest.raises(InputError, match="web1 and web2 have the same address"):
+        make(book, hosts, {"word": "w"}, files=no_files)
+    assert make(book, hosts, {"word": "w"}, limit="web1", files=no_files).actions
