@@ -12,6 +12,7 @@ from opskit.view.paint import Paint
 
 BAD: tuple[ActionState, ...] = ("unknown", "undo failed", "failed", "started")
 MOST = 20
+LEVELS = ("UNKNOWN", "CRIT", "WARN", "OK")
 SAID = 5
 """For so many of the failed steps it is shown what they printed."""
 Said = Mapping[str, Sequence[str]]
@@ -25,6 +26,7 @@ def shown(run: Run, plan: Plan | None, said: Said, paint: Paint) -> Iterator[str
         yield from _now(run, labels)
     yield from _failures(run, plan, labels, said, paint)
     yield from _unreachable(run, paint)
+    yield from _checks(run, labels, paint)
     if plan is not None:
         yield from _passed_over(run, plan, labels, paint)
         yield from _left(run, plan)
@@ -102,6 +104,21 @@ def _unreachable(run: Run, paint: Paint) -> Iterator[str]:
         word = paint.state("unreachable", "unreachable")
         why = safe.one_line(run.unreachable[hosts[0]]).removeprefix(f"host {hosts[0]}: ")
         yield f"  {word}: {names.listed(hosts, 40)}: {why}"
+
+
+def _checks(run: Run, labels: Labels, paint: Paint) -> Iterator[str]:
+    """Count what health checks said; what is a warning is named, the rest is failed or unknown."""
+    levels: dict[str, list[ActionRecord]] = {}
+    for record in run.actions.values():
+        evidence = record.data.get("evidence")
+        if isinstance(evidence, Mapping) and isinstance(evidence.get("level"), str):
+            levels.setdefault(str(evidence["level"]), []).append(record)
+    if levels:
+        counts = (f"{len(levels[level])} {level}" for level in LEVELS if level in levels)
+        yield f"  {'checks':<18} {', '.join(counts)}"
+    for record in levels.get("WARN", [])[:MOST]:
+        what = f"{labels.step(record)}{ending(record.data)}"
+        yield f"  {paint.warn('warning')} on {safe.one_line(record.host)}: {what}"
 
 
 def _passed_over(run: Run, plan: Plan, labels: Labels, paint: Paint) -> Iterator[str]:

@@ -29,13 +29,14 @@ class Labels:
         return action.position if action else ""
 
     def step(self, item: Event | ActionRecord) -> str:
-        """Return position, name and, where it is another, the target of an action."""
+        """Return position, name and, where there are several, which item and which target."""
         action = self.action(item.key)
         if action is None or self._plan is None:
             return safe.one_line(item.step or item.key)
         name = self._plan.stages[action.position].name
         target = f" [{action.target}]" if action.host not in ("", action.target) else ""
-        return safe.one_line(f"{action.position} {name}{target}")
+        item_ = f" #{action.index + 1}" if "#" in action.key else ""
+        return safe.one_line(f"{action.position} {name}{item_}{target}")
 
 
 def _all(actions: tuple[Action, ...]) -> Iterator[Action]:

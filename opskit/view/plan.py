@@ -89,9 +89,8 @@ def _header(plan: Plan, look: Look) -> Iterator[str]:
     facts += [(name, safe.cut(_value(value), 400)) for name, value in plan.parameters.items()]
     for name, source in plan.secrets.items():
         facts.append((name, f"secret from {safe.one_line(source.source)}"))
-    limit = (
-        "a host fails" if plan.max_failures == 0 else f"more than {plan.max_failures} hosts fail"
-    )
+    many = f"more than {amounts.count(plan.max_failures, 'host')}"
+    limit = "a host fails" if plan.max_failures == 0 else f"{many} fail"
     trips = {"undo": "everything is undone", "ask": "a person is asked"}
     facts.append(("failures", f"if {limit}, {trips.get(plan.on_failure, 'the run stops')}"))
     room = min(24, max(len(name) for name, _ in facts))

@@ -204,6 +204,20 @@ def test_steps_that_failed_and_were_passed_over_are_named() -> None:
     assert "failed, passed over: 3 Put the release in place on web1" in shown
 
 
+def test_health_checks_are_counted_and_warnings_are_named() -> None:
+    said = {"OK": "OK page", "WARN": "WARN disk free, %: 15"}
+    checks = {
+        f"2@web{n}": replace(
+            record("2@web1", "succeeded")[1], key=f"2@web{n}", host=f"web{n}",
+            data={"evidence": {"level": level}, "reason": said[level]},
+        )
+        for n, level in enumerate(("OK", "OK", "WARN"))
+    }  # fmt: skip
+    shown = summary.text(run("succeeded", {"web1": "done"}, checks), samples.plan())
+    assert "  checks             1 WARN, 2 OK\n" in shown
+    assert "  warning on web2: 2 Remember what is live: WARN disk free, %: 15\n" in shown
+
+
 def test_a_change_without_an_undo_is_named_when_the_rest_was_taken_back() -> None:
     part = dict([record("3@web1", "failed"), record("4@web1", "undone")])
     shown = summary.text(run("failed", {"web1": "undone"}, part), samples.plan())
