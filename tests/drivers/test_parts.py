@@ -72,8 +72,9 @@ def test_a_capture_passes_on_each_byte_once_up_to_its_limit() -> None:
     assert capture.cut == {"stdout"}
 
 
-def test_the_last_line_that_says_something_is_fit_to_be_shown() -> None:
-    assert tail(b"Welcome\n\n  no shell \x1b[1m here\n\n") == "no shell ?[1m here"
+def test_the_last_lines_that_say_something_are_fit_to_be_shown() -> None:
+    noise = b"Welcome\n\n  this is\n\n  no shell \x1b[1m here\n\n"
+    assert tail(noise) == "this is / no shell ?[1m here"
     assert tail(b"\n") == ""
 
 
