@@ -106,7 +106,7 @@ def _where(plan: Plan) -> str:
     """Name the hosts that the actions are for, and the inventory that says where these are."""
     within = {action.host for action in plan.actions}
     hosts = [host for host in run_hosts(plan) if host in within] or list(run_hosts(plan))
-    return f"{names.listed(hosts, 40)} ({safe.one_line(Path(plan.inventory).name)})"
+    return f"{names.listed(hosts, 40)} ({safe.one_line(names.path(plan.inventory))})"
 
 
 def told(call: Call, done: Run, plan: Plan, said: Said = MappingProxyType({})) -> Exit:

@@ -1,5 +1,6 @@
 """Many host names in little room."""
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 
@@ -55,3 +56,8 @@ def wrapped(hosts: Sequence[str], columns: int) -> list[str]:
         else:
             lines[-1] = line
     return lines
+
+
+def path(name: str) -> str:
+    """Name a file in the shorter way: from here, or from the root."""
+    return min(name, os.path.relpath(name), key=len)

@@ -1,6 +1,5 @@
 """What is true after a run, and what to do next."""
 
-import os
 import shlex
 import time
 from collections.abc import Iterator, Mapping
@@ -127,7 +126,7 @@ def next_steps(run: Run, plan: Plan | None = None) -> Iterator[tuple[str, str]]:
         yield f"opskit output {run.id} {step} {shlex.quote(bad.host)}", "what it printed"
     if "unreachable" in states:
         hosts = [host for host, stands in run.hosts.items() if stands == "unreachable"]
-        inventory = f" -i {shlex.quote(_short(plan.inventory))}" if plan is not None else ""
+        inventory = f" -i {shlex.quote(names.path(plan.inventory))}" if plan is not None else ""
         yield f"opskit hosts check {','.join(hosts[:3])}{inventory}", "why they can't be reached"
     left = [w for w, s in _RETRY if states & s]
     if left and run.kind != "exec" and run.state not in _UNDER_WAY:
@@ -136,10 +135,6 @@ def next_steps(run: Run, plan: Plan | None = None) -> Iterator[tuple[str, str]]:
         yield f"opskit undo {run.id}", "take back what was done"
     if run.state != "succeeded":
         yield f"opskit report {run.id}", "for the post-mortem"
-
-
-def _short(path: str) -> str:
-    return min(path, os.path.relpath(path), key=len)
 
 
 def _why_resume(run: Run) -> str:
