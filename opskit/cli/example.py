@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 SETTINGS = """\
 # opskit looks for this file here and in the folders above.
-inventory: lab/inventory.yaml       # the practice hosts of `opskit lab up --dir lab`
+inventory: lab/inventory.yaml       # the practice hosts of `opskit lab up`
 runbooks: [runbooks]
 # store: history.db                 # where runs are recorded; by default in your state directory
 """
@@ -75,7 +75,7 @@ FILES: Mapping[str, str] = {
 }
 SCHEMA = "runbook.schema.json"
 NEXT = (
-    ("opskit lab up --dir lab --web 2", "practice hosts on this machine, to try it on"),
+    ("opskit lab up --web 2 --lb 0", "practice hosts on this machine, to try it on"),
     ("opskit plan hello", "what would happen, and on which host; changes nothing"),
     ("opskit run hello", "do it; then: opskit undo last"),
 )

@@ -7,12 +7,29 @@ import click
 
 FAULTS = ("unhealthy", "slow", "errors", "crash", "wrong-release")
 
+
+def of_project(_: click.Context, __: click.Parameter, given: Path | None) -> Path | None:
+    """Return the folder given, else the one whose inventory `opskit.yaml` names, if it is a lab."""
+    if given is not None:
+        return given
+    from opskit import load, settings
+
+    file = settings.project_file(Path.cwd())
+    named = load.mapping(file).get("inventory") if file is not None else None
+    if file is None or not isinstance(named, str):
+        return None
+    path = file.parent / named
+    return path.parent if (path.parent.name, path.name) == ("lab", "inventory.yaml") else None
+
+
 folder_option = click.option(
     "--dir",
     "folder",
     type=click.Path(file_okay=False, path_type=Path),
     envvar="OPSKIT_LAB",
-    help="The lab's folder. Default: OPSKIT_LAB, or one in your state directory.",
+    callback=of_project,
+    help="The lab's folder. Default: OPSKIT_LAB, or the lab that opskit.yaml names, or one in "
+    "your state directory.",
 )
 
 

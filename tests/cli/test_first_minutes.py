@@ -40,14 +40,14 @@ def opskit(tmp_path: Path) -> Iterator[Newcomer]:
     made("init", "new")
     made.folder = tmp_path / "new"
     try:
-        made("lab", "up", "--dir", "lab", "--web", "2", "--lb", "0")
+        made("lab", "up", "--web", "2", "--lb", "0")
         yield made
     finally:
-        made("lab", "down", "--dir", "lab")
+        made("lab", "down")
 
 
 def greeting(opskit: Newcomer, host: str) -> str:
-    words = ("lab", "exec", "--dir", "lab", host, "--")
+    words = ("lab", "exec", host, "--")
     return opskit(*words, "sh", "-c", "cat /home/*/opskit-hello.txt 2>/dev/null || echo none")
 
 
