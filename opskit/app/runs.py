@@ -101,16 +101,17 @@ def session(
 
 def _unfinished(current: Session) -> Collection[str]:
     """Return the hosts whose traces must stay: a change that was begun there may be asked for."""
-    found = current.store.load(current.run)
-    if found.state in ("succeeded", "undone", "aborted"):
+    if current.store.state(current.run) in ("succeeded", "undone", "aborted"):
         return ()
-    begun = (
+    found = current.store.load(current.run)
+    begun = {k for k, r in found.actions.items() if r.state not in ("planned", "skipped")}
+    targets = (
         action.target
         for planned in current.plan.actions
         for action in (planned, *planned.undo)
-        if current.plan.stage(action).effect == "change" and action.key in found.actions
+        if current.plan.stage(action).effect == "change" and action.key in begun
     )
-    return list(dict.fromkeys(begun))
+    return list(dict.fromkeys(targets))
 
 
 def run(
@@ -203,7 +204,9 @@ def go_on(current: Session) -> Run:
                 pause_after_batch=current.pause_after_batch,
             )
         found = current.store.load(current.run)
-        if state != "waiting" or not answered(current, found):
+        if state != "waiting":
+            return found
+        if not answered(current, found):
             return current.store.load(current.run)
 
 
