@@ -174,7 +174,7 @@ class Course:
         if not back.actions:
             return
         names: list[Json] = list(dict.fromkeys(a.host or a.target for a in back.actions))
-        only: dict[str, Json] = {} if hosts is None else {"only": list(hosts)}
+        only: dict[str, Json] = {} if hosts is None else {"only": sorted(hosts)}
         self.attempt.post(Event(kind="undo began", data={"hosts": names, "why": why, **only}))
         walk = Walk(back, Attempt(back, self.book, self.outside, self.attempt.opened), self.pool)
         walk.go(back.actions)

@@ -1,7 +1,11 @@
 """Steps that fail, on real hosts: who stops, what is taken back, how the run ends."""
 
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import pytest
 
+from opskit.lab import Lab
 from tests.support.fleet import Fleet
 from tests.support.trouble import Case, Trouble, did, fails_on, slowly, step
 
@@ -260,9 +264,8 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_failure_ends_as_the_rules_say(fleet: Fleet, case: Case) -> None:
-    trouble = Trouble(fleet=fleet)
+def check(trouble: Trouble, case: Case) -> None:
+    """Carry out one case."""
     trouble.write(case.steps, case.head, case.always)
     done = trouble.run()
     said = done.stdout + done.stderr
@@ -271,3 +274,23 @@ def test_a_failure_ends_as_the_rules_say(fleet: Fleet, case: Case) -> None:
     assert done.returncode == case.exit, said
     assert [text for text in case.says if text not in said] == [], said
     trouble.proved()
+
+
+@pytest.fixture(scope="module")
+def outcomes(
+    lab: Lab, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mapping[str, "Future[None]"]]:
+    """Carry out all cases, some at once: they share no lock, and each has its own tally."""
+    with ThreadPoolExecutor(3) as pool:
+        found = {}
+        for case in CASES:
+            fleet = Fleet(lab=lab, folder=tmp_path_factory.mktemp(case.name))
+            found[case.name] = pool.submit(check, Trouble(fleet=fleet), case)
+        yield found
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_failure_ends_as_the_rules_say(
+    case: Case, outcomes: Mapping[str, "Future[None]"]
+) -> None:
+    outcomes[case.name].result()

@@ -22,6 +22,11 @@ def test_hosts_are_named_or_meant_by_their_state(words: list[str], hosts: list[s
     assert select_hosts(STOPPED, words) == hosts
 
 
+def test_failed_means_hosts_that_were_not_reached_or_not_taken_back_too() -> None:
+    left = run("failed", {"web1": "unreachable", "web2": "undo failed", "web3": "undone"})
+    assert select_hosts(left, ["failed"]) == ["web1", "web2"]
+
+
 @pytest.mark.parametrize("word", ["web9", "unknown"])
 def test_naming_no_host_says_where_each_stands(word: str) -> None:
     with pytest.raises(InputError) as caught:
