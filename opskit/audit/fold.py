@@ -1,6 +1,6 @@
 """Entries → Run: what a run is follows from what happened in it, and from nothing else."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, assert_never, cast
 
 from opskit.model.event import Entry, Event
@@ -70,11 +70,11 @@ def run(
     id_: str,
     number: int,
     entries: Sequence[Entry],
-    plan: Mapping[str, Any],
+    plan: Callable[[], Mapping[str, Any]],
     *,
     driver: str = "",
 ) -> Run:
-    """Fold the entries of a run; `plan` is its plan as JSON, `driver` who carries it out now."""
+    """Fold the entries of a run; `plan` fetches its plan as JSON, `driver` carries it out now."""
     from opskit.plan import progress  # brings all that makes plans: lists of runs don't need it
 
     standing = Standing()
@@ -83,7 +83,7 @@ def run(
     actions = progress(entries)
     hosts = standing.hosts
     if hosts is None:
-        hosts = _hosts(entries, actions, plan, alive=bool(driver))
+        hosts = _hosts(entries, actions, plan(), alive=bool(driver))
     created = entries[0]
     return Run(
         id=id_,

@@ -17,6 +17,7 @@ from opskit.model.codec import from_json, parse
 from opskit.model.event import Entry, Event
 from opskit.model.plan import Plan
 from opskit.model.run import Run
+from opskit.model.states import RunState
 from opskit.model.value import Json, Secret
 from opskit.model.work import Recall
 
@@ -173,7 +174,13 @@ class Store:
             number = int(_run(rows, run)["number"])
             driver = locks.driver(rows, number)
         entries = list(self.entries(run))
-        return fold.run(run, number, entries, self._plan_json(run), driver=driver)
+        return fold.run(run, number, entries, lambda: self._plan_json(run), driver=driver)
+
+    def state(self, run: str) -> RunState:
+        """Return how a run stands, without reading all that happened in it."""
+        with self._database.reading() as rows:
+            head = rows.one("head", run=_run(rows, run)["number"])
+        return "planned" if head is None else cast(RunState, head["state"])
 
     def runs(
         self,

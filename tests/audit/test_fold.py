@@ -29,7 +29,7 @@ def run_of(*events: Event, driver: str = "") -> Run:
         Entry(run="r", number=n, at=float(n), previous="", hash="", event=e)
         for n, e in enumerate([created, *events], start=1)
     ]
-    return fold.run("r", 1, entries, PLAN, driver=driver)
+    return fold.run("r", 1, entries, lambda: PLAN, driver=driver)
 
 
 START = event("step started", "1/web1", "web1")

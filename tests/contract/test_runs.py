@@ -35,6 +35,15 @@ def test_a_new_run_says_who_wants_what(store: Store) -> None:
     assert created.event.data["hosts"] == {"web1": "ops@127.0.0.2", "web2": "ops@127.0.0.2"}
 
 
+def test_how_a_run_stands_can_be_asked_by_itself(store: Store) -> None:
+    with begin(store) as journal:
+        assert store.state(journal.run) == store.load(journal.run).state == "planned"
+        journal.append(started())
+        assert store.state(journal.run) == store.load(journal.run).state == "running"
+        journal.append(finished())
+        assert store.state(journal.run) == store.load(journal.run).state == "succeeded"
+
+
 def test_what_a_run_came_from_is_kept(store: Store) -> None:
     with begin(store) as journal:
         assert store.plan(journal.run) == samples.plan()
