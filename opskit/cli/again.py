@@ -14,8 +14,10 @@ from opskit.cli.run import agreed, told
 from opskit.cli.watching import watching
 from opskit.errors import Exit, InputError
 from opskit.model.plan import Action
+from opskit.model.run import Run
 from opskit.plan import repeated, reverse
 from opskit.view.status import exit_status
+from opskit.view.summary import title
 
 run_argument = click.argument("run", shell_complete=complete.run_ids)
 yes_option = click.option("--yes", "-y", is_flag=True, help="Don't ask before changing anything.")
@@ -101,8 +103,8 @@ def undo(call: Call, run: str, hosts: str | None, yes: bool, no_live: bool) -> E
     back = reverse(plan, found.actions, chosen, again=True)
     if not back.actions:
         raise InputError(
-            f"run {found.id} did nothing that can be taken back",
-            hint=f"`opskit report {found.id}` shows what it did",
+            f"run {found.id} ({title(found)}) did nothing that can be taken back",
+            hint=_another(call, found),
         )
     if not yes and not agreed(call, back, verb="Take back"):
         screen.err("Nothing was done.\n")
@@ -112,6 +114,16 @@ def undo(call: Call, run: str, hosts: str | None, yes: bool, no_live: bool) -> E
     if exit_status(done) == Exit.OK and not call.json:
         screen.out("What was asked for is taken back.\n")
     return told(call, done, plan)
+
+
+def _another(call: Call, found: Run) -> str:
+    """Name the run that was perhaps meant: an `exec` in between is easily forgotten."""
+    hint = f"`opskit report {found.id}` shows what it did"
+    runs = app.runs(call.settings, limit=20, previews=False)
+    other = next((run for run in runs if run.kind == "run" and run.id != found.id), None)
+    if found.kind == "run" or other is None:
+        return hint
+    return f"{hint}; the last runbook was {title(other)}: opskit undo {other.id}"
 
 
 def listed(words: str) -> tuple[str, ...]:

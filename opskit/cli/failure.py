@@ -15,7 +15,7 @@ from opskit.cli import screen
 from opskit.errors import Exit, OpskitError
 from opskit.model.problem import ProblemsError
 from opskit.model.value import Json, Secret
-from opskit.view import jsonl, problems, safe
+from opskit.view import jsonl, names, problems, safe
 
 _secrets: list[Secret] = []
 """Values that must not stand in a log, should this process fail. Kept for its life only."""
@@ -114,7 +114,7 @@ def _tell(found: dict[str, Json], *, as_json: bool) -> None:
         screen.err(text)
         return
     paint = screen.paint(sys.stderr)
-    where = f"{safe.visible(str(found['where']))}: " if found["where"] else ""
+    where = f"{safe.visible(names.path(str(found['where'])))}: " if found["where"] else ""
     lines = [f"{paint.bad('error')}: {where}{safe.visible(str(found['what']))}"]
     lines += [f"  → {safe.visible(str(found['hint']))}"] if found["hint"] else []
     if screen.is_terminal(sys.stderr):

@@ -109,7 +109,9 @@ def said(event: Event, labels: Labels) -> Said:
             word = WORDS.get(str(data.get("outcome")), "ended")
             return word, f"{labels.step(event)}{ending(data)}"
         case "step skipped":
-            return "skipped", f"{labels.step(event)}{_because(data, 'why')}"
+            why = short(data, "why")
+            false = f": `{why.removeprefix('when: ')}` is false" if why.startswith("when: ") else ""
+            return "skipped", labels.step(event) + (false or _because(data, "why"))
         case "message":
             return "message", short(data, "text")
         case "note":

@@ -60,4 +60,4 @@ def wrapped(hosts: Sequence[str], columns: int) -> list[str]:
 
 def path(name: str) -> str:
     """Name a file in the shorter way: from here, or from the root."""
-    return min(name, os.path.relpath(name), key=len)
+    return min(name, os.path.relpath(name), key=len) if name.startswith("/") else name

@@ -85,7 +85,8 @@ def _header(plan: Plan, look: Look) -> Iterator[str]:
     batches = amounts.count(len(plan.batches), "batch", "batches")
     title = " ".join(filter(None, (plan.runbook, plan.version)))
     yield f"{look.paint.bold(safe.one_line(title))} · {hosts}, {batches} · plan {plan.digest[:12]}"
-    facts = [("runbook", safe.one_line(plan.file)), ("inventory", safe.one_line(plan.inventory))]
+    files = (("runbook", plan.file), ("inventory", plan.inventory))
+    facts = [(what, safe.one_line(names.path(file))) for what, file in files]
     facts += [(name, safe.cut(_value(value), 400)) for name, value in plan.parameters.items()]
     for name, source in plan.secrets.items():
         facts.append((name, f"secret from {safe.one_line(source.source)}"))

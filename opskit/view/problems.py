@@ -1,10 +1,11 @@
 """What lint found, as text and as JSON."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from opskit.model.problem import Problem
 from opskit.model.value import Json
-from opskit.view import amounts, safe
+from opskit.view import amounts, names, safe
 from opskit.view.paint import PLAIN, Paint
 
 
@@ -27,7 +28,8 @@ def text(found: Sequence[Problem], *, files: int | None = None, paint: Paint = P
 def _problem(problem: Problem, paint: Paint) -> str:
     word = paint.bad("error") if problem.severity == "error" else paint.warn("warning")
     cure = f"\n    → {safe.visible(problem.write)}" if problem.write else ""
-    place = paint.bold(safe.one_line(str(problem.place)))
+    near = replace(problem.place, file=names.path(problem.place.file))
+    place = paint.bold(safe.one_line(str(near)))
     return f"{place}: {word}: {safe.visible(problem.what)}{cure}"
 
 

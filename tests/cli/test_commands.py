@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from opskit import app, audit
 from opskit.cli import failure
 from opskit.cli.root import call
 
@@ -261,6 +262,20 @@ def test_a_broken_runbook_is_listed_as_one(folder: Path, capsys: Capture) -> Non
 def test_a_runbook_may_be_named_by_its_path_without_ending(folder: Path, capsys: Capture) -> None:
     assert call(["show", "runbooks/local"]) == 0
     assert "if a host fails, everything is undone" in capsys.readouterr().out
+
+
+def test_undo_after_a_look_around_names_the_run_before_it(folder: Path, capsys: Capture) -> None:
+    run(folder, "--yes")
+    found = app.load_run(app.settings(), "last")
+    store = audit.open(app.settings().store)
+    plan = store.plan(found.id)
+    store.create(plan, kind="exec", who="me", origin="here", documents={}).close()
+    store.close()
+    capsys.readouterr()
+    assert call(["undo", "last", "--yes"]) == 2
+    told = capsys.readouterr().err
+    assert "(exec) did nothing that can be taken back" in told
+    assert f"the last runbook was local 1.0.0: opskit undo {found.id}" in told
 
 
 def test_undo_counts_what_it_takes_back(folder: Path, capsys: Capture) -> None:
