@@ -230,7 +230,7 @@ def test_nothing_is_sent_once_the_record_takes_no_more(fleet: Fleet, disk: Path,
         process.communicate()
     assert process.returncode == 1, said
     assert "error: " in said, said
-    assert str(disk / "store.db") in said, said
+    assert "store.db: " in said, said
     assert "  → " in said, said
     assert trouble.tallies(HOSTS) == dict.fromkeys(HOSTS, "one begin-two two"), said
     status = fleet.opskit("status", "last", status=130, environ=store)

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import select
 import signal
 import struct
 import subprocess
@@ -29,6 +30,7 @@ class Terminal:
     before: list[object]
     seen: bytearray = field(default_factory=bytearray)
     reader: threading.Thread | None = None
+    over: threading.Event = field(default_factory=threading.Event)
 
     def type(self, text: str) -> None:
         os.write(self.main, text.encode())
@@ -51,20 +53,23 @@ class Terminal:
 
     def hang_up(self) -> None:
         """Close the terminal, as a window that is shut: the process gets SIGHUP."""
-        main, self.main = self.main, -1
-        os.close(self.other)
-        self.other = -1
-        os.close(main)
+        self.over.set()
+        if self.reader is not None:
+            self.reader.join()  # a read that is under way would keep the terminal open
+        for descriptor in (self.other, self.main):
+            os.close(descriptor)
+        self.main = self.other = -1
 
     def settings(self) -> list[object]:
         """Return how the terminal is set now: echo, line mode and so on."""
         return list(termios.tcgetattr(self.other))
 
     def read(self) -> None:
-        main = self.main
+        """Take what is shown, until it is over."""
         with contextlib.suppress(OSError):
-            while data := os.read(main, 65536):
-                self.seen += data
+            while not self.over.is_set():
+                if select.select([self.main], [], [], 0.05)[0]:
+                    self.seen += os.read(self.main, 65536)
 
 
 @contextmanager
@@ -92,6 +97,5 @@ def terminal(
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             process.wait()
-        for descriptor in (found.main, found.other):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+        if found.main >= 0:
+            found.hang_up()
