@@ -1,14 +1,17 @@
 """Runs that have begun: go on with one, try hosts again, take back."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from opskit.app.person import Person
 from opskit.app.runs import answered, go_on, reopened
+from opskit.audit.fold import SHARED
 from opskit.errors import InputError, RefusedError
 from opskit.execute import Stop, Watcher, take_back
+from opskit.execute.late import LateError, fill_work, holds
 from opskit.model.event import Event
-from opskit.model.plan import Plan
+from opskit.model.plan import Action, Plan
 from opskit.model.run import Run
 from opskit.model.value import Json
 from opskit.plan import concerned, failed_undos, repeated
@@ -142,6 +145,31 @@ def undo(
         if state == "waiting" and answered(current, current.store.load(current.run)):
             return go_on(current)
         return current.store.load(current.run)
+
+
+def foreseen(back: Plan, found: Run) -> Plan:
+    """Write out an undo as far as the record of the run allows: saved values, and what is skipped.
+
+    Only for showing it: the executor does the same when it comes to each action.
+    """
+    actions: list[Action] = []
+    for action in back.actions:
+        values = _known(back, action, found)
+        with suppress(LateError):
+            if action.when is not None and not holds(action.when, values):
+                continue
+            action = replace(action, when=None, work=fill_work(action.work, values))
+        actions.append(action)
+    return replace(back, actions=tuple(actions))
+
+
+def _known(plan: Plan, action: Action, found: Run) -> Mapping[str, Json]:
+    """Return what the texts of an action may use, as far as the run's record has it."""
+    kept = {**found.saved.get(SHARED, {}), **found.saved.get(action.host, {})}
+    names = plan.stage(action).names
+    kept |= {name: kept[stored] for name, stored in names.items() if stored in kept}
+    facts = {"id": found.id, "user": found.who, "reason": found.reason}
+    return {**kept, "run": facts}
 
 
 def unsettled(plan: Plan, found: Run, hosts: Collection[str] | None) -> list[str]:

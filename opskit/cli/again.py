@@ -7,7 +7,7 @@ from dataclasses import replace
 import click
 
 from opskit import app
-from opskit.app.again import select_hosts
+from opskit.app.again import foreseen, select_hosts
 from opskit.cli import complete, screen
 from opskit.cli.call import Call, options
 from opskit.cli.run import agreed, told
@@ -106,7 +106,7 @@ def undo(call: Call, run: str, hosts: str | None, yes: bool, no_live: bool) -> E
             f"run {found.id} ({title(found)}) did nothing that can be taken back",
             hint=_another(call, found),
         )
-    if not yes and not agreed(call, back, verb="Take back"):
+    if not yes and not agreed(call, foreseen(back, found), verb="Take back"):
         screen.err("Nothing was done.\n")
         return Exit.REFUSED
     with watching(call, plan, run=found.id, live=not no_live) as (watch, stop):

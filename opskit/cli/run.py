@@ -98,7 +98,8 @@ def agreed(call: Call, plan: Plan, *, verb: str = "Do this") -> bool:
             hint="add --yes to do it without asking"
             + ("" if back else " (`opskit plan` shows what it does)"),
         )
-    screen.out(view.text(plan, Look(asking=True, paint=screen.paint())) + "\n")
+    look = Look(asking=True, undoing=bool(back), paint=screen.paint())
+    screen.out(view.text(plan, look) + "\n")
     return call.person.confirm(f"{verb}: {what}?")
 
 

@@ -96,19 +96,18 @@ class Generic:
 
 
 def sections(plan: Plan, *, apart: bool = False) -> list[Section]:
-    """Cut a plan into sections and fold each; with `apart` every action stays alone."""
+    """Cut a plan into sections, in its order, and fold each; with `apart` actions stay alone."""
     parts: dict[int, list[Action]] = {}
     for action in plan.actions:
         parts.setdefault(action.batch, []).append(action)
-    order = sorted(parts, key=lambda batch: (batch == ALWAYS, batch))
     generic = Generic(plan.hosts)
     return [
         Section(
             batch=batch,
-            hosts=_hosts(plan, batch, parts[batch]),
-            groups=tuple(fold(parts[batch], plan.stages, generic, apart=apart)),
+            hosts=_hosts(plan, batch, actions),
+            groups=tuple(fold(actions, plan.stages, generic, apart=apart)),
         )
-        for batch in order
+        for batch, actions in parts.items()
     ]
 
 

@@ -32,6 +32,8 @@ class Look:
     refused: str | None = None
     asking: bool = False
     """Whether this stands before the question to go on, and not for a dry run."""
+    undoing: bool = False
+    """Whether it takes back what a run did."""
     contents: Contents = _no_contents
     paint: Paint = PLAIN
 
@@ -74,7 +76,7 @@ def text(plan: Plan, look: Look | None = None) -> str:
     first: Section | None = None
     for section in parts:
         lines += ["", *_section(plan, section, look, first)]
-        if section.batch == 0:
+        if first is None and section.batch >= 0:
             first = section
     lines += ["", *_footer(plan, parts, look)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
@@ -84,6 +86,7 @@ def _header(plan: Plan, look: Look) -> Iterator[str]:
     hosts = amounts.count(len(run_hosts(plan)), "host")
     batches = amounts.count(len(plan.batches), "batch", "batches")
     title = " ".join(filter(None, (plan.runbook, plan.version)))
+    title = f"Undo of {title}" if look.undoing else title
     yield f"{look.paint.bold(safe.one_line(title))} · {hosts}, {batches} · plan {plan.digest[:12]}"
     files = (("runbook", plan.file), ("inventory", plan.inventory))
     facts = [(what, safe.one_line(names.path(file))) for what, file in files]
@@ -93,7 +96,9 @@ def _header(plan: Plan, look: Look) -> Iterator[str]:
     many = f"more than {amounts.count(plan.max_failures, 'host')}"
     limit = "a host fails" if plan.max_failures == 0 else f"{many} fail"
     trips = {"undo": "everything is undone", "ask": "a person is asked"}
-    facts.append(("failures", f"if {limit}, {trips.get(plan.on_failure, 'the run stops')}"))
+    then = f"if {limit}, {trips.get(plan.on_failure, 'the run stops')}"
+    stuck = "where an undo fails, the rest stays as it is on that host"
+    facts.append(("failures", stuck if look.undoing else then))
     room = min(24, max(len(name) for name, _ in facts))
     for name, value in facts:
         yield f"  {safe.padded(name, room)}  {value}"
@@ -115,13 +120,14 @@ def _section(plan: Plan, section: Section, look: Look, first: Section | None) ->
     head = look.paint.bold(title(plan, section.batch))
     where = f" · {names.listed(section.hosts, 34)}" if section.batch >= 0 else ""
     yield f"{head}{where} · {total}"
-    hidden = _as_before(section, first) if section.batch > 0 and not look.full else set()
-    if hidden:
-        yield f"  as in batch 1: {_steps(hidden)}"
-    here = section.steps.keys()
-    missing = [step for step in first.steps if step not in here] if first else []
-    if missing and section.batch > 0:
-        yield f"  not in this batch: {_steps(missing)}"
+    hidden: set[str] = set()
+    if first is not None and section.batch >= 0:
+        hidden = set() if look.full else _as_before(section, first)
+        missing = [step for step in first.steps if step not in section.steps]
+        if hidden:
+            yield f"  as in batch {first.batch + 1}: {_steps(hidden)}"
+        if missing:
+            yield f"  not in this batch: {_steps(missing)}"
     for group in section.groups:
         if group.stage.position not in hidden:
             yield from _group(plan, group, look)
@@ -129,10 +135,8 @@ def _section(plan: Plan, section: Section, look: Look, first: Section | None) ->
             yield from (_head(group, look), *_now(group, look))
 
 
-def _as_before(section: Section, first: Section | None) -> set[str]:
+def _as_before(section: Section, first: Section) -> set[str]:
     """Return the steps that are as in the first batch, so that their texts are not repeated."""
-    if first is None:
-        return set()
     before = first.steps
     return {step for step, groups in section.steps.items() if before.get(step) == groups}
 
@@ -268,7 +272,8 @@ def _footer(plan: Plan, parts: Iterable[Section], look: Look) -> Iterator[str]:
     yield look.paint.bold(f"{amounts.count(total.read + total.change, 'action')}: {total}")
     yield from _unknown(plan, look)
     yield from _declared(plan)
-    yield from _one_way(plan, parts)
+    if not look.undoing:
+        yield from _one_way(plan, parts)
     if look.refused:
         yield look.paint.bad(f"A run would be refused: {safe.visible(look.refused)}")
 

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from opskit import app, audit
+from opskit.app.again import foreseen
 from opskit.cli import failure
 from opskit.cli.root import call
+from opskit.plan import reverse
+from opskit.view.plan import Look, text
 
 INVENTORY = "opskit: 1\nhosts:\n  one: {address: 127.0.0.1}\n"
 RUNBOOK = """\
@@ -276,6 +279,26 @@ def test_undo_after_a_look_around_names_the_run_before_it(folder: Path, capsys: 
     told = capsys.readouterr().err
     assert "(exec) did nothing that can be taken back" in told
     assert f"the last runbook was local 1.0.0: opskit undo {found.id}" in told
+
+
+def test_an_undo_is_foreseen_with_what_the_run_saved(folder: Path) -> None:
+    (folder / "runbooks" / "local.yaml").write_text(
+        RUNBOOK.replace("{{ folder }}/word\n  - name: End", "{{ folder }}/word\n"
+                        "        when: not before\n"
+                        "      - run: printf '%s\\n' {{ before }} > {{ folder }}/word\n"
+                        "        when: before\n"
+                        "  - name: End")
+    )  # fmt: skip
+    (folder / "word").write_text("it's old\n")
+    run(folder, "--yes")
+    found = app.load_run(app.settings(), "last")
+    plan = app.plan_of(app.settings(), found.id)
+    back = foreseen(reverse(plan, found.actions), found)
+    shown = text(back, Look(undoing=True))
+    assert "Undo of local 1.0.0" in shown
+    assert "$ printf '%s\\n' 'it'\"'\"'s old' > " in shown
+    assert "rm -f" not in shown
+    assert "undetermined" not in shown
 
 
 def test_undo_counts_what_it_takes_back(folder: Path, capsys: Capture) -> None:
