@@ -13,6 +13,7 @@ import fabric
 import paramiko
 
 from opskit.drivers.known import KnownHosts
+from opskit.drivers.prompt import dial
 from opskit.errors import UnreachableError
 from opskit.model.inventory import Connection, Host
 
@@ -20,7 +21,6 @@ Fabric: TypeAlias = Any
 """A `fabric.Connection`; the package has no types."""
 
 _KEEPALIVE = 15
-_DEAD_AFTER_MS = 45_000
 _LOOK = 1.0
 """How often a connection's own thread looks up from waiting, for a keepalive; closing wakes it."""
 
@@ -70,7 +70,7 @@ class Connector:
         if connection.gateway:
             sock = connection.open_gateway()
         else:
-            sock = _dial(connection.host, int(connection.port), how.connect_timeout)
+            sock = dial(connection.host, int(connection.port), how.connect_timeout)
         transport = _transport(sock)
         try:
             transport.start_client(timeout=how.connect_timeout)
@@ -141,7 +141,7 @@ class Connector:
         self._trust(connection, how)
         sock = None
         if not connection.gateway:
-            sock = _dial(connection.host, int(connection.port), how.connect_timeout)
+            sock = dial(connection.host, int(connection.port), how.connect_timeout)
             connection.connect_kwargs["sock"] = sock
         try:
             connection.open()
@@ -234,32 +234,6 @@ class _Strict(paramiko.MissingHostKeyPolicy):
             hint="compare the fingerprint with one from a trusted source, then pin it with "
             "`opskit hosts trust`",
         )
-
-
-class Prompt(socket.socket):
-    """A socket that acknowledges at once what comes while a session is being set up.
-
-    sshd sends small packets back to back there and holds the second until the first is
-    acknowledged, which this end would delay by 40 ms. Each sending makes it patient again.
-    """
-
-    settled = False
-
-    def send(self, data: Any, flags: int = 0) -> int:  # noqa: ANN401  # typeshed: Buffer, 3.12
-        sent = super().send(data, flags)
-        if not self.settled:
-            self.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        return sent
-
-
-def _dial(host: str, port: int, timeout: float) -> Prompt:
-    plain = socket.create_connection((host, port), timeout=timeout)
-    sock = Prompt(fileno=plain.detach())
-    sock.settimeout(timeout)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_AFTER_MS)
-    return sock
 
 
 def _transport(
