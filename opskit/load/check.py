@@ -146,11 +146,18 @@ class _Checker:
             self._report(written, 0, str(error).split(". ")[0], _cure(written))
             return
         for name in sorted(names - scope.names):
-            self._unknown(written, name, scope)
+            if not self._of_inventory(written, name, scope):
+                self._unknown(written, name, scope)
         for name in sorted(names & scope.secrets):
             self._secret(written, name, draft)
         for name in sorted(names & scope.names & ATTRIBUTES.keys()):
             self._attributes(written, name)
+
+    def _of_inventory(self, written: Written, name: str, scope: Scope) -> bool:
+        """Tell whether a name may be one of the inventory's secrets, which are not known yet."""
+        alone_in_stdin = written.key == "stdin" and alone(written.text, name)
+        elsewhere = name in scope.away or name in self.saved_by or self._private(name) is not None
+        return alone_in_stdin and not elsewhere and nearest(name, scope.names, 0.85) is None
 
     def _unknown(self, written: Written, name: str, scope: Scope) -> None:
         offset = offset_of(written, name)

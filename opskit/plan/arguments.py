@@ -79,6 +79,9 @@ class Renderer:
         sole = _NAME.fullmatch(written)
         if sole and sole[1] in self.secrets:
             return SecretRef(name=sole[1])
+        if sole and sole[1] not in self.names and sole[1] not in self.late:
+            what = f"nothing is called `{sole[1]}`, neither in the runbook nor in the inventory"
+            raise self._wrong(f"{what} → write it under `secrets:` in the inventory", "stdin")
         return self.text(written, "stdin")
 
     def _wrong(self, message: str, key: str) -> InputError:

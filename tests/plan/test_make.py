@@ -14,6 +14,7 @@ from opskit.model.codec import canonical, from_json, parse, to_json
 from opskit.model.job import Job, Output
 from opskit.model.plan import Plan
 from opskit.model.problem import ProblemsError
+from opskit.model.value import SecretRef
 from opskit.model.work import Command
 from opskit.plan import make, preview, progress, seal
 from opskit.plan.batches import split
@@ -209,3 +210,16 @@ def test_one_machine_under_two_names_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="web1 and web2 have the same address"):
         make(book, hosts, {"word": "w"}, files=no_files)
     assert make(book, hosts, {"word": "w"}, limit="web1", files=no_files).actions
+
+
+def test_a_secret_of_the_inventory_can_be_what_a_command_reads(tmp_path: Path) -> None:
+    steps = "  - {run: login, stdin: '{{ password }}'}\n"
+    with pytest.raises(ProblemsError, match="nothing is called `password`, neither in the runbook"):
+        planned(runbook(steps), tmp_path)
+    hosts = (tmp_path / "i.yaml").read_text() + "secrets: {password: 'env:PASSWORD'}\n"
+    (tmp_path / "i.yaml").write_text(hosts)
+    book, known = load.runbook(tmp_path / "r.yaml", []), load.inventory(tmp_path / "i.yaml")
+    plan = make(book, known, {}, files=no_files)
+    assert [a.work.stdin for a in plan.actions if isinstance(a.work, Command)] == [
+        SecretRef(name="password")
+    ] * 2
