@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import groupby
 
 from opskit.app.person import Person
 from opskit.app.runs import answered, go_on, reopened
@@ -160,7 +161,10 @@ def foreseen(back: Plan, found: Run) -> Plan:
                 continue
             action = replace(action, when=None, work=fill_work(action.work, values))
         actions.append(action)
-    return replace(back, actions=tuple(actions))
+    order = {host: number for number, host in enumerate(back.hosts)}
+    waves = groupby(actions, key=lambda a: (a.batch, a.position))
+    shown = (a for _, wave in waves for a in sorted(wave, key=lambda a: order.get(a.host, -1)))
+    return replace(back, actions=tuple(shown))
 
 
 def _known(plan: Plan, action: Action, found: Run) -> Mapping[str, Json]:
