@@ -6,9 +6,11 @@ from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
+import click
 import pytest
 
 from opskit import load
+from opskit.cli.root import root
 from opskit.load.tables import blocks
 from opskit.model.problem import Problem
 from opskit.steps import KINDS
@@ -62,3 +64,48 @@ def test_an_example_has_no_problem(page: Path, text: str, tmp_path: Path) -> Non
 
 def test_the_schema_is_plain_json() -> None:
     assert json.loads(json.dumps(load.schema()))["title"] == "opskit runbook"
+
+
+EVERY = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", EVERY, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", CODE.sub("", page.read_text()))
+    local = [link for link in links if "://" not in link]
+    assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+def test_the_index_names_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    pages = [str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")]
+    assert [page for page in pages if page != "README.md" and f"({page})" not in index] == []
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Return the words of every opskit command that a page shows, in a block or in a line."""
+    text = page.read_text()
+    found = re.findall(r"^(?:\$ )?opskit +([a-z].*)$", "\n".join(CODE.findall(text)), re.MULTILINE)
+    found += re.findall(r"`opskit +([a-z][^`]*)`", CODE.sub("", text))
+    return [re.split(r" {2,}| [#|;>]| -- |\$\(", line)[0].split() for line in found]
+
+
+@pytest.mark.parametrize("page", EVERY, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_that_is_named_exists_with_its_options(page: Path) -> None:
+    for words in commands(page):
+        shown = " ".join(words)
+        command: click.Command | None = root
+        known: set[str] = set()
+        while isinstance(command, click.Group) and words and re.fullmatch(r"[a-z-]+", words[0]):
+            command = command.get_command(click.Context(command), words.pop(0))
+            assert command is not None, f"there is no command: opskit {shown}"
+            known |= {option for param in command.params for option in param.opts}
+        options = re.findall(r"(?<![\w-])(--?[a-z][a-z-]*)", " ".join(words))
+        assert set(options) <= known | {"--help"}, f"opskit {shown}: {set(options) - known}"
+
+
+def test_commands_are_found_in_the_pages() -> None:
+    found = [" ".join(words[:2]) for page in EVERY for words in commands(page)]
+    assert len(found) > 60
+    assert {"lab up", "run hello", "audit verify", "undo last"} <= set(found)
