@@ -1,6 +1,6 @@
 """Runs that have begun: go on with one, try hosts again, take back."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
@@ -136,16 +136,28 @@ def undo(
                 f"nobody knows yet what became of a change on {', '.join(open_)}",
                 hint=f"settle that first: `opskit resume {found.id}` asks",
             )
-        for key in failed_undos(current.plan, found.actions, chosen):
-            record = found.actions[key]
-            data: dict[str, Json] = {"who": person.who, "choice": "retry"}
-            again = Event(kind="decided", key=key, host=record.host, step=record.step, data=data)
+        for again in _tried_again(current.plan, found, chosen, person):
             current.journal.append(again)
             current.outside.watch(again)
         state = take_back(current.plan, current.past(), current.outside, current.facts(), chosen)
         if state == "waiting" and answered(current, current.store.load(current.run)):
             return go_on(current)
         return current.store.load(current.run)
+
+
+def _tried_again(
+    plan: Plan, found: Run, hosts: Sequence[str] | None, person: Person
+) -> Iterator[Event]:
+    """Yield the decisions that asking for an undo once more stands for.
+
+    What could not be reached then may be there now, and an undo that failed may work.
+    """
+    data: dict[str, Json] = {"who": person.who, "choice": "retry"}
+    for host in found.unreachable:
+        yield Event(kind="decided", host=host, data=data)
+    for key in failed_undos(plan, found.actions, hosts):
+        record = found.actions[key]
+        yield Event(kind="decided", key=key, host=record.host, step=record.step, data=data)
 
 
 def foreseen(back: Plan, found: Run) -> Plan:
