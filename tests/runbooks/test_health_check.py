@@ -24,7 +24,8 @@ def test_a_sound_fleet_is_ok_and_nothing_is_changed(fleet: Fleet) -> None:
     before, running = state(fleet), pids(fleet)
     said = check(fleet)
     for what in ("OK page", "OK processes: 1", "OK disk free, %: ", "OK memory available, %: "):
-        assert said.count(what) == 4, said
+        events = said[: said.index("ended:")]  # after that the summary names them once more
+        assert events.count(what) == 4, said
     assert (state(fleet), pids(fleet)) == (before, running)
 
 
@@ -68,7 +69,8 @@ def test_the_inventory_says_what_is_checked(fleet: Fleet) -> None:
     path.write_text(written.replace("    root: /srv/app\n", lines))
     said = check(fleet, "-i", str(path))
     for what in ("OK deep", "WARN plug-in: DISK OK - 3%", "WARN queue: 700 (> 500)"):
-        assert said.count(what) == 4, said
+        events = said[: said.index("ended:")]  # after that the summary names them once more
+        assert events.count(what) == 4, said
     switch(fleet, "web1", checks={"database": "unhealthy"})
     said = check(fleet, "-i", str(path), status=1)
     assert 'CRIT deep: checks.database.status is "unhealthy", expected "healthy"' in said
