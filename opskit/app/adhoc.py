@@ -40,7 +40,7 @@ def exec_(
         name=text if len(text) <= 60 else f"{text[:59]}…",
         kind="run",
         place=PLACE,
-        args={"text": "{% raw %}" + text + "{% endraw %}"},
+        args={"text": "{% raw %}" + text + "{% endraw %}" if "{" in text else text},
         effect="change" if change else "read",
         sudo=sudo,
         timeout=timeout,

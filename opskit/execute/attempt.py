@@ -3,13 +3,11 @@
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from hashlib import sha256
 
 from opskit.errors import UnreachableError
 from opskit.execute.book import Book
-from opskit.execute.late import LateError, fill_work, holds, secret_names
+from opskit.execute.late import LateError, Works, holds, secret_names
 from opskit.execute.send import Outside, Ready, ask, drive
-from opskit.model.codec import canonical, to_json
 from opskit.model.event import Event, EventKind
 from opskit.model.inventory import CONTROLLER, Host
 from opskit.model.job import Job, Output
@@ -30,6 +28,7 @@ class Attempt:
         self.outside = outside
         self.writes = not reads_only(plan)
         self.opened: set[str] = set() if opened is None else opened
+        self.works = Works()
 
     def post(self, *events: Event, wait: bool = True) -> None:
         """Record events, then let the book and the watcher know."""
@@ -50,8 +49,8 @@ class Attempt:
             if action.when is not None and not holds(action.when, values):
                 self.skip(action, stage, f"when: {action.when}")
                 return None
-            work = fill_work(action.work, values)
-            skip_if = fill_work(action.skip_if, values)
+            work = self.works.fill(action.work, values)
+            skip_if = action.skip_if and self.works.fill(action.skip_if, values)
         except LateError as error:
             self.refuse(action, stage, str(error))
             return None
@@ -247,7 +246,7 @@ class Attempt:
         action, stage = ready.action, ready.stage
         if isinstance(action.work, Wait) and self.book.state(action) == "started":
             return []
-        return [self.started(action, stage, ready.number, _digest(ready.job.work))]
+        return [self.started(action, stage, ready.number, self.works.digest(ready.job.work))]
 
     def lose(self, action: Action) -> None:
         """Record that nobody knows how a change ended that an earlier process began."""
@@ -264,7 +263,7 @@ class Attempt:
             return False
         try:
             self.open(action.target)
-            work = fill_work(action.done_when, self.book.values(action))
+            work = self.works.fill(action.done_when, self.book.values(action))
         except (UnreachableError, LateError):
             return False
         job = replace(ready.job, key=action.key + "?done", work=work, effect="read")
@@ -302,11 +301,6 @@ class Attempt:
             attempt=attempt,
             data={**data, **undo},
         )
-
-
-def _digest(work: Work) -> str:
-    """Return what the record keeps of the text that is sent: its SHA-256."""
-    return sha256(canonical(to_json(work))).hexdigest()
 
 
 def _check(work: Check) -> Output:

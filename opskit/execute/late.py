@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
+from hashlib import sha256
 from typing import Any, TypeVar
 
+from opskit.model.codec import canonical, to_json
 from opskit.model.text import Text
 from opskit.model.value import Json, SecretRef
 from opskit.model.work import Command, Request, Work
@@ -14,6 +16,34 @@ T = TypeVar("T")
 
 class LateError(ValueError):
     """A value that a text waits for is not there, or can't stand where it is used."""
+
+
+class Works:
+    """Writes out works, and says what they are recorded by.
+
+    Remembers those that wait for nothing: hosts share them, and a plan has many.
+    """
+
+    def __init__(self) -> None:
+        self._whole: dict[int, tuple[Work, str]] = {}
+
+    def fill(self, work: Work, values: Mapping[str, Json]) -> Work:
+        """Write out every late text of a work; LateError."""
+        if id(work) in self._whole:
+            return work
+        filled = fill_work(work, values)
+        if filled is work:
+            self._whole[id(work)] = (work, _digest(work))
+        return filled
+
+    def digest(self, work: Work) -> str:
+        """Return what the record keeps of a work that is written out: its SHA-256."""
+        whole = self._whole.get(id(work))
+        return whole[1] if whole else _digest(work)
+
+
+def _digest(work: Work) -> str:
+    return sha256(canonical(to_json(work))).hexdigest()
 
 
 def fill_work(work: T, values: Mapping[str, Json]) -> T:

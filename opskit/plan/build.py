@@ -10,6 +10,7 @@ from opskit.model.plan import Action, Stage
 from opskit.model.runbook import Phase, Step
 from opskit.model.text import Text
 from opskit.model.text import text as known
+from opskit.model.value import Json
 from opskit.model.work import Command, Recall, Remove, Upload, Work
 from opskit.plan.arguments import Files, Renderer
 from opskit.plan.expand import Placed
@@ -32,6 +33,8 @@ class Builder:
     secrets: frozenset[str]
     files: Files
     stages: dict[str, Stage] = field(default_factory=dict)
+    shared: dict[int, tuple[Step, Work | None]] = field(default_factory=dict)
+    """By the identity of a step: the step, and its work where that is the same everywhere."""
 
     def actions(self, placed: Placed, spot: Spot) -> list[Action]:
         """Make the actions of a step at a spot: one, or one for each item."""
@@ -93,6 +96,15 @@ class Builder:
         )
 
     def _work(self, placed: Placed, render: Renderer, spot: Spot) -> Work:
+        """Make the work of a step: one for all hosts where nothing in it has to be rendered."""
+        step = placed.step
+        found = self.shared.get(id(step))
+        if found is None:
+            same = self._own_work(placed, render, spot) if _same_everywhere(step) else None
+            found = self.shared[id(step)] = (step, same)
+        return found[1] or self._own_work(placed, render, spot)
+
+    def _own_work(self, placed: Placed, render: Renderer, spot: Spot) -> Work:
         args = render.arguments()
         if placed.step.kind == "traffic":
             args |= self._pool(placed.step, args, spot)
@@ -228,6 +240,23 @@ class Builder:
             lasting=step.lasting,
             names={n: k for n, k in frame.saved.items() if n != k},
         )
+
+
+_PLAIN_KINDS = frozenset({"run", "script", "http", "wait", "notify"})
+"""Kinds whose work follows from the step alone when there is no template in it."""
+
+
+def _same_everywhere(step: Step) -> bool:
+    written = [step.args, step.sudo, step.cwd, step.stdin]
+    return step.kind in _PLAIN_KINDS and not any(map(_has_braces, written))
+
+
+def _has_braces(written: Json) -> bool:
+    if isinstance(written, Mapping):
+        return any(map(_has_braces, written.values()))
+    if isinstance(written, (list, tuple)):
+        return any(map(_has_braces, written))
+    return isinstance(written, str) and "{" in written
 
 
 def _equipped(work: Work, render: Renderer) -> Work:
