@@ -84,11 +84,12 @@ class Ending:
     def final(self) -> RunState:
         """Return the state that the run ends in: what went wrong in `always` counts too."""
         state = self.state()
-        hosts = self.hosts()
+        always = [action for action in self.plan.actions if action.batch == ALWAYS]
+        hosts = self.hosts() if always else {}
         late = {
             verdict(self.plan, self.book, action)
-            for action in self.plan.actions
-            if action.batch == ALWAYS and hosts.get(action.host) != "unreachable"
+            for action in always
+            if hosts.get(action.host) != "unreachable"
         }
         if "unknown" in late:
             return "unknown"

@@ -185,9 +185,12 @@ class Course:
 
     def _always(self) -> None:
         """Do the steps that come whatever happened; the failure of one doesn't stop the next."""
+        always = [action for action in self.plan.actions if action.batch == ALWAYS]
+        if not always:
+            return
         self.book.facts = {**self.book.facts, "status": self.ending().state()}
         plan = replace(self.plan, max_failures=len(self.plan.hosts))
-        for wave in waves([a for a in self.plan.actions if a.batch == ALWAYS]):
+        for wave in waves(always):
             walk = Walk(plan, self.attempt, self.pool)
             walk.fallen = {h: f for h, f in self.walk.fallen.items() if f.state == "unreachable"}
             walk.go(wave)
