@@ -43,7 +43,8 @@ class Tmux:
         self._socket = str(folder / "tmux")
         program = folder / "program.py"
         program.write_text(script)
-        command = f"trap : INT; clear; echo before; {sys.executable} {program}; echo status $?; exec sleep 60"
+        run = f"{sys.executable} {program}; echo status $?"
+        command = f"trap : INT; clear; echo before; {run}; exec sleep 60"
         self(
             "-f", os.devnull, "new-session", "-d", "-x", str(columns), "-y", str(lines),
             "-c", str(ROOT), f"export PYTHONPATH={ROOT}; {command}",
