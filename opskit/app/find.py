@@ -60,7 +60,8 @@ def runbook_path(settings: Settings, name: str) -> Path:
     files = {path.stem: path for path in runbook_files(settings)}
     if name in files:
         return files[name]
-    raise InputError(f"there is no runbook {name!r}", hint=_elsewhere(settings, path.stem, files))
+    what = "file" if path.suffix in SUFFIXES and "/" in name else "runbook"
+    raise InputError(f"there is no {what} {name!r}", hint=_elsewhere(settings, path.stem, files))
 
 
 def _elsewhere(settings: Settings, name: str, names: Iterable[str]) -> str:

@@ -10,13 +10,16 @@ from opskit.app.person import Person
 from opskit.app.prepare import Prepared
 from opskit.app.runs import Session, announce, session
 from opskit.execute import Stop, Watcher, execute
-from opskit.model.event import Entry, Outcome
+from opskit.execute.journal import Stream
+from opskit.model.event import Entry, Event, Outcome
 from opskit.model.frozen import frozen
 from opskit.model.plan import Plan
 from opskit.model.run import Run
 from opskit.model.value import Json
 from opskit.plan import PREFLIGHT, preview, progress, seal
 from opskit.settings import Settings
+
+STREAMS: tuple[Stream, ...] = ("stderr", "stdout")
 
 
 @frozen
@@ -106,15 +109,24 @@ def _reading(current: Session, entry: Entry) -> Reading:
     event = entry.event
     evidence = event.data.get("evidence")
     outcome = cast(Outcome, event.data["outcome"])
-    reason = str(event.data.get("reason") or "")
-    output = current.store.output(current.run, event.key, event.attempt, "stdout")
-    text = b"".join(output).decode(errors="replace")
     return Reading(
         outcome=outcome,
-        text=text if outcome == "succeeded" else "\n".join(filter(None, (reason, text))),
+        text=_printed(current, event, "stdout") if outcome == "succeeded" else _why(current, event),
         evidence=evidence if isinstance(evidence, Mapping) else {},
         at=entry.at,
     )
+
+
+def _why(current: Session, event: Event) -> str:
+    """Return why a read did not succeed, with what it printed: standard error says most."""
+    reason = str(event.data.get("reason") or "")
+    said = (_printed(current, event, stream) for stream in STREAMS)
+    return "\n".join(filter(None, (reason, *(text.strip("\n") for text in said))))
+
+
+def _printed(current: Session, event: Event, stream: Stream) -> str:
+    output = current.store.output(current.run, event.key, event.attempt, stream)
+    return b"".join(output).decode(errors="replace")
 
 
 def _refusal(plan: Plan, found: Run) -> str | None:
@@ -125,9 +137,11 @@ def _refusal(plan: Plan, found: Run) -> str | None:
         if action.batch == PREFLIGHT and record and record.state in ("failed", "unknown"):
             name = plan.stage(action).name
             failed.setdefault(action.host or action.target, f"{name}: {record.data.get('reason')}")
-    failed |= {h: "unreachable" for h, state in found.hosts.items() if state == "unreachable"}
+    for host in (h for h, state in found.hosts.items() if state == "unreachable"):
+        why = found.unreachable.get(host, "").removeprefix(f"host {host}: ")
+        failed[host] = f"unreachable: {why}" if why else "unreachable"
     if len(failed) <= plan.max_failures:
         return None
     host, why = next(iter(failed.items()))
-    more = f" (and {len(failed) - 1} more hosts)" if len(failed) > 1 else ""
+    more = f"; and {len(failed) - 1} more" if len(failed) > 1 else ""
     return f"{host}: {why}{more}"

@@ -281,6 +281,19 @@ def test_undo_after_a_look_around_names_the_run_before_it(folder: Path, capsys: 
     assert f"the last runbook was local 1.0.0: opskit undo {found.id}" in told
 
 
+def test_a_refused_dry_run_says_what_the_host_said(folder: Path, capsys: Capture) -> None:
+    (folder / "runbooks" / "local.yaml").write_text(
+        RUNBOOK.replace("    effect: read\n", "    effect: read\n    phase: preflight\n").replace(
+            "    run: test ! -e {{ folder }}/word || cat {{ folder }}/word",
+            "    run: echo no room in {{ folder }} >&2; exit 1",
+        )
+    )
+    assert call(["plan", "local", "-p", f"folder={folder}"]) == 5
+    shown = capsys.readouterr().out
+    assert f"no room in {folder}" in shown
+    assert "A run would be refused: controller: Look: exit status 1" in shown
+
+
 def test_an_undo_is_foreseen_with_what_the_run_saved(folder: Path) -> None:
     (folder / "runbooks" / "local.yaml").write_text(
         RUNBOOK.replace("{{ folder }}/word\n  - name: End", "{{ folder }}/word\n"
