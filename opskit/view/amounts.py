@@ -1,10 +1,16 @@
 """Times, durations and sizes as people read them. All clock times are UTC, as run ids are."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 
 def clock(at: float) -> str:
     """Return a time of day, such as 08:15:00Z."""
+    return _clock(int(at))
+
+
+@lru_cache(maxsize=16)
+def _clock(at: int) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%SZ")
 
 
