@@ -13,7 +13,7 @@ from opskit.app.person import Person, Question
 from opskit.app.prepare import Prepared
 from opskit.app.watch import Guard
 from opskit.audit import Journal, Store
-from opskit.errors import Exit, InputError, RefusedError
+from opskit.errors import Exit, InputError, RefusedError, StoreError
 from opskit.execute import ASKED, Outside, Stop, Watcher, execute, take_back
 from opskit.model.event import Entry, Event
 from opskit.model.frozen import frozen
@@ -71,10 +71,17 @@ def session(
     """Open what an execution touches, and close all of it however that ends."""
     from opskit.drivers.targets import Targets  # the SSH library is only loaded to use it
 
-    targets = Targets(journal.run, plan.hosts, history=store.recall, connector=connector)
+    targets = Targets(
+        journal.run,
+        plan.hosts,
+        history=store.recall,
+        hidden=fetching.variables(plan, known),
+        connector=connector,
+    )
     guard = Guard(watch, known)
 
     def hide(secret: Secret) -> None:
+        fetching.remember([secret])
         journal.hide(secret)
         guard.hide(secret)
 
@@ -91,10 +98,14 @@ def session(
             current = Session(
                 store=store, journal=journal, plan=plan, outside=outside, person=person
             )
+            recorded = True
             try:
                 yield current
+            except StoreError:
+                recorded = False
+                raise
             finally:
-                targets.close(keep=_unfinished(current))
+                targets.close(keep=_unfinished(current), recorded=recorded)
     finally:
         store.close()
 

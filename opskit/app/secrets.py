@@ -1,16 +1,30 @@
 """Secrets are fetched when a run starts, and stay in memory."""
 
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from opskit.errors import InputError
+from opskit.load.parameters import PREFIX
 from opskit.model.plan import Action, Plan
 from opskit.model.value import Secret, SecretRef, SecretSource
 from opskit.model.work import Command, Request, Work
 
 SHORTEST = 6
 """Characters; a shorter value can't be masked without masking half of every output."""
+
+
+_seen: list[Secret] = []
+
+
+def remember(secrets: Iterable[Secret]) -> None:
+    """Note secrets that this process has come by; for its life only."""
+    _seen.extend(secrets)
+
+
+def seen() -> Sequence[Secret]:
+    """Return every secret so far, for whoever must keep them out of what is said of a failure."""
+    return _seen
 
 
 def wanted(plan: Plan) -> list[str]:
@@ -44,6 +58,7 @@ def fetch(
     """Fetch the secrets that a plan uses; those given as parameters are there already."""
     saved = {s.save.name for s in plan.stages.values() if s.save and s.save.secret}
     found = dict(given)
+    remember(given.values())
     for name in wanted(plan):
         if name in found or name in saved:
             continue
@@ -54,7 +69,15 @@ def fetch(
                 hint=f"write under `secrets:` in the inventory, e.g. {name}: env:{name.upper()}",
             )
         found[name] = _fetch(plan.secrets[name], environ, plan.inventory)
+        remember([found[name]])
     return found
+
+
+def variables(plan: Plan, known: Mapping[str, Secret]) -> list[str]:
+    """Return the variables of the environment that secrets come by: no command is to have them."""
+    given = [f"{PREFIX}{name.upper()}" for name in known]
+    sources = [source.source.partition(":") for source in plan.secrets.values()]
+    return [*given, *(name for kind, _, name in sources if kind == "env")]
 
 
 def _fetch(source: SecretSource, environ: Mapping[str, str], where: str) -> Secret:

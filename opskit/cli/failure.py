@@ -106,6 +106,7 @@ def _of_bug(error: BaseException, argv: Sequence[str]) -> dict[str, Json]:
 
 
 def _tell(found: dict[str, Json], *, as_json: bool) -> None:
+    found = {key: _without_secrets(value) for key, value in found.items()}
     text = found.pop("text", None)
     if as_json:
         screen.err(jsonl.line(found))
@@ -138,12 +139,18 @@ def _wrapped(line: str, columns: int) -> list[str]:
 
 
 def masked(text: str) -> str:
-    """Return text without any secret that this process was given, however it is encoded."""
-    if not _secrets:
-        return text
+    """Return text without any secret that this process has had, however it is encoded."""
+    return str(_without_secrets(text))
+
+
+def _without_secrets(value: Json) -> Json:
+    fetched = sys.modules.get("opskit.app.secrets")  # not loaded: it has fetched none
+    known = [*_secrets, *(fetched.seen() if fetched else ())]
+    if not known:
+        return value
     from opskit.audit.masking import Masker
 
-    return Masker.of(_secrets).mask(text)
+    return Masker.of(known).mask_json(value)
 
 
 def _log(error: BaseException, argv: Sequence[str]) -> Path | None:

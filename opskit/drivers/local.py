@@ -5,6 +5,7 @@ import selectors
 import socket
 import subprocess
 import time
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 
 from opskit.drivers.wire import LostError, Pipe, Wire
@@ -15,9 +16,10 @@ _CHUNK = 64 * 1024
 class LocalWire:
     """A child process in a session of its own."""
 
-    def __init__(self, words: tuple[str, ...]) -> None:
+    def __init__(self, words: tuple[str, ...], environ: Mapping[str, str] | None = None) -> None:
         self._process = subprocess.Popen(
             words,
+            env=environ,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -89,17 +91,20 @@ class LocalLink:
 
     address = "localhost"
 
-    def __init__(self) -> None:
+    def __init__(self, hidden: Collection[str] = ()) -> None:
+        """`hidden`: variables that were meant for opskit alone, as they hold secrets."""
         import getpass
 
         self.user = getpass.getuser()
+        self._hidden = frozenset(hidden)
 
     @property
     def alive(self) -> bool:
         return True
 
     def shell(self, become: str | None) -> Wire:
-        return LocalWire(("sudo", "-n", "-H", "-u", become, "sh") if become else ("sh",))
+        words = ("sudo", "-n", "-H", "-u", become, "sh") if become else ("sh",)
+        return LocalWire(words, {k: v for k, v in os.environ.items() if k not in self._hidden})
 
     def tunnel(self, host: str, port: int, timeout: float) -> Pipe:
         return socket.create_connection((host, port), timeout)

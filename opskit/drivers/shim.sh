@@ -101,6 +101,7 @@ _o_begin() {
   LC_ALL=C.UTF-8
   export LC_ALL PATH
   unset CDPATH ENV BASH_ENV
+  _o_told=''
   _o_umask
   _o_sees='' _o_id=-
   read -r _o_id </proc/sys/kernel/random/boot_id
@@ -287,7 +288,8 @@ _o_stat() {
 # digest inline, words of _o_do: a change, in a session of its own that outlives this one.
 # Answers when it has ended, with the first bytes of its output.
 _o_change() {
-  _o_p=$_o_run/$1 _o_h=$2
+  [ -z "$_o_told" ] || _o_empty "$_o_told" # it is recorded: nothing is sent before that
+  _o_p=$_o_run/$1 _o_h=$2 _o_told=''
   shift 2
   if ! _o_claim "$_o_p" "$5"; then
     if [ "$_o_had" = 1 ] && [ -e "$_o_p.script" ]; then
@@ -302,7 +304,7 @@ _o_change() {
   [ "$4" != script ] || chmod 700 -- "$_o_p.script"
   _o_launch "$@"
   _o_state "$_o_p"
-  case $_o_r in done*) _o_e=0 ;; *) _o_e=1 ;; esac
+  case $_o_r in done*) _o_e=0 _o_told=$_o_p ;; *) _o_e=1 ;; esac
   [ ! -s "$_o_p.out" ] || head -c "$_o_h" "$_o_p.out"
   [ ! -s "$_o_p.err" ] || { _o_e=1; head -c "$_o_h" "$_o_p.err" >&2; }
   if [ "$_o_e" = 1 ]; then _o_end "$_o_r"; else _o_out "$_o_r"; fi
@@ -399,6 +401,22 @@ _o_kill() {
   for _o_b; do kill -s "$_o_a" "$_o_b" 2>/dev/null; done
   _o_out kill
 }
+
+# Throw away what an action has printed.
+_o_empty() {
+  printf '' >"$1.out"
+  printf '' >"$1.err"
+} 2>/dev/null
+
+# Throw away what all actions have printed that have ended: it is recorded. What runs is left alone.
+_o_forget() {
+  for _o_a in "$_o_run"/*.rc; do
+    _o_k=''
+    read -r _o_t _o_k <"$_o_a"
+    [ "$_o_k" != . ] || _o_empty "${_o_a%.rc}"
+  done
+  _o_out forget
+} 2>/dev/null
 
 # Forget this run's directory on the host, and what undo would have needed a month ago.
 _o_clean() {

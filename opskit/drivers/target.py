@@ -115,10 +115,17 @@ class Target:
 
     def clean(self, timeout: float) -> None:
         """Remove what this run keeps on the host, for every user that it wrote as."""
+        self._everywhere("_o_clean", timeout)
+
+    def forget(self, timeout: float) -> None:
+        """Remove what commands have printed, which is recorded; the traces of changes stay."""
+        self._everywhere("_o_forget", timeout)
+
+    def _everywhere(self, function: str, timeout: float) -> None:
         users = [u for u, s in self._sessions.items() if s.nonce and s.usable]
         for user in users if self._wrote else ():
             with suppress(OpskitError, TimeoutError):
-                self.session(user, writes=True).call("_o_clean", timeout=timeout)
+                self.session(user, writes=True).call(function, timeout=timeout)
 
     def close(self) -> None:
         with self._lock:

@@ -53,11 +53,13 @@ class Targets:
         hosts: Mapping[str, Host],
         *,
         history: History | None = None,
+        hidden: Collection[str] = (),
         connector: Any = None,  # noqa: ANN401 - what `connector()` gave; its module is heavy
     ) -> None:
         self._run = run
         self._hosts = hosts
         self._history = history
+        self._hidden = hidden
         self._connector = connector
         self._requester: Any = None
         self._lock = threading.Lock()
@@ -106,12 +108,17 @@ class Targets:
             found = [item for item in pool.map(lambda t: _stop(t, grace), busy) if item is not None]
         return dict(found)
 
-    def close(self, keep: Collection[str] = ()) -> None:
-        """Remove the run's directories except on the hosts in `keep`; close all connections."""
+    def close(self, keep: Collection[str] = (), *, recorded: bool = True) -> None:
+        """Remove the run's directories except on the hosts in `keep`; close all connections.
+
+        There what commands have printed is removed, if it is `recorded`.
+        """
         targets = list(self._targets.values())
         if targets:
             pool = ThreadPoolExecutor(min(32, len(targets)))
-            done = [pool.submit(_close, t, clean=t.host.name not in keep) for t in targets]
+            done = [
+                pool.submit(_close, t, kept=t.host.name in keep, recorded=recorded) for t in targets
+            ]
             wait(done, timeout=_CLOSE)
             pool.shutdown(wait=False, cancel_futures=True)
         for shared in (self._connector, self._requester):
@@ -124,7 +131,7 @@ class Targets:
 
     def _connect(self, host: Host) -> Link:
         if host.name == CONTROLLER:
-            return LocalLink()
+            return LocalLink(self._hidden)
         with self._lock:
             if self._connector is None:
                 self._connector = connector()
@@ -188,8 +195,10 @@ def _stop(target: Target, grace: float) -> tuple[str, Verdict] | None:
     return running.key, "confirmed gone" if verdict == "ended" else verdict
 
 
-def _close(target: Target, *, clean: bool) -> None:
+def _close(target: Target, *, kept: bool, recorded: bool) -> None:
     with suppress(Exception):
-        if clean:
+        if not kept:
             target.clean(min(5.0, _CLOSE))
+        elif recorded:
+            target.forget(min(5.0, _CLOSE))
     target.close()
