@@ -100,7 +100,8 @@ def inventories(context: click.Context, _: click.Parameter, so_far: str) -> Foun
     from pathlib import Path
 
     def find() -> Iterable[tuple[str, str]]:
-        paths = [*Path().glob("*inventory*.y*ml"), *Path("inventories").glob("*.y*ml")]
+        near = (*Path().glob("*inventory*.y*ml"), *Path().glob("*/inventory.y*ml"))
+        paths = {*near, *Path("inventories").glob("*.y*ml")}
         return ((str(path), "") for path in sorted(paths))
 
     return _safely(find, so_far) or [CompletionItem(so_far, type="file")]

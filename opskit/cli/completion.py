@@ -1,5 +1,7 @@
 """opskit completion: what a shell needs to complete our words."""
 
+import re
+
 import click
 from click.shell_completion import get_completion_class
 
@@ -10,6 +12,13 @@ HELP = {
     "zsh": 'eval "$(opskit completion zsh)"    # in ~/.zshrc',
     "fish": "opskit completion fish | source   # in ~/.config/fish/config.fish",
 }
+
+
+def quiet(script: str) -> str:
+    """Keep whatever goes wrong off the line that somebody is typing, a Ctrl-C for example."""
+    return re.sub(
+        r"(_complete (?:\$1|opskit)|commandline -t\) opskit)\)", r"\1 2>/dev/null)", script
+    )
 
 
 @click.command()
@@ -27,5 +36,5 @@ def completion(call: Call, shell: str) -> None:
 
     kind = get_completion_class(shell)
     assert kind is not None
-    script = kind(root, {}, "opskit", "_OPSKIT_COMPLETE").source()
+    script = quiet(kind(root, {}, "opskit", "_OPSKIT_COMPLETE").source())
     call.answer(lambda: script, [{"kind": "completion", "shell": shell, "script": script}])

@@ -367,7 +367,9 @@ def test_the_schema_of_the_example_accepts_the_example(folder: Path) -> None:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_prints_a_script(folder: Path, capsys: Capture, shell: str) -> None:
     assert call(["completion", shell]) == 0
-    assert "_OPSKIT_COMPLETE" in capsys.readouterr().out
+    script = capsys.readouterr().out
+    assert "_OPSKIT_COMPLETE" in script
+    assert script.count("2>/dev/null)") == 1
 
 
 def completed(folder: Path, line: str) -> list[str]:
