@@ -399,6 +399,27 @@ def test_names_are_completed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ]  # fmt: skip
 
 
+def test_a_real_bash_completes_with_the_script(folder: Path, capsys: Capture) -> None:
+    assert call(["completion", "bash"]) == 0
+    (folder / "script").write_text(capsys.readouterr().out)
+    (folder / "bin").mkdir()
+    program = folder / "bin" / "opskit"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m opskit "$@"\n')
+    program.chmod(0o755)
+    typed = """
+        . ./script
+        COMP_WORDS=(opskit run lo) COMP_CWORD=2
+        _opskit_completion opskit
+        printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    done = subprocess.run(
+        ["bash", "--norc", "-c", typed], cwd=folder, capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}",
+             "PYTHONPATH": str(Path(__file__).parents[2])}, check=True,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("local\n", "")
+
+
 def test_completion_is_silent_where_everything_is_broken(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
