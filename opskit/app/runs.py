@@ -13,6 +13,7 @@ from opskit.app.person import Person, Question
 from opskit.app.prepare import Prepared
 from opskit.app.watch import Guard
 from opskit.audit import Journal, Store
+from opskit.audit.begin import refuse_poor_secrets
 from opskit.errors import Exit, InputError, RefusedError, StoreError
 from opskit.execute import ASKED, Outside, Stop, Watcher, execute, take_back
 from opskit.model.event import Entry, Event
@@ -82,6 +83,7 @@ def session(
 
     def hide(secret: Secret) -> None:
         fetching.remember([secret])
+        refuse_poor_secrets([secret])
         journal.hide(secret)
         guard.hide(secret)
 

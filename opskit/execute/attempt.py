@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from opskit.errors import UnreachableError
+from opskit.errors import InputError, UnreachableError
 from opskit.execute.book import Book
 from opskit.execute.late import LateError, Works, holds, secret_names
 from opskit.execute.send import Outside, Ready, ask, drive
@@ -51,10 +51,11 @@ class Attempt:
                 return None
             work = self.works.fill(action.work, values)
             skip_if = action.skip_if and self.works.fill(action.skip_if, values)
+            number = self.book.attempt(action) + 1
+            job = self._job(action, stage, work, number)
         except LateError as error:
             self.refuse(action, stage, str(error))
             return None
-        number = self.book.attempt(action) + 1
         return Ready(
             action=action,
             stage=stage,
@@ -62,7 +63,7 @@ class Attempt:
             skip_if=skip_if,
             tries=self._tries(action, stage),
             began=time.monotonic(),
-            job=self._job(action, stage, work, number),
+            job=job,
         )
 
     def _job(self, action: Action, stage: Stage, work: Work, number: int) -> Job:
@@ -74,7 +75,7 @@ class Attempt:
             work=work,
             effect=stage.effect,
             timeout=stage.timeout,
-            secrets=self._secrets(work),
+            secrets=self._secrets(action, work),
         )
 
     def _target(self, action: Action) -> Host:
@@ -82,9 +83,16 @@ class Attempt:
             return Host(name=CONTROLLER, address="127.0.0.1")
         return self.plan.hosts[action.target]
 
-    def _secrets(self, work: Work) -> Mapping[str, Secret]:
-        known = {**self.outside.secrets, **self.book.secrets}
-        return {name: known[name] for name in secret_names(work)}
+    def _secrets(self, action: Action, work: Work) -> Mapping[str, Secret]:
+        known = {**self.outside.secrets, **self.book.secrets(action)}
+        names = secret_names(work)
+        missing = [name for name in names if name not in known]
+        if missing:
+            raise LateError(
+                f"the secret `{missing[0]}` is not there: the step that saves it did not run here,"
+                " or before the run was interrupted (secrets are not kept in the record)"
+            )
+        return {name: known[name] for name in names}
 
     def skip(self, action: Action, stage: Stage, why: str) -> None:
         self.post(self._event("step skipped", action, stage, data={"why": why}), wait=False)
@@ -219,6 +227,9 @@ class Attempt:
     def _saved(self, ready: Ready, output: Output) -> tuple[Output, Mapping[str, Json]]:
         """Take the value that the step saves from its output, or fail it if there is none."""
         save = ready.stage.save
+        if save is not None and save.secret:  # part of it may stand there, which no mask would find
+            evidence = {name: value for name, value in output.evidence.items() if name != "body"}
+            output = replace(output, evidence=evidence)
         if save is None or output.outcome != "succeeded":
             return output, {}
         try:
@@ -230,13 +241,20 @@ class Attempt:
         if len(output.stdout) >= ready.job.capture:
             reason = f"its output can't be saved: it has {ready.job.capture} bytes or more"
             return replace(output, outcome="failed", reason=reason), {}
-        if save.secret:
-            secret = Secret(save.name, value)
-            self.outside.hide(secret)
-            self.book.secrets[save.name] = secret
-            return output, {}
         shared = not ready.action.host or ready.stage.scope in ("once", "batch", "controller")
+        if save.secret:
+            return self._hidden(ready, output, Secret(save.name, value), shared=shared), {}
         return output, {"saved": {save.name: value}, **({"shared": True} if shared else {})}
+
+    def _hidden(self, ready: Ready, output: Output, secret: Secret, *, shared: bool) -> Output:
+        """Keep what a step has saved as a secret out of everything, or fail it if that can't be."""
+        try:
+            self.outside.hide(secret)
+        except InputError as error:
+            reason = f"its output can't be saved as a secret: {error.what}"
+            return replace(output, outcome="failed", reason=reason)
+        self.book.keep(ready.action, secret, shared=shared)
+        return output
 
     def start_of(self, ready: Ready) -> list[Event]:
         """Return the event that must be durable first; none for a wait that is going on already.
@@ -264,9 +282,11 @@ class Attempt:
         try:
             self.open(action.target)
             work = self.works.fill(action.done_when, self.book.values(action))
+            secrets = self._secrets(action, work)
         except (UnreachableError, LateError):
             return False
-        job = replace(ready.job, key=action.key + "?done", work=work, effect="read")
+        key = action.key + "?done"
+        job = replace(ready.job, key=key, work=work, effect="read", secrets=secrets)
         output = ask(self.outside, job)
         if output.outcome == "unknown" or not output.sent or output.status is None:
             return False

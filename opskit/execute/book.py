@@ -25,7 +25,7 @@ class Book:
     def __init__(self, plan: Plan, past: Iterable[Entry], facts: Mapping[str, Json]) -> None:
         self.plan = plan
         self.facts = facts
-        self.secrets: dict[str, Secret] = {}
+        self._secrets: dict[str, dict[str, Secret]] = {}
         self.unreachable: dict[str, str] = {}
         self.choices: dict[str, str] = {}
         self.tripped = False
@@ -93,6 +93,16 @@ class Book:
             host = SHARED if event.data.get("shared") else event.host
             for name, value in saved.items():
                 self._saved.setdefault(host, {})[name] = str(value)
+
+    def keep(self, action: Action, secret: Secret, *, shared: bool) -> None:
+        """Keep a secret that a step has saved, for its host or for all; it is in no record."""
+        with self._lock:
+            self._secrets.setdefault(SHARED if shared else action.host, {})[secret.name] = secret
+
+    def secrets(self, action: Action) -> Mapping[str, Secret]:
+        """Return the secrets that steps have saved for the host of an action, or for all."""
+        with self._lock:
+            return {**self._secrets.get(SHARED, {}), **self._secrets.get(action.host, {})}
 
     def values(self, action: Action) -> Mapping[str, Json]:
         """Return what the late texts of an action may use: saved values, and facts of the run."""

@@ -64,8 +64,13 @@ def drive(outside: Outside, ready: Ready) -> tuple[Output | None, Mapping[str, J
     action = ready.action
     sink = outside.journal.output(action.key, action.target, ready.number)
 
+    save = ready.stage.save
+    hidden = save is not None and save.secret
+
     def write(stream: Stream, data: bytes) -> None:
         sink.write(stream, data)
+        if hidden and stream == "stdout":
+            return  # all of it is a secret, which nobody could tell yet
         chunk = Chunk(
             key=action.key,
             host=action.target,

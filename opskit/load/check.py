@@ -36,16 +36,24 @@ class Scope(NamedTuple):
         return (GIVEN | self.params | self.saved | self.secrets | self.some) - self.away.keys()
 
     def with_save(self, step: Step) -> "Scope":
-        names = _saves(step)
-        if step.save is not None and step.save.secret:
-            return self._replace(secrets=self.secrets | names)
-        return self._replace(saved=self.saved | names, secrets=self.secrets - names)
+        hidden = _hides(step)
+        public = _saves(step) - hidden
+        secrets = (self.secrets - public) | hidden
+        return self._replace(saved=self.saved | public, secrets=secrets)
 
 
 def _saves(step: Step) -> frozenset[str]:
     if step.include is not None:
         return frozenset(step.include.export)
     return frozenset({step.save.name}) if step.save else frozenset()
+
+
+def _hides(step: Step) -> frozenset[str]:
+    """Return which of the names that a step saves are secrets."""
+    if step.include is None:
+        return _saves(step) if step.save is not None and step.save.secret else frozenset()
+    within = (*step.include.steps, *step.include.always)
+    return _saves(step) & frozenset(name for one in within for name in _hides(one))
 
 
 def check_draft(reader: Reader, book: RunbookDraft, *, lint: bool) -> None:

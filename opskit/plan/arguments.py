@@ -77,6 +77,9 @@ class Renderer:
         if written is None:
             return None
         sole = _NAME.fullmatch(written)
+        saved = self.placed.frame.secret(sole[1]) if sole else None
+        if saved is not None:
+            return SecretRef(name=saved)
         if sole and sole[1] in self.secrets:
             return SecretRef(name=sole[1])
         if sole and sole[1] not in self.names and sole[1] not in self.late:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from opskit.model.frozen import frozen
 from opskit.model.runbook import Phase, Runbook, Step
 from opskit.model.value import Json
-from opskit.plan.values import Frame, saved_names
+from opskit.plan.values import Frame, saved_names, saved_secrets
 from opskit.render import text
 
 
@@ -23,8 +23,9 @@ class Placed:
 
 def top_frame(runbook: Runbook, parameters: Mapping[str, Json]) -> Frame:
     """Make the frame of the runbook that is run."""
-    saved = saved_names([*runbook.steps, *runbook.always], "")
-    return Frame(parameters=parameters, saved=saved)
+    steps = [*runbook.steps, *runbook.always]
+    hidden = saved_secrets(steps)
+    return Frame(parameters=parameters, saved=saved_names(steps, ""), hidden=hidden)
 
 
 def expand(runbook: Runbook, frame: Frame) -> Iterator[Placed]:
@@ -46,8 +47,9 @@ def _walk(
     for step in steps:
         within: Phase = phase if phase == "always" else step.phase
         if step.include is None:
+            kept = _kept(step, frame)
             yield Placed(
-                step=step, phase=within, frame=frame, runbook=runbook, conditions=conditions
+                step=kept, phase=within, frame=frame, runbook=runbook, conditions=conditions
             )
             continue
         inner = _inner_frame(step, step.include, frame)
@@ -56,6 +58,16 @@ def _walk(
         for found in _walk(include, _under(step, include.steps), inner, held, phase):
             yield _in_preflight(found) if within == "preflight" else found
         yield from _walk(include, _under(step, include.always), inner, held, "always")
+
+
+def _kept(step: Step, frame: Frame) -> Step:
+    """Name the secrets that a step uses as the run keeps them; those of includes are private."""
+    return replace(
+        step,
+        secrets={k: frame.secret(name) or name for k, name in step.secrets.items()},
+        undo=tuple(_kept(undo, frame) for undo in step.undo),
+        done_when=_kept(step.done_when, frame) if step.done_when else None,
+    )
 
 
 def _under(outer: Step, steps: Sequence[Step]) -> list[Step]:
@@ -81,7 +93,14 @@ def _inner_frame(step: Step, runbook: Runbook, outer: Frame) -> Frame:
     for name in runbook.export:
         saved[name] = outer.saved.get(name, outer.prefix + name)
     defaults = {p.name: p.default for p in runbook.params if p.name not in step.with_}
-    return Frame(parameters=defaults, saved=saved, prefix=prefix, given=step.with_, outer=outer)
+    return Frame(
+        parameters=defaults,
+        saved=saved,
+        prefix=prefix,
+        given=step.with_,
+        outer=outer,
+        hidden=saved_secrets([*runbook.steps, *runbook.always]),
+    )
 
 
 def locks(runbook: Runbook, frame: Frame, base: Mapping[str, object]) -> tuple[str, ...]:

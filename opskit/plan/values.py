@@ -27,6 +27,14 @@ class Frame:
     prefix: str = ""
     given: Mapping[str, Json] = field(default_factory=dict)
     outer: "Frame | None" = None
+    hidden: frozenset[str] = frozenset()
+    """Which of the saved names are secrets."""
+
+    def secret(self, name: str) -> str | None:
+        """Return the name under which the run keeps a secret that its steps save; None: none."""
+        if name in self.hidden:
+            return self.saved[name]
+        return self.outer.secret(name) if self.outer is not None else None
 
     @property
     def late(self) -> frozenset[str]:
@@ -82,6 +90,18 @@ def host_of(inventory: Inventory, name: str) -> Host:
     if name == CONTROLLER:
         return Host(name=CONTROLLER, address="127.0.0.1")
     return inventory.hosts[name]
+
+
+def saved_secrets(steps: Sequence[Step]) -> frozenset[str]:
+    """Return which of the names that steps and the exports of includes save are secrets."""
+    names: set[str] = set()
+    for step in steps:
+        if step.save is not None and step.save.secret:
+            names.add(step.save.name)
+        if step.include is not None:
+            within = saved_secrets([*step.include.steps, *step.include.always])
+            names |= within & set(step.include.export)
+    return frozenset(names)
 
 
 def saved_names(steps: Sequence[Step], prefix: str) -> dict[str, str]:
