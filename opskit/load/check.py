@@ -137,8 +137,8 @@ class _Checker:
         if written.type == "verbatim":
             self._verbatim(written, scope)
             return
-        if written.key == "for_each" or written.key.startswith("for_each."):
-            scope = _planned(scope)
+        if written.key.partition(".")[0] in ("for_each", "with"):
+            scope = _planned(scope, written.key.partition(".")[0])
         self._names(written, scope, draft)
         if written.type == "shell":
             self._shell(draft, written)
@@ -310,9 +310,9 @@ def _secret_keys(included: Runbook) -> set[str]:
     return {f"with.{param.name}" for param in included.params if param.type == "secret"}
 
 
-def _planned(scope: Scope) -> Scope:
-    """`for_each` is unrolled when planning, so nothing late may stand in it."""
-    late = dict.fromkeys((*scope.saved, "run"), "for_each must be known when planning")
+def _planned(scope: Scope, key: str) -> Scope:
+    """Planning unrolls `for_each` and opens includes: nothing late may stand there."""
+    late = dict.fromkeys((*scope.saved, "run"), f"{key} must be known when planning")
     return scope._replace(away={**scope.away, **late})
 
 

@@ -39,9 +39,13 @@ def word(value: object) -> str:
     if isinstance(value, Raw):
         return str(value)
     if isinstance(value, (list, tuple, Mapping)):
-        raise TemplateError(
-            "a list stands in shell text → write `{{ … | words }}`, a word for each"
+        kind = "mapping" if isinstance(value, Mapping) else "list"
+        cure = (
+            "take a value out of it"
+            if kind == "mapping"
+            else "write `{{ … | words }}`, a word for each"
         )
+        raise TemplateError(f"a {kind} stands in shell text → {cure}")
     written = plain(value)
     if len(written.encode(errors="surrogateescape")) > WORD_LIMIT:
         raise TemplateError(
