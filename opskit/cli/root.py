@@ -1,8 +1,10 @@
 """`opskit`: which commands there are, and how every one of them ends."""
 
 import gc
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 import click
@@ -55,7 +57,13 @@ root = click.version_option(__version__, "--version", message="opskit %(version)
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process with its exit status."""
     gc.set_threshold(50_000, 50, 50)  # few cycles in a short life: the search took a tenth of it
-    sys.exit(call(list(sys.argv[1:] if argv is None else argv)))
+    status = call(list(sys.argv[1:] if argv is None else argv))
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads any more, or it is closed
+            stream.flush()
+    # All that matters is closed by now. To take the rest apart as well, hundreds of connections
+    # with their threads, is what an interpreter does that goes on.
+    os._exit(status)
 
 
 def call(argv: list[str]) -> int:

@@ -10,9 +10,7 @@ import pytest
 from opskit.cli.root import SECTIONS, root
 
 HEAVY = {"fabric", "paramiko", "yaml", "jinja2", "rich", "httpx", "sqlite3", "json", "logging"}
-SHOW = (
-    "import sys; from opskit.cli import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"
-)
+SHOW = "import sys; from opskit.cli.root import call; call(['--help']); print(*sys.modules)"
 
 
 def opskit(*words: str) -> "subprocess.CompletedProcess[str]":
@@ -33,6 +31,13 @@ def test_help_loads_click_alone() -> None:
     assert ours == {"opskit.cli", "opskit.cli.root", "opskit.cli.group", "opskit.errors",
                     "opskit.cli.screen", "opskit.view", "opskit.view.paint", "opskit.model",
                     "opskit.model.frozen"}  # fmt: skip
+
+
+def test_all_that_was_said_arrives_and_the_status_with_it() -> None:
+    said = opskit("--help")
+    assert (said.returncode, said.stdout.endswith("\n")) == (0, True)
+    assert "completion" in said.stdout
+    assert opskit("show", "no-such-runbook").returncode == 2
 
 
 def test_every_command_can_be_loaded_and_explains_itself() -> None:
