@@ -4,7 +4,6 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import NoReturn
 
 import click
@@ -59,8 +58,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     gc.set_threshold(50_000, 50, 50)  # few cycles in a short life: the search took a tenth of it
     status = call(list(sys.argv[1:] if argv is None else argv))
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # nobody reads any more, or it is closed
+        try:
             stream.flush()
+        except (BrokenPipeError, ValueError):
+            pass  # nobody reads any more, or it is closed
+        except OSError:
+            status = status or int(Exit.FAILED)  # what was said did not arrive: a full disk
     # All that matters is closed by now. To take the rest apart as well, hundreds of connections
     # with their threads, is what an interpreter does that goes on.
     os._exit(status)

@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Any, Literal
 
 from opskit.drivers import command, upload
-from opskit.drivers.lean import lean
 from opskit.drivers.local import LocalLink
 from opskit.drivers.session import Write
 from opskit.drivers.stop import Verdict, end_change, end_read
@@ -26,9 +25,7 @@ _CLOSE = 15.0
 
 def connector() -> Any:  # noqa: ANN401 - a Connector, of a module that is not loaded yet
     """Return what makes connections and knows the keys of hosts."""
-    with lean():
-        # Together they cost 70 ms, for what a local run has no use.
-        from opskit.drivers import channel, ssh  # noqa: F401 - both, while it is lean
+    from opskit.drivers import ssh  # loads the SSH library, for which a local run has no use
 
     return ssh.Connector()
 
