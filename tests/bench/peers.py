@@ -59,7 +59,8 @@ for n in range({steps}):
 
 
 def commands(hosts: Hosts, python: Path, opskit: Path) -> Mapping[str, Command]:
-    """Return how each peer is started for N hosts and S steps; `python` has the peers installed."""
+    """Return how each peer is started for N hosts and S steps; `python` has the libraries installed; pyinfra, which
+    wants older ones, has an environment beside it."""
     folder = hosts.folder
 
     def script(name: str, text: str) -> Command:
@@ -83,7 +84,12 @@ def commands(hosts: Hosts, python: Path, opskit: Path) -> Mapping[str, Command]:
             )
         )
         deploy.write_text(PYINFRA_DEPLOY.format(steps=steps))
-        return [str(python.parent / "pyinfra"), "-y", str(inventory), str(deploy)]
+        return [
+            str(python.parent.parent.parent / "pyinfra/bin/pyinfra"),
+            "-y",
+            str(inventory),
+            str(deploy),
+        ]
 
     def own(effect: str) -> Command:
         def words(count: int, steps: int) -> list[str]:
