@@ -59,8 +59,10 @@ for n in range({steps}):
 
 
 def commands(hosts: Hosts, python: Path, opskit: Path) -> Mapping[str, Command]:
-    """Return how each peer is started for N hosts and S steps; `python` has the libraries installed; pyinfra, which
-    wants older ones, has an environment beside it."""
+    """Return how each peer is started for N hosts and S steps.
+
+    `python` has the libraries installed; pyinfra wants older ones, in an environment beside it.
+    """
     folder = hosts.folder
 
     def script(name: str, text: str) -> Command:
