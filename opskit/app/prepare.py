@@ -2,10 +2,11 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import field
 from pathlib import Path
 
-from opskit import load
+from opskit import audit, load
 from opskit.app import find
 from opskit.app.person import Person
 from opskit.errors import InputError, RefusedError
@@ -15,7 +16,7 @@ from opskit.model.inventory import Inventory
 from opskit.model.plan import Plan
 from opskit.model.runbook import Param, Runbook
 from opskit.model.value import Json, Secret
-from opskit.model.work import FileRef, Upload
+from opskit.model.work import FileRef, Recall, Upload
 from opskit.plan import make, seal
 from opskit.settings import Settings
 
@@ -60,16 +61,35 @@ def prepare(settings: Settings, ask: Ask, person: Person) -> Prepared:
         settings.environ,
         _asker(person) if person.interactive else None,
     )
-    plan = make(
-        runbook,
-        inventory,
-        parameters.public,
-        secrets=frozenset(parameters.secrets),
-        limit=ask.limit,
-        from_step=ask.from_step,
-        files=describe,
-    )
+    with _recorded(settings) as history:
+        plan = make(
+            runbook,
+            inventory,
+            parameters.public,
+            secrets=frozenset(parameters.secrets),
+            limit=ask.limit,
+            from_step=ask.from_step,
+            files=describe,
+            history=history,
+        )
     return Prepared(runbook=runbook, inventory=inventory, plan=plan, secrets=parameters.secrets)
+
+
+@contextmanager
+def _recorded(settings: Settings) -> Iterator[Callable[[Recall], str | None]]:
+    """Give what asks the record for values of earlier runs; it is opened when it is first asked."""
+    opened: list[audit.Store] = []
+
+    def recall(work: Recall) -> str | None:
+        if not opened and Path(settings.store).expanduser().exists():
+            opened.append(audit.open(settings.store))
+        return opened[0].recall(work) if opened else None
+
+    try:
+        yield recall
+    finally:
+        for store in opened:
+            store.close()
 
 
 def _given(words: tuple[str, ...]) -> Mapping[str, str]:

@@ -86,7 +86,7 @@ class Targets:
             case Request():
                 return self._request(self._of(job), job, job.work, write)
             case Recall():
-                return self._recall(job.work)
+                return self._recall(job.work, write)
             case _:
                 raise TypeError(f"no driver does {type(job.work).__name__}")
 
@@ -161,7 +161,7 @@ class Targets:
                 return command.unreachable(error)
         return http.perform(self._requester, target, job, write, through=through)
 
-    def _recall(self, work: Recall) -> Output:
+    def _recall(self, work: Recall, write: Write) -> Output:
         value = self._history(work) if self._history is not None else None
         if value is None:
             value = work.default
@@ -170,6 +170,13 @@ class Targets:
                 outcome="failed",
                 reason=f"no run of {work.runbook} has saved {work.value} for {work.host}",
             )
+        if work.planned not in (None, value):
+            return Output(
+                outcome="failed",
+                reason=f"the record now has {value!r}, and had {work.planned!r} when this was"
+                " planned: plan it again",
+            )
+        write("stdout", value.encode())
         return Output(outcome="succeeded", stdout=value.encode())
 
 

@@ -136,6 +136,8 @@ class Recall:
     run: Text | None = None
     status: tuple[str, ...] = ("succeeded",)
     default: str | None = None
+    planned: str | None = None
+    """What it came to when the plan was made, which has used it; any other value fails."""
 
 
 Work: TypeAlias = Command | Upload | Remove | Request | Wait | Check | Ask | Notify | Recall

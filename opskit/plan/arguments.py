@@ -11,14 +11,17 @@ from opskit.model.runbook import Step
 from opskit.model.text import Context, Text
 from opskit.model.text import text as known
 from opskit.model.value import Json, SecretRef
-from opskit.model.work import FileRef
+from opskit.model.work import FileRef, Recall
 from opskit.plan.expand import Placed
 from opskit.render import TemplateError, condition, text
 from opskit.steps import KINDS
 from opskit.steps.base import Key, Value
 
 Files = Callable[[Path], FileRef]
-"""Looks at a file beside the person who runs: size and digest. The plan's only question outside."""
+"""Looks at a file beside the person who runs: size and digest."""
+
+History = Callable[[Recall], str | None]
+"""Fetches what an earlier run saved: the record is asked when planning and again when running."""
 
 _CONTEXTS: Mapping[str, Context] = {"shell": "word", "url": "url"}
 _NAME = re.compile(r"\s*\{\{\s*(\w+)\s*\}\}\s*")

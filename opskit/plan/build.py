@@ -12,7 +12,7 @@ from opskit.model.text import Text
 from opskit.model.text import text as known
 from opskit.model.value import Json
 from opskit.model.work import Command, Recall, Remove, Upload, Work
-from opskit.plan.arguments import Files, Renderer
+from opskit.plan.arguments import Files, History, Renderer
 from opskit.plan.expand import Placed
 from opskit.plan.spread import Spot, spread
 from opskit.plan.values import host_of, local
@@ -32,6 +32,11 @@ class Builder:
     batches: tuple[tuple[str, ...], ...]
     secrets: frozenset[str]
     files: Files
+    history: History | None = None
+    ambiguous: frozenset[str] = frozenset()
+    """Names, as the run keeps them, that several steps save."""
+    recalled: dict[tuple[str, str], str] = field(default_factory=dict)
+    """By host and name: values of earlier runs that are known already."""
     stages: dict[str, Stage] = field(default_factory=dict)
     shared: dict[int, tuple[Step, Work | None]] = field(default_factory=dict)
     """By the identity of a step: the step, and its work where that is the same everywhere."""
@@ -70,8 +75,9 @@ class Builder:
         if spot.batch > 0 and not spot.host:
             key += f"@{spot.batch}"
         self._stage(placed, step)
-        render = self._renderer(placed, names)
-        work = self._work(placed, render, spot)
+        render = self._renderer(placed, names, spot)
+        when = self._when(placed, names, spot)
+        work = self._recall(placed, self._work(placed, render, spot), when)
         return Action(
             key=key,
             position=step.position,
@@ -79,18 +85,22 @@ class Builder:
             host=spot.host,
             target=spot.target,
             work=work,
-            when=self._when(placed, render, names),
+            when=when,
             skip_if=self._skip_if(render, work),
             done_when=self._done_when(placed, names, spot),
             undo=self._undo(placed, spot, names, key, work),
             index=index,
         )
 
-    def _renderer(self, placed: Placed, names: Mapping[str, object]) -> Renderer:
+    def _renderer(self, placed: Placed, names: Mapping[str, object], spot: Spot) -> Renderer:
+        saved = placed.frame.saved.items()
+        known = {
+            n: self.recalled[spot.host, k] for n, k in saved if (spot.host, k) in self.recalled
+        }
         return Renderer(
             placed=placed,
-            names=names,
-            late=placed.frame.late,
+            names={**names, **known},
+            late=placed.frame.late - known.keys(),
             secrets=self.secrets,
             files=self.files,
         )
@@ -133,14 +143,31 @@ class Builder:
             "members": _as_value(members),
         }
 
-    def _when(self, placed: Placed, render: Renderer, names: Mapping[str, object]) -> Text | None:
+    def _recall(self, placed: Placed, work: Work, when: Text | None) -> Work:
+        """Look a recalled value up, so that what uses it is known; the run holds to that value."""
+        step = placed.step
+        if not isinstance(work, Recall) or step.save is None or self.history is None:
+            return work
+        kept = placed.frame.saved.get(step.save.name, "")
+        sure = when is None or str(when) == "True"
+        alone = step.on.scope == "each" and step.for_each is None and kept not in self.ambiguous
+        if not (sure and alone) or (work.run is not None and work.run.late):
+            return work
+        value = self.history(work)
+        value = work.default if value is None else value
+        if value is not None:
+            self.recalled[work.host, kept] = value
+        return replace(work, planned=value)
+
+    def _when(self, placed: Placed, names: Mapping[str, object], spot: Spot) -> Text | None:
         """Join the conditions of the step and of the includes around it; None: always."""
         texts = []
         for expression, frame in placed.conditions:
-            outer = replace(placed, frame=frame)
-            texts.append(self._renderer(outer, frame.names(names)).condition(expression, "when"))
+            outer = self._renderer(replace(placed, frame=frame), frame.names(names), spot)
+            texts.append(outer.condition(expression, "when"))
         if placed.step.when is not None:
-            texts.append(render.condition(placed.step.when, "when"))
+            own = self._renderer(placed, names, spot)
+            texts.append(own.condition(placed.step.when, "when"))
         parts = tuple(p for one in texts for p in one.parts)
         return Text(parts=parts) if parts else None
 
@@ -162,7 +189,7 @@ class Builder:
         if step is None:
             return None
         inner = replace(placed, step=step)
-        return self._work(inner, self._renderer(inner, names), spot)
+        return self._work(inner, self._renderer(inner, names, spot), spot)
 
     def _undo(
         self, placed: Placed, spot: Spot, names: Mapping[str, object], key: str, work: Work

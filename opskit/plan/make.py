@@ -11,7 +11,7 @@ from opskit.model.plan import Action, Plan
 from opskit.model.problem import Place, Problem, ProblemsError
 from opskit.model.runbook import Runbook
 from opskit.model.value import Json
-from opskit.plan.arguments import Files
+from opskit.plan.arguments import Files, History
 from opskit.plan.batches import amount, split
 from opskit.plan.build import Builder
 from opskit.plan.expand import Placed, expand, locks, top_frame
@@ -29,11 +29,14 @@ def make(
     limit: str | None = None,
     from_step: str | None = None,
     files: Files,
+    history: History | None = None,
 ) -> Plan:
     """Plan a runbook: every action in its order, on its host, as far as it can be known.
 
-    `parameters` are the public ones, `secrets` the names of the secret ones. Raises InputError for
-    what can't be planned as asked, ProblemsError with every template that can't be rendered.
+    `parameters` are the public ones, `secrets` the names of the secret ones. `files` and `history`
+    are all that is asked outside; without `history` recalled values are known only by the run.
+    Raises InputError for what can't be planned as asked, ProblemsError with every template that
+    can't be rendered.
     """
     frame = top_frame(runbook, parameters)
     hosts = targeted(runbook, inventory, limit, frame)
@@ -44,8 +47,10 @@ def make(
         batches=batches,
         secrets=secrets | inventory.secrets.keys(),
         files=files,
+        history=history,
     )
     steps = starting_at(list(expand(runbook, frame)), from_step, runbook)
+    builder.ambiguous = _saved_twice(steps)
     actions = _actions(builder, steps, hosts)
     plan = Plan(
         runbook=runbook.name,
@@ -64,6 +69,12 @@ def make(
         sources={name: digest(source) for name, source in _sources(runbook, inventory).items()},
     )
     return seal(plan)
+
+
+def _saved_twice(steps: Sequence[Placed]) -> frozenset[str]:
+    """Return the names that more than one step saves: no one step says what they are."""
+    kept = [p.frame.saved.get(p.step.save.name, "") for p in steps if p.step.save is not None]
+    return frozenset(name for name in kept if kept.count(name) > 1)
 
 
 def seal(plan: Plan) -> Plan:

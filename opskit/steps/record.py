@@ -8,7 +8,10 @@ from opskit.model.work import Recall
 from opskit.steps.base import Key, Scope, Value, a_word, optional, problem, refuse, texts
 
 STATUSES = ("succeeded", "failed", "undone", "aborted", "unknown")
-SUMMARY = "Fetch a value that an earlier run saved for this host."
+SUMMARY = (
+    "Fetch a value that an earlier run saved for this host; the plan has it already, and the run"
+    " holds to it."
+)
 KEYS = (
     Key("runbook", "literal", required=True, help="name of the runbook that saved it"),
     Key("value", "name", required=True, help="the name under which it was saved"),

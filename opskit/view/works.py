@@ -231,4 +231,5 @@ def _check(work: Check) -> list[str]:
 def _recall(work: Recall) -> str:
     origin = f"run {_shown(work.run)}" if work.run else f"the newest {'/'.join(work.status)} run"
     default = "" if work.default is None else f", else {safe.one_line(work.default)!r}"
-    return f"recall {work.value} from {origin} of {work.runbook} on {work.host}{default}"
+    value = "" if work.planned is None else f": {safe.one_line(work.planned)!r}"
+    return f"recall {work.value} from {origin} of {work.runbook} on {work.host}{default}{value}"
