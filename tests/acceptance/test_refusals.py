@@ -407,6 +407,7 @@ def test_a_second_run_on_the_same_lock_is_refused_and_told_who_holds_it(fleet: F
             as_json = fleet.opskit(*book("lock: web\n" + STEP)(fleet), "--json", status=5)
     finally:
         first.send_signal(2)
+        time.sleep(0.5)  # two at once would be one
         first.send_signal(2)
         first.communicate(timeout=30)
     said = done.stderr
