@@ -217,17 +217,19 @@ _o_read() {
   if [ "$_o_sees" = 0 ] || _o_left; then _o_end "$_o_r dirty"; else _o_end "$_o_r clean"; fi
 }
 
-# What runs a change in a session of its own: claims the pid file, runs the script, writes rc into
-# room that was kept for it. Words: files' prefix, kind, umask, cwd, text, arguments.
+# What runs a change in a session of its own: makes the output file, which can be made once only and
+# so claims the change; notes its pid and start time, and at the end the status, in the room that was
+# kept for them in rc. Words: files' prefix, kind, umask, cwd, text, arguments.
 # shellcheck disable=SC2016 # for the other sh
 _o_runner='
 s() { read -r s <"/proc/$$/stat"; set -- ${s##*\) }; t=${20}; }
 s
 set -C
-echo "$$ $t" >"$1.pid" || exit 1
+printf "" >"$1.out" || exit 1
 set +C
 p=$1 k=$2 u=$3 c=$4 x=$5
 shift 5
+echo "p$$ $t" 1<>"$p.rc"
 exec >>"$p.out" 2>>"$p.err"
 umask "$u"
 (
@@ -241,42 +243,51 @@ umask "$u"
 printf "%s .\n" "$?" 1<>"$p.rc"
 '
 
-# The fence: the script file can be made once only. Room for pid, rc and some output is kept.
+# The fence: the file rc can be made once only. It keeps room for what will stand in it. A program
+# alone needs no script. To make a file is what costs a host most, so there are few.
 _o_claim() {
   _o_had=1
   umask 077
   set -C
-  [ ! -e "$1.script" ] && { _o_had=0 && printf '%s' "$2"; } >"$1.script" &&
-    printf '%4096s' ' ' >"$1.rc" && printf '%65536s' ' ' >"$1.out" && printf '' >"$1.err" &&
-    set +C && printf '' >"$1.out"
+  [ ! -e "$1.rc" ] && { _o_had=0 && printf '\n%16383s' ' '; } >"$1.rc" &&
+    { [ "$2" = exec ] || printf '%s' "$3" >"$1.script"; }
   _o_r=$?
   set +C
   return "$_o_r"
 }
 
 # State of the action with files' prefix $1 in _o_r: none, claimed, running PID, gone PID, done RC.
+# It may end while rc is read, byte by byte: what begins with p is never an end, and is read again.
 _o_state() {
   _o_r=none
-  [ -e "$1.script" ] || return 0
+  [ -e "$1.rc" ] || return 0
   _o_r=claimed
-  [ -s "$1.pid" ] || return 0
-  _o_a='' _o_b=''
-  read -r _o_a _o_b <"$1.pid"
-  _o_k=''
-  read -r _o_t _o_k <"$1.rc"
-  if [ "$_o_k" = . ]; then
-    _o_r="done $_o_t"
-  elif _o_stat "$_o_a" && [ "$_o_t" = "$_o_b" ] && [ "$_o_z" != Z ]; then
-    _o_r="running $_o_a"
+  _o_noted "$1" || return 0
+  [ "$_o_b" != . ] || return 0
+  if _o_stat "${_o_a#p}" && [ "$_o_t" = "$_o_b" ] && [ "$_o_z" != Z ]; then
+    _o_r="running ${_o_a#p}"
   else
-    _o_k=''
-    read -r _o_t _o_k <"$1.rc"
-    if [ "$_o_k" = . ]; then _o_r="done $_o_t"; else _o_r="gone $_o_a"; fi
+    _o_r="gone ${_o_a#p}"
+    _o_noted "$1"
   fi
 } 2>/dev/null
 
-# Start time and state of a process: _o_t, _o_z.
+# What rc says: _o_a and _o_b are the process and its start time; or the status, a dot, and _o_r is
+# that it is done. Fails where nothing is said yet.
+_o_noted() {
+  _o_a='' _o_b=''
+  read -r _o_a _o_b <"$1.rc"
+  case $_o_a in
+    '') return 1 ;;
+    p*) [ "$_o_b" != . ] || _o_b='' ;;
+    *) [ "$_o_b" != . ] || _o_r="done $_o_a" ;;
+  esac
+}
+
+# Start time and state of a process: _o_t, _o_z. What is no process id may be the name of another
+# file there, and a shift too far would be the end of dash.
 _o_stat() {
+  case $1 in '' | *[!0-9]*) return 1 ;; esac
   read -r _o_t <"/proc/$1/stat" || return 1
   # shellcheck disable=SC2086 # fields of numbers
   set -- ${_o_t##*\) }
@@ -291,8 +302,8 @@ _o_change() {
   [ -z "$_o_told" ] || _o_empty "$_o_told" # it is recorded: nothing is sent before that
   _o_p=$_o_run/$1 _o_h=$2 _o_told=''
   shift 2
-  if ! _o_claim "$_o_p" "$5"; then
-    if [ "$_o_had" = 1 ] && [ -e "$_o_p.script" ]; then
+  if ! _o_claim "$_o_p" "$4" "$5"; then
+    if [ "$_o_had" = 1 ] && [ -e "$_o_p.rc" ]; then
       _o_state "$_o_p"
       _o_end "exists $_o_r"
     else
@@ -410,10 +421,9 @@ _o_empty() {
 
 # Throw away what all actions have printed that have ended: it is recorded. What runs is left alone.
 _o_forget() {
-  for _o_a in "$_o_run"/*.rc; do
-    _o_k=''
-    read -r _o_t _o_k <"$_o_a"
-    [ "$_o_k" != . ] || _o_empty "${_o_a%.rc}"
+  for _o_p in "$_o_run"/*.rc; do
+    _o_state "${_o_p%.rc}"
+    case $_o_r in done*) _o_empty "${_o_p%.rc}" ;; esac
   done
   _o_out forget
 } 2>/dev/null

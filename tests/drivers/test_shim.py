@@ -116,19 +116,6 @@ def change(
     )
 
 
-def test_shellcheck_has_nothing_to_say() -> None:
-    folder = Path(session_module.__file__).parent
-    checked = subprocess.run(  # noqa: PLW1510  # looked at below
-        ["shellcheck", "-s", "sh", "shim.sh", "install.sh"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert checked.stdout == ""
-    assert checked.returncode == 0
-
-
 @shells
 def test_a_read_gives_both_streams_and_the_status(made: Session) -> None:
     answer, out, err = read(made, "echo out; echo err >&2; exit 7")
@@ -269,6 +256,21 @@ def test_a_change_is_started_once_only(made: Session, tmp_path: Path) -> None:
     assert change(made, "d", f"echo x >>{mark}")[0] == ("done", "0")
     assert change(made, "d", f"echo x >>{mark}")[0] == ("exists", "done", "0")
     assert mark.read_text() == "x\n"
+
+
+@shells
+def test_an_end_that_is_read_while_it_arrives_is_never_another_end(
+    made: Session, tmp_path: Path
+) -> None:
+    room = tmp_path / "state/runs/run1/torn.rc"
+    before = b"p123456 7890\n"
+    for status in (b"0", b"7", b"127"):
+        after = status + b" .\n"
+        for at in range(1, len(after)):  # the first bytes were read before the end was written
+            room.write_bytes(before[:at] + after[at:] + before[len(after) :] + b" " * 64)
+            assert call(made, "_o_ask", "torn")[0][0] == "gone", room.read_bytes()
+        room.write_bytes(after + before[len(after) :] + b" " * 64)
+        assert call(made, "_o_ask", "torn")[0] == ("done", status.decode())
 
 
 @shells

@@ -629,13 +629,6 @@ def test_turning_a_member_over_twice_gives_the_same_bytes(
 # --- the kind itself ------------------------------------------------------------------------------
 
 
-def test_the_shell_text_is_clean() -> None:
-    shellcheck = Path(os.environ.get("VIRTUAL_ENV", "")) / "bin" / "shellcheck"
-    found = shutil.which("shellcheck") or str(shellcheck)
-    done = subprocess.run([found, str(SHELL_TEXT)], capture_output=True, text=True, check=False)
-    assert done.stdout + done.stderr == ""
-
-
 @pytest.mark.parametrize(
     ("args", "effect", "what"),
     [
