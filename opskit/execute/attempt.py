@@ -1,7 +1,7 @@
 """One action, from its conditions to its recorded outcome."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from opskit.errors import InputError, UnreachableError
@@ -15,6 +15,9 @@ from opskit.model.plan import Action, Plan, Stage
 from opskit.model.value import Json, Secret
 from opskit.model.work import Check, Notify, Wait, Work
 from opskit.plan import reads_only
+
+_LOOK = 0.2
+"""How often, between two tries, it is looked whether there may be another; seconds."""
 
 
 class Attempt:
@@ -126,8 +129,11 @@ class Attempt:
 
     # --- the action itself ---
 
-    def carry_out(self, action: Action) -> None:
-        """Do everything for one action: connect, ask whether it is needed, send it, record it."""
+    def carry_out(self, action: Action, spent: Callable[[], bool]) -> None:
+        """Do everything for one action: connect, ask whether it is needed, send it, record it.
+
+        `spent` tells whether too many hosts have failed by now: then it is not tried again.
+        """
         try:
             opening = self.open(action.target)
         except UnreachableError as error:
@@ -140,7 +146,7 @@ class Attempt:
                 self.post(opening, wait=False)
             return
         self.post(*([opening] if opening else []), *self.start_of(ready))
-        self.perform(ready)
+        self.perform(ready, spent)
 
     def _needless(self, ready: Ready) -> bool:
         """Ask the host whether the action's effect is there already (`creates`, `unless`)."""
@@ -153,7 +159,7 @@ class Attempt:
             self.skip(action, ready.stage, "its effect is there already")
         return output.outcome == "succeeded"
 
-    def perform(self, ready: Ready) -> None:
+    def perform(self, ready: Ready, spent: Callable[[], bool]) -> None:
         """Send an action whose start is recorded; record what it came to, and again if allowed."""
         retry = ready.stage.retry
         for left in reversed(range(ready.tries)):
@@ -163,11 +169,22 @@ class Attempt:
             self._end(ready, output, sizes, left)
             if output.outcome != "failed" or retry is None or not left:
                 return
-            if self.outside.stop.soft.wait(retry.backoff * 2 ** (retry.times - left)):
+            if not self._rests(retry.backoff * 2 ** (retry.times - left), spent):
                 return
             ready = replace(ready, number=ready.number + 1, began=time.monotonic())
             ready = replace(ready, job=replace(ready.job, attempt=ready.number))
             self.post(*self.start_of(ready))
+
+    def _rests(self, seconds: float, spent: Callable[[], bool]) -> bool:
+        """Wait before the next try; tell whether it may come."""
+        end = time.monotonic() + seconds
+        stop = self.outside.stop.soft
+        while not stop.is_set() and not spent():
+            left = end - time.monotonic()
+            if left <= 0:
+                return True
+            stop.wait(min(left, _LOOK))
+        return False
 
     def _tries(self, action: Action, stage: Stage) -> int:
         """Return how often an action may be tried now; a stop may have come between two tries."""

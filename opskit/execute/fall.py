@@ -64,7 +64,8 @@ def verdict(plan: Plan, book: Book, action: Action) -> HostState | None:
             return state
         case "failed":
             record = book.records[action.key]
-            if policy(plan, action) == "continue" or unfinished(plan, action, record):
+            again = unfinished(plan, action, record) and not book.tripped
+            if policy(plan, action) == "continue" or again:
                 return None
             return "unreachable" if record.data.get("unreachable") is True else "failed"
         case _:

@@ -169,14 +169,14 @@ class Walk:
     def _chain(self, chain: Sequence[Action], first: Ready | bool | None) -> None:
         """Perform the actions of one target, one after another, unless the run is to halt."""
         if isinstance(first, Ready):
-            self.attempt.perform(first)
+            self.attempt.perform(first, self._spent)
             self._strike(first.action)
             chain = chain[1:]
         for action in chain:
             if self.stopped or self._spent() or action.target in self.book.unreachable:
                 return
             if self._due(action):
-                self.attempt.carry_out(action)
+                self.attempt.carry_out(action, self._spent)
                 self._strike(action)
 
     def _spent(self) -> bool:
@@ -222,7 +222,7 @@ class Walk:
     def _failed(self, action: Action) -> None:
         record = self.book.records[action.key]
         rule = policy(self.plan, action)
-        if rule == "continue" or unfinished(self.plan, action, record):
+        if rule == "continue" or (unfinished(self.plan, action, record) and not self._spent()):
             return
         by_person = stopped(record)
         if (rule == "ask" or by_person) and "choice" not in record.data:
@@ -255,7 +255,7 @@ class Walk:
         if stage.on_unknown == "fail":
             self._fall(self._hosts(action), "unknown", policy(self.plan, action))
         elif again and not self.tripped:
-            self.attempt.carry_out(action)
+            self.attempt.carry_out(action, self._spent)
             self._settle([action])
         else:
             record = self.book.records[action.key]

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event as Flag
 
 import pytest
 
 from opskit.app.runs import undo_under_way
+from opskit.drivers.targets import Opened
 from opskit.execute import Outside, Stop, take_back
 from opskit.model.event import Chunk, Event
 from opskit.model.plan import Plan
@@ -315,3 +317,28 @@ def test_a_stop_between_two_tries_leaves_the_second_to_a_resume(tmp_path: Path) 
     assert world.effects == ["1/web1@1"]
     assert go(plan, world, paper)[0] == "failed"
     assert world.effects == ["1/web1@1", "1/web1@2", "1/web1@3"]
+
+
+def test_nothing_is_tried_again_once_too_many_hosts_have_failed(tmp_path: Path) -> None:
+    steps = "  - {name: one, run: one, undo: {run: back}, retry: {times: 3, backoff: 0.5}}\n"
+    plan = planned(runbook(steps, "on_failure: undo\n"), tmp_path)
+    began, fell = Flag(), Flag()
+
+    class Late(World):
+        def open(self, host: str, *, writes: bool) -> Opened:
+            assert host != "web1" or began.wait(10)
+            return super().open(host, writes=writes)
+
+    world = Late(gone={"web1"}, fails={"1/web2": -1})
+
+    def watch(item: Event | Chunk) -> None:
+        if isinstance(item, Event) and item.kind == "step started" and item.key == "1/web2":
+            began.set()
+            assert fell.wait(10)
+        if isinstance(item, Event) and item.kind == "host unreachable":
+            fell.set()
+
+    state, paper = go(plan, world, watch=watch)
+    assert state == "undone"
+    assert world.effects == ["1/web2@1", "1/web2!1@1"]
+    assert hosts(paper) == {"web1": "unreachable", "web2": "undone"}
