@@ -4,6 +4,7 @@ import hashlib
 import posixpath
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from importlib import resources
@@ -77,10 +78,10 @@ def perform(target: Target, job: Job, work: Upload, write: Write) -> Output:
             return Output(outcome="succeeded", status=0, evidence=same)
     aside = _aside(dest, "opskit", job.run)
     if parcel.small is None:
-        target.running = Running(key=job.key, user=user, session=session)
-        failed = _send(target, session, aside, parcel, end)
+        running = target.running = Running(key=job.key, user=user, session=session)
+        failed = _send(target, running, aside, parcel, end)
         if failed is not None:
-            return failed
+            return running.judged(failed)
     words = _words(session, job, work, parcel, aside)
     given = text(parcel.small) if parcel.small is not None else None
     left = replace(job, timeout=max(1.0, end - time.monotonic()))
@@ -185,9 +186,11 @@ def _file(ref: FileRef, *, unpack: bool) -> _Parcel:
 
 
 def _send(
-    target: Target, session: Session, aside: str, parcel: _Parcel, end: float
+    target: Target, running: Running, aside: str, parcel: _Parcel, end: float
 ) -> Output | None:
     """Send the bytes into a file of their own; return what went wrong."""
+    session, user = running.session, running.user
+    assert session is not None
     try:
         why = session.give(aside, parcel.parts(), parcel.size, max(1.0, end - time.monotonic()))
     except LostError as error:
@@ -202,6 +205,8 @@ def _send(
             target.discard(session)
     if not why:
         return None
+    with suppress(OpskitError, TimeoutError):  # what got there is of no use, and may be large
+        target.session(user, writes=True).call("_o_drop", aside, timeout=target.timeout)
     return Output(outcome="failed", sent=False, reason=f"the file did not get to the host: {why}")
 
 

@@ -5,7 +5,9 @@ import os
 import shutil
 import stat
 import tarfile
+import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -335,3 +337,27 @@ def test_another_user_puts_it_there(any_kit: Kit) -> None:
         made.targets.close()
         shutil.rmtree(state, ignore_errors=True)
         dest.unlink(missing_ok=True)
+
+
+def test_an_upload_can_be_stopped_in_the_middle(any_kit: Kit, tmp_path: Path) -> None:
+    big, dest = tmp_path / "big", tmp_path / "dest"
+    with big.open("wb") as file:
+        file.truncate(4 * 1024**3)  # without content it takes no room
+    size = big.stat().st_size
+    content = FileRef(path=str(big), size=size, sha256="0" * 64)
+    with ThreadPoolExecutor(1) as pool:
+        upload = pool.submit(put, any_kit, content, dest)
+        until = time.monotonic() + 20
+        while not left_beside(dest) and time.monotonic() < until:
+            time.sleep(0.01)
+        assert left_beside(dest)
+        began = time.monotonic()
+        assert list(any_kit.targets.stop(1.0).values()) == ["confirmed gone"]
+        output = upload.result()
+        assert time.monotonic() - began < 10
+    assert (output.outcome, output.sent) == ("failed", False)
+    assert output.evidence["stopped"] == "confirmed gone"
+    assert output.reason == "stopped by a person, confirmed gone"
+    assert not dest.exists()
+    assert left_beside(dest) == []
+    assert put(any_kit, "x", dest).outcome == "succeeded"
