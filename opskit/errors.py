@@ -6,6 +6,7 @@ OpskitError
 ├── RefusedError      5   refused before the first change started (lock, preflight, drift, policy)
 ├── UnreachableError  1   a host could not be reached or is not a POSIX shell
 ├── StoreError        1   the record can't be written or read; nothing was sent after it
+│                         (where it can't even be begun: RefusedError)
 └── WaitingError      4   a person must answer, and nobody can be asked here
 """
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from opskit import audit, load
 from opskit.app import find
+from opskit.app.admission import beginning
 from opskit.app.person import Person
 from opskit.errors import InputError, RefusedError
 from opskit.model.codec import canonical, from_json, parse, to_json
@@ -82,7 +83,8 @@ def _recorded(settings: Settings) -> Iterator[Callable[[Recall], str | None]]:
 
     def recall(work: Recall) -> str | None:
         if not opened and Path(settings.store).expanduser().exists():
-            opened.append(audit.open(settings.store))
+            with beginning():
+                opened.append(audit.open(settings.store))
         return opened[0].recall(work) if opened else None
 
     try:

@@ -8,6 +8,7 @@ from typing import Any
 
 from opskit import audit
 from opskit.app import secrets as fetching
+from opskit.app.admission import acquainted, beginning
 from opskit.app.answers import meanings
 from opskit.app.person import Person, Question
 from opskit.app.prepare import Prepared
@@ -18,11 +19,9 @@ from opskit.errors import Exit, InputError, RefusedError, StoreError
 from opskit.execute import ASKED, Outside, Stop, Watcher, execute, take_back
 from opskit.model.event import Entry, Event
 from opskit.model.frozen import frozen
-from opskit.model.inventory import CONTROLLER
 from opskit.model.plan import Plan
 from opskit.model.run import Run
 from opskit.model.value import Json, Secret
-from opskit.plan import reads_only
 from opskit.settings import Settings
 
 
@@ -143,18 +142,19 @@ def run(
     plan = prepared.plan
     known = fetching.fetch(plan, prepared.secrets, settings.environ)
     connector = acquainted(plan)
-    store = audit.open(settings.store)
-    journal = store.create(
-        plan,
-        kind=kind,
-        who=person.who,
-        origin=person.origin,
-        reason=reason,
-        command=command,
-        documents=prepared.documents(),
-        locks=plan.locks,
-        secrets=list(known.values()),
-    )
+    with beginning():
+        store = audit.open(settings.store)
+        journal = store.create(
+            plan,
+            kind=kind,
+            who=person.who,
+            origin=person.origin,
+            reason=reason,
+            command=command,
+            documents=prepared.documents(),
+            locks=plan.locks,
+            secrets=list(known.values()),
+        )
     with session(
         store,
         journal,
@@ -168,30 +168,6 @@ def run(
         current.pause_after_batch = pause_after_batch
         announce(current)
         return go_on(current)
-
-
-def acquainted(plan: Plan) -> Any:  # noqa: ANN401 - of the SSH library, which is loaded late
-    """Refuse a run that changes something where more hosts than may fail have no known key.
-
-    Returns what knows the keys, for the connections to come.
-    """
-    hosts = {a.target: plan.hosts[a.target] for a in plan.actions if a.target != CONTROLLER}
-    if not hosts or reads_only(plan):
-        return None
-    from opskit.drivers.targets import connector
-
-    found = connector()
-    strangers = {n: why for n, host in hosts.items() if (why := found.stranger(host)) is not None}
-    if len(strangers) > plan.max_failures:
-        name, why = next(iter(strangers.items()))
-        more = f", and of {len(strangers) - 1} more hosts" if len(strangers) > 1 else ""
-        raise RefusedError(
-            f"{why}{more}; nothing was sent anywhere",
-            where=f"host {name}",
-            hint="compare fingerprints with a trusted source and pin them: `opskit hosts trust "
-            f"{','.join([*strangers][:8])}`",
-        )
-    return found
 
 
 def announce(current: Session) -> None:

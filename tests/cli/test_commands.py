@@ -84,6 +84,18 @@ def test_a_run_without_a_terminal_needs_yes_and_touches_nothing(
     assert not (folder / "store.db").exists()
 
 
+@pytest.mark.parametrize("what", ["folder", "other", "nowhere"])
+def test_a_run_whose_record_can_not_be_begun_is_refused(
+    folder: Path, capsys: Capture, what: str
+) -> None:
+    (folder / "folder").mkdir()
+    (folder / "other").write_text("a shopping list")
+    place = "/proc/nowhere/store.db" if what == "nowhere" else str(folder / what)
+    assert run(folder, "--yes", "--store", place) == 5
+    assert "nothing was sent anywhere\n  → " in capsys.readouterr().err
+    assert not (folder / "word").exists()
+
+
 def test_a_run_does_what_its_plan_says_and_tells_it_in_lines(folder: Path, capsys: Capture) -> None:
     assert run(folder, "--yes", "--reason", "INC-7") == 0
     told = capsys.readouterr().out

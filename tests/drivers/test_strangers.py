@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from opskit.app.runs import acquainted
+from opskit.app.admission import acquainted
 from opskit.drivers.targets import connector
 from opskit.errors import RefusedError
 from opskit.model.inventory import Connection, Host
