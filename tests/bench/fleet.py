@@ -43,9 +43,16 @@ class Hosts:
     port: int = PORT
 
     def inventory(self, count: int) -> Path:
-        """Write an inventory with the first `count` hosts."""
+        """Write an inventory with the first `count` hosts.
+
+        Each has a state directory of its own, as hosts have that are not all this machine.
+        """
         path = self.folder / f"hosts{count}.yaml"
-        lines = "".join(f"  h{n}: {{address: {a}}}\n" for n, a in enumerate(self.addresses[:count]))
+        host = "  h{n}: {{address: {a}, connection: {{state_dir: {folder}/state/h{n}}}}}\n"
+        lines = "".join(
+            host.format(n=n, a=address, folder=self.folder)
+            for n, address in enumerate(self.addresses[:count])
+        )
         path.write_text(
             f"opskit: 1\nconnection: {{user: {self.user}, port: {self.port}, "
             f"key: {self.folder}/key, known_hosts: {self.folder}/known_hosts}}\nhosts:\n{lines}"

@@ -1,12 +1,10 @@
 """Whom opskit is measured beside: each runs `/bin/true` on N hosts, S times, step by step."""
 
 import json
-from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.fleet import Hosts
-
-Command = Callable[[int, int], list[str]]
 
 FABRIC = """
 import json, sys
@@ -58,58 +56,54 @@ for n in range({steps}):
 """
 
 
-def commands(hosts: Hosts, python: Path, opskit: Path) -> Mapping[str, Command]:
-    """Return how each peer is started for N hosts and S steps.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bench:
+    """What is measured with: the hosts, and where each program is installed."""
 
-    `python` has the libraries installed; pyinfra wants older ones, in an environment beside it.
-    """
-    folder = hosts.folder
+    hosts: Hosts
+    opskit: Path
+    libraries: Path
+    """The interpreter that has Fabric, paramiko and asyncssh."""
+    pyinfra: Path
+    """It wants older libraries, in an environment of its own."""
 
-    def script(name: str, text: str) -> Command:
-        path = folder / f"{name}.py"
-        path.write_text(text)
+    def command(self, who: str, hosts: int, steps: int) -> list[str]:
+        """Return how `who` runs on so many hosts, so many steps."""
+        match who:
+            case "opskit read" | "opskit change":
+                book = self.book(who.split()[1], steps)
+                return self.run(book, self.hosts.inventory(hosts))
+            case "pyinfra":
+                return self._pyinfra(hosts, steps)
+        path = self.hosts.folder / f"{who}_peer.py"
+        path.write_text({"fabric": FABRIC, "asyncssh": ASYNCSSH}[who])
+        key = str(self.hosts.folder / "key")
+        given = [self.hosts.addresses[:hosts], self.hosts.port, self.hosts.user, key, steps]
+        return [str(self.libraries), str(path), json.dumps(given)]
 
-        def words(count: int, steps: int) -> list[str]:
-            given = [hosts.addresses[:count], hosts.port, hosts.user, str(folder / "key"), steps]
-            return [str(python), str(path), json.dumps(given)]
+    def run(self, book: Path, inventory: Path, store: str = "store.db") -> list[str]:
+        """Return how opskit runs a runbook."""
+        rest = ["--yes", "--no-live", "--store", str(self.hosts.folder / store)]
+        return [str(self.opskit), "run", str(book), "-i", str(inventory), *rest]
 
-        return words
+    def book(self, effect: str, steps: int) -> Path:
+        """Write a runbook with so many steps."""
+        book = self.hosts.folder / f"{effect}{steps}.yaml"
+        head = "opskit: 1\nname: bench\nversion: 1.0.0\nsummary: b\nhosts: all\nsteps:\n"
+        step = "  - {{name: s{n}, run: /bin/true, effect: {effect}}}\n"
+        book.write_text(head + "".join(step.format(n=n, effect=effect) for n in range(steps)))
+        return book
 
-    def pyinfra(count: int, steps: int) -> list[str]:
-        inventory, deploy = folder / f"pyinfra{count}.py", folder / f"deploy{steps}.py"
+    def _pyinfra(self, hosts: int, steps: int) -> list[str]:
+        folder = self.hosts.folder
+        inventory, deploy = folder / f"pyinfra{hosts}.py", folder / f"deploy{steps}.py"
         inventory.write_text(
             PYINFRA_HOSTS.format(
-                user=hosts.user,
-                port=hosts.port,
+                user=self.hosts.user,
+                port=self.hosts.port,
                 key=str(folder / "key"),
-                hosts=hosts.addresses[:count],
+                hosts=self.hosts.addresses[:hosts],
             )
         )
         deploy.write_text(PYINFRA_DEPLOY.format(steps=steps))
-        return [
-            str(python.parent.parent.parent / "pyinfra/bin/pyinfra"),
-            "-y",
-            str(inventory),
-            str(deploy),
-        ]
-
-    def own(effect: str) -> Command:
-        def words(count: int, steps: int) -> list[str]:
-            book = folder / f"{effect}{steps}.yaml"
-            head = "opskit: 1\nname: bench\nversion: 1.0.0\nsummary: b\nhosts: all\nsteps:\n"
-            step = "  - {{name: s{n}, run: /bin/true, effect: {effect}}}\n"
-            book.write_text(head + "".join(step.format(n=n, effect=effect) for n in range(steps)))
-            inventory = hosts.inventory(count)
-            store = str(folder / "store.db")
-            rest = ["--yes", "--no-live", "--store", store]
-            return [str(opskit), "run", str(book), "-i", str(inventory), *rest]
-
-        return words
-
-    return {
-        "opskit read": own("read"),
-        "opskit change": own("change"),
-        "fabric": script("fabric_peer", FABRIC),
-        "asyncssh": script("asyncssh_peer", ASYNCSSH),
-        "pyinfra": pyinfra,
-    }
+        return [str(self.pyinfra), "-y", str(inventory), str(deploy)]
