@@ -35,9 +35,13 @@ def resume(
         if any(entry.event.data.get("status") == "unknown" for entry in current.past()):
             current.plan = asking(current.plan)  # it has ended once without asking
         why = found.question.get("why") if found.question else "interrupted"
-        if why not in ("interrupted", "pause") and not answered(current, found):
+        if why not in _NOT_ASKED_FIRST and not answered(current, found):
             return current.store.load(current.run)
         return go_on(current)
+
+
+_NOT_ASKED_FIRST = ("interrupted", "pause", "unknown")
+"""Where a run stands that a resume goes on with: of what is unknown the hosts are asked first."""
 
 
 def asking(plan: Plan) -> Plan:

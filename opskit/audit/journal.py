@@ -2,14 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from opskit.audit import chain, locks
 from opskit.audit.database import Claim, Database, Row
 from opskit.audit.masking import Masker
-from opskit.audit.sink import Part, Sink
+from opskit.audit.sink import STREAMS, Part, Sink, Stored, Stream, unpack
 from opskit.audit.writer import Writer
 from opskit.errors import StoreError
 from opskit.model.event import Event
@@ -67,15 +67,36 @@ class Journal:
         if wait:
             self._writer.wait(ticket)
 
-    def output(self, key: str, host: str, attempt: int) -> Sink:
-        """Return the sink for the output of this attempt."""
+    def output(self, key: str, host: str, attempt: int, *, again: bool = False) -> Sink:
+        """Return the sink for the output of this attempt.
+
+        With `again` it is told from its beginning once more: what is stored of it is passed over.
+        """
         return Sink(
             key=key,
             attempt=attempt,
             secret=key.partition("/")[0] in self._secret_steps,
             masker=lambda: self._masker,
             hand_on=self._hand_on,
+            stored=self._stored(key, attempt) if again else {},
         )
+
+    def _stored(self, key: str, attempt: int) -> Mapping[Stream, Stored]:
+        """Return how much of an attempt's output is stored, once all that was handed on is."""
+        self._writer.wait(self._writer.put([], 0))
+        found: dict[Stream, Stored] = {}
+        with self._database.reading() as rows:
+            for stream in STREAMS:
+                stored = Stored()
+                while page := rows.all(
+                    "output", run=self._row["number"], key=key, attempt=attempt, stream=stream,
+                    part=stored.parts,
+                ):  # fmt: skip
+                    for row in page:
+                        stored.take(unpack(row["packed"], row["body"]))
+                if stored.parts:
+                    found[stream] = stored
+        return found
 
     def hide(self, secret: Secret) -> None:
         """Mask one more secret from now on: a value that the run itself has just fetched."""

@@ -4,6 +4,7 @@ import hashlib
 import time
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from typing import Literal, TypeAlias, cast
@@ -19,6 +20,8 @@ PART = 128 * 1024
 
 STALE = 1.0
 """Seconds after which even a small part is handed on, so that a slow command's output is there."""
+
+STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
 
 _SMALL = 128
 
@@ -59,8 +62,26 @@ def unpack(packed: bool, body: bytes) -> bytes:
     return zlib.decompress(body) if packed else body
 
 
+@dataclass
+class Stored:
+    """What the record has of a stream whose output is told once more."""
+
+    parts: int = 0
+    size: int = 0
+    digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+
+    def take(self, data: bytes) -> None:
+        """Take in the next part."""
+        self.parts += 1
+        self.size += len(data)
+        self.digest.update(data)
+
+
 class Sink:
-    """Takes the output of one attempt. `secret` hides all of standard output: it is one."""
+    """Takes the output of one attempt. `secret` hides all of standard output: it is one.
+
+    `stored`: what the record has of it already, where it is told from its beginning once more.
+    """
 
     def __init__(
         self,
@@ -70,6 +91,7 @@ class Sink:
         secret: bool,
         masker: Callable[[], Masker],
         hand_on: Callable[[Part], None],
+        stored: Mapping[Stream, Stored] | None = None,
     ) -> None:
         self._key = key
         self._attempt = attempt
@@ -77,6 +99,7 @@ class Sink:
         self._masker = masker
         self._hand_on = hand_on
         self._streams: dict[Stream, _Stream] = {}
+        self._stored = dict(stored or {})
         self._ended: Mapping[str, Json] | None = None
 
     def write(self, stream: Stream, data: bytes) -> None:
@@ -87,6 +110,8 @@ class Sink:
     def close(self) -> Mapping[str, Json]:
         """End both streams: stream → {bytes, sha256, cut} of what is stored."""
         if self._ended is None:
+            for stream in self._stored:
+                self._of(stream)
             self._ended = {name: stream.close() for name, stream in sorted(self._streams.items())}
         return self._ended
 
@@ -107,7 +132,8 @@ class Sink:
                 )
                 self._hand_on(part)
 
-            self._streams[stream] = _Stream(self._masker, hand_on, secret=secret)
+            stored = self._stored.get(stream)
+            self._streams[stream] = _Stream(self._masker, hand_on, secret=secret, stored=stored)
         return self._streams[stream]
 
 
@@ -120,14 +146,18 @@ class _Stream:
         hand_on: Callable[[int, bytes], None],
         *,
         secret: bool,
+        stored: Stored | None,
     ) -> None:
         self._masker = masker
         self._masked = masker().stream()
         self._hand_on = hand_on
         self._secret = secret
         self._pieces: list[bytes] = []
-        self._waiting = self._bytes = self._parts = 0
-        self._digest = hashlib.sha256()
+        self._waiting = 0
+        stored = stored or Stored()
+        self._bytes, self._parts, self._digest = stored.size, stored.parts, stored.digest
+        self._over = stored.size
+        """How many masked bytes are still to be passed over: they are stored."""
         self._since = time.monotonic()
 
     def write(self, data: bytes) -> None:
@@ -141,9 +171,12 @@ class _Stream:
     def close(self) -> Mapping[str, Json]:
         self._keep(MARK if self._secret else self._masked.finish())
         self._flush()
-        return {"bytes": self._bytes, "sha256": self._digest.hexdigest(), "cut": False}
+        # Told again, it was shorter than what is stored: the host had thrown the beginning away.
+        return {"bytes": self._bytes, "sha256": self._digest.hexdigest(), "cut": bool(self._over)}
 
     def _keep(self, data: bytes) -> None:
+        if self._over:
+            data, self._over = data[self._over :], max(0, self._over - len(data))
         if data:
             if not self._waiting:
                 self._since = time.monotonic()

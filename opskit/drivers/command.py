@@ -12,16 +12,18 @@ from opskit.drivers.stop import end_change, end_read
 from opskit.drivers.target import Running, Target, worded
 from opskit.drivers.wire import LostError, Stream
 from opskit.errors import OpskitError, UnreachableError
+from opskit.model.event import Outcome
 from opskit.model.job import Job, Output
 from opskit.model.value import Json
 from opskit.model.work import Command
 
+SLICE = 1024 * 1024
+GRACE = 5.0
+PATIENCE = 10.0
+
 _INLINE = 64 * 1024
 _SHORT = 1.0
-_SLICE = 1024 * 1024
 _LOOK_LEAST, _LOOK_MOST, _LOOK_AGAIN = 0.1, 1.0, 5.0
-_PATIENCE = 10.0
-_GRACE = 5.0
 
 
 def digest(job: Job) -> str:
@@ -101,31 +103,27 @@ class Attempt:
                 "_o_read", *given, timeout=self.job.timeout, write=self.capture
             )
         except LostError as error:
-            return self._output("failed", reason=f"{error.what} before the command had ended")
+            reason = f"{error.what} before the command had ended"
+            return self.output("failed", reason=reason, lost=not self.target.connected)
         except TimeoutError:
-            verdict = end_read(self.target, self.user, self.session, _GRACE)
-            return self._output("failed", reason=self._late(verdict))
+            verdict = end_read(self.target, self.user, self.session, GRACE)
+            return self.output("failed", reason=self.late(verdict))
         self.session.clean = answer[1] != "dirty"
-        return self._ended(int(answer[0]))
+        return self.ended(int(answer[0]))
 
     def change(self, given: tuple[str, ...]) -> Output:
         if not self.session.nonce:
             return closed(self.job, self.session)
         try:
             self.session.begin("_o_change", digest(self.job), str(_INLINE), *given)
-        except LostError as error:
-            # A request that did not leave as a whole is none.
-            return unreachable(error)
-        try:
             answer = self._follow()
             if answer is None:
                 return self._stop()
             return self._concluded(answer)
         except (LostError, TimeoutError) as error:
             what = error.what if isinstance(error, LostError) else "the host does not answer"
-            return self._output(
-                "unknown", reason=f"{what}; the command was sent and may go on at the host"
-            )
+            reason = f"{what}; the command was sent and may go on at the host"
+            return self.output("unknown", reason=reason, lost=True)
         finally:
             if self.spare is not None:
                 self.spare.close()
@@ -163,17 +161,17 @@ class Attempt:
             if self.spare is None or not self.spare.clean:
                 self.spare = self.target.spare(self.user, writes=True)
             left = self.end - time.monotonic()
-            self._fetch(self.spare, _SLICE, min(_PATIENCE, max(1.0, left)))
+            self.fetch(self.spare, SLICE, min(PATIENCE, max(1.0, left)))
         except (LostError, UnreachableError, TimeoutError):
             return _LOOK_AGAIN
         finally:
             self.capture.rewind(beginning=True)
         got = sum(self.capture.seen.values()) - before
-        if got >= _SLICE:
+        if got >= SLICE:
             return 0.001
         return _LOOK_LEAST if got else min(_LOOK_MOST, max(_LOOK_LEAST, pause * 1.5))
 
-    def _fetch(self, session: Session, size: int, timeout: float) -> tuple[str, ...]:
+    def fetch(self, session: Session, size: int, timeout: float) -> tuple[str, ...]:
         """Read on from where we are; what is beyond the limit is thrown away at the host."""
         self.capture.rewind(beginning=False)
         name = digest(self.job)
@@ -195,33 +193,32 @@ class Attempt:
         match answer[0]:
             case "done":
                 self._rest()
-                return self._ended(int(answer[1]))
+                return self.ended(int(answer[1]))
             case "exists":
                 state = " ".join(answer[1:])
-                return self._output(
+                return self.output(
                     "unknown",
                     reason=f"this attempt was already started on the host ({state}); it was not "
                     "started again",
                     state=state,
+                    lost=True,
                 )
-            case "refused" | "claimed" | "none":
+            case "refused" | "claimed" | "none" | "barred":
                 why = tail(self.noise) or "no room for its files on the host"
                 return Output(outcome="failed", sent=False, reason=f"not started: {why}")
             case _:
-                return self._output(
-                    "unknown",
-                    reason="its shell on the host was ended before it could say how it went",
-                )
+                reason = "its shell on the host was ended before it could say how it went"
+                return self.output("unknown", reason=reason, lost=True)
 
     def _rest(self) -> None:
         """Fetch what is beyond the beginning that came with the answer."""
         limit = self.job.host.connection.max_output
         if any(self.capture.told(stream) >= _INLINE for stream in self.capture.seen):
-            self._fetch(self.session, limit + 1, max(60.0, self.end - time.monotonic()))
+            self.fetch(self.session, limit + 1, max(60.0, self.end - time.monotonic()))
 
     def _stop(self) -> Output:
         """Out of time: end the command over another shell, and hear how it went."""
-        verdict = end_change(self.target, self.user, digest(self.job), _GRACE)
+        verdict = end_change(self.target, self.user, digest(self.job), GRACE)
         answer = None
         with suppress(LostError):
             answer = self._poll(3.0)
@@ -229,27 +226,34 @@ class Attempt:
             return self._concluded(answer)
         self.session.clean = answer is not None
         if verdict == "confirmed gone":
-            return self._output("failed", reason=self._late(verdict))
-        return self._output("unknown", reason=self._late(verdict))
+            return self.output("failed", reason=self.late(verdict))
+        return self.output("unknown", reason=self.late(verdict), lost=answer is None)
 
-    def _late(self, verdict: str) -> str:
+    def late(self, verdict: str) -> str:
         return f"timed out after {self.job.timeout:g} s, {worded(verdict)}"
 
-    def _ended(self, status: int) -> Output:
+    def ended(self, status: int) -> Output:
         if status == 0:
-            return self._output("succeeded", status=0)
-        return self._output("failed", status=status, reason=f"exit status {status}")
+            return self.output("succeeded", status=0)
+        return self.output("failed", status=status, reason=f"exit status {status}")
 
-    def _output(
-        self, outcome: str, *, status: int | None = None, reason: str = "", state: str = ""
+    def output(
+        self,
+        outcome: Outcome,
+        *,
+        status: int | None = None,
+        reason: str = "",
+        state: str = "",
+        lost: bool = False,
     ) -> Output:
         evidence: dict[str, Json] = {"state": state} if state else {}
         if self.capture.cut:
             evidence["cut"] = sorted(self.capture.cut)
         return Output(
-            outcome=outcome,  # type: ignore[arg-type]  # literals at every caller
+            outcome=outcome,
             status=status,
             stdout=self.capture.stdout,
             reason=reason,
+            lost=lost,
             evidence=evidence,
         )

@@ -143,12 +143,25 @@ _o_mine() {
     printf '%s belongs to somebody else\n' "$_o_dir" >&2
     return 0
   fi
-  set -C
-  [ -s "$_o_run/nonce" ] || printf '%s\n' "$3" >"$_o_run/nonce"
-  set +C
   _o_a=''
-  [ -s "$_o_run/nonce" ] && read -r _o_a <"$_o_run/nonce"
+  [ -e "$_o_run/nonce" ] || _o_first "$3"
+  read -r _o_a <"$_o_run/nonce" || _o_wait
   [ -z "$_o_a" ] || _o_r="open $_o_a $_o_dir"
+}
+
+# Write the nonce, unless another session does at this moment.
+_o_first() {
+  set -C
+  { printf '%s\n' "$1" >"$_o_run/nonce"; } 2>/dev/null
+  set +C
+}
+
+# Another session has made the file and not written it yet, or found no room to: wait a moment.
+_o_wait() {
+  sleep 1
+  read -r _o_a <"$_o_run/nonce" && return
+  rm -f -- "$_o_run/nonce" # so that it can be tried again
+  printf '%s\n' "no room on its disk for $_o_run/nonce" >&2
 }
 
 # Run a text: cwd, 1 when there is a standard input, standard input, kind, text, number of
@@ -256,7 +269,8 @@ _o_claim() {
   return "$_o_r"
 }
 
-# State of the action with files' prefix $1 in _o_r: none, claimed, running PID, gone PID, done RC.
+# State of the action with files' prefix $1 in _o_r: none, claimed, barred (it never began and never
+# will), running PID, gone PID, done RC.
 # It may end while rc is read, byte by byte: what begins with p is never an end, and is read again.
 _o_state() {
   _o_r=none
@@ -280,6 +294,7 @@ _o_noted() {
   case $_o_a in
     '') return 1 ;;
     p*) [ "$_o_b" != . ] || _o_b='' ;;
+    -) [ "$_o_b" != . ] || _o_r=barred ;;
     *) [ "$_o_b" != . ] || _o_r="done $_o_a" ;;
   esac
 }
@@ -349,6 +364,22 @@ _o_ask() {
   _o_state "$_o_run/$1"
   _o_out "$_o_r"
 }
+
+# digest: keep an action that has not begun from ever beginning; state. Whoever makes its files first
+# decides that, whatever is still on its way here.
+_o_bar() {
+  _o_p=$_o_run/$1
+  umask 077
+  set -C
+  _o_state "$_o_p"
+  case $_o_r in
+    none) printf -- '- .\n' >"$_o_p.rc" ;;
+    claimed) printf '' >"$_o_p.out" && printf -- '- .\n' 1<>"$_o_p.rc" ;;
+  esac
+  set +C
+  _o_state "$_o_p"
+  _o_out "$_o_r"
+} 2>/dev/null
 
 # digest offset-of-out offset-of-err bytes: state, and output from these offsets (from 1).
 _o_peek() {

@@ -175,7 +175,7 @@ def end_change(
         spare = target.spare(user, writes=True)
         state = spare.call("_o_ask", name, timeout=target.timeout)
         if state[0] != "running":
-            return "ended" if state[0] in {"done", "none"} else "can't tell"
+            return "ended" if state[0] in {"done", "none", "barred"} else "can't tell"
         root = int(state[1])
         ender = Ender(spare, root=root, timeout=target.timeout)
         if not ender.end(grace, root_too=True):

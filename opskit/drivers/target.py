@@ -88,6 +88,12 @@ class Target:
                 self._link = self._connect(self.host)
             return self._link
 
+    @property
+    def connected(self) -> bool:
+        """Whether the line to the host is up, as far as this end knows."""
+        with self._lock:
+            return self._link is not None and self._link.alive
+
     def session(self, user: str | None, *, writes: bool) -> Session:
         """Return the shell of `user` (None: who logs in), with the run's directory if it writes."""
         with self._lock:

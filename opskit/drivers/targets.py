@@ -6,16 +6,15 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any, Literal
 
-from opskit.drivers import command, upload
+from opskit.drivers import command, rejoin, upload
 from opskit.drivers.local import LocalLink
 from opskit.drivers.session import Write
 from opskit.drivers.stop import Verdict, end_change, end_read
 from opskit.drivers.target import Target
 from opskit.drivers.wire import Link
 from opskit.errors import InputError, UnreachableError
-from opskit.model.frozen import frozen
 from opskit.model.inventory import CONTROLLER, Host
-from opskit.model.job import Job, Output
+from opskit.model.job import Contact, Job, Output
 from opskit.model.work import Command, Recall, Remove, Request, Upload
 
 History = Callable[[Recall], str | None]
@@ -28,17 +27,6 @@ def connector() -> Any:  # noqa: ANN401 - a Connector, of a module that is not l
     from opskit.drivers import ssh  # loads the SSH library, for which a local run has no use
 
     return ssh.Connector()
-
-
-@frozen
-class Opened:
-    """What the first contact of a run with a host said. `nonce` is empty where it can't write."""
-
-    nonce: str
-    boot_id: str
-    state_dir: str
-    user: str
-    address: str
 
 
 class Targets:
@@ -62,11 +50,11 @@ class Targets:
         self._lock = threading.Lock()
         self._targets: dict[str, Target] = {}
 
-    def open(self, host: str, *, writes: bool) -> Opened:
+    def open(self, host: str, *, writes: bool, become: str | None = None) -> Contact:
         """Connect to `host`; UnreachableError says why not. Without `writes` it creates nothing."""
         target = self._target(host)
-        session = target.session(None, writes=writes)
-        return Opened(
+        session = target.session(become, writes=writes)
+        return Contact(
             nonce=session.nonce,
             boot_id=session.boot_id,
             state_dir=session.state_dir,
@@ -89,6 +77,16 @@ class Targets:
                 return self._recall(job.work, write)
             case _:
                 raise TypeError(f"no driver does {type(job.work).__name__}")
+
+    def rejoin(self, job: Job, write: Write, left: float) -> Output:
+        """Say what became of a change that was sent before; follow it for `left` seconds."""
+        match job.work:
+            case Command():
+                return rejoin.rejoin(self._of(job), job, job.work.sudo, write, left)
+            case Upload() | Remove():
+                return upload.rejoin(self._of(job), job, job.work, write, left)
+            case _:
+                raise TypeError(f"nothing to look for of {type(job.work).__name__}")
 
     def probe(self, job: Job) -> Output:
         """Look at what an upload would meet; creates nothing."""

@@ -3,7 +3,7 @@
 import hashlib
 import posixpath
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from opskit.drivers import archive, command
+from opskit.drivers import rejoin as find
 from opskit.drivers.session import Session, Write, drop
 from opskit.drivers.target import Running, Target
 from opskit.drivers.wire import LostError, Stream
@@ -101,6 +102,18 @@ def remove(target: Target, job: Job, work: Remove, write: Write) -> Output:
     dest = work.dest.fixed()
     words = ("back", dest, _keep(session, job.run, work.of), _aside(dest, "removed", job.run))
     return _told(_install(target, job, words, write, sudo=work.sudo), {})
+
+
+def rejoin(target: Target, job: Job, work: Upload | Remove, write: Write, left: float) -> Output:
+    """Say what became of an upload, or of its undo, that was sent before."""
+    output = _aloud(write, lambda heard: find.rejoin(target, job, work.sudo, heard, left))
+    if isinstance(work, Remove):
+        return _told(output, {})
+    content = work.content
+    if isinstance(content, FileRef):
+        return _told(output, {"sha256": content.sha256, "size": content.size})
+    parcel = _parcel(work)
+    return _told(output, {"sha256": parcel.sha256, "size": parcel.size})
 
 
 def probe(target: Target, job: Job, work: Upload) -> Output:
@@ -205,9 +218,11 @@ def _send(
             target.discard(session)
     if not why:
         return None
+    lost = not target.connected
     with suppress(OpskitError, TimeoutError):  # what got there is of no use, and may be large
         target.session(user, writes=True).call("_o_drop", aside, timeout=target.timeout)
-    return Output(outcome="failed", sent=False, reason=f"the file did not get to the host: {why}")
+    reason = f"the file did not get to the host: {why}"
+    return Output(outcome="failed", sent=False, lost=lost, reason=reason)
 
 
 def _words(
@@ -248,6 +263,11 @@ def _install(
         stdin=stdin,
         sudo=sudo,
     )
+    return _aloud(write, lambda heard: command.perform(target, replace(job, work=do), do, heard))
+
+
+def _aloud(write: Write, act: Callable[[Write], Output]) -> Output:
+    """Pass on only what `install.sh` says on standard error; where it fails that is the reason."""
     errors = bytearray()
 
     def pass_on(stream: Stream, data: bytes) -> None:
@@ -255,7 +275,7 @@ def _install(
             errors.extend(data)
             write(stream, data)
 
-    output = command.perform(target, replace(job, work=do), do, pass_on)
+    output = act(pass_on)
     if output.status and errors:
         return replace(output, reason=bytes(errors).decode("utf-8", "replace").strip()[-500:])
     return output

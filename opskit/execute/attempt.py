@@ -2,11 +2,14 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 
-from opskit.errors import InputError, UnreachableError
+from opskit.errors import UnreachableError
 from opskit.execute.book import Book
 from opskit.execute.late import LateError, Works, holds, secret_names
+from opskit.execute.saving import Saving
+from opskit.execute.search import Search, become_of
 from opskit.execute.send import Outside, Ready, ask, drive
 from opskit.model.event import Event, EventKind
 from opskit.model.inventory import CONTROLLER, Host
@@ -16,6 +19,11 @@ from opskit.model.value import Json, Secret
 from opskit.model.work import Check, Notify, Wait, Work
 from opskit.plan import reads_only
 
+Spot = tuple[str, str | None]
+"""A target, and who commands are run as there by sudo (None: whoever logs in)."""
+_AGAIN = 5
+"""How often in a row an action is begun anew because it had never begun."""
+
 _LOOK = 0.2
 """How often, between two tries, it is looked whether there may be another; seconds."""
 
@@ -24,14 +32,16 @@ class Attempt:
     """Carries out actions one at a time for each target; called from many threads."""
 
     def __init__(
-        self, plan: Plan, book: Book, outside: Outside, opened: set[str] | None = None
+        self, plan: Plan, book: Book, outside: Outside, opened: set[Spot] | None = None
     ) -> None:
         self.plan = plan
         self.book = book
         self.outside = outside
         self.writes = not reads_only(plan)
-        self.opened: set[str] = set() if opened is None else opened
+        self.opened: set[Spot] = set() if opened is None else opened
         self.works = Works()
+        self.saving = Saving(book, outside)
+        self.search = Search(book, outside)
 
     def post(self, *events: Event, wait: bool = True) -> None:
         """Record events, then let the book and the watcher know."""
@@ -55,7 +65,9 @@ class Attempt:
             work = self.works.fill(action.work, values)
             skip_if = action.skip_if and self.works.fill(action.skip_if, values)
             number = self.book.attempt(action) + 1
-            job = self._job(action, stage, work, number)
+            job = replace(
+                self._job(action, stage, work, number), secrets=self._secrets(action, work)
+            )
         except LateError as error:
             self.refuse(action, stage, str(error))
             return None
@@ -78,7 +90,6 @@ class Attempt:
             work=work,
             effect=stage.effect,
             timeout=stage.timeout,
-            secrets=self._secrets(action, work),
         )
 
     def _target(self, action: Action) -> Host:
@@ -109,23 +120,38 @@ class Attempt:
             self._event("step ended", action, stage, attempt=number, data=data),
         )
 
-    def open(self, target: str) -> Event | None:
-        """Connect to a target if that has not been done; return the event that says so."""
-        if target in self.opened:
-            return None
-        opened = self.outside.targets.open(target, writes=self.writes)
-        self.opened.add(target)
-        return Event(
-            kind="host opened",
-            host=target,
-            data={
-                "nonce": opened.nonce,
-                "boot_id": opened.boot_id,
-                "state_dir": opened.state_dir,
-                "user": opened.user,
-                "address": opened.address,
-            },
-        )
+    def is_open(self, action: Action) -> bool:
+        """Tell whether what an action needs to be connected to has been."""
+        return self._spots(action) <= self.opened
+
+    def _spots(self, action: Action) -> set[Spot]:
+        become = become_of(action.work) if self.plan.stage(action).effect == "change" else None
+        return {(action.target, None), (action.target, become)}
+
+    def open(self, action: Action) -> list[Event]:
+        """Connect where an action needs it, if that has not been done; return what says so.
+
+        What was heard is recorded before anything is sent: it tells a resume whether the traces
+        that it finds, or does not find, are of this run.
+        """
+        events = []
+        for target, become in sorted(self._spots(action) - self.opened, key=lambda s: s[1] or ""):
+            with suppress(UnreachableError) if become else nullcontext():  # it is said on sending
+                events.append(self._opened(target, become))
+        return events
+
+    def _opened(self, target: str, become: str | None) -> Event:
+        contact = self.outside.targets.open(target, writes=self.writes, become=become)
+        self.opened.add((target, become))
+        data: dict[str, Json] = {
+            "nonce": contact.nonce,
+            "boot_id": contact.boot_id,
+            "state_dir": contact.state_dir,
+            "user": contact.user,
+            "address": contact.address,
+            **({"become": become} if become else {}),
+        }
+        return Event(kind="host opened", host=target, data=data)
 
     # --- the action itself ---
 
@@ -135,17 +161,16 @@ class Attempt:
         `spent` tells whether too many hosts have failed by now: then it is not tried again.
         """
         try:
-            opening = self.open(action.target)
+            opening = self.open(action)
         except UnreachableError as error:
             reason = error.line
             self.post(Event(kind="host unreachable", host=action.target, data={"reason": reason}))
             return
         ready = self.consider(action)
         if ready is None or self._needless(ready):
-            if opening:
-                self.post(opening, wait=False)
+            self.post(*opening, wait=False)
             return
-        self.post(*([opening] if opening else []), *self.start_of(ready))
+        self.post(*opening, *self.start_of(ready))
         self.perform(ready, spent)
 
     def _needless(self, ready: Ready) -> bool:
@@ -161,19 +186,61 @@ class Attempt:
 
     def perform(self, ready: Ready, spent: Callable[[], bool]) -> None:
         """Send an action whose start is recorded; record what it came to, and again if allowed."""
-        retry = ready.stage.retry
-        for left in reversed(range(ready.tries)):
-            output, sizes = self._send(ready)
-            if output is None:
+        output, sizes = self._send(ready)
+        while output is not None:
+            if output.lost:
+                self._tell(ready, f"lost sight of {ready.action.target}: {output.reason}")
+                output, sizes = self.search.found(ready, output, sizes)
+            self._end(ready, output, sizes)
+            following = self._following(ready, output, spent)
+            if following is None:
                 return
-            self._end(ready, output, sizes, left)
-            if output.outcome != "failed" or retry is None or not left:
-                return
-            if not self._rests(retry.backoff * 2 ** (retry.times - left), spent):
-                return
-            ready = replace(ready, number=ready.number + 1, began=time.monotonic())
-            ready = replace(ready, job=replace(ready.job, attempt=ready.number))
+            ready = following
             self.post(*self.start_of(ready))
+            output, sizes = self._send(ready)
+
+    def _following(self, ready: Ready, output: Output, spent: Callable[[], bool]) -> Ready | None:
+        """Return the next attempt, once it may come; None where there is none to come."""
+        retry = ready.stage.retry
+        tries, again = ready.tries - 1, 0
+        if output.again and ready.again < _AGAIN:
+            tries, again = ready.tries, ready.again + 1  # it never began, so none was used up
+        elif output.outcome == "failed" and retry is not None and tries:
+            if not self._rests(retry.backoff * 2 ** (retry.times - tries), spent):
+                return None
+        else:
+            return None
+        if self.outside.stop.pressed or spent():
+            return None
+        number = ready.number + 1
+        job = replace(ready.job, attempt=number)
+        return replace(
+            ready, number=number, tries=tries, again=again, began=time.monotonic(), job=job
+        )
+
+    def rejoin(self, action: Action) -> None:
+        """Find what became of an attempt that another process began, or that was lost from sight.
+
+        One that never began, or that may be tried again, is then due again.
+        """
+        stage, record = self.plan.stage(action), self.book.records[action.key]
+        work = action.work
+        with suppress(LateError):
+            work = self.works.fill(work, self.book.values(action))
+        ready = Ready(
+            action=action,
+            stage=stage,
+            number=record.attempt,
+            skip_if=None,
+            tries=self._tries(action, stage),
+            began=time.monotonic() - max(0.0, time.time() - (record.started or 0.0)),
+            job=replace(self._job(action, stage, action.work, record.attempt), work=work),
+        )
+        with suppress(UnreachableError):
+            self.post(*self.open(action), wait=False)
+        output, sizes = self.search.began(ready)
+        if record.state == "started" or not output.lost:
+            self._end(ready, output, sizes)
 
     def _rests(self, seconds: float, spent: Callable[[], bool]) -> bool:
         """Wait before the next try; tell whether it may come."""
@@ -189,8 +256,13 @@ class Attempt:
     def _tries(self, action: Action, stage: Stage) -> int:
         """Return how often an action may be tried now; a stop may have come between two tries."""
         record = self.book.records.get(action.key)
-        left = record.data.get("tries_left") if record and record.state == "failed" else None
-        return left if isinstance(left, int) else 1 + (stage.retry.times if stage.retry else 0)
+        left = record.data.get("tries_left") if record is not None else None
+        known = left if isinstance(left, int) else 0
+        if record is not None and record.state == "started":
+            return 1 + known
+        if known and record is not None and (record.state == "failed" or record.data.get("again")):
+            return known
+        return 1 + (stage.retry.times if stage.retry else 0)
 
     def _send(self, ready: Ready) -> tuple[Output | None, Mapping[str, Json]]:
         """Let a driver do it. No output: the run was stopped while it only waited."""
@@ -201,14 +273,7 @@ class Attempt:
             case Check():
                 return _check(work), {}
             case Notify():
-                message = Event(
-                    kind="message",
-                    key="",
-                    host=ready.action.host,
-                    step=ready.stage.name,
-                    data={"text": work.message.fixed()},
-                )
-                self.post(message, wait=False)
+                self._tell(ready, work.message.fixed())
                 return Output(outcome="succeeded"), {}
             case _:
                 return drive(self.outside, ready)
@@ -220,10 +285,17 @@ class Attempt:
             return None
         return Output(outcome="succeeded")
 
+    def _tell(self, ready: Ready, text: str) -> None:
+        """Say something about an action, in the record and to whoever watches."""
+        data: Mapping[str, Json] = {"text": text}
+        host, step = ready.action.host, ready.stage.name
+        self.post(Event(kind="message", host=host, step=step, data=data), wait=False)
+
     # --- after it ---
 
-    def _end(self, ready: Ready, output: Output, sizes: Mapping[str, Json], left: int) -> None:
-        output, saved = self._saved(ready, output)
+    def _end(self, ready: Ready, output: Output, sizes: Mapping[str, Json]) -> None:
+        output, saved = self.saving.saved(ready, output)
+        left = ready.tries if output.again else ready.tries - 1
         data: dict[str, Json] = {
             "outcome": output.outcome,
             "seconds": round(time.monotonic() - ready.began, 3),
@@ -231,6 +303,8 @@ class Attempt:
             **({"reason": output.reason} if output.reason else {}),
             **({"sent": False} if not output.sent else {}),
             **({"unreachable": True} if output.unreachable else {}),
+            **({"lost": True} if output.lost else {}),
+            **({"again": True} if output.again else {}),
             **({"evidence": output.evidence} if output.evidence else {}),
             **({"tries_left": left} if left and output.outcome == "failed" else {}),
             **sizes,
@@ -241,38 +315,6 @@ class Attempt:
         )
         self.post(event, wait=False)
 
-    def _saved(self, ready: Ready, output: Output) -> tuple[Output, Mapping[str, Json]]:
-        """Take the value that the step saves from its output, or fail it if there is none."""
-        save = ready.stage.save
-        if save is not None and save.secret:  # part of it may stand there, which no mask would find
-            evidence = {name: value for name, value in output.evidence.items() if name != "body"}
-            output = replace(output, evidence=evidence)
-        if save is None or output.outcome != "succeeded":
-            return output, {}
-        try:
-            value = output.stdout.decode().removesuffix("\n")
-        except UnicodeDecodeError:
-            return replace(
-                output, outcome="failed", reason="its output can't be saved: it is not UTF-8"
-            ), {}
-        if len(output.stdout) >= ready.job.capture:
-            reason = f"its output can't be saved: it has {ready.job.capture} bytes or more"
-            return replace(output, outcome="failed", reason=reason), {}
-        shared = not ready.action.host or ready.stage.scope in ("once", "batch", "controller")
-        if save.secret:
-            return self._hidden(ready, output, Secret(save.name, value), shared=shared), {}
-        return output, {"saved": {save.name: value}, **({"shared": True} if shared else {})}
-
-    def _hidden(self, ready: Ready, output: Output, secret: Secret, *, shared: bool) -> Output:
-        """Keep what a step has saved as a secret out of everything, or fail it if that can't be."""
-        try:
-            self.outside.hide(secret)
-        except InputError as error:
-            reason = f"its output can't be saved as a secret: {error.what}"
-            return replace(output, outcome="failed", reason=reason)
-        self.book.keep(ready.action, secret, shared=shared)
-        return output
-
     def start_of(self, ready: Ready) -> list[Event]:
         """Return the event that must be durable first; none for a wait that is going on already.
 
@@ -281,15 +323,8 @@ class Attempt:
         action, stage = ready.action, ready.stage
         if isinstance(action.work, Wait) and self.book.state(action) == "started":
             return []
-        return [self.started(action, stage, ready.number, self.works.digest(ready.job.work))]
-
-    def lose(self, action: Action) -> None:
-        """Record that nobody knows how a change ended that an earlier process began."""
-        reason = "opskit ended while this was running on the host"
-        data: dict[str, Json] = {"outcome": "unknown", "reason": reason}
-        stage = self.plan.stage(action)
-        number = self.book.attempt(action)
-        self.post(self._event("step ended", action, stage, attempt=number, data=data))
+        digest = self.works.digest(ready.job.work)
+        return [self.started(action, stage, ready.number, digest, ready.tries - 1)]
 
     def settled(self, action: Action) -> bool:
         """Ask the host by `done_when` what became of an unknown change; True if that told."""
@@ -297,7 +332,7 @@ class Attempt:
         if action.done_when is None or (ready := self.consider(action)) is None:
             return False
         try:
-            self.open(action.target)
+            self.post(*self.open(action), wait=False)
             work = self.works.fill(action.done_when, self.book.values(action))
             secrets = self._secrets(action, work)
         except (UnreachableError, LateError):
@@ -314,8 +349,11 @@ class Attempt:
         self.post(self._event("step ended", action, stage, attempt=number, data=data))
         return True
 
-    def started(self, action: Action, stage: Stage, number: int, digest: str) -> Event:
+    def started(
+        self, action: Action, stage: Stage, number: int, digest: str, left: int = 0
+    ) -> Event:
         data: dict[str, Json] = {"target": action.target, "digest": digest}
+        data |= {"tries_left": left} if left else {}
         return self._event("step started", action, stage, attempt=number, data=data)
 
     def _event(

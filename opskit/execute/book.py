@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from threading import Lock
 
 from opskit.model.event import Entry, Event
+from opskit.model.job import Contact
 from opskit.model.plan import Action, Plan
 from opskit.model.run import ActionRecord
 from opskit.model.states import ActionState
@@ -36,6 +37,8 @@ class Book:
         self.scope: frozenset[str] | None = None
         """The hosts that a retry is about; None: all."""
         self._saved: dict[str, dict[str, str]] = {}
+        self._contacts: dict[str, Mapping[str, Contact]] = {}
+        self._begun: dict[str, Mapping[str, Contact]] = {}
         self._progress = Progress()
         self._lock = Lock()
         for entry in past:
@@ -56,7 +59,11 @@ class Book:
         """Take in an event that has been appended; `at` in UTC seconds (default: now)."""
         with self._lock:
             self._progress.take(event, time.time() if at is None else at)
-            if event.kind == "host unreachable":
+            if event.kind == "host opened":
+                self._opened(event)
+            elif event.kind == "step started":
+                self._begun[event.key] = self._contacts.get(str(event.data.get("target")), {})
+            elif event.kind == "host unreachable":
                 self.unreachable[event.host] = str(event.data.get("reason", ""))
             elif event.kind == "decided" and not event.key:
                 self._decided(event)
@@ -68,6 +75,17 @@ class Book:
                 self.undoing, self.going_back, self.scope = False, set(), None
             elif event.kind == "step ended" and "saved" in event.data:
                 self._save(event)
+
+    def _opened(self, event: Event) -> None:
+        names = ("nonce", "boot_id", "state_dir", "user", "address")
+        contact = Contact(**{name: str(event.data.get(name, "")) for name in names})
+        become = str(event.data.get("become", ""))
+        self._contacts[event.host] = {**self._contacts.get(event.host, {}), become: contact}
+
+    def contact(self, action: Action, become: str | None) -> Contact | None:
+        """Return what was heard from the target, before this action was last begun there."""
+        with self._lock:
+            return self._begun.get(action.key, {}).get(become or "")
 
     def _goes_back(self, event: Event) -> None:
         why, only = event.data.get("why"), event.data.get("only")

@@ -4,37 +4,30 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Protocol, TypeAlias
 
 from opskit.execute.journal import Stream
-from opskit.model.job import Job, Output
+from opskit.model.job import Contact, Job, Output
 
 Write: TypeAlias = Callable[[Stream, bytes], None]
-
-
-class Contact(Protocol):
-    """What the first contact of a run with a target said."""
-
-    @property
-    def nonce(self) -> str: ...
-    @property
-    def boot_id(self) -> str: ...
-    @property
-    def state_dir(self) -> str: ...
-    @property
-    def user(self) -> str: ...
-    @property
-    def address(self) -> str: ...
 
 
 class Driver(Protocol):
     """Acts on targets. Called from many threads, one at a time for each target."""
 
-    def open(self, host: str, *, writes: bool) -> Contact:
-        """Connect to a target; without `writes` nothing is created there.
+    def open(self, host: str, *, writes: bool, become: str | None = None) -> Contact:
+        """Connect to a target, as a user by sudo if asked; without `writes` it creates nothing.
 
         Raises UnreachableError, which says why.
         """
 
     def perform(self, job: Job, write: Write) -> Output:
         """Do a job once. What goes wrong outside is in the output, never raised."""
+
+    def rejoin(self, job: Job, write: Write, left: float) -> Output:
+        """Find a change that was sent and lost from sight, and follow it to its end.
+
+        Its output is told from the beginning. After `left` seconds it is out of time. It is never
+        started by this; `Output.again` says that it was not and never will be, `Output.lost` that
+        the target could not be asked.
+        """
 
     def probe(self, job: Job) -> Output:
         """Look at what an upload would meet; creates nothing."""

@@ -30,6 +30,16 @@ def harmless(plan: Plan, action: Action) -> bool:
     return isinstance(action.work, Wait) or plan.stage(action).effect == "read"
 
 
+def is_lost(plan: Plan, book: Book, action: Action) -> bool:
+    """Tell whether the host may know how a change went, although the record does not."""
+    record = book.records.get(action.key)
+    if record is None or harmless(plan, action):
+        return False
+    return record.state == "started" or (
+        record.state == "unknown" and record.data.get("lost") is True
+    )
+
+
 def unsent(record: ActionRecord | None) -> bool:
     """Tell whether an attempt never reached its target, for want of a connection."""
     if record is None or record.state != "failed":

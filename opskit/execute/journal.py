@@ -39,8 +39,12 @@ class Journal(Protocol):
         record can't be written; then none of these events may be acted on, and none follows.
         """
 
-    def output(self, key: str, host: str, attempt: int) -> Sink:
-        """Return the sink for the output of this attempt."""
+    def output(self, key: str, host: str, attempt: int, *, again: bool = False) -> Sink:
+        """Return the sink for the output of this attempt.
+
+        With `again` the output is told from its beginning once more, after another sink took some
+        of it, perhaps of a process that has died: what is stored already is passed over.
+        """
 
     def hide(self, secret: Secret) -> None:
         """Mask one more secret from now on: a value that the run itself has just fetched."""

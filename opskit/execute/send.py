@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from opskit.execute.driver import Driver, Write
-from opskit.execute.journal import Journal, Stream, Watcher
+from opskit.execute.journal import Journal, Sink, Stream, Watcher
 from opskit.execute.stop import Stop
 from opskit.model.event import Chunk
 from opskit.model.frozen import frozen
@@ -34,7 +34,8 @@ class Outside:
 class Ready:
     """An action whose turn it is, all texts filled.
 
-    `number` is the attempt's; `tries`: how often it may be tried from here on.
+    `number` is the attempt's; `tries`: how often it may be tried from here on; `again`: how often
+    in a row it had never begun. `began` is the monotonic time that its time-out counts from.
     """
 
     action: Action
@@ -44,6 +45,12 @@ class Ready:
     number: int
     tries: int
     began: float
+    again: int = 0
+
+    @property
+    def left(self) -> float:
+        """Seconds until it is out of time."""
+        return max(0.0, self.began + self.job.timeout - time.monotonic())
 
 
 def ask(outside: Outside, job: Job) -> Output:
@@ -61,10 +68,34 @@ def drive(outside: Outside, ready: Ready) -> tuple[Output | None, Mapping[str, J
     Return what it came to (None: the run was stopped before it came to anything), and what was
     stored of its output.
     """
-    action = ready.action
-    sink = outside.journal.output(action.key, action.target, ready.number)
+    sink = outside.journal.output(ready.action.key, ready.action.target, ready.number)
+    write = _told(outside, ready, sink)
+    try:
+        if ready.stage.effect == "read" and isinstance(ready.job.work, Upload):
+            output: Output | None = outside.targets.probe(ready.job)
+        elif ready.stage.until is not None:
+            output = _until(outside, ready, ready.stage.until, write)
+        else:
+            output = _once(outside, ready.job, write)
+    finally:
+        sizes = sink.close()
+    return output, sizes
 
-    save = ready.stage.save
+
+def find(outside: Outside, ready: Ready) -> tuple[Output, Mapping[str, Json]]:
+    """Let a driver look for an attempt that was sent before; return the same as `drive`."""
+    action = ready.action
+    sink = outside.journal.output(action.key, action.target, ready.number, again=True)
+    try:
+        output = outside.targets.rejoin(ready.job, _told(outside, ready, sink), ready.left)
+    finally:
+        sizes = sink.close()
+    return output, sizes
+
+
+def _told(outside: Outside, ready: Ready, sink: Sink) -> Write:
+    """Return what takes the output of an attempt: to the record and to the watcher."""
+    action, save = ready.action, ready.stage.save
     hidden = save is not None and save.secret
 
     def write(stream: Stream, data: bytes) -> None:
@@ -80,16 +111,7 @@ def drive(outside: Outside, ready: Ready) -> tuple[Output | None, Mapping[str, J
         )
         outside.watch(chunk)
 
-    try:
-        if ready.stage.effect == "read" and isinstance(ready.job.work, Upload):
-            output: Output | None = outside.targets.probe(ready.job)
-        elif ready.stage.until is not None:
-            output = _until(outside, ready, ready.stage.until, write)
-        else:
-            output = _once(outside, ready.job, write)
-    finally:
-        sizes = sink.close()
-    return output, sizes
+    return write
 
 
 def _once(outside: Outside, job: Job, write: Write) -> Output:

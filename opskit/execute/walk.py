@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import assert_never
 
 from opskit.execute.attempt import Attempt
-from opskit.execute.fall import Fall, harmless, policy, stopped, struck, unfinished, unsent
+from opskit.execute.fall import Fall, harmless, is_lost, policy, stopped, struck, unfinished, unsent
 from opskit.execute.send import Ready
 from opskit.model.event import Event
 from opskit.model.frozen import frozen
@@ -74,6 +74,7 @@ class Walk:
     def _wave(self, wave: Sequence[Action]) -> None:
         for _ in wave:  # a step that is done once goes on to another host while none was reached
             chosen = self._chosen(wave)
+            self._rejoin(chosen)
             self._settle(chosen)
             if self.halted:
                 return
@@ -86,6 +87,17 @@ class Walk:
             self._settle(chosen)
             if not chosen or not self._passed_over(chosen):
                 return
+
+    def _rejoin(self, chosen: Sequence[Action]) -> None:
+        """Find what was lost from sight earlier, on all targets at once."""
+        lost = [a for a in chosen if self._lives(a) and is_lost(self.plan, self.book, a)]
+        chains = [list(chain) for chain in _by_target(lost)]
+        _finish([self.pool.submit(self._search, chain) for chain in chains])
+
+    def _search(self, chain: Sequence[Action]) -> None:
+        for action in chain:
+            if not self.stopped:
+                self.attempt.rejoin(action)
 
     def _chosen(self, wave: Sequence[Action]) -> list[Action]:
         """Pick one candidate of a step that runs once: the one begun, else the first alive."""
@@ -161,7 +173,7 @@ class Walk:
 
     def _start(self, action: Action) -> Ready | bool | None:
         """Make an action ready whose target is open already. True: it has to look outside first."""
-        if action.skip_if is not None or action.target not in self.attempt.opened:
+        if action.skip_if is not None or not self.attempt.is_open(action):
             return True
         ready = self.attempt.consider(action)
         return ready if ready is not None else True
@@ -198,9 +210,6 @@ class Walk:
             if not self._hosts(action):
                 continue
             state = self.book.state(action)
-            if state == "started" and not harmless(self.plan, action) and self._lives(action):
-                self.attempt.lose(action)
-                state = "unknown"
             match state:
                 case "planned":
                     self._unreached(action)

@@ -35,13 +35,14 @@ class Event:
                      reason, command, hosts {name: user@address:port}, of (the run undone or
                      retried), store, number, previous (hash of the run before)
       run resumed    who, from
-      host opened    nonce, boot_id, state_dir
+      host opened    nonce, boot_id, state_dir, user, address; become (the user of sudo)
       host unreachable  reason (nothing was sent; its actions stay planned)
-      step started   target, digest (SHA-256 of the filled work)
+      step started   target, digest (SHA-256 of the filled work), tries_left (after this one)
       step ended     outcome, status (exit), seconds, reason, stdout {bytes, sha256, cut}, stderr,
                      saved (the value, when public), evidence, sent (false: never reached the
-                     host), unreachable; in an undo also undoes (key) and last (bool: with it the
-                     original is undone)
+                     host), unreachable, lost (the line broke; the host may know more), again (never
+                     started, and never will be: another attempt needs no leave), tries_left; in an
+                     undo also undoes (key) and last (bool: with it the original is undone)
       step skipped   why
       message        text
       waiting        why (confirm|manual|unknown|failed|budget|pause|interrupted), question, choices

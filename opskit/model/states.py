@@ -20,10 +20,10 @@ RunState = Literal[
 
 ACTION_MOVES: Mapping[ActionState, frozenset[ActionState]] = {
     "planned": frozenset({"started", "skipped"}),
-    "started": frozenset({"succeeded", "failed", "unknown"}),
+    "started": frozenset({"succeeded", "failed", "unknown", "planned"}),
     "succeeded": frozenset({"undone", "undo failed"}),
     "failed": frozenset({"started", "succeeded", "skipped", "undone", "undo failed"}),
-    "unknown": frozenset({"started", "succeeded", "failed", "skipped"}),
+    "unknown": frozenset({"started", "succeeded", "failed", "skipped", "planned"}),
     "skipped": frozenset(),
     "undone": frozenset({"started"}),
     "undo failed": frozenset({"undone", "undo failed"}),

@@ -7,6 +7,7 @@ from typing import assert_never
 from opskit.model.event import Entry, Event
 from opskit.model.run import ActionRecord
 from opskit.model.states import ActionState
+from opskit.model.value import Json
 
 DECIDED: Mapping[str, ActionState] = {
     "yes": "succeeded",
@@ -66,11 +67,15 @@ class Progress:
 def _moved(record: ActionRecord, event: Event, at: float) -> ActionRecord:
     match event.kind:
         case "step started":
+            left = event.data.get("tries_left")
+            data: Mapping[str, Json] = {"tries_left": left} if left else {}
             return replace(
-                record, state="started", attempt=event.attempt, started=at, ended=None, data={}
+                record, state="started", attempt=event.attempt, started=at, ended=None, data=data
             )
         case "step ended":
             ended = OUTCOMES[str(event.data["outcome"])]
+            if event.data.get("again"):
+                ended = "planned"  # it never began, and this attempt at it never will
             return replace(record, state=ended, attempt=event.attempt, ended=at, data=event.data)
         case "step skipped":
             return replace(record, state="skipped", ended=at, data=event.data)

@@ -9,13 +9,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from opskit.lab import Lab
 from tests.support.fleet import Fleet
 from tests.support.terminal import terminal
-from tests.support.trouble import Trouble, did, held, step, until
+from tests.support.trouble import Trouble, did, forget, held, step, until
 
 pytestmark = pytest.mark.acceptance
 
@@ -41,6 +42,10 @@ class Kill:
     after: str = ""
     single: bool = False
     """Whether it happens on web1 alone."""
+    forgets: bool = False
+    """Whether what the run left on its hosts is removed, so that they can tell nothing."""
+    late: bool = False
+    """Whether the command still runs when the run is resumed."""
 
 
 ONE, THREE = step("one", did("one"), undo=did("undo-one")), step("three", did("three"))
@@ -51,14 +56,33 @@ LOOK = '{name: look, run: "test -e ~/{{ tag }}.go", effect: read}'
 
 
 def change(name: str, answers: Sequence[str], end: int, after: str, head: str = UNDO) -> Kill:
-    """A change is under way; a resume asks, and does what the person says."""
+    """A change was under way of which the host tells nothing; a resume does what a person says."""
     return Kill(
         name=name, steps=ONE + TWO + THREE, word="begin-two", exit=4, state="unknown",
-        tally="one begin-two two", answers=answers, end=end, after=after, head=head,
+        tally="one begin-two two", answers=answers, end=end, after=after, head=head, forgets=True,
     )  # fmt: skip
 
 
+def found(name: str, steps: str, status: int, state: str, tally: str, **more: object) -> Kill:
+    """A change was under way, and the host tells a resume how it went: nobody is asked."""
+    known: dict[str, Any] = {"word": "begin-two", "head": UNDO, **more}
+    return Kill(name=name, steps=steps, exit=status, state=state, tally=tally, **known)
+
+
+FAILS = step("two", held("two") + "; false", undo=did("undo-two"))
+PAY = step("pay", held("pay"), on="once")
+BACK = step("one", did("one"), undo=held("undo-one")) + step("two", "false")
 CASES = [
+    found("found-ended", ONE + TWO + THREE, 0, "done", "one begin-two two three"),
+    found("found-running", ONE + TWO + THREE, 0, "done", "one begin-two two three", late=True),
+    found("found-failed", ONE + FAILS, 3, "undone", "one begin-two two undo-two undo-one"),
+    found("found-once", PAY + THREE, 0, "done", "begin-pay pay three", word="begin-pay",
+          single=True),
+    found("found-undo", BACK, 1, "undone", "one begin-undo-one undo-one", word="begin-undo-one"),
+    found("found-undo-running", BACK, 1, "undone", "one begin-undo-one undo-one", late=True,
+          word="begin-undo-one"),
+    found("found-always", ONE, 0, "done", "one begin-say say", word="begin-say", single=True,
+          always=step("say", held("say"), on="batch")),
     change("change-done", ["done"], 0, "one begin-two two three"),
     change("change-failed", ["failed"], 3, "one begin-two two undo-two undo-one"),
     change("change-retry", ["retry"], 0, "one begin-two two begin-two two three"),
@@ -67,17 +91,19 @@ CASES = [
         name="change-that-counts-as-failed",
         steps=ONE + step("two", held("two"), undo=did("undo-two"), on_unknown="fail") + THREE,
         word="begin-two", exit=6, state="unknown", tally="one begin-two two", head=UNDO,
+        forgets=True,
         answers=["done"], end=0, after="one begin-two two three",
     ),
     Kill(
         name="change-that-tells",
         steps=ONE + step("two", held("two"), undo=did("undo-two"), done_when=LOOK) + THREE,
-        word="begin-two", exit=0, state="done", tally="one begin-two two three",
+        word="begin-two", exit=0, state="done", tally="one begin-two two three", forgets=True,
     ),
     Kill(
         name="change-that-may-be-repeated",
         steps=ONE + step("two", held("two"), repeatable="true", on_unknown="retry") + THREE,
         word="begin-two", exit=0, state="done", tally="one begin-two two begin-two two three",
+        forgets=True,
     ),
     Kill(
         name="read",
@@ -89,18 +115,17 @@ CASES = [
         word="one", exit=0, state="done", tally="one three",
     ),
     Kill(
-        name="once", steps=step("pay", held("pay"), on="once") + THREE,
+        name="once", steps=PAY + THREE, forgets=True,
         word="begin-pay", exit=4, state="unknown", tally="begin-pay pay",
         answers=["done"], end=0, after="begin-pay pay three", single=True,
     ),
     Kill(
-        name="undo",
-        steps=step("one", did("one"), undo=held("undo-one")) + step("two", "false"), head=UNDO,
+        name="undo", steps=BACK, head=UNDO, forgets=True,
         word="begin-undo-one", exit=4, state="unknown", tally="one begin-undo-one undo-one",
         answers=["done", "done"], end=1, after="one begin-undo-one undo-one",
     ),
     Kill(
-        name="always",
+        name="always", forgets=True,
         steps=ONE, always=step("say", held("say"), on="batch"),
         word="begin-say", exit=4, state="unknown", tally="one begin-say say",
         answers=["done"], end=0, after="one begin-say say", single=True,
@@ -112,10 +137,12 @@ HOSTS = ("web1", "web2")
 def check(trouble: Trouble, case: Kill) -> None:
     trouble.write(case.steps, case.head, case.always, hosts="web1:web2")
     killed(trouble, case)
-    done = trouble.fleet.opskit("resume", "last", status=case.exit)
+    if case.forgets:
+        forget(trouble, *HOSTS)
+    done = resumed(trouble, case)
     code, _, hosts = trouble.ended()
-    assert (code, hosts["web1"]) == (case.exit, case.state), done.stdout
-    assert " ".join(trouble.tally("web1")) == case.tally, done.stdout
+    assert (code, hosts["web1"]) == (case.exit, case.state), done
+    assert " ".join(trouble.tally("web1")) == case.tally, done
     if case.answers:
         answered(trouble, case)
     trouble.proved()
@@ -131,10 +158,26 @@ def killed(trouble: Trouble, case: Kill) -> None:
         begun.process.kill()
         begun.end()
     assert trouble.ended()[:2] in ((130, "running"), (130, "undoing"))
+    if case.late:
+        return
     trouble.let_go(*HOSTS)
     last = case.word.removeprefix("begin-")
     if case.name != "read":
         trouble.until("web1", last)
+
+
+def resumed(trouble: Trouble, case: Kill) -> str:
+    """Resume where nobody can be asked; return what is said."""
+    begun = trouble.start("resume", "last")
+    try:
+        if case.late:
+            until(lambda: "following" in begun.said() or "connected" in begun.said(), "a resume")
+            time.sleep(0.5)
+            trouble.let_go(*HOSTS)
+    finally:
+        status = begun.end()
+    assert status == case.exit, begun.said()
+    return begun.said()
 
 
 def answered(trouble: Trouble, case: Kill) -> None:
@@ -235,8 +278,8 @@ def test_nothing_is_sent_once_the_record_takes_no_more(fleet: Fleet, disk: Path,
     assert trouble.tallies(HOSTS) == dict.fromkeys(HOSTS, "one begin-two two"), said
     status = fleet.opskit("status", "last", status=130, environ=store)
     assert "unknown (2)" in status.stdout
-    fleet.opskit("resume", "last", status=4, environ=store)
-    assert trouble.tallies(HOSTS) == dict.fromkeys(HOSTS, "one begin-two two")
+    fleet.opskit("resume", "last", status=0, environ=store)
+    assert trouble.tallies(HOSTS) == dict.fromkeys(HOSTS, "one begin-two two three")
     fleet.opskit("audit", "verify", environ=store)
 
 
@@ -292,6 +335,7 @@ def test_the_lock_of_a_killed_run_is_kept_until_it_has_been_settled(fleet: Fleet
         begun.end()
     first.let_go("web1")
     assert "its process is gone" in second.run(status=5).stderr
+    forget(first, "web1")
     fleet.opskit("resume", "last", status=4)
     assert "it waits for a person" in second.run(status=5).stderr
     fleet.opskit("abort", "last")

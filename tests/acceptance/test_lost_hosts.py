@@ -4,6 +4,7 @@ Every case has a host of its own that is harmed, and shares one that is sound. A
 since most of their time is waiting.
 """
 
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,9 +21,9 @@ from tests.support.trouble import Trouble, did, fails_on, held, step, until
 
 pytestmark = pytest.mark.acceptance
 
-Harm = Literal["cut", "reset", "freeze", "reboot"]
+Harm = Literal["cut", "reset", "freeze", "reboot", "blip"]
 Moment = Literal["before", "change", "read", "between", "undo", "back", "once", "once-change"]
-LIMIT = "5s"
+LIMIT, LONG = "5s", "30s"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +39,11 @@ class Lost:
     state: str
     tally: tuple[str, ...]
     says: str = ""
+    after: tuple[int, str, str] | None = None
+    """What a resume comes to once the host is well again: exit status, its tally, the sound one's.
+
+    None: the host can't tell, so the resume asks.
+    """
 
     @property
     def name(self) -> str:
@@ -45,11 +51,31 @@ class Lost:
 
 
 GONE = "may go on at the host"
+TWICE = tuple(
+    f"one {rest}"
+    for rest in (
+        "begin-two begin-two two", "begin-two begin-two two two", "begin-two two begin-two two",
+    )
+)  # fmt: skip
+"""A read is made again; the shell of the first one may still be busy with it."""
 HALF = ("one begin-two", "one begin-two two")
 
 
-def lost(harm: Harm, moment: Moment, status: int, state: str, *tally: str, says: str = "") -> Lost:
-    return Lost(harm=harm, moment=moment, exit=status, state=state, tally=tally, says=says)
+def lost(
+    harm: Harm,
+    moment: Moment,
+    status: int,
+    state: str,
+    *tally: str,
+    says: str = "",
+    after: tuple[int, str, str] | None = None,
+) -> Lost:
+    return Lost(
+        harm=harm, moment=moment, exit=status, state=state, tally=tally, says=says, after=after
+    )
+
+
+DONE = (0, "one begin-two two three", "one begin-two two three")
 
 
 CASES = [
@@ -59,28 +85,46 @@ CASES = [
     lost("freeze", "before", 1, "unreachable", ""),
     lost("reboot", "before", 0, "done", "one two"),
     # While a change runs: it goes on there, and nobody here knows.
-    lost("cut", "change", 4, "unknown", "one begin-two two", says="can't tell"),
-    lost("reset", "change", 4, "unknown", "one begin-two two", says=GONE),
-    lost("freeze", "change", 4, "unknown", "one begin-two two", says="can't tell"),
-    lost("reboot", "change", 4, "unknown", "one begin-two", says=GONE),
+    lost("cut", "change", 4, "unknown", "one begin-two two", says="can't tell", after=DONE),
+    lost("reset", "change", 4, "unknown", "one begin-two two", says="can't be asked", after=DONE),
+    lost("freeze", "change", 4, "unknown", "one begin-two two", says="can't tell", after=DONE),
+    lost("reboot", "change", 4, "unknown", "one begin-two", says="started anew since"),
+    lost("blip", "change", 0, "done", "one begin-two two three", says="lost sight of"),
     # While a read runs: it has failed, and that is all there is to know.
     lost("cut", "read", 1, "failed", *HALF, says="can't tell"),
     lost("reset", "read", 1, "failed", *HALF),
     lost("freeze", "read", 1, "failed", *HALF, says="can't tell"),
-    lost("reboot", "read", 1, "failed", "one begin-two"),
+    lost("reboot", "read", 1, "failed", "one begin-two begin-two"),
+    lost("blip", "read", 0, "done", *TWICE),
     # Between two steps: what is sent into silence is unknown, what can't be sent is not.
-    lost("cut", "between", 4, "unknown", "one", "one two"),
+    lost("cut", "between", 4, "unknown", "one", "one two", after=(0, "one two", "one two")),
     lost("reset", "between", 1, "unreachable", "one", says="refused"),
-    lost("freeze", "between", 4, "unknown", "one", "one two"),
+    lost("freeze", "between", 4, "unknown", "one", "one two", after=(0, "one two", "one two")),
     lost("reboot", "between", 0, "done", "one two"),
     # While it is taken back.
-    lost("cut", "undo", 4, "unknown", "one two begin-undo-one undo-one"),
+    lost(
+        "cut",
+        "undo",
+        4,
+        "unknown",
+        "one two begin-undo-one undo-one",
+        after=(1, "one two begin-undo-one undo-one", "one two"),
+    ),
+    lost("blip", "undo", 1, "undone", "one two begin-undo-one undo-one"),
     lost("reboot", "undo", 4, "unknown", "one two begin-undo-one"),
     # What can't be taken back, because the host is gone.
     lost("reset", "back", 1, "undo failed", "one", says="refused"),
     # Before a step that is done once, and while it is done: it goes elsewhere only if not sent.
     lost("cut", "once", 1, "unreachable", ""),
-    lost("reset", "once-change", 4, "unknown", "begin-pay pay", says=GONE),
+    lost(
+        "reset",
+        "once-change",
+        4,
+        "unknown",
+        "begin-pay pay",
+        says="can't be asked",
+        after=(0, "begin-pay pay two", "two"),
+    ),
 ]
 SOUND = f"web{len(CASES) + 1}"
 SOUNDS: Mapping[Moment, tuple[str, str]] = {
@@ -98,25 +142,26 @@ SOUNDS: Mapping[Moment, tuple[str, str]] = {
 
 def steps(case: Lost, host: str, gate: Path) -> str:
     """Write the steps of a case."""
-    one = step("one", did("one"), undo=held("undo-one"), timeout=LIMIT)
-    two = step("two", did("two"), timeout=LIMIT)
+    limit = LONG if case.harm == "blip" else LIMIT
+    one = step("one", did("one"), undo=held("undo-one"), timeout=limit)
+    two = step("two", did("two"), timeout=limit)
     match case.moment:
         case "before":
             return one + two
         case "change":
-            return one + step("two", held("two"), timeout=LIMIT) + step("three", did("three"))
+            return one + step("two", held("two"), timeout=limit) + step("three", did("three"))
         case "read":
-            return one + step("two", held("two"), timeout=LIMIT, effect="read")
+            return one + step("two", held("two"), timeout=limit, effect="read")
         case "between" | "back":
             wait = f"touch {gate}.come; while ! test -e {gate}.go; do sleep 0.05; done"
             return one + step("gate", wait, on="controller", timeout="60s") + two
         case "undo":
-            return one.replace("undo-one, run", f"undo-one, timeout: {LIMIT}, run") + step(
+            return one.replace("undo-one, run", f"undo-one, timeout: {limit}, run") + step(
                 "two", fails_on("two", host), on_failure="undo"
             )
         case "once" | "once-change":
             pay = did("pay") if case.moment == "once" else held("pay")
-            return step("pay", pay, on="once", timeout=LIMIT) + two
+            return step("pay", pay, on="once", timeout=limit) + two
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,8 +181,10 @@ class Harmed:
         lab = self.trouble.fleet.lab
         with self.lock:
             match self.case.harm:
-                case "cut" | "reset":
-                    lab.cut(self.host, reset=self.case.harm == "reset")
+                case "cut":
+                    lab.cut(self.host)
+                case "reset" | "blip":
+                    lab.cut(self.host, reset=True)
                 case "freeze":
                     lab.freeze(self.host)
                 case "reboot":
@@ -174,6 +221,10 @@ class Harmed:
                 self.come()
                 self.harm()
                 Path(f"{self.gate}.go").touch()
+            if self.case.harm == "blip":
+                time.sleep(1)
+                self.heal()
+                self.trouble.let_go(self.host)
             self.trouble.let_go(SOUND)
             status = begun.end()
         finally:
@@ -186,18 +237,28 @@ class Harmed:
         case = self.case
         code, _, hosts = self.trouble.ended()
         assert (status, code, hosts[self.host]) == (case.exit, case.exit, case.state), said
-        assert hosts[SOUND] == SOUNDS[case.moment][0], said
+        assert hosts[SOUND] == ("done" if case.harm == "blip" else SOUNDS[case.moment][0]), said
         assert case.says in said, said
         self.trouble.proved()
 
     def resumed(self) -> None:
         """A resume without a terminal repeats nothing; on the host all was done at most once."""
+        tally = self.trouble.tally
+        if self.case.after is not None:
+            until(lambda: " ".join(tally(self.host)) in self.case.tally, str(self.case), 15)
+            status, mine, sound = self.case.after
+            self.trouble.fleet.opskit("resume", "last", status=status)
+            assert (" ".join(tally(self.host)), " ".join(tally(SOUND))) == (mine, sound)
+            self.trouble.proved()
+            return
         if self.case.exit == 4:
             again = self.trouble.fleet.opskit("resume", "last", status=4)
             assert "Nobody knows whether" in again.stdout
-        tally = self.trouble.tally
         until(lambda: " ".join(tally(self.host)) in self.case.tally, str(self.case), 15)
-        assert " ".join(tally(SOUND)) == SOUNDS[self.case.moment][1]
+        sound = SOUNDS[self.case.moment][1]
+        if (self.case.harm, self.case.moment) == ("blip", "change"):
+            sound += " three"
+        assert " ".join(tally(SOUND)) == sound
 
 
 @pytest.fixture(scope="module")

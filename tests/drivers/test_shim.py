@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -396,3 +397,31 @@ def test_the_nonce_of_a_run_is_the_first_one(shell: str, tmp_path: Path) -> None
     assert first.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     first.close()
     second.close()
+
+
+@shells
+def test_sessions_that_begin_together_agree_on_the_nonce(shell: str, tmp_path: Path) -> None:
+    for turn in range(8):
+        with ThreadPoolExecutor(6) as pool:
+            mine = [(str(tmp_path / "state"), f"run{turn}", f"nonce{n}") for n in range(6)]
+            made = list(pool.map(lambda words: session(shell, words), mine))
+        assert len({one.nonce for one in made}) == 1
+        assert made[0].nonce
+        for one in made:
+            one.close()
+
+
+@shells
+def test_a_run_directory_without_room_is_closed_and_can_be_opened_later(
+    shell: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "state/runs/run1"
+    folder.mkdir(parents=True)
+    (folder / "nonce").touch()  # as a full disk leaves it
+    made = session(shell, (str(tmp_path / "state"), "run1", "nonce1"))
+    assert made.nonce == ""
+    assert "no room on its disk" in made.why_closed
+    made.close()
+    made = session(shell, (str(tmp_path / "state"), "run1", "nonce1"))
+    assert made.nonce == "nonce1"
+    made.close()

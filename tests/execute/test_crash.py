@@ -1,12 +1,17 @@
 """Every crash point x what had happened x failing step x resumes: nothing is done twice unasked."""
 
+import random
 from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from itertools import combinations
 
 import pytest
 
 from opskit.model.event import Event
 from opskit.model.plan import Plan
-from tests.support.world import Crash, Paper, World, go, planned, records, runbook
+from opskit.model.value import Json
+from tests.support.world import Crash, Paper, World, go, hosts, planned, records, runbook
 
 STEPS = """
   - {name: look, run: cat /etc/x, effect: read, phase: preflight, save: before}
@@ -66,11 +71,79 @@ def test_an_undisturbed_run_does_everything_once(plan: Plan) -> None:
     assert {r.state for r in records(paper).values()} == {"succeeded"}
 
 
+def undisturbed(plan: Plan, fails: Mapping[str, int]) -> tuple[str, list[str], Mapping[str, Json]]:
+    """Return how a run ends that nobody disturbs, and what it does."""
+    world = World(answers=dict(ANSWERS), fails=dict(fails))
+    state, paper = go(plan, world)
+    return state, sorted(effect.split("@")[0] for effect in world.effects), hosts(paper)
+
+
+def crashing(
+    plan: Plan, fails: Mapping[str, int], crashes: Iterable[int], *, keeps: bool
+) -> tuple[str, World, Paper]:
+    """Crash at these appends, one after another, and resume each time; nobody is asked anything."""
+    world = World(answers=dict(ANSWERS), fails=dict(fails))
+    paper = Paper(world, keeps=keeps)
+    for at in crashes:
+        paper.crash_at = at
+        with suppress(Crash):
+            go(plan, world, paper)
+        if paper.entries and paper.entries[-1].event.kind == "run ended":
+            break
+    paper.crash_at = -1
+    if not paper.entries or paper.entries[-1].event.kind != "run ended":
+        go(plan, world, paper)
+    return str(paper.entries[-1].event.data.get("status")), world, paper
+
+
+FAILING: Mapping[str, Mapping[str, int]] = {
+    "nothing": {},
+    "a change": {"3/web1": -1},
+    "a read": {"4/web2": -1},
+    "a change, late": {"3/web2": -1},
+    "a read, once": {"4/web1": 1},
+}
+
+
+def nothing_twice(plan: Plan, fails: Mapping[str, int], crashes: tuple[int, ...]) -> None:
+    for keeps in (True, False):
+        state, world, paper = crashing(plan, fails, crashes, keeps=keeps)
+        where = f"crashes at appends {crashes}, the last one {'kept' if keeps else 'lost'}"
+        effects = sorted(effect.split("@")[0] for effect in world.effects)
+        assert (state, effects, hosts(paper)) == undisturbed(plan, fails), where
+        asked = [e for e in paper.entries if e.event.kind in ("waiting", "decided")]
+        unknown = [e for e in paper.entries if e.event.data.get("outcome") == "unknown"]
+        assert not asked + unknown, where
+
+
+@pytest.mark.parametrize("what", FAILING)
+def test_with_hosts_that_remember_a_crash_leaves_no_trace(plan: Plan, what: str) -> None:
+    for at in range(appends(plan) + 4):
+        nothing_twice(plan, FAILING[what], (at,))
+
+
+@pytest.mark.parametrize("what", FAILING)
+def test_nor_do_three_crashes(plan: Plan, what: str) -> None:
+    rng = random.Random(what)
+    last = appends(plan) + 4
+    for _ in range(40):
+        nothing_twice(plan, FAILING[what], tuple(sorted(rng.sample(range(last), 3))))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("what", FAILING)
+def test_nor_do_any_two(plan: Plan, what: str) -> None:
+    for pair in combinations(range(appends(plan) + 4), 2):
+        nothing_twice(plan, FAILING[what], pair)
+
+
 @pytest.mark.parametrize("keeps", [True, False])
 @pytest.mark.parametrize("fails", ["", "3/web1", "4/web2", "3/web2"])
-def test_a_crash_at_any_append_repeats_nothing(plan: Plan, fails: str, keeps: bool) -> None:
+def test_where_hosts_forget_a_crash_at_any_append_repeats_nothing(
+    plan: Plan, fails: str, keeps: bool
+) -> None:
     for at in range(appends(plan) + 4):
-        world = World(answers=dict(ANSWERS), fails={fails: -1} if fails else {})
+        world = World(answers=dict(ANSWERS), fails={fails: -1} if fails else {}, forgets=True)
         paper = Paper(world, crash_at=at, keeps=keeps)
         carry_on(plan, world, paper)
         twice = {e: n for e, n in Counter(world.effects).items() if n > 1}
@@ -80,12 +153,15 @@ def test_a_crash_at_any_append_repeats_nothing(plan: Plan, fails: str, keeps: bo
         assert unasked == {}, f"crash at append {at}"
 
 
+@pytest.mark.parametrize("forgets", [True, False])
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("fails", ["", "3/web2"])
-def test_a_crash_around_any_effect_repeats_nothing(plan: Plan, fails: str, when: str) -> None:
+def test_a_crash_around_any_effect_repeats_nothing(
+    plan: Plan, fails: str, when: str, forgets: bool
+) -> None:
     keys = [a.key for a in plan.actions] + [u.key for a in plan.actions for u in a.undo]
     for key in keys:
-        world = World(answers=dict(ANSWERS), fails={fails: -1} if fails else {})
+        world = World(answers=dict(ANSWERS), fails={fails: -1} if fails else {}, forgets=forgets)
         setattr(world, f"crash_{when}", key)
         paper = Paper(world)
         state = carry_on(plan, world, paper)
@@ -100,8 +176,8 @@ def _asked(paper: Paper, key: str) -> bool:
     return any(e.kind == "decided" and e.key == key and e.data["choice"] == "retry" for e in events)
 
 
-def test_a_second_resume_after_a_crash_still_asks(plan: Plan) -> None:
-    world = World(answers=dict(ANSWERS), crash_after="3/web1")
+def test_a_second_resume_still_asks_where_the_host_can_not_tell(plan: Plan) -> None:
+    world = World(answers=dict(ANSWERS), crash_after="3/web1", forgets=True)
     paper = Paper(world)
     with pytest.raises(Crash):
         go(plan, world, paper)

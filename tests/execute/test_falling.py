@@ -7,9 +7,9 @@ from threading import Event as Flag
 import pytest
 
 from opskit.app.runs import undo_under_way
-from opskit.drivers.targets import Opened
 from opskit.execute import Outside, Stop, take_back
 from opskit.model.event import Chunk, Event
+from opskit.model.job import Contact
 from opskit.model.plan import Plan
 from opskit.model.states import RunState
 from opskit.plan import failed_undos, repeated, reverse
@@ -143,7 +143,7 @@ def test_an_undo_that_was_cut_short_is_gone_on_with(tmp_path: Path, limit: int) 
     steps = TWO + "  - {name: three, run: three, on_failure: undo}\n"
     plan = planned(runbook(steps, f"max_failures: {limit}\n"), tmp_path)
     for key in ("2/web1!1", "1/web1!1"):
-        world = World(fails={"3/web1": -1}, crash_before=key)
+        world = World(fails={"3/web1": -1}, crash_before=key, forgets=True)
         paper = Paper(world)
         with pytest.raises(Crash):
             go(plan, world, paper)
@@ -184,7 +184,7 @@ def test_a_person_may_have_a_failed_undo_done_again(tmp_path: Path) -> None:
 
 def test_an_undo_that_was_asked_for_is_not_taken_for_a_run_that_goes_on(tmp_path: Path) -> None:
     plan = planned(runbook(TWO), tmp_path)
-    world = World()
+    world = World(forgets=True)
     _, paper = go(plan, world)
     world.crash_after = "2/web1!1"
     with pytest.raises(Crash):
@@ -325,9 +325,9 @@ def test_nothing_is_tried_again_once_too_many_hosts_have_failed(tmp_path: Path) 
     began, fell = Flag(), Flag()
 
     class Late(World):
-        def open(self, host: str, *, writes: bool) -> Opened:
+        def open(self, host: str, *, writes: bool, become: str | None = None) -> Contact:
             assert host != "web1" or began.wait(10)
-            return super().open(host, writes=writes)
+            return super().open(host, writes=writes, become=become)
 
     world = Late(gone={"web1"}, fails={"1/web2": -1})
 

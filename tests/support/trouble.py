@@ -154,6 +154,13 @@ class Trouble:
             store.close()
 
 
+def forget(trouble: Trouble, *hosts: str) -> None:
+    """Remove what the newest run left on hosts: they can tell nothing of it any more."""
+    told = trouble.fleet.opskit("status", "last", "--json", status=None).stdout.splitlines()[-1]
+    for host in hosts:
+        trouble.sh(host, f"rm -rf ~/.opskit/runs/{json.loads(told)['run']}")
+
+
 def until(holds: Callable[[], bool], what: str, limit: float = PATIENCE) -> None:
     """Wait until something holds."""
     end = time.monotonic() + limit

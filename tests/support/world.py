@@ -11,12 +11,11 @@ from pathlib import Path
 from threading import Lock
 
 from opskit import load
-from opskit.drivers.targets import Opened
 from opskit.errors import UnreachableError
 from opskit.execute import Outside, Stop, execute
 from opskit.execute.driver import Write
 from opskit.model.event import Chunk, Entry, Event
-from opskit.model.job import Job, Output
+from opskit.model.job import Contact, Job, Output
 from opskit.model.plan import Plan
 from opskit.model.run import ActionRecord
 from opskit.model.states import RunState
@@ -45,15 +44,20 @@ class World:
     """Actions whose host can no longer be reached when they are to be sent."""
     stopped: set[str] = field(default_factory=set)
     """Actions that a person stops while they run, the first time."""
+    forgets: bool = False
+    """Whether hosts have lost what they knew of earlier attempts."""
+    results: dict[str, Output] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    barred: set[str] = field(default_factory=set)
     crash_before: str = ""
     crash_after: str = ""
     dead: bool = False
     lock: Lock = field(default_factory=Lock)
 
-    def open(self, host: str, *, writes: bool) -> Opened:
+    def open(self, host: str, *, writes: bool, become: str | None = None) -> Contact:
         if host in self.gone:
             raise UnreachableError("no route", where=host)
-        return Opened(nonce="n", boot_id="b", state_dir="/s", user="u", address="a")
+        return Contact(nonce="n", boot_id="b", state_dir="/s", user="u", address="a")
 
     def perform(self, job: Job, write: Write) -> Output:
         with self.lock:
@@ -62,19 +66,39 @@ class World:
                 return Output(outcome="failed", sent=False, unreachable=True, reason="no route")
             self.sent.append(job.key)
             if job.effect == "change":
+                assert f"{job.key}@{job.attempt}" not in self.barred
                 self.effects.append(f"{job.key}@{job.attempt}")
-            self._die(job.key, self.crash_after)
             left = self.fails.get(job.key, 0)
             self.fails[job.key] = left - 1 if left > 0 else left
+            result = self._result(job, failed=bool(left))
+            self.results[f"{job.key}@{job.attempt}"] = result
+            self._die(job.key, self.crash_after)
             if job.key in self.stopped:
                 self.stopped.discard(job.key)
                 evidence: Mapping[str, Json] = {"stopped": "confirmed gone"}
                 return Output(outcome="failed", status=143, reason="stopped", evidence=evidence)
         if job.key in self.unknown:
             return Output(outcome="unknown", reason="the line broke")
-        if left:
+        return result
+
+    def _result(self, job: Job, *, failed: bool) -> Output:
+        if failed:
             return Output(outcome="failed", status=1, reason="exit status 1")
         return Output(outcome="succeeded", status=0, stdout=self.answers.get(job.key, b""))
+
+    def rejoin(self, job: Job, write: Write, left: float) -> Output:
+        """Tell what became of an attempt, as its host would."""
+        with self.lock:
+            if self.dead:
+                raise Crash
+            self.asked.append(job.key)
+            if self.forgets:
+                return Output(outcome="unknown", reason="its traces were removed")
+            known = self.results.get(f"{job.key}@{job.attempt}")
+            if known is None:
+                self.barred.add(f"{job.key}@{job.attempt}")
+                return Output(outcome="failed", sent=False, again=True, reason="not started")
+            return known
 
     def _die(self, key: str, cue: str) -> None:
         if self.dead or (cue and key == cue):
@@ -122,7 +146,7 @@ class Paper:
             Entry(run="r1", number=number, at=time.time(), previous="", hash="", event=event)
         )
 
-    def output(self, key: str, host: str, attempt: int) -> "Nothing":
+    def output(self, key: str, host: str, attempt: int, *, again: bool = False) -> "Nothing":
         return Nothing()
 
     def hide(self, secret: Secret) -> None:

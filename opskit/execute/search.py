@@ -1,0 +1,67 @@
+"""Changes that were lost from sight, by a broken line or with the process that sent them."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from opskit.errors import UnreachableError
+from opskit.execute.book import Book
+from opskit.execute.send import Outside, Ready, find
+from opskit.model.job import Output
+from opskit.model.value import Json
+from opskit.model.work import Command, Remove, Request, Upload, Work
+
+_FIRST, _MOST = 0.5, 15.0
+"""Pauses between two tries to come back to a target; seconds."""
+_ENDED = "opskit ended while this was running"
+
+Sizes = Mapping[str, Json]
+
+
+def become_of(work: Work) -> str | None:
+    """Return who a work is done as by sudo, where that is not who logs in."""
+    return work.sudo if isinstance(work, (Command, Upload, Remove)) else None
+
+
+class Search:
+    """Comes back to targets until they tell, the action is out of time, or the run is stopped."""
+
+    def __init__(self, book: Book, outside: Outside) -> None:
+        self.book = book
+        self.outside = outside
+
+    def began(self, ready: Ready) -> tuple[Output, Sizes]:
+        """Say what became of an attempt that another process began."""
+        match ready.job.work:
+            case Command() | Upload() | Remove():
+                lost = Output(outcome="unknown", lost=True, reason=_ENDED)
+                return self.found(ready, lost, {})
+            case Request(idempotency_key=True):
+                reason = f"{_ENDED}; it may be sent again: the server honours Idempotency-Key"
+                return Output(outcome="failed", again=True, reason=reason), {}
+            case _:
+                return Output(outcome="unknown", reason=_ENDED), {}
+
+    def found(self, ready: Ready, output: Output, sizes: Sizes) -> tuple[Output, Sizes]:
+        """Say what became of an attempt that was lost from sight; `output`: what is known of it."""
+        stop, pause = self.outside.stop.soft, _FIRST
+        while output.lost and not stop.is_set():
+            if output.outcome == "unknown":
+                output, sizes = self._look(ready)
+            else:
+                output = self._come_back(ready, output)
+            if not output.lost or not ready.left or stop.wait(min(pause, ready.left)):
+                break
+            pause = min(2 * pause, _MOST)
+        return output, sizes
+
+    def _look(self, ready: Ready) -> tuple[Output, Sizes]:
+        contact = self.book.contact(ready.action, become_of(ready.job.work))
+        return find(self.outside, replace(ready, job=replace(ready.job, contact=contact)))
+
+    def _come_back(self, ready: Ready, output: Output) -> Output:
+        """What changes nothing, or never left, is done again once the target is there again."""
+        try:
+            self.outside.targets.open(ready.action.target, writes=False)
+        except UnreachableError:
+            return output
+        return replace(output, lost=False, again=True)
