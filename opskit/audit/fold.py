@@ -1,6 +1,7 @@
 """Entries → Run: what a run is follows from what happened in it, and from nothing else."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, assert_never, cast
 
 from opskit.model.event import Entry, Event
@@ -83,7 +84,9 @@ def run(
     actions = progress(entries)
     hosts = standing.hosts
     if hosts is None:
-        hosts = _hosts(entries, actions, plan(), alive=bool(driver))
+        actions = actions if driver else _left(actions, plan())
+        known = {key: record for key, record in actions.items() if record.state != "planned"}
+        hosts = _hosts(entries, known, plan(), alive=bool(driver))
     created = entries[0]
     return Run(
         id=id_,
@@ -164,6 +167,30 @@ def _hosts(
         states = {host: found - {"started"} for host, found in states.items()}
     everyone = (host for batch in plan.get("batches", ()) for host in batch)
     return {host: _host(states.get(host, set()), left.get(host, "done")) for host in everyone}
+
+
+def _left(
+    actions: Mapping[str, ActionRecord], plan: Mapping[str, Any]
+) -> Mapping[str, ActionRecord]:
+    """Take reads and waits that nobody carries on with for planned: they are done again."""
+    again = {
+        position
+        for position, stage in plan.get("stages", {}).items()
+        if stage["effect"] == "read" or stage["kind"] == "wait"
+    }
+    spots = {a["key"]: a["position"] for a in _every_action(plan)}
+    return {
+        key: replace(record, state="planned")
+        if record.state == "started" and spots.get(key) in again
+        else record
+        for key, record in actions.items()
+    }
+
+
+def _every_action(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for action in plan.get("actions", ()):
+        yield action
+        yield from action.get("undo", ())
 
 
 def _begun(plan: Mapping[str, Any], actions: Mapping[str, ActionRecord]) -> Collection[str]:

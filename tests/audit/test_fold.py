@@ -10,12 +10,19 @@ from opskit.model.value import Json
 
 PLAN: dict[str, Json] = {
     "batches": [["web1", "web2"], ["web3"]],
-    "stages": {"1": {"scope": "each"}, "2": {"scope": "each"}, "c1": {"scope": "controller"}},
+    "stages": {
+        "1": {"scope": "each", "effect": "change", "kind": "run"},
+        "2": {"scope": "each", "effect": "change", "kind": "run"},
+        "3": {"scope": "each", "effect": "change", "kind": "wait"},
+        "4": {"scope": "each", "effect": "read", "kind": "http"},
+        "c1": {"scope": "controller", "effect": "change", "kind": "run"},
+    },
     "actions": [
         {"key": f"{p}/{h}", "host": h, "batch": 0, "position": p}
         for p in ("1", "2")
         for h in ("web1", "web2", "web3")
-    ],
+    ]
+    + [{"key": f"{p}/web3", "host": "web3", "batch": 1, "position": p} for p in ("3", "4")],
 }
 
 
@@ -126,3 +133,14 @@ def test_a_run_that_went_on_has_not_ended() -> None:
 
     assert run_of(ended).ended == 2.0
     assert run_of(ended, event("run resumed")).ended is None
+
+
+def test_a_read_or_a_wait_that_was_cut_short_is_not_unknown() -> None:
+    done = [event("step ended", f"{n}/web3", "web3", outcome="succeeded") for n in ("1", "2", "3")]
+    cut = event("step started", "4/web3", "web3")
+    assert run_of(*done, cut).hosts["web3"] == "begun"
+    assert run_of(*done, cut).actions["4/web3"].state == "planned"
+    waits = event("step started", "3/web3", "web3")
+    assert run_of(*done[:2], waits).hosts["web3"] == "begun"
+    assert run_of(waits).hosts["web3"] == "not started"
+    assert run_of(event("step started", "2/web3", "web3")).hosts["web3"] == "unknown"
