@@ -142,7 +142,15 @@ def _undoable(plan: Plan, records: Records, action: Action, hosts: Collection[st
         return False
     if hosts is not None and (action.host not in hosts or _shared(plan.stage(action))):
         return False
-    return state_of(records, action.key) in ("succeeded", "failed", "undo failed")
+    record = records.get(action.key)
+    if record is None or (record.state == "failed" and _never_sent(record)):
+        return False
+    return record.state in ("succeeded", "failed", "undo failed")
+
+
+def _never_sent(record: ActionRecord) -> bool:
+    """Tell whether it is certain that nothing of an action was ever started on its target."""
+    return record.attempt <= 1 and record.data.get("sent") is False
 
 
 def _shared(stage: Stage) -> bool:

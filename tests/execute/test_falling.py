@@ -342,3 +342,11 @@ def test_nothing_is_tried_again_once_too_many_hosts_have_failed(tmp_path: Path) 
     assert state == "undone"
     assert world.effects == ["1/web2@1", "1/web2!1@1"]
     assert hosts(paper) == {"web1": "unreachable", "web2": "undone"}
+
+
+def test_what_was_never_sent_is_not_taken_back(tmp_path: Path) -> None:
+    plan = planned(runbook(TWO, "on_failure: undo\n"), tmp_path, hosts=1)
+    world = World(lost={"2/web1"})
+    state, paper = go(plan, world)
+    assert (state, hosts(paper)) == ("undone", {"web1": "undone"})
+    assert world.effects == ["1/web1@1", "1/web1!1@1"]
