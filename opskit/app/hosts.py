@@ -29,7 +29,11 @@ def hosts_check(settings: Settings, inventory: str | None, expression: str) -> l
     targets = Targets("check", found.hosts)
     try:
         with ThreadPoolExecutor(max(1, min(100, len(hosts)))) as pool:
-            return list(pool.map(lambda host: _check(targets, host), hosts))
+            try:
+                return list(pool.map(lambda host: _check(targets, host), hosts))
+            except KeyboardInterrupt:
+                targets.hang_up()
+                raise
     finally:
         targets.close()
 

@@ -2,6 +2,10 @@
 
 import socket
 import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 _AHEAD = 64 * 1024
@@ -49,12 +53,57 @@ class Prompt(socket.socket):
         return sent
 
 
-def dial(host: str, port: int, timeout: float) -> Prompt:
+class Calls:
+    """Sockets that wait for somebody to answer, so that a person can put an end to that."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: set[socket.socket] = set()
+
+    @contextmanager
+    def waiting(self, sock: socket.socket) -> Iterator[None]:
+        """Let `hang_up` end what the socket waits for."""
+        with self._lock:
+            self._waiting.add(sock)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting.discard(sock)
+
+    def hang_up(self) -> None:
+        """Make all that wait now fail at once, with an OSError."""
+        with self._lock:
+            for sock in self._waiting:
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)  # ends a connect too, on Linux
+
+
+def dial(host: str, port: int, timeout: float, calls: Calls) -> Prompt:
     """Connect within `timeout` seconds; OSError."""
-    plain = socket.create_connection((host, port), timeout=timeout)
-    sock = Prompt(fileno=plain.detach())
+    sock = Prompt(fileno=_connected(host, port, timeout, calls).detach())
     sock.settimeout(timeout)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_AFTER_MS)
     return sock
+
+
+def _connected(host: str, port: int, timeout: float, calls: Calls) -> socket.socket:
+    """Try every address of a name, all within the time."""
+    end = time.monotonic() + timeout
+    last: OSError = OSError(f"{host} has no address")
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
+    ):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(max(0.001, end - time.monotonic()))
+            with calls.waiting(sock):
+                sock.connect(address)
+        except OSError as error:
+            sock.close()
+            last = error
+            continue
+        return sock
+    raise last

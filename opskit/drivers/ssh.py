@@ -5,7 +5,7 @@ import math
 import socket
 import threading
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,7 +13,7 @@ import fabric
 import paramiko
 
 from opskit.drivers.known import KnownHosts
-from opskit.drivers.prompt import dial
+from opskit.drivers.prompt import Calls, dial
 from opskit.errors import UnreachableError
 from opskit.model.inventory import Connection, Host
 
@@ -39,6 +39,7 @@ class Connector:
     def __init__(self) -> None:
         # What the library has to say comes back as exceptions; its log would print on the screen.
         logging.getLogger("paramiko").addHandler(logging.NullHandler())
+        self.calls = Calls()
         self._lock = threading.Lock()
         self._configs: dict[str | None, Any] = {}
         self._keys: dict[str, KnownHosts] = {}
@@ -70,7 +71,7 @@ class Connector:
         if connection.gateway:
             sock = connection.open_gateway()
         else:
-            sock = dial(connection.host, int(connection.port), how.connect_timeout)
+            sock = dial(connection.host, int(connection.port), how.connect_timeout, self.calls)
         transport = _transport(sock)
         try:
             transport.start_client(timeout=how.connect_timeout)
@@ -141,10 +142,11 @@ class Connector:
         self._trust(connection, how)
         sock = None
         if not connection.gateway:
-            sock = dial(connection.host, int(connection.port), how.connect_timeout)
+            sock = dial(connection.host, int(connection.port), how.connect_timeout, self.calls)
             connection.connect_kwargs["sock"] = sock
         try:
-            connection.open()
+            with self.calls.waiting(sock) if sock is not None else nullcontext():
+                connection.open()
         except BaseException:
             if sock is not None:
                 sock.close()

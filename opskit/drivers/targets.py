@@ -95,13 +95,22 @@ class Targets:
         return upload.probe(self._of(job), job, job.work)
 
     def stop(self, grace: float) -> Mapping[str, Verdict]:
-        """End whatever runs now, on all targets at once; say of each action what is proved."""
+        """End whatever runs now, on all targets at once; say of each action what is proved.
+
+        Where a target is being connected to, that is given up.
+        """
+        self.hang_up()
         busy = [target for target in self._targets.values() if target.running is not None]
         if not busy:
             return {}
         with ThreadPoolExecutor(min(64, len(busy))) as pool:
             found = [item for item in pool.map(lambda t: _stop(t, grace), busy) if item is not None]
         return dict(found)
+
+    def hang_up(self) -> None:
+        """Wait no more for hosts that are being connected to."""
+        if self._connector is not None:
+            self._connector.calls.hang_up()
 
     def close(self, keep: Collection[str] = (), *, recorded: bool = True) -> None:
         """Remove the run's directories except on the hosts in `keep`; close all connections.

@@ -163,6 +163,8 @@ class Attempt:
         try:
             opening = self.open(action)
         except UnreachableError as error:
+            if self.outside.stop.pressed:
+                return  # perhaps it was only given up: a resume tries again
             reason = error.line
             self.post(Event(kind="host unreachable", host=action.target, data={"reason": reason}))
             return

@@ -67,6 +67,16 @@ def test_a_frozen_host_is_waited_for_in_bounded_time(tmp_path: Path) -> None:
         assert time.monotonic() - began < 8
 
 
+def test_waiting_for_a_frozen_host_can_be_given_up(tmp_path: Path) -> None:
+    with sshd(tmp_path / "sshd") as server:
+        server.signal(signal.SIGSTOP)
+        made = kit(server.host(connect_timeout=30.0))
+        threading.Timer(0.5, made.targets.hang_up).start()
+        began = time.monotonic()
+        refused(made)
+        assert time.monotonic() - began < 8
+
+
 def test_settings_of_ssh_are_obeyed(server: Sshd, tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text(

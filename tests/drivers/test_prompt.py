@@ -5,14 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from opskit.drivers.prompt import Prompt, dial
+from opskit.drivers.prompt import Calls, Prompt, dial
 
 
 @pytest.fixture
 def pair() -> Iterator[tuple[Prompt, socket.socket]]:
     """A connection over loopback: our end, and theirs."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        ours = dial("127.0.0.1", server.getsockname()[1], timeout=5)
+        ours = dial("127.0.0.1", server.getsockname()[1], timeout=5, calls=Calls())
         theirs, _ = server.accept()
         with ours, theirs:
             yield ours, theirs
@@ -66,3 +66,45 @@ def test_shutting_it_down_wakes_who_reads(pair: tuple[Prompt, socket.socket]) ->
 
     assert ours.recv(1) == b""
     assert time.monotonic() - began < 5
+
+
+def hung_up(server: socket.socket) -> float:
+    """Dial where nobody answers, hang up, and return how long that took."""
+    calls, failed = Calls(), threading.Event()
+
+    def call() -> None:
+        try:
+            sock = dial("127.0.0.1", server.getsockname()[1], 30, calls)
+            with sock, calls.waiting(sock):
+                assert sock.recv(1) == b""
+        except OSError:
+            pass
+        failed.set()
+
+    threading.Thread(target=call, daemon=True).start()
+    time.sleep(0.3)
+    assert not failed.is_set()
+    began = time.monotonic()
+    calls.hang_up()
+    assert failed.wait(10)
+    return time.monotonic() - began
+
+
+def test_a_call_that_nobody_answers_can_be_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert hung_up(server) < 2
+
+
+def test_a_call_that_does_not_get_through_can_be_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+        waiting = []
+        for _ in range(4):  # they fill the queue: the next one is not let in
+            sock = socket.socket()
+            sock.setblocking(False)
+            sock.connect_ex(server.getsockname())
+            waiting.append(sock)
+        try:
+            assert hung_up(server) < 2
+        finally:
+            for sock in waiting:
+                sock.close()
