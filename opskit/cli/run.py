@@ -10,6 +10,7 @@ from opskit.cli import plan as planning
 from opskit.cli import screen
 from opskit.cli.asking import prepared, runbook_options, typed
 from opskit.cli.call import Call, options
+from opskit.cli.detach import fork
 from opskit.cli.watching import watching
 from opskit.errors import Exit, InputError
 from opskit.model.plan import Plan
@@ -30,6 +31,7 @@ from opskit.view.status import exit_status
 @click.option("--plan", "plan_file", metavar="FILE", type=click.Path(path_type=Path),
               help="Refuse if the plan is not the one saved in this file.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="The same as `opskit plan`.")
+@click.option("--detach", is_flag=True, help="Let it go on in the background.")
 @click.option("--no-live", is_flag=True, help="Plain lines instead of the live picture.")
 @options
 def run(
@@ -45,6 +47,7 @@ def run(
     pause_after_batch: bool,
     plan_file: Path | None,
     dry_run: bool,
+    detach: bool,
     no_live: bool,
 ) -> Exit:
     """Carry out a runbook. On a terminal the plan is shown first, and you are asked."""
@@ -63,7 +66,10 @@ def run(
     if not yes and not agreed(call, made.plan):
         screen.err("Nothing was done.\n")
         return Exit.REFUSED
-    with watching(call, made.plan, live=not no_live) as (watch, stop):
+    watcher = fork(call) if detach else None
+    if isinstance(watcher, Exit):
+        return watcher
+    with watching(call, made.plan, live=not no_live, watcher=watcher) as (watch, stop):
         done = app.run(
             call.settings,
             made,

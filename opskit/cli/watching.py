@@ -24,15 +24,18 @@ EARLIER = 3
 
 @contextmanager
 def watching(
-    call: Call, plan: Plan, *, run: str = "", live: bool = True
+    call: Call, plan: Plan, *, run: str = "", live: bool = True, watcher: Watcher | None = None
 ) -> Iterator[tuple[Watcher, Stop]]:
-    """Give a watcher and a stop; `run` is the id of a run that is gone on with.
+    """Give a watcher (`watcher`, if there is one) and a stop; `run`: the run that is gone on with.
 
     The person's questions pause the live picture.
     """
     stop = Stop()
     person = call.person
-    if call.json:
+    if watcher is not None:
+        with stopping(stop.press):
+            yield watcher, stop
+    elif call.json:
         with stopping(stop.press, asking=lambda: person.asking):
             yield JsonLines(screen.out, run=run), stop
     elif live and screen.can_draw():

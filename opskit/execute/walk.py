@@ -268,12 +268,13 @@ class Walk:
             self._settle([action])
         else:
             record = self.book.records[action.key]
+            untold = "; done_when could not tell" if action.done_when is not None else ""
             self._hold(
                 Question(
                     action=action,
                     why="unknown",
                     text=f"Nobody knows whether {stage.name!r} happened on {record.host}: "
-                    f"{record.data.get('reason', '')}",
+                    f"{record.data.get('reason', '')}" + untold,
                     choices=("done", "failed", "retry", "abort"),
                 )
             )

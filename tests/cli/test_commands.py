@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -456,3 +457,37 @@ def test_a_closed_pipe_does_not_end_a_run(folder: Path, monkeypatch: pytest.Monk
     child.stderr.close()
     assert child.wait(60) == 0
     assert (folder / "word").read_text() == "hello\n"
+
+
+def detached(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    every = ["run", "local", "-p", f"folder={folder}", "--yes", "--detach", *words]
+    return subprocess.run(
+        [sys.executable, "-m", "opskit", *every], cwd=folder, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_a_run_can_go_on_without_the_terminal(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    done = detached(folder, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    told = objects(done.stdout)
+    assert [line["event"] for line in told] == ["detached"]
+    end = time.monotonic() + 30
+    while call(["status", told[0]["run"], "--json"]) == 130:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    last = objects(capsys.readouterr().out)[-1]
+    assert (last["run"], last["state"]) == (told[0]["run"], "succeeded")
+    assert (folder / "word").read_text() == "hello\n"
+
+
+def test_a_detached_run_that_is_refused_says_so_here(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    done = detached(folder, "--store", str(folder))
+    assert (done.returncode, done.stdout) == (5, "")
+    assert "nothing was sent anywhere" in done.stderr
