@@ -6,10 +6,10 @@ from dataclasses import replace
 from itertools import groupby
 
 from opskit.app.person import Person
-from opskit.app.runs import answered, go_on, reopened
+from opskit.app.runs import Session, answered, go_on, reopened
 from opskit.audit.fold import SHARED
 from opskit.errors import InputError, RefusedError
-from opskit.execute import Stop, Watcher, take_back
+from opskit.execute import Stop, Watcher, settle, take_back
 from opskit.execute.late import LateError, fill_work, holds
 from opskit.model.event import Event
 from opskit.model.plan import Action, Plan
@@ -68,7 +68,7 @@ def retry(
     are left as they are.
     """
     with reopened(settings, name, person, watch, stop) as current:
-        found = current.store.load(current.run)
+        found = _settled(current)
         chosen = select_hosts(found, hosts)
         keys = repeated(current.plan, found.actions, chosen)
         events = [
@@ -93,6 +93,15 @@ def retry(
         for event in events:
             current.outside.watch(event)
         return go_on(current)
+
+
+def _settled(current: Session) -> Run:
+    """Ask the hosts first what became of changes that were lost from sight; return the run then.
+
+    What still runs there comes to its end before anything is repeated or taken back.
+    """
+    settle(current.plan, current.past(), current.outside, current.facts())
+    return current.store.load(current.run)
 
 
 def select_hosts(found: Run, words: Sequence[str]) -> list[str]:
@@ -132,7 +141,7 @@ def undo(
 ) -> Run:
     """Take back what a run did, on all its hosts or on some."""
     with reopened(settings, name, person, watch, stop) as current:
-        found = current.store.load(current.run)
+        found = _settled(current)
         chosen = select_hosts(found, hosts) if hosts else None
         open_ = unsettled(current.plan, found, chosen)
         if open_:

@@ -2,8 +2,18 @@
 
 from opskit.execute.book import ASKED
 from opskit.execute.journal import Journal, Sink, Watcher
-from opskit.execute.run import execute, take_back
+from opskit.execute.run import execute, settle, take_back
 from opskit.execute.send import Outside
 from opskit.execute.stop import Stop
 
-__all__ = ["ASKED", "Journal", "Outside", "Sink", "Stop", "Watcher", "execute", "take_back"]
+__all__ = [
+    "ASKED",
+    "Journal",
+    "Outside",
+    "Sink",
+    "Stop",
+    "Watcher",
+    "execute",
+    "settle",
+    "take_back",
+]

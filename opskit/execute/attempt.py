@@ -242,7 +242,7 @@ class Attempt:
             self.post(*self.open(action), wait=False)
         output, sizes = self.search.began(ready)
         if record.state == "started" or not output.lost:
-            self._end(ready, output, sizes)
+            self._end(ready, output, sizes, wait=True)
 
     def _rests(self, seconds: float, spent: Callable[[], bool]) -> bool:
         """Wait before the next try; tell whether it may come."""
@@ -295,7 +295,9 @@ class Attempt:
 
     # --- after it ---
 
-    def _end(self, ready: Ready, output: Output, sizes: Mapping[str, Json]) -> None:
+    def _end(
+        self, ready: Ready, output: Output, sizes: Mapping[str, Json], *, wait: bool = False
+    ) -> None:
         output, saved = self.saving.saved(ready, output)
         left = ready.tries if output.again else ready.tries - 1
         data: dict[str, Json] = {
@@ -315,7 +317,7 @@ class Attempt:
         event = self._event(
             "step ended", ready.action, ready.stage, attempt=ready.number, data=data
         )
-        self.post(event, wait=False)
+        self.post(event, wait=wait)
 
     def start_of(self, ready: Ready) -> list[Event]:
         """Return the event that must be durable first; none for a wait that is going on already.

@@ -9,6 +9,7 @@ from opskit.errors import Exit
 from opskit.execute.attempt import Attempt
 from opskit.execute.book import ASKED, FAILED, TRIPPED, Book
 from opskit.execute.ending import Ending
+from opskit.execute.fall import is_lost
 from opskit.execute.send import Outside
 from opskit.execute.walk import Question, Walk, waves
 from opskit.model.event import Entry, Event
@@ -58,6 +59,24 @@ def take_back(
         if course.interrupted() or course.waiting():
             return "waiting"
         return course.end(exit_status=course.gone_back())
+
+
+def settle(
+    plan: Plan, past: Iterable[Entry], outside: Outside, facts: Mapping[str, Json]
+) -> None:
+    """Ask targets what became of changes that were lost from sight; nothing follows from it yet."""
+    book = Book(plan, past, dict(facts))
+    lost = [
+        one
+        for action in plan.actions
+        for one in (action, *action.undo)
+        if is_lost(plan, book, one)
+    ]
+    if not lost:
+        return
+    with ThreadPoolExecutor(len({a.target for a in lost}), thread_name_prefix="target") as pool:
+        outside.stop.arm(lambda: outside.targets.stop(grace=5.0))
+        Walk(plan, Attempt(plan, book, outside), pool).rejoin(lost)
 
 
 class Course:

@@ -74,7 +74,7 @@ class Walk:
     def _wave(self, wave: Sequence[Action]) -> None:
         for _ in wave:  # a step that is done once goes on to another host while none was reached
             chosen = self._chosen(wave)
-            self._rejoin(chosen)
+            self.rejoin(chosen)
             self._settle(chosen)
             if self.halted:
                 return
@@ -88,7 +88,7 @@ class Walk:
             if not chosen or not self._passed_over(chosen):
                 return
 
-    def _rejoin(self, chosen: Sequence[Action]) -> None:
+    def rejoin(self, chosen: Sequence[Action]) -> None:
         """Find what was lost from sight earlier, on all targets at once."""
         lost = [a for a in chosen if self._lives(a) and is_lost(self.plan, self.book, a)]
         chains = [list(chain) for chain in _by_target(lost)]

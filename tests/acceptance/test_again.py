@@ -1,11 +1,12 @@
 """Retry, undo and resume after a failure, on real hosts: what was named, and nothing else."""
 
 import signal
+import time
 
 import pytest
 
 from tests.support.fleet import Fleet
-from tests.support.trouble import HOSTS, Trouble, did, forget, held, step
+from tests.support.trouble import HOSTS, Trouble, did, forget, held, step, until
 
 pytestmark = pytest.mark.acceptance
 
@@ -144,3 +145,27 @@ def test_an_undo_that_is_cut_short_goes_on_as_an_undo(fleet: Fleet, number: sign
     fleet.opskit("resume", "last", status=0)
     assert trouble.tally("web1") == ["one", "two", "undo-two", "begin-undo-one", "undo-one"]
     assert trouble.ended()[2] == {"web1": "undone"}
+
+
+@pytest.mark.parametrize("how", ["retry"])
+def test_what_still_runs_comes_to_its_end_before_it_is_repeated_or_taken_back(
+    fleet: Fleet, how: str
+) -> None:
+    trouble = Trouble(fleet=fleet)
+    two = step("two", held("two") + "; false", undo=did("undo-two"), on_failure="stop")
+    trouble.write(step("one", did("one"), undo=did("undo-one")) + two, hosts="web1")
+    begun = trouble.start()
+    try:
+        trouble.until("web1", "begin-two")
+    finally:
+        begun.process.send_signal(signal.SIGKILL)
+        begun.end()
+    more = ("--hosts", "unknown,failed", "--yes") if how == "retry" else ("--yes",)
+    again = trouble.start(how, "last", *more)
+    until(lambda: "connected" in again.said(), "a connection")
+    time.sleep(0.5)
+    trouble.let_go("web1")
+    again.end()
+    after = ["begin-two", "two"] if how == "retry" else ["undo-two", "undo-one"]
+    assert trouble.tally("web1") == ["one", "begin-two", "two", *after], again.said()
+    trouble.proved()

@@ -1,0 +1,88 @@
+"""opskit that is killed with SIGKILL: `python -m tests.support.deadly AT N WORDS…`.
+
+AT: `before` or `after` the N-th time that events are added to the record, `synced` (before the N-th
+request is sent to a host), `sent` (after it was sent, before anything of the answer is read),
+`read` (once the N-th piece of an answer has come), or `time` (N milliseconds after the first
+request).
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+POINTS = ("before", "after", "synced", "sent", "read", "time")
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Count:
+    """Counts calls from many threads, and dies at one of them."""
+
+    def __init__(self, at: int) -> None:
+        self._left = at
+        self._lock = threading.Lock()
+
+    def __call__(self) -> None:
+        with self._lock:
+            if self._left == 0:
+                die()
+            self._left -= 1
+
+
+def around(
+    owner: type, name: str, before: Callable[[], None] | None, after: Callable[[], None] | None
+) -> None:
+    """Call something before or after each call of a method."""
+    inner = getattr(owner, name)
+
+    def outer(self: Any, *words: Any, **more: Any) -> Any:  # noqa: ANN401 - whatever it takes
+        if before is not None:
+            before()
+        result = inner(self, *words, **more)
+        if after is not None:
+            after()
+        return result
+
+    setattr(owner, name, outer)
+
+
+def started(clock: threading.Timer) -> None:
+    with suppress(RuntimeError):  # it has been
+        clock.start()
+
+
+def arm(at: str, number: int) -> None:
+    from opskit.audit.journal import Journal
+    from opskit.drivers.session import Session
+
+    count = Count(number)
+    match at:
+        case "before":
+            around(Journal, "append", count, None)
+        case "after":
+            around(Journal, "append", None, count)
+        case "synced":
+            around(Session, "begin", count, None)
+        case "sent":
+            around(Session, "begin", None, count)
+        case "read":
+            around(Session, "poll", None, count)
+        case "time":
+            clock = threading.Timer(number / 1000, die)
+            clock.daemon = True
+            around(Session, "begin", lambda: started(clock), None)
+        case _:
+            raise SystemExit(f"no point {at!r}; there are {', '.join(POINTS)}")
+
+
+if __name__ == "__main__":
+    arm(sys.argv[1], int(sys.argv[2]))
+    from opskit.cli import main
+
+    main(sys.argv[3:])
