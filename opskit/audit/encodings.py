@@ -83,7 +83,8 @@ def _backslashes(count: int) -> tuple[bytes, int]:
     # As one run: taken one by one, many of them would have too many ways to match.
     encoded = _choice([(rb"%(?:25)?5[cC]", 5), (rb"\\{1,3}u005[cC]", 8)])
     bare = rb"\\{%d,%d}" % (count, 4 * count)
-    return rb"(?:%s|%s)" % (bare, encoded[0] * count), encoded[1] * count
+    # The encoded one first: its own first character is a bare one.
+    return rb"(?:%s|%s)" % (encoded[0] * count, bare), encoded[1] * count
 
 
 def _choice(ways: list[tuple[bytes, int]]) -> tuple[bytes, int]:
