@@ -4,6 +4,7 @@ OpskitError
 ├── InputError        2   bad usage or input; nothing was touched
 │   └── ProblemsError 2   the same, with every problem found in the files (model.problem)
 ├── RefusedError      5   refused before the first change started (lock, preflight, drift, policy)
+│   └── LockedError   5   the same, as another run has a lock: to wait may help
 ├── UnreachableError  1   a host could not be reached or is not a POSIX shell
 ├── StoreError        1   the record can't be written or read; nothing was sent after it
 │                         (where it can't even be begun: RefusedError)
@@ -58,6 +59,10 @@ class RefusedError(OpskitError):
     """opskit declines to begin: somebody holds the lock, a check failed, the world has drifted."""
 
     exit = Exit.REFUSED
+
+
+class LockedError(RefusedError):
+    """Another run has a lock; it may give it back."""
 
 
 class UnreachableError(OpskitError):

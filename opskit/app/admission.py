@@ -1,10 +1,12 @@
 """What must hold before a run may begin; where it does not, nothing is sent anywhere."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
-from opskit.errors import RefusedError, StoreError
+from opskit.errors import LockedError, RefusedError, StoreError
+from opskit.execute import Stop
 from opskit.model.inventory import CONTROLLER
 from opskit.model.plan import Plan
 from opskit.plan import reads_only
@@ -18,6 +20,30 @@ def beginning() -> Iterator[None]:
     except StoreError as error:
         what = f"{error.what}; nothing was sent anywhere"
         raise RefusedError(what, where=error.where, hint=error.hint) from error
+
+
+T = TypeVar("T")
+
+_LOOK = 2.0
+"""How often it is tried again to get a lock; seconds."""
+
+
+def waiting_for_locks(begin: Callable[[], T], patience: float, stop: Stop | None) -> T:
+    """Begin a run; while another has one of its locks, try again for `patience` seconds."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return begin()
+        except LockedError:
+            left = end - time.monotonic()
+            waited = stop.soft.wait if stop is not None else _slept
+            if left <= 0 or waited(min(left, _LOOK)):
+                raise
+
+
+def _slept(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
 
 
 def acquainted(plan: Plan) -> Any:  # noqa: ANN401 - of the SSH library, which is loaded late

@@ -6,7 +6,8 @@ from dataclasses import replace
 from itertools import groupby
 
 from opskit.app.person import Person
-from opskit.app.runs import Session, answered, go_on, reopened
+from opskit.app.runs import answered, go_on, reopened
+from opskit.app.session import Session
 from opskit.audit.fold import SHARED
 from opskit.errors import InputError, RefusedError
 from opskit.execute import Stop, Watcher, settle, take_back

@@ -8,7 +8,8 @@ from opskit import audit
 from opskit.app import secrets as fetching
 from opskit.app.person import Person
 from opskit.app.prepare import Prepared
-from opskit.app.runs import Session, announce, session
+from opskit.app.runs import announce
+from opskit.app.session import Session, session
 from opskit.execute import Stop, Watcher, execute
 from opskit.execute.journal import Stream
 from opskit.model.event import Entry, Event, Outcome

@@ -1,129 +1,26 @@
 """Runs: begin one, carry it out, ask what it asks."""
 
-import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from opskit import audit
 from opskit.app import secrets as fetching
-from opskit.app.admission import acquainted, beginning
+from opskit.app.admission import acquainted, beginning, waiting_for_locks
 from opskit.app.answers import meanings
 from opskit.app.person import Person, Question
 from opskit.app.prepare import Prepared
-from opskit.app.watch import Guard
-from opskit.audit import Journal, Store
-from opskit.audit.begin import refuse_poor_secrets
-from opskit.errors import Exit, InputError, RefusedError, StoreError
-from opskit.execute import ASKED, Outside, Stop, Watcher, execute, take_back
+from opskit.app.session import Session, session, show_tokens
+from opskit.audit import Store
+from opskit.errors import Exit, InputError, RefusedError
+from opskit.execute import ASKED, Stop, Watcher, execute, take_back
 from opskit.model.event import Entry, Event
 from opskit.model.frozen import frozen
 from opskit.model.plan import Plan
 from opskit.model.run import Run
 from opskit.model.value import Json, Secret
+from opskit.plan import reads_only
 from opskit.settings import Settings
-
-
-@dataclass(kw_only=True)
-class Session:
-    """A run that is being carried out: its record, its plan, who watches, who can be asked."""
-
-    store: Store
-    journal: Journal
-    plan: Plan
-    outside: Outside
-    person: Person
-    reason: str = ""
-    pause_after_batch: bool = False
-
-    @property
-    def run(self) -> str:
-        return self.journal.run
-
-    def past(self) -> list[Entry]:
-        return list(self.store.entries(self.run))
-
-    def facts(self) -> Mapping[str, Json]:
-        """Return what templates see as `run`."""
-        created = next(iter(self.store.entries(self.run)))
-        return {
-            "id": self.run,
-            "status": "running",
-            "reason": str(created.event.data.get("reason") or ""),
-            "user": str(created.event.data.get("who") or ""),
-            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(created.at)),
-        }
-
-
-@contextmanager
-def session(
-    store: Store,
-    journal: Journal,
-    plan: Plan,
-    *,
-    known: Mapping[str, Secret],
-    person: Person,
-    watch: Watcher,
-    stop: Stop | None,
-    connector: Any = None,  # noqa: ANN401 - of the SSH library, which is not loaded here
-) -> Iterator[Session]:
-    """Open what an execution touches, and close all of it however that ends."""
-    from opskit.drivers.targets import Targets  # the SSH library is only loaded to use it
-
-    targets = Targets(
-        journal.run,
-        plan.hosts,
-        history=store.recall,
-        hidden=fetching.variables(plan, known),
-        connector=connector,
-    )
-    guard = Guard(watch, known)
-
-    def hide(secret: Secret) -> None:
-        fetching.remember([secret])
-        refuse_poor_secrets([secret])
-        journal.hide(secret)
-        guard.hide(secret)
-
-    outside = Outside(
-        targets=targets,
-        journal=journal,
-        secrets=known,
-        watch=guard,
-        stop=stop if stop is not None else Stop(),
-        hide=hide,
-    )
-    try:
-        with journal:
-            current = Session(
-                store=store, journal=journal, plan=plan, outside=outside, person=person
-            )
-            recorded = True
-            try:
-                yield current
-            except StoreError:
-                recorded = False
-                raise
-            finally:
-                targets.close(keep=_unfinished(current), recorded=recorded)
-    finally:
-        store.close()
-
-
-def _unfinished(current: Session) -> Collection[str]:
-    """Return the hosts whose traces must stay: a change that was begun there may be asked for."""
-    if current.store.state(current.run) in ("succeeded", "undone", "aborted"):
-        return ()
-    found = current.store.load(current.run)
-    begun = {k for k, r in found.actions.items() if r.state not in ("planned", "skipped")}
-    targets = (
-        action.target
-        for planned in current.plan.actions
-        for action in (planned, *planned.undo)
-        if current.plan.stage(action).effect == "change" and action.key in begun
-    )
-    return list(dict.fromkeys(targets))
 
 
 def run(
@@ -137,23 +34,33 @@ def run(
     command: str = "",
     kind: str = "run",
     stop: Stop | None = None,
+    steal: str = "",
+    patience: float = 0.0,
 ) -> Run:
-    """Carry out a plan; return the run as its record tells it."""
+    """Carry out a plan; return the run as its record tells it.
+
+    `steal`: a run whose locks are taken away from it; `patience`: how many seconds to wait for one.
+    """
     plan = prepared.plan
     known = fetching.fetch(plan, prepared.secrets, settings.environ)
     connector = acquainted(plan)
     with beginning():
         store = audit.open(settings.store)
-        journal = store.create(
-            plan,
-            kind=kind,
-            who=person.who,
-            origin=person.origin,
-            reason=reason,
-            command=command,
-            documents=prepared.documents(),
-            locks=plan.locks,
-            secrets=list(known.values()),
+        journal = waiting_for_locks(
+            lambda: store.create(
+                plan,
+                kind=kind,
+                who=person.who,
+                origin=person.origin,
+                reason=reason,
+                command=command,
+                documents=prepared.documents(),
+                locks=() if reads_only(plan) else plan.locks,
+                secrets=list(known.values()),
+                steal=steal or None,
+            ),
+            patience,
+            stop,
         )
     with session(
         store,
@@ -164,6 +71,7 @@ def run(
         watch=watch,
         stop=stop,
         connector=connector,
+        steal=steal,
     ) as current:
         current.pause_after_batch = pause_after_batch
         announce(current)
@@ -306,6 +214,7 @@ def reopened(
     with session(
         store, journal, plan, known=known, person=person, watch=watch, stop=stop
     ) as current:
+        show_tokens(current)
         yield current
 
 

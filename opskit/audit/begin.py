@@ -36,7 +36,7 @@ class Birth:
     reason: str
     command: str
     locks: tuple[str, ...]
-    of: str | None
+    steal: str | None
     documents: Mapping[str, Document]
 
 
@@ -91,7 +91,7 @@ def first_event(rows: Rows, row: Row, birth: Birth, marks: Mapping[str, str]) ->
         "number": row["number"],
         "previous": last["hash"] if last else "",
         "seals": seals,
-        **({"of": birth.of} if birth.of else {}),
+        **({"stole": birth.steal} if birth.steal else {}),
     }
     return Event(kind="run created", data=data)
 

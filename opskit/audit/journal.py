@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import Self
 
 from opskit.audit import chain, locks
-from opskit.audit.database import Claim, Database, Row
+from opskit.audit.database import Database, Row
+from opskit.audit.locks import Hold
 from opskit.audit.masking import Masker
 from opskit.audit.sink import STREAMS, Part, Sink, Stored, Stream, unpack
 from opskit.audit.writer import Writer
@@ -30,8 +31,7 @@ class Journal:
         self,
         database: Database,
         run: Row,
-        claim: Claim,
-        token: str,
+        hold: Hold,
         *,
         masker: Masker,
         secret_steps: Collection[str] = (),
@@ -39,8 +39,11 @@ class Journal:
     ) -> None:
         self._database = database
         self._row = run
-        self._claim = claim
-        self._token = token
+        self._claim = hold.claim
+        self._token = hold.token
+        self.lease = (hold.store, hold.number)
+        """Where this process stands among all that hold something: the store, and a number that
+        only grows there."""
         self._masker = masker
         self._secret_steps = frozenset(secret_steps)
         self._begin = begin

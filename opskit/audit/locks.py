@@ -16,11 +16,23 @@ from pathlib import Path
 
 from opskit.audit.database import Claim, Database, Row, Rows
 from opskit.audit.fold import OPEN
-from opskit.errors import RefusedError
+from opskit.errors import LockedError, RefusedError
+from opskit.model.frozen import frozen
 
 
-def hold(database: Database, rows: Rows, run: Row, *, who: str, origin: str) -> tuple[Claim, str]:
-    """Make this process the one that drives a run; return its claim, and a token for each write."""
+@frozen
+class Hold:
+    """That this process drives a run: its claim, a token for each write, and where it stands among
+    all that have held something in this store (the later, the higher)."""
+
+    claim: Claim
+    token: str
+    store: str
+    number: int
+
+
+def hold(database: Database, rows: Rows, run: Row, *, who: str, origin: str) -> Hold:
+    """Make this process the one that drives a run."""
     claim = database.claim(run["id"])
     if claim is None:
         raise _held(rows, run)
@@ -38,7 +50,10 @@ def hold(database: Database, rows: Rows, run: Row, *, who: str, origin: str) -> 
         boot=_boot_id(),
         since=time.time(),
     )
-    return claim, token
+    rows.run("count_token")
+    store = rows.one("store")
+    assert store is not None
+    return Hold(claim=claim, token=token, store=store["id"], number=store["tokens"])
 
 
 def driver(rows: Rows, run: int) -> str:
@@ -63,29 +78,29 @@ def _held(rows: Rows, run: Row) -> RefusedError:
 
 
 def take(
-    database: Database, rows: Rows, names: Sequence[str], run: Row, *, of: str | None = None
+    database: Database, rows: Rows, names: Sequence[str], run: Row, *, steal: str | None = None
 ) -> None:
     """Give these locks to a run; RefusedError names who has one.
 
-    `of`: a run that this one takes back or repeats; it hands over its locks if nobody drives it.
+    `steal`: a run whose locks a person wants taken away from it; not while a process drives it.
     """
     for name in sorted(set(names)):
         lock = rows.one("lock", name=name)
         if lock is not None and lock["run"] == run["number"]:
             continue
         if lock is not None:
-            _take_over(database, rows, lock, of)
+            _take_over(database, rows, lock, steal)
             rows.run("free_lock", name=name)
         rows.run("take_lock", name=name, run=run["number"], since=time.time())
 
 
-def _take_over(database: Database, rows: Rows, lock: Row, of: str | None) -> None:
+def _take_over(database: Database, rows: Rows, lock: Row, steal: str | None) -> None:
     """Refuse unless the run that has the lock needs it no more."""
     claim = database.claim(lock["id"])
     if claim is None:
         raise _locked(rows, lock, alive=True)
     claim.release()
-    if lock["id"] != of and not given_up(rows, lock["run"], lock["state"]):
+    if lock["id"] != steal and not given_up(rows, lock["run"], lock["state"]):
         raise _locked(rows, lock, alive=False)
 
 
@@ -96,23 +111,24 @@ def given_up(rows: Rows, run: int, state: str) -> bool:
     return state not in OPEN or rows.one("anything_started", run=run) is None
 
 
-def _locked(rows: Rows, lock: Row, *, alive: bool) -> RefusedError:
+def _locked(rows: Rows, lock: Row, *, alive: bool) -> LockedError:
     holder = rows.one("holder", run=lock["run"])
     what = f"the lock {lock['name']!r} is held by run {lock['id']} ({lock['runbook']})"
     what += f" since {_utc(lock['since'])}" + (f", by {_who(holder)}" if holder else "")
     if alive:
         what += _doing(rows, lock["run"])
         hint = f"wait for it; `opskit status {lock['id']}` shows where it is"
-        return RefusedError(what, hint=hint)
+        return LockedError(what, hint=hint)
     if lock["state"] == "waiting":
         what += "; it waits for a person"
     else:
         what += f"; its process is gone{_doing(rows, lock['run'], 'it was')}"
     hint = (
         f"`opskit resume {lock['id']}` goes on with it, `opskit undo {lock['id']}` takes it back,"
-        f" `opskit abort {lock['id']}` leaves things as they are"
+        f" `opskit abort {lock['id']}` leaves things as they are, `--steal {lock['id']}` takes its"
+        " locks away"
     )
-    return RefusedError(what, hint=hint)
+    return LockedError(what, hint=hint)
 
 
 def _who(holder: Row) -> str:

@@ -20,5 +20,10 @@ def schema() -> str:
     return _read("schema.sql")
 
 
+def upgrade(to: int) -> str:
+    """Return the script that brings a store to a format from the one before it."""
+    return _read(f"format-{to}.sql")
+
+
 def _read(file: str) -> str:
     return (Path(__file__).parent / "sql" / file).read_text(encoding="utf-8")

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from opskit.audit.claims import FileClaim, claim_file
 from opskit.audit.database import Row
-from opskit.audit.queries import named, schema
+from opskit.audit.queries import named, schema, upgrade
 from opskit.errors import StoreError
 
 APPLICATION = 0x6F70736B  # "opsk", in the file's header: `file store.db` shows it
-FORMAT = 1
+FORMAT = 2
 PATIENCE = 30.0
 """Seconds to wait for another process to finish its transaction; none of ours takes one."""
 
@@ -161,7 +161,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _found(connection: sqlite3.Connection, location: str) -> None:
-    """Make the tables of a new store; refuse what is none, or one that is too new."""
+    """Make the tables of a new store, or bring an old one up; refuse what is none, or too new."""
     if _format(connection, location) == FORMAT:
         return
     connection.execute("pragma journal_mode = wal")
@@ -173,7 +173,11 @@ def _found(connection: sqlite3.Connection, location: str) -> None:
             rows = SqliteRows(connection)
             rows.run("found_store", id=secrets.token_hex(8), created=time.time())
             connection.execute(f"pragma application_id = {APPLICATION}")
-            connection.execute(f"pragma user_version = {FORMAT}")
+        else:
+            for number in range(_format(connection, location) + 1, FORMAT + 1):
+                for statement in _statements(upgrade(number)):
+                    connection.execute(statement)
+        connection.execute(f"pragma user_version = {FORMAT}")
         connection.execute("commit")
     except BaseException:
         with suppress(sqlite3.Error):

@@ -50,12 +50,12 @@ class Store:
         command: str = "",
         locks: Sequence[str] = (),
         secrets: Sequence[Secret] = (),
-        of: str | None = None,
+        steal: str | None = None,
     ) -> Journal:
         """Begin the record of a run and take its locks, both or neither.
 
-        `documents`: the texts that it came from, by name; the plan is added as "plan". `of`: the
-        run that it takes back or repeats, which hands over its locks. InputError when the plan
+        `documents`: the texts that it came from, by name; the plan is added as "plan". `steal`: a
+        run whose locks are taken away from it, unless a process drives it. InputError when the plan
         shows a secret; RefusedError when another run has a lock; StoreError.
         """
         begin.refuse_poor_secrets(secrets)
@@ -68,7 +68,7 @@ class Store:
             reason=masker.mask(reason),
             command=masker.mask(command),
             locks=tuple(locks),
-            of=of,
+            steal=steal,
             documents=begin.documents(plan, documents, masker),
         )
         steps = [p for p, stage in plan.stages.items() if stage.save and stage.save.secret]
@@ -85,16 +85,14 @@ class Store:
         with ExitStack() as undo:
             with self._database.writing() as rows:
                 row = begin.add_run(rows, birth)
-                locks.take(self._database, rows, birth.locks, row, of=birth.of)
-                claim, token = locks.hold(
-                    self._database, rows, row, who=birth.who, origin=birth.origin
-                )
-                undo.callback(claim.release)
+                locks.take(self._database, rows, birth.locks, row, steal=birth.steal)
+                hold = locks.hold(self._database, rows, row, who=birth.who, origin=birth.origin)
+                undo.callback(hold.claim.release)
                 marks = fingerprints(secrets, key=key, run=row["id"])
                 event = begin.first_event(rows, row, birth, marks)
                 chain.extend(rows, row, [chain.dated(event, row["created"], masker)])
             undo.pop_all()
-        return Journal(self._database, row, claim, token, masker=masker, secret_steps=secret_steps)
+        return Journal(self._database, row, hold, masker=masker, secret_steps=secret_steps)
 
     def reopen(self, run: str, *, who: str, origin: str, secrets: Sequence[Secret] = ()) -> Journal:
         """Go on with the record of an earlier run; RefusedError while another process does.
@@ -107,8 +105,8 @@ class Store:
         with ExitStack() as undo:
             with self._database.writing() as rows:
                 row = _run(rows, run)
-                claim, token = locks.hold(self._database, rows, row, who=who, origin=origin)
-                undo.callback(claim.release)
+                hold = locks.hold(self._database, rows, row, who=who, origin=origin)
+                undo.callback(hold.claim.release)
                 names = _first(rows, row).get("locks", ())
                 head = rows.one("head", run=row["number"])
                 if head is not None and head["state"] in fold.OPEN:
@@ -123,9 +121,7 @@ class Store:
 
         stages = self._plan_json(run).get("stages", {})
         steps = [p for p, stage in stages.items() if stage.get("save", {}).get("secret")]
-        return Journal(
-            self._database, row, claim, token, masker=masker, secret_steps=steps, begin=resume
-        )
+        return Journal(self._database, row, hold, masker=masker, secret_steps=steps, begin=resume)
 
     def append(self, run: str, *events: Event) -> None:
         """Add to a run that another process may be carrying out: a note, say. Durable on return."""

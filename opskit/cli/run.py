@@ -8,6 +8,7 @@ import click
 from opskit import app
 from opskit.cli import plan as planning
 from opskit.cli import screen
+from opskit.cli.amounts import DURATION
 from opskit.cli.asking import prepared, runbook_options, typed
 from opskit.cli.call import Call, options
 from opskit.cli.detach import fork
@@ -31,6 +32,20 @@ from opskit.view.status import exit_status
 @click.option("--plan", "plan_file", metavar="FILE", type=click.Path(path_type=Path),
               help="Refuse if the plan is not the one saved in this file.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="The same as `opskit plan`.")
+@click.option(
+    "--wait",
+    "patience",
+    type=DURATION,
+    default=0.0,
+    metavar="TIME",
+    help="Wait as long as this for a lock that another run has, as in 10m.",
+)
+@click.option(
+    "--steal",
+    default="",
+    metavar="RUN",
+    help="Take the locks of this run away from it, if nothing carries it out.",
+)
 @click.option("--detach", is_flag=True, help="Let it go on in the background.")
 @click.option("--no-live", is_flag=True, help="Plain lines instead of the live picture.")
 @options
@@ -47,6 +62,8 @@ def run(
     pause_after_batch: bool,
     plan_file: Path | None,
     dry_run: bool,
+    patience: float,
+    steal: str,
     detach: bool,
     no_live: bool,
 ) -> Exit:
@@ -79,6 +96,8 @@ def run(
             pause_after_batch=pause_after_batch,
             command=typed(),
             stop=stop,
+            steal=steal,
+            patience=patience,
         )
     return told(call, done, made.plan)
 

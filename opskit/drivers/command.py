@@ -84,6 +84,11 @@ def closed(job: Job, session: Session) -> Output:
     )
 
 
+def fenced(by: str) -> str:
+    """Say that somebody else has a lock on the host."""
+    return f"not started: its lock is held there by run {by}"
+
+
 @dataclass(kw_only=True)
 class Attempt:
     """One command under way."""
@@ -203,6 +208,8 @@ class Attempt:
                     state=state,
                     lost=True,
                 )
+            case "fenced":
+                return Output(outcome="failed", sent=False, reason=fenced(tail(self.noise)))
             case "refused" | "claimed" | "none" | "barred":
                 why = tail(self.noise) or "no room for its files on the host"
                 return Output(outcome="failed", sent=False, reason=f"not started: {why}")

@@ -94,6 +94,8 @@ class Session:
         self.nonce = ""
         self.state_dir = ""
         self.why_closed = ""
+        self.fenced_by = ""
+        """Who has a lock of this run on the host."""
         self._out = self._err = Scanner(b"-")
         self.busy = False
 
@@ -195,6 +197,8 @@ class Session:
     def _opened(self, words: tuple[str, ...], noise: bytes | bytearray) -> None:
         if words[0] == "open":
             self.nonce, self.state_dir = words[1], " ".join(words[2:])
+        elif words[0] == "fenced":
+            self.fenced_by = tail(noise)
         else:
             self.why_closed = tail(noise)
 

@@ -131,7 +131,8 @@ _o_open() {
   _o_end "$_o_r"
 }
 
-# state_dir run nonce: make the run's directory; what stands in its nonce file is the nonce.
+# state_dir run nonce, words of _o_raise: make the run's directory; what stands in its nonce file is
+# the nonce.
 _o_mine() {
   umask 077
   # shellcheck disable=SC2088 # the word itself, as the inventory has it
@@ -146,8 +147,63 @@ _o_mine() {
   _o_a=''
   [ -e "$_o_run/nonce" ] || _o_first "$3"
   read -r _o_a <"$_o_run/nonce" || _o_wait
-  [ -z "$_o_a" ] || _o_r="open $_o_a $_o_dir"
+  [ -n "$_o_a" ] || return 0
+  _o_r="open $_o_a $_o_dir"
+  shift 3
+  _o_raise "$@"
 }
+
+# Run whose tokens a person wants taken away or nothing, store, number, what to say of us, locks:
+# show our token on each lock, then look at the others'. Whoever has a higher number of the same
+# store was later and counts; that of another store is in our way.
+_o_raise() {
+  _o_locks='' _o_store=${2:-} _o_no=${3:-0} _o_n=${1:-} _o_b=${4:-}
+  [ "$#" -lt 5 ] || shift 4
+  for _o_l; do
+    _o_l=$_o_dir/locks/$_o_l
+    [ -d "$_o_l" ] || mkdir -p -- "$_o_l"
+    printf '%s\n' "$_o_b" >|"$_o_l/$_o_store.$_o_no" && _o_locks="$_o_locks ${_o_l##*/}"
+    _o_tidy
+  done
+  if _o_fenced; then
+    _o_release
+    printf '%s\n' "$_o_by" >&2
+    _o_r=fenced
+  fi
+}
+
+# Remove tokens of this lock that count no more: older ones of this store, and those to be taken.
+_o_tidy() {
+  for _o_q in "$_o_l"/*; do
+    _o_a='' _o_t=${_o_q##*/}
+    read -r _o_a _o_k <"$_o_q"
+    if [ "${_o_t%.*}" = "$_o_store" ] && [ "${_o_t##*.}" -lt "$_o_no" ]; then rm -f -- "$_o_q"; fi
+    if [ -n "$_o_n" ] && [ "$_o_a" = "$_o_n" ]; then rm -f -- "$_o_q"; fi
+  done
+} 2>/dev/null
+
+# Does somebody else have one of our locks by now? _o_by: who.
+_o_fenced() {
+  for _o_l in $_o_locks; do
+    for _o_q in "$_o_dir/locks/$_o_l"/*; do
+      [ -e "$_o_q" ] || continue
+      _o_t=${_o_q##*/}
+      [ "${_o_t%.*}" = "$_o_store" ] && [ "${_o_t##*.}" -le "$_o_no" ] && continue
+      _o_by=''
+      read -r _o_by <"$_o_q"
+      return 0
+    done
+    _o_by='(another one, which has ended since)'
+    [ -e "$_o_dir/locks/$_o_l/$_o_store.$_o_no" ] || return 0
+  done
+  return 1
+} 2>/dev/null
+
+# Take our tokens away.
+_o_release() {
+  for _o_l in $_o_locks; do rm -f -- "$_o_dir/locks/$_o_l/$_o_store.$_o_no"; done
+  _o_locks=''
+} 2>/dev/null
 
 # Write the nonce, unless another session does at this moment.
 _o_first() {
@@ -327,6 +383,12 @@ _o_change() {
     fi
     return
   fi
+  if _o_fenced; then # looked at only now: whoever comes later looks at what we have claimed
+    printf -- '- .\n' 1<>"$_o_p.rc"
+    printf '%s\n' "$_o_by" >&2
+    _o_end fenced
+    return
+  fi
   [ "$4" != script ] || chmod 700 -- "$_o_p.script"
   _o_launch "$@"
   _o_state "$_o_p"
@@ -459,8 +521,15 @@ _o_forget() {
   _o_out forget
 } 2>/dev/null
 
+# The run has come to its end: its locks are free.
+_o_free() {
+  _o_release
+  _o_out free
+}
+
 # Forget this run's directory on the host, and what undo would have needed a month ago.
 _o_clean() {
+  _o_release
   rm -rf -- "${_o_run:?}" 2>/dev/null
   [ ! -d "$_o_dir/undo" ] ||
     find "$_o_dir/undo" -mindepth 1 -maxdepth 1 -mtime +30 -exec rm -rf -- {} + 2>/dev/null

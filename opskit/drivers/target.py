@@ -3,7 +3,7 @@
 import re
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -64,7 +64,9 @@ class Target:
     A session is used by one thread at a time; spares may be opened by any thread.
     """
 
-    def __init__(self, host: Host, run: str, connect: Callable[[Host], Link]) -> None:
+    def __init__(
+        self, host: Host, run: str, connect: Callable[[Host], Link], leases: Sequence[str] = ()
+    ) -> None:
         self.host = host
         self.run = run
         self.running: Running | None = None
@@ -72,6 +74,7 @@ class Target:
         self._lock = threading.RLock()
         self._link: Link | None = None
         self._sessions: dict[str | None, Session] = {}
+        self._leases = leases
         self._nonce = secrets.token_hex(16)
         self._wrote = False
 
@@ -104,6 +107,8 @@ class Target:
                 session = self._sessions[user] = self._shell(user, writes=writes)
             elif writes and not session.nonce:
                 self._reached(lambda: session.open(self._mine(), self.timeout))
+            if session.fenced_by:
+                raise self._fenced(session)
             self._wrote = self._wrote or bool(session.nonce)
             return session
 
@@ -122,6 +127,10 @@ class Target:
     def clean(self, timeout: float) -> None:
         """Remove what this run keeps on the host, for every user that it wrote as."""
         self._everywhere("_o_clean", timeout)
+
+    def free(self, timeout: float) -> None:
+        """Show on the host that this run's locks are free."""
+        self._everywhere("_o_free", timeout)
 
     def forget(self, timeout: float) -> None:
         """Remove what commands have printed, which is recorded; the traces of changes stay."""
@@ -146,7 +155,7 @@ class Target:
         self._link = None
 
     def _mine(self) -> tuple[str, ...]:
-        return (self.host.connection.state_dir, self.run, self._nonce)
+        return (self.host.connection.state_dir, self.run, self._nonce, *self._leases)
 
     def _shell(self, user: str | None, *, writes: bool) -> Session:
         if user is not None and not _USER.fullmatch(user):
@@ -163,6 +172,15 @@ class Target:
                 raise self._no_become(user, error.what) from None
             raise
         return session
+
+    def _fenced(self, session: Session) -> UnreachableError:
+        self.discard(session)
+        return UnreachableError(
+            f"its lock is held there by run {session.fenced_by}",
+            where=f"host {self.host.name}",
+            hint="if that run is of the same record, it has taken this one's place; if it is of"
+            " another record, let it come to its end there, or take its lock away: --steal RUN",
+        )
 
     def _no_shell(self, what: str) -> UnreachableError:
         return UnreachableError(

@@ -1,7 +1,8 @@
 """Every target of a run, and what each kind of work means there."""
 
+import hashlib
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any, Literal
@@ -22,6 +23,17 @@ History = Callable[[Recall], str | None]
 _CLOSE = 15.0
 
 
+def lease_words(
+    locks: Collection[str], store: str, number: int, about: str, steal: str = ""
+) -> tuple[str, ...]:
+    """Return what the shim is told of a run's locks, nothing where it has none.
+
+    `about` begins with the run's id. Locks are named by digests: they stand in paths.
+    """
+    names = [hashlib.sha256(lock.encode()).hexdigest()[:16] for lock in sorted(set(locks))]
+    return (steal, store, str(number), about, *names) if names else ()
+
+
 def connector() -> Any:  # noqa: ANN401 - a Connector, of a module that is not loaded yet
     """Return what makes connections and knows the keys of hosts."""
     from opskit.drivers import ssh  # loads the SSH library, for which a local run has no use
@@ -40,8 +52,11 @@ class Targets:
         history: History | None = None,
         hidden: Collection[str] = (),
         connector: Any = None,  # noqa: ANN401 - what `connector()` gave; its module is heavy
+        leases: Sequence[str] = (),
     ) -> None:
+        """`leases`: what a host is shown of the run's locks (`lease_words`)."""
         self._run = run
+        self._leases = tuple(leases)
         self._hosts = hosts
         self._history = history
         self._hidden = hidden
@@ -112,16 +127,22 @@ class Targets:
         if self._connector is not None:
             self._connector.calls.hang_up()
 
-    def close(self, keep: Collection[str] = (), *, recorded: bool = True) -> None:
+    def close(
+        self, keep: Collection[str] = (), *, unread: Collection[str] = (), over: bool = True
+    ) -> None:
         """Remove the run's directories except on the hosts in `keep`; close all connections.
 
-        There what commands have printed is removed, if it is `recorded`.
+        There what commands have printed is removed too, but on those `unread`: it is recorded.
+        `over`: the run has ended, and its locks are free.
         """
         targets = list(self._targets.values())
         if targets:
             pool = ThreadPoolExecutor(min(32, len(targets)))
             done = [
-                pool.submit(_close, t, kept=t.host.name in keep, recorded=recorded) for t in targets
+                pool.submit(
+                    _close, t, kept=t.host.name in keep, read=t.host.name not in unread, over=over
+                )
+                for t in targets
             ]
             wait(done, timeout=_CLOSE)
             pool.shutdown(wait=False, cancel_futures=True)
@@ -151,7 +172,7 @@ class Targets:
                     known = Host(name=CONTROLLER, address="localhost")
                 if known is None:
                     raise InputError(f"no host {name} in this run")
-                self._targets[name] = Target(known, self._run, self._connect)
+                self._targets[name] = Target(known, self._run, self._connect, self._leases)
             return self._targets[name]
 
     def _request(self, target: Target, job: Job, work: Request, write: Write) -> Output:
@@ -206,10 +227,14 @@ def _stop(target: Target, grace: float) -> tuple[str, Verdict] | None:
     return running.key, "confirmed gone" if verdict == "ended" else verdict
 
 
-def _close(target: Target, *, kept: bool, recorded: bool) -> None:
+def _close(target: Target, *, kept: bool, read: bool, over: bool) -> None:
+    patience = min(5.0, _CLOSE)
     with suppress(Exception):
         if not kept:
-            target.clean(min(5.0, _CLOSE))
-        elif recorded:
-            target.forget(min(5.0, _CLOSE))
+            target.clean(patience)
+        elif read:
+            target.forget(patience)
+    with suppress(Exception):
+        if kept and over:
+            target.free(patience)
     target.close()

@@ -35,5 +35,10 @@ class Driver(Protocol):
     def stop(self, grace: float) -> Mapping[str, str]:
         """End what runs now; action key → confirmed gone, still there, can't tell."""
 
-    def close(self, keep: Collection[str] = ()) -> None:
-        """Remove the run's traces except on the hosts in `keep`, and disconnect."""
+    def close(
+        self, keep: Collection[str] = (), *, unread: Collection[str] = (), over: bool = True
+    ) -> None:
+        """Remove the run's traces except on the hosts in `keep`, and disconnect.
+
+        `unread`: where what commands have printed is not recorded; `over`: the run has ended.
+        """

@@ -61,16 +61,11 @@ def take_back(
         return course.end(exit_status=course.gone_back())
 
 
-def settle(
-    plan: Plan, past: Iterable[Entry], outside: Outside, facts: Mapping[str, Json]
-) -> None:
+def settle(plan: Plan, past: Iterable[Entry], outside: Outside, facts: Mapping[str, Json]) -> None:
     """Ask targets what became of changes that were lost from sight; nothing follows from it yet."""
     book = Book(plan, past, dict(facts))
     lost = [
-        one
-        for action in plan.actions
-        for one in (action, *action.undo)
-        if is_lost(plan, book, one)
+        one for action in plan.actions for one in (action, *action.undo) if is_lost(plan, book, one)
     ]
     if not lost:
         return

@@ -32,8 +32,8 @@ class Event:
 
     data by kind:
       run created    kind (run|preview|exec|undo|retry), runbook, version, plan (digest), who, from,
-                     reason, command, hosts {name: user@address:port}, of (the run undone or
-                     retried), store, number, previous (hash of the run before)
+                     reason, command, hosts {name: user@address:port}, stole (the run whose locks
+                     it took away), store, number, previous (hash of the run before)
       run resumed    who, from
       host opened    nonce, boot_id, state_dir, user, address; become (the user of sudo)
       host unreachable  reason (nothing was sent; its actions stay planned)

@@ -1,6 +1,7 @@
 """opskit killed, its record unwritable, two at once: nothing is done twice, nothing goes unsaid."""
 
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -341,4 +342,62 @@ def test_the_lock_of_a_killed_run_is_kept_until_it_has_been_settled(fleet: Fleet
     fleet.opskit("abort", "last")
     assert first.ended()[:2] == (6, "aborted")
     second.run(status=0)
+    assert second.tally("web1") == ["one"]
+
+
+def test_a_run_of_another_record_is_refused_and_told_by_whom(fleet: Fleet, tmp_path: Path) -> None:
+    first, second = Trouble(fleet=fleet, name="first"), Trouble(fleet=fleet, name="second")
+    first.write(TWO, "lock: web\n", hosts="web1")
+    second.write(ONE, "lock: web\n", hosts="web1")
+    elsewhere = {"OPSKIT_STORE": str(tmp_path / "elsewhere.db")}
+    begun = first.start()
+    try:
+        first.until("web1", "begin-two")
+        run = fleet.opskit("runs", "--json").stdout.split('"run": "')[1].split('"')[0]
+        refused = fleet.opskit(*second.words(), status=5, environ=elsewhere)
+        assert f"its lock is held there by run {run} (first), by" in refused.stdout
+        assert second.tally("web1") == []
+    finally:
+        first.let_go("web1")
+        assert begun.end() == 0, begun.said()
+    fleet.opskit(*second.words(), status=0, environ=elsewhere)
+    assert second.tally("web1") == ["one"]
+
+
+def test_a_process_that_was_overtaken_begins_nothing_more(fleet: Fleet, tmp_path: Path) -> None:
+    first, second = Trouble(fleet=fleet, name="first"), Trouble(fleet=fleet, name="second")
+    gate = tmp_path / "gate"
+    wait = f"touch {gate}.come; while ! test -e {gate}.go; do sleep 0.05; done"
+    first.write(ONE + step("gate", wait, on="controller") + THREE, "lock: web\n", hosts="web1")
+    second.write(ONE, "lock: web\n", hosts="web1")
+    elsewhere = {"OPSKIT_STORE": str(tmp_path / "elsewhere.db")}
+    begun = first.start()
+    try:
+        until(Path(f"{gate}.come").exists, "the gate")
+        run = fleet.opskit("runs", "--json").stdout.split('"run": "')[1].split('"')[0]
+        begun.process.send_signal(signal.SIGSTOP)
+        fleet.opskit(*second.words("--steal", run), status=0, environ=elsewhere)
+        begun.process.send_signal(signal.SIGCONT)
+        Path(f"{gate}.go").touch()
+        assert begun.end() == 1, begun.said()
+    finally:
+        begun.process.send_signal(signal.SIGCONT)
+        begun.end()
+    assert second.tally("web1") == ["one"]
+    assert first.tally("web1") == ["one"]
+    assert "not started: its lock is held there by run" in begun.said()
+
+
+def test_a_run_can_wait_for_a_lock(fleet: Fleet) -> None:
+    first, second = Trouble(fleet=fleet, name="first"), Trouble(fleet=fleet, name="second")
+    first.write(TWO, "lock: web\n", hosts="web1")
+    second.write(ONE, "lock: web\n", hosts="web1")
+    begun = first.start()
+    first.until("web1", "begin-two")
+    waits = second.start(*second.words("--wait", "1m"))
+    time.sleep(1.5)
+    assert waits.process.poll() is None
+    first.let_go("web1")
+    assert begun.end() == 0
+    assert waits.end() == 0, waits.said()
     assert second.tally("web1") == ["one"]

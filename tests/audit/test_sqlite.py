@@ -100,7 +100,7 @@ def test_a_store_of_a_newer_opskit_is_refused(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("pragma user_version = 99")
 
-    with pytest.raises(StoreError, match=r"newer opskit .*format 99; this one knows 1") as raised:
+    with pytest.raises(StoreError, match=r"newer opskit .*format 99; this one knows 2") as raised:
         audit.open(path)
 
     assert "use the newer opskit" in str(raised.value)

@@ -69,7 +69,7 @@ def begin(
     kind: str = "run",
     locks: tuple[str, ...] = ("web",),
     secrets: tuple[Secret, ...] = (),
-    of: str | None = None,
+    steal: str | None = None,
     secret_save: bool = False,
 ) -> Journal:
     return store.create(
@@ -82,7 +82,7 @@ def begin(
         documents={"runbook": "name: deploy\n", "inventory": "hosts: {}\n"},
         locks=locks,
         secrets=secrets,
-        of=of,
+        steal=steal,
     )
 
 

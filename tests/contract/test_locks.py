@@ -208,20 +208,20 @@ def test_a_run_that_has_ended_can_not_go_on_while_another_has_its_lock(store: St
     assert store.verify() == []
 
 
-def test_a_run_hands_its_locks_over_to_the_one_that_takes_it_back(store: Store) -> None:
+def test_the_locks_of_a_run_that_waits_can_be_taken_away(store: Store) -> None:
     with begin(store) as journal:
         journal.append(started(), waiting())
 
-    with begin(store, kind="undo", of=journal.run) as undo:
+    with begin(store, kind="undo", steal=journal.run) as undo:
         undo.append(started(), ended(), finished("undone", "undone"))
 
-    assert next(iter(store.entries(undo.run))).event.data["of"] == journal.run
+    assert next(iter(store.entries(undo.run))).event.data["stole"] == journal.run
     begin(store).close()
 
 
-def test_a_living_run_hands_nothing_over(store: Store) -> None:
+def test_those_of_a_living_run_can_not(store: Store) -> None:
     with begin(store) as journal, pytest.raises(RefusedError, match="is held by run"):
-        begin(store, kind="undo", of=journal.run)
+        begin(store, kind="undo", steal=journal.run)
 
 
 def test_locks_hold_across_stores_that_are_open_twice(store: Store, location: str) -> None:

@@ -112,7 +112,9 @@ class World:
     def stop(self, grace: float) -> Mapping[str, str]:
         return {}
 
-    def close(self, keep: Collection[str] = ()) -> None:
+    def close(
+        self, keep: Collection[str] = (), *, unread: Collection[str] = (), over: bool = True
+    ) -> None:
         pass
 
 

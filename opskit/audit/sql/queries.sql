@@ -4,10 +4,13 @@
 insert into store (only, id, created) values (1, :id, :created);
 
 -- name: store
-select id, created, runs from store;
+select id, created, runs, tokens from store;
 
 -- name: count_run
 update store set runs = runs + 1;
+
+-- name: count_token
+update store set tokens = tokens + 1;
 
 -- name: add_run
 insert into runs (number, id, kind, runbook, created) values (:number, :id, :kind, :runbook, :created);

@@ -1,4 +1,4 @@
--- The record of all runs, format 1. Facts are appended and never changed: the triggers below refuse
+-- The record of all runs, format 2. Facts are appended and never changed: the triggers below refuse
 -- it. What may change stands apart: `heads` (derived, can be rebuilt from the events), `locks` and
 -- `holds` (who works on what right now), and the counter in `store`.
 
@@ -6,7 +6,8 @@ create table store (
     only    integer primary key check (only = 1),
     id      text not null,
     created real not null,
-    runs    integer not null default 0          -- how many runs there have ever been
+    runs    integer not null default 0,         -- how many runs there have ever been
+    tokens  integer not null default 0          -- how often a process has begun or gone on with a run
 );
 
 create table runs (
@@ -116,6 +117,8 @@ create trigger store_keep before update of id, created on store
 begin select raise(abort, 'the record is append-only: a store keeps its identity'); end;
 create trigger store_count before update of runs on store when new.runs <> old.runs + 1
 begin select raise(abort, 'the record is append-only: runs are counted one by one'); end;
+create trigger store_tokens before update of tokens on store when new.tokens <> old.tokens + 1
+begin select raise(abort, 'the record is append-only: tokens are counted one by one'); end;
 create trigger store_stay before delete on store
 begin select raise(abort, 'the record is append-only: a store is not deleted'); end;
 

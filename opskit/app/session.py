@@ -1,0 +1,172 @@
+"""A run that is being carried out: what it holds, opened and closed together."""
+
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from opskit.app import secrets as fetching
+from opskit.app.person import Person
+from opskit.app.watch import Guard
+from opskit.audit import Journal, Store
+from opskit.audit.begin import refuse_poor_secrets
+from opskit.audit.fold import OPEN
+from opskit.errors import StoreError, UnreachableError
+from opskit.execute import Outside, Stop, Watcher
+from opskit.model.event import Entry
+from opskit.model.plan import Plan
+from opskit.model.value import Json, Secret
+from opskit.plan import reads_only
+
+
+@dataclass(kw_only=True)
+class Session:
+    """A run that is being carried out: its record, its plan, who watches, who can be asked."""
+
+    store: Store
+    journal: Journal
+    plan: Plan
+    outside: Outside
+    person: Person
+    reason: str = ""
+    pause_after_batch: bool = False
+
+    @property
+    def run(self) -> str:
+        return self.journal.run
+
+    def past(self) -> list[Entry]:
+        return list(self.store.entries(self.run))
+
+    def facts(self) -> Mapping[str, Json]:
+        """Return what templates see as `run`."""
+        created = next(iter(self.store.entries(self.run)))
+        return {
+            "id": self.run,
+            "status": "running",
+            "reason": str(created.event.data.get("reason") or ""),
+            "user": str(created.event.data.get("who") or ""),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(created.at)),
+        }
+
+
+@contextmanager
+def session(
+    store: Store,
+    journal: Journal,
+    plan: Plan,
+    *,
+    known: Mapping[str, Secret],
+    person: Person,
+    watch: Watcher,
+    stop: Stop | None,
+    connector: Any = None,  # noqa: ANN401 - of the SSH library, which is not loaded here
+    steal: str = "",
+) -> Iterator[Session]:
+    """Open what an execution touches, and close all of it however that ends."""
+    from opskit.drivers.targets import (  # the SSH library is only loaded to use it
+        Targets,
+        lease_words,
+    )
+
+    store_id, number = journal.lease
+    targets = Targets(
+        journal.run,
+        plan.hosts,
+        history=store.recall,
+        hidden=fetching.variables(plan, known),
+        connector=connector,
+        leases=lease_words(
+            () if reads_only(plan) else plan.locks,
+            store_id,
+            number,
+            f"{journal.run} ({plan.runbook}), by {person.who}",
+            steal,
+        ),
+    )
+    guard = Guard(watch, known)
+
+    def hide(secret: Secret) -> None:
+        fetching.remember([secret])
+        refuse_poor_secrets([secret])
+        journal.hide(secret)
+        guard.hide(secret)
+
+    outside = Outside(
+        targets=targets,
+        journal=journal,
+        secrets=known,
+        watch=guard,
+        stop=stop if stop is not None else Stop(),
+        hide=hide,
+    )
+    try:
+        with journal:
+            current = Session(
+                store=store, journal=journal, plan=plan, outside=outside, person=person
+            )
+            recorded = True
+            try:
+                yield current
+            except StoreError:
+                recorded = False
+                raise
+            finally:
+                _leave(current, recorded=recorded)
+    finally:
+        store.close()
+
+
+def _leave(current: Session, *, recorded: bool) -> None:
+    """Let go of the hosts. Traces stay where a change was begun that may be asked for again.
+
+    What commands have printed goes there too, once it is `recorded`.
+    """
+    state = current.store.state(current.run)
+    over = state not in OPEN
+    if state in ("succeeded", "undone", "aborted"):
+        current.outside.targets.close(over=over)
+        return
+    begun = _begun(current)
+    unread = begun if not recorded else {host for host, lost in begun.items() if lost}
+    current.outside.targets.close(keep=begun, unread=unread, over=over)
+
+
+def _begun(current: Session) -> Mapping[str, bool]:
+    """Return the targets on which changes were begun, and whether one is lost from sight there."""
+    records = current.store.load(current.run).actions
+    found: dict[str, bool] = {}
+    for planned in current.plan.actions:
+        for action in (planned, *planned.undo):
+            record = records.get(action.key)
+            if record is None or record.state in ("planned", "skipped"):
+                continue
+            if current.plan.stage(action).effect == "change":
+                lost = record.state == "started" or record.data.get("lost") is True
+                found[action.target] = found.get(action.target, False) or lost
+    return found
+
+
+def show_tokens(current: Session) -> None:
+    """Show every host of a run that goes on that its locks have a newer holder, before all else.
+
+    A process that has been overtaken can't begin anything there from then on.
+    """
+    if reads_only(current.plan) or not current.plan.locks:
+        return
+    opened = {
+        (entry.event.host, str(entry.event.data.get("become") or ""))
+        for entry in current.past()
+        if entry.event.kind == "host opened"
+    }
+    if not opened:
+        return
+
+    def show(spot: tuple[str, str]) -> None:
+        with suppress(UnreachableError):  # it is said when something is to be done there
+            current.outside.targets.open(spot[0], writes=True, become=spot[1] or None)
+
+    with ThreadPoolExecutor(min(100, len(opened))) as pool:
+        list(pool.map(show, sorted(opened)))

@@ -1,0 +1,118 @@
+"""Locks as hosts see them: whoever came later counts, and who is of another record is refused."""
+
+import hashlib
+import threading
+from pathlib import Path
+
+import pytest
+
+from opskit.drivers.session import Session
+from opskit.drivers.targets import lease_words
+from tests.drivers.kit import SHELLS, session
+
+shells = pytest.mark.parametrize("shell", list(SHELLS))
+
+
+def lease(number: int, store: str = "aa", run: str = "", steal: str = "") -> tuple[str, ...]:
+    return lease_words(["web"], store, number, f"{run or f'r{number}'} (deploy), by ann", steal)
+
+
+def joined(shell: str, folder: Path, words: tuple[str, ...], run: str = "run1") -> Session:
+    return session(shell, (str(folder / "state"), run, "n", *words))
+
+
+def tokens(folder: Path) -> list[str]:
+    name = hashlib.sha256(b"web").hexdigest()[:16]
+    return sorted(path.name for path in (folder / "state/locks" / name).iterdir())
+
+
+def change(made: Session, name: str, text: str) -> tuple[str, ...]:
+    words = ("_o_change", name, "65536", "", "0", "", "sh", text, "0")
+    return made.call(*words, timeout=20)
+
+
+@shells
+def test_the_later_one_counts(shell: str, tmp_path: Path) -> None:
+    old = joined(shell, tmp_path, lease(3))
+    assert change(old, "a", f"echo x >>{tmp_path}/a") == ("done", "0")
+    new = joined(shell, tmp_path, lease(4))
+    assert (new.nonce, new.fenced_by) == ("n", "")
+    assert tokens(tmp_path) == ["aa.4"]
+    assert change(old, "b", f"echo x >>{tmp_path}/b") == ("fenced",)
+    assert not (tmp_path / "b").exists()
+    assert new.call("_o_ask", "b", timeout=5) == ("barred",)
+    assert change(new, "c", f"echo x >>{tmp_path}/c") == ("done", "0")
+    late = joined(shell, tmp_path, lease(3))
+    assert (late.nonce, late.fenced_by) == ("", "r4 (deploy), by ann")
+    assert tokens(tmp_path) == ["aa.4"]
+    for one in (old, new, late):
+        one.close()
+
+
+@shells
+def test_one_of_another_record_is_refused_until_the_lock_is_free(
+    shell: str, tmp_path: Path
+) -> None:
+    mine = joined(shell, tmp_path, lease(9))
+    other = joined(shell, tmp_path, lease(1, "bb", "other"), run="run2")
+    assert (other.nonce, other.fenced_by) == ("", "r9 (deploy), by ann")
+    assert change(mine, "a", "true") == ("done", "0")
+    mine.call("_o_free", timeout=5)
+    assert tokens(tmp_path) == []
+    again = joined(shell, tmp_path, lease(2, "bb", "other"), run="run2")
+    assert (again.nonce, again.fenced_by) == ("n", "")
+    for one in (mine, other, again):
+        one.close()
+
+
+@shells
+def test_a_lock_can_be_taken_from_a_run_that_is_named(shell: str, tmp_path: Path) -> None:
+    mine = joined(shell, tmp_path, lease(9))
+    wrong = joined(shell, tmp_path, lease(1, "bb", "other", steal="r8"), run="run2")
+    assert wrong.fenced_by == "r9 (deploy), by ann"
+    taken = joined(shell, tmp_path, lease(1, "bb", "other", steal="r9"), run="run2")
+    assert (taken.nonce, taken.fenced_by) == ("n", "")
+    assert change(taken, "a", "true") == ("done", "0")
+    assert change(mine, "b", f"touch {tmp_path}/b") == ("fenced",)
+    assert not (tmp_path / "b").exists()
+    for one in (mine, wrong, taken):
+        one.close()
+
+
+@shells
+def test_a_run_without_locks_is_in_nobodys_way(shell: str, tmp_path: Path) -> None:
+    held = joined(shell, tmp_path, lease(9))
+    free = joined(shell, tmp_path, lease_words([], "bb", 1, "x"), run="run2")
+    assert change(free, "a", "true") == ("done", "0")
+    for one in (held, free):
+        one.close()
+
+
+@shells
+def test_of_the_one_that_begins_and_the_one_that_comes_later_one_wins(
+    shell: str, tmp_path: Path
+) -> None:
+    """Whoever begins claims, then looks; whoever comes shows its token, then looks."""
+    for turn in range(25):
+        folder = tmp_path / str(turn)
+        folder.mkdir()
+        old = joined(shell, folder, lease(1))
+        answers: list[tuple[str, ...]] = []
+        starter = threading.Thread(
+            target=lambda o=old, f=folder, got=answers: got.append(
+                change(o, "a", f"echo x >>{f}/a")
+            )
+        )
+        newcomer = session(shell)
+        starter.start()
+        newcomer.call("_o_open", str(folder / "state"), "run1", "m", *lease(2), timeout=20)
+        state = newcomer.call("_o_bar", "a", timeout=20)
+        starter.join()
+        if state[0] == "barred":
+            assert answers[0][0] in ("fenced", "exists", "barred", "claimed"), answers
+            assert not (folder / "a").exists()
+        else:
+            assert answers[0] == ("done", "0")
+            assert (folder / "a").read_text() == "x\n"
+        old.close()
+        newcomer.close()
