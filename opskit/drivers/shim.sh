@@ -162,7 +162,11 @@ _o_raise() {
   for _o_l; do
     _o_l=$_o_dir/locks/$_o_l
     [ -d "$_o_l" ] || mkdir -p -- "$_o_l"
-    printf '%s\n' "$_o_b" >|"$_o_l/$_o_store.$_o_no" && _o_locks="$_o_locks ${_o_l##*/}"
+    if ! printf '%s\n' "$_o_b" >|"$_o_l/$_o_store.$_o_no"; then
+      _o_r=closed
+      return
+    fi
+    _o_locks="$_o_locks ${_o_l##*/}"
     _o_tidy
   done
   if _o_fenced; then

@@ -21,5 +21,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def fleet(lab: Lab, tmp_path: Path) -> Fleet:
-    return Fleet(lab=lab, folder=tmp_path)
+def fleet(lab: Lab, tmp_path: Path) -> Iterator[Fleet]:
+    found = Fleet(lab=lab, folder=tmp_path)
+    yield found
+    found.release()

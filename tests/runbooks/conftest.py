@@ -35,11 +35,12 @@ def pool(lab: Lab) -> str:
 
 
 @pytest.fixture
-def fleet(lab: Lab, pool: str, tmp_path: Path) -> Fleet:
+def fleet(lab: Lab, pool: str, tmp_path: Path) -> Iterator[Fleet]:
     """The fleet as new: A is live, the pool is whole, the record is empty."""
     found = Fleet(lab=lab, folder=tmp_path)
     for host in ("web1", "web2", "web3", "web4"):
         found.sh(host, CLEAN)
     if found.sh("lb1", "cat /etc/nginx/opskit/web.conf") != pool:
         found.sh("lb1", f"printf %s '{pool}' >/etc/nginx/opskit/web.conf && nginx -s reload")
-    return found
+    yield found
+    found.release()
