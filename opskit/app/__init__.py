@@ -11,7 +11,8 @@ from opskit.app.look import look as preview
 from opskit.app.person import Person, Question
 from opskit.app.prepare import Ask, Prepared, check_plan, prepare, save_plan
 from opskit.app.record import entries, last_words, load_run, output, plan_of, runs, verify
-from opskit.app.runs import abort, note, run
+from opskit.app.runs import abort, decide, note, run
+from opskit.app.steer import follow, pause, stop
 
 __all__ = [
     "Ask",
@@ -22,8 +23,10 @@ __all__ = [
     "Reading",
     "abort",
     "check_plan",
+    "decide",
     "entries",
     "exec",
+    "follow",
     "inventory",
     "last_words",
     "lint",
@@ -31,6 +34,7 @@ __all__ = [
     "load_run",
     "note",
     "output",
+    "pause",
     "plan_of",
     "prepare",
     "preview",
@@ -41,6 +45,7 @@ __all__ = [
     "save_plan",
     "settings",
     "show",
+    "stop",
     "undo",
     "verify",
 ]

@@ -10,7 +10,7 @@ from opskit.app.admission import acquainted, beginning, waiting_for_locks
 from opskit.app.answers import meanings
 from opskit.app.person import Person, Question
 from opskit.app.prepare import Prepared
-from opskit.app.session import Session, session, show_tokens
+from opskit.app.session import Session, as_recorded, session, show_tokens
 from opskit.audit import Store
 from opskit.errors import Exit, InputError, RefusedError
 from opskit.execute import ASKED, Stop, Watcher, execute, take_back
@@ -142,11 +142,53 @@ def answered(current: Session, found: Run) -> bool:
     choice = current.person.ask(asked)
     if choice is None:
         return False
-    decide(current, question, choice)
+    _decided(current, question, choice, evidence=asked.evidence)
     return choice != "abort"
 
 
-def decide(current: Session, question: Mapping[str, Json], choice: str) -> None:
+REASONED = ("done", "failed", "skip", "no")
+"""Answers that somebody will want to know the reason of."""
+
+
+def decide(
+    settings: Settings,
+    name: str,
+    choice: str,
+    person: Person,
+    watch: Watcher,
+    *,
+    reason: str = "",
+    stop: Stop | None = None,
+) -> Run:
+    """Answer what a run waits for, and go on with it. Whoever comes second is refused."""
+    with reopened(settings, name, person, watch, stop) as current:
+        found = current.store.load(current.run)
+        question = found.question or {}
+        offered = question.get("choices")
+        choices = [str(c) for c in offered] if isinstance(offered, (list, tuple)) else []
+        if not choices:
+            raise InputError(
+                f"run {found.id} asks nothing ({found.state})",
+                hint=f"`opskit status {found.id}` shows where it is",
+            )
+        if choice not in choices:
+            raise InputError(
+                f"{choice!r} is no answer to: {question.get('question')}",
+                hint=f"one of: {', '.join(choices)}",
+            )
+        evidence = _evidence(current, str(question.get("key", "")))
+        _decided(current, question, choice, evidence=evidence, reason=reason)
+        return go_on(current) if choice != "abort" else current.store.load(current.run)
+
+
+def _decided(
+    current: Session,
+    question: Mapping[str, Json],
+    choice: str,
+    *,
+    evidence: Sequence[str],
+    reason: str = "",
+) -> None:
     """Record an answer; an abort ends the run as it stands."""
     event = Event(
         kind="decided",
@@ -157,6 +199,8 @@ def decide(current: Session, question: Mapping[str, Json], choice: str) -> None:
             "who": current.person.who,
             "choice": choice,
             "why": question.get("why"),
+            **({"reason": reason} if reason else {}),
+            **({"evidence": list(evidence)} if evidence else {}),
             **_undoes(current.plan, str(question.get("key", ""))),
         },
     )
@@ -211,6 +255,7 @@ def reopened(
     except BaseException:
         store.close()
         raise
+    plan = as_recorded(plan, store.entries(found))
     with session(
         store, journal, plan, known=known, person=person, watch=watch, stop=stop
     ) as current:

@@ -1,10 +1,10 @@
 """A run that is being carried out: what it holds, opened and closed together."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from opskit.app import secrets as fetching
@@ -170,3 +170,19 @@ def show_tokens(current: Session) -> None:
 
     with ThreadPoolExecutor(min(100, len(opened))) as pool:
         list(pool.map(show, sorted(opened)))
+
+
+def as_recorded(plan: Plan, past: Iterable[Entry]) -> Plan:
+    """Let hosts be logged in to as they were: a run's traces are in that user's home."""
+    users = {
+        entry.event.host: str(entry.event.data.get("user") or "")
+        for entry in past
+        if entry.event.kind == "host opened" and not entry.event.data.get("become")
+    }
+    hosts = {
+        name: replace(host, connection=replace(host.connection, user=users[name]))
+        if users.get(name)
+        else host
+        for name, host in plan.hosts.items()
+    }
+    return replace(plan, hosts=hosts)

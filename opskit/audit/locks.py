@@ -57,15 +57,27 @@ def hold(database: Database, rows: Rows, run: Row, *, who: str, origin: str) -> 
 
 
 def driver(rows: Rows, run: int) -> str:
-    """Say which other process is carrying out a run right now; empty where none is.
+    """Say which other process is carrying out a run right now; empty where none is."""
+    holder = _living(rows, run)
+    return _who(holder) if holder is not None else ""
 
-    A look that is in nobody's way: it tries no claim, so that a resume meanwhile is not refused.
+
+def driver_pid(rows: Rows, run: int) -> int | None:
+    """Return the other process on this machine that is carrying out a run right now."""
+    holder = _living(rows, run)
+    return int(holder["pid"]) if holder is not None else None
+
+
+def _living(rows: Rows, run: int) -> Row | None:
+    """Look for another process, on this machine, that drives a run.
+
+    The look is in nobody's way: it tries no claim, so that a resume meanwhile is not refused.
     """
     holder = rows.one("holder", run=run)
     if holder is None or holder["machine"] != os.uname().nodename or holder["pid"] == os.getpid():
-        return ""
+        return None
     alive = holder["boot"] == _boot_id() and holder["started"] == _process_start(holder["pid"])
-    return _who(holder) if alive else ""
+    return holder if alive else None
 
 
 def _held(rows: Rows, run: Row) -> RefusedError:

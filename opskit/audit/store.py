@@ -151,9 +151,14 @@ class Store:
             raise _no_one_run(text, ids)
         return ids[0]
 
-    def entries(self, run: str) -> Iterator[Entry]:
-        """Yield everything recorded about a run, in its order."""
-        previous, number = "", 0
+    def driver_pid(self, run: str) -> int | None:
+        """Return the other process on this machine that is carrying out a run right now."""
+        with self._database.reading() as rows:
+            return locks.driver_pid(rows, int(_run(rows, run)["number"]))
+
+    def entries(self, run: str, after: Entry | None = None) -> Iterator[Entry]:
+        """Yield everything recorded about a run, in its order; or only what came `after` that."""
+        previous, number = (after.hash, after.number) if after is not None else ("", 0)
         while True:
             with self._database.reading() as rows:
                 row = _run(rows, run)

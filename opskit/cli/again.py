@@ -41,7 +41,9 @@ def resume(call: Call, run: str, no_live: bool) -> Exit:
 @run_argument
 @options
 def abort(call: Call, run: str) -> Exit:
-    """End a run that nobody is carrying out, as it stands: nothing is changed on the hosts."""
+    """End a run as it stands. What it is running on hosts is stopped, nothing is taken back."""
+    if app.load_run(call.settings, run).driver:
+        run = app.stop(call.settings, run)
     done = app.abort(call.settings, run, call.person)
     told(call, done, app.plan_of(call.settings, done.id))
     return Exit.OK

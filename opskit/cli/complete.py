@@ -56,6 +56,19 @@ def run_ids(context: click.Context, _: click.Parameter, so_far: str) -> Found:
     return _safely(find, so_far)
 
 
+def choices(context: click.Context, _: click.Parameter, so_far: str) -> Found:
+    """Offer the answers to what the run asks that was named."""
+
+    def find() -> Iterable[tuple[str, str]]:
+        from opskit import app
+
+        asked = app.load_run(app.settings(), str(context.params.get("run"))).question or {}
+        offered = asked.get("choices")
+        yield from ((str(c), "") for c in offered) if isinstance(offered, (list, tuple)) else ()
+
+    return _safely(find, so_far)
+
+
 def steps(context: click.Context, _: click.Parameter, so_far: str) -> Found:
     """Offer the steps of the run that was named."""
 

@@ -169,3 +169,64 @@ def test_what_still_runs_comes_to_its_end_before_it_is_repeated_or_taken_back(
     after = ["begin-two", "two"] if how == "retry" else ["undo-two", "undo-one"]
     assert trouble.tally("web1") == ["one", "begin-two", "two", *after], again.said()
     trouble.proved()
+
+
+def waiting(fleet: Fleet) -> Trouble:
+    """Come to a run that waits for a person after a step that failed."""
+    trouble = Trouble(fleet=fleet)
+    bad = step("two", f"{did('two')}; echo seen; false", on_failure="ask")
+    trouble.write(ONE + bad + THREE, hosts="web1")
+    trouble.run(status=4)
+    return trouble
+
+
+def test_a_decision_is_recorded_with_its_reason_and_evidence(fleet: Fleet) -> None:
+    trouble = waiting(fleet)
+    assert "needs a reason" in fleet.opskit("decide", "last", "skip", status=2).stderr
+    wrong = fleet.opskit("decide", "last", "yes", status=2).stderr
+    assert "one of: retry, skip, failed, abort" in wrong
+    fleet.opskit("decide", "last", "skip", "--reason", "known to be harmless", status=0)
+    assert trouble.tally("web1") == ["one", "two", "three"]
+    (decided,) = [e for e in fleet.events() if e["event"] == "decided"]
+    assert (decided["choice"], decided["reason"]) == ("skip", "known to be harmless")
+    assert "seen" in decided["evidence"]
+    assert "asks nothing" in fleet.opskit("decide", "last", "retry", status=2).stderr
+    trouble.proved()
+
+
+def test_of_two_who_decide_one_does(fleet: Fleet) -> None:
+    trouble = waiting(fleet)
+    both = [trouble.start("decide", "last", "retry") for _ in range(2)]
+    assert sorted(one.end() for one in both)[0] in (2, 4)
+    chosen = [e for e in fleet.events() if e["event"] == "decided"]
+    assert trouble.tally("web1").count("two") == 1 + len(chosen)
+    trouble.proved()
+
+
+def test_others_watch_pause_and_stop_a_run_from_elsewhere(fleet: Fleet) -> None:
+    trouble = Trouble(fleet=fleet)
+    trouble.write(ONE + step("two", held("two")) + THREE, hosts="web1")
+    begun = trouble.start()
+    trouble.until("web1", "begin-two")
+    watcher = trouble.start("attach", "last")
+    until(lambda: "2 two" in watcher.said(), "the step on another screen")
+    pausing = trouble.start("pause", "last")
+    time.sleep(1)
+    trouble.let_go("web1")
+    assert (begun.end(), pausing.end()) == (130, 0)
+    assert watcher.end() == 130, watcher.said()
+    assert trouble.tally("web1") == ["one", "begin-two", "two"]
+    trouble.run(status=0)  # with what it waits for there already
+
+
+def test_an_abort_stops_what_runs(fleet: Fleet) -> None:
+    trouble = Trouble(fleet=fleet)
+    trouble.write(ONE + step("two", f"{did('begin-two')}; sleep 300; {did('two')}"), hosts="web1")
+    begun = trouble.start()
+    trouble.until("web1", "begin-two")
+    aborted = fleet.opskit("abort", "last", status=0)
+    assert begun.end() == 130
+    assert "stopped by a person, confirmed gone" in aborted.stdout
+    assert trouble.ended()[1] == "aborted"
+    assert trouble.sh("web1", "pgrep -f 'slee[p] 300' || true") == ""
+    assert trouble.tally("web1") == ["one", "begin-two"]
