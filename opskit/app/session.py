@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from opskit.app import secrets as fetching
@@ -16,12 +16,13 @@ from opskit.audit.fold import OPEN
 from opskit.errors import StoreError, UnreachableError
 from opskit.execute import Outside, Stop, Watcher
 from opskit.model.event import Entry
+from opskit.model.frozen import mutable
 from opskit.model.plan import Plan
 from opskit.model.value import Json, Secret
 from opskit.plan import reads_only
 
 
-@dataclass(kw_only=True)
+@mutable
 class Session:
     """A run that is being carried out: its record, its plan, who watches, who can be asked."""
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from opskit.audit.chain import Finding
 from opskit.audit.journal import Journal
 from opskit.audit.sqlite import SqliteDatabase
 from opskit.audit.store import Store
-from opskit.audit.verify import Finding
 from opskit.errors import InputError
 
 __all__ = ["Finding", "Journal", "Store", "open"]

@@ -23,6 +23,22 @@ class Dated:
     body: bytes
 
 
+@frozen
+class Finding:
+    """Something that an intact record would not have.
+
+    `run`: its id, or "" for the store as a whole; `number`: the entry, 0 for none in particular.
+    """
+
+    run: str
+    number: int
+    what: str
+
+    def __str__(self) -> str:
+        place = self.run + (f", entry {self.number}" if self.number else "")
+        return f"{place}: {self.what}" if place else self.what
+
+
 _OURS = frozenset(
     {"digest", "documents", "hosts", "number", "plan", "previous", "seals", "secrets", "stderr",
      "stdout", "store"}

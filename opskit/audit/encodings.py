@@ -12,7 +12,7 @@ BREAKS = b"\r\n"
 search then finds both alphabets, and base64 that a tool has folded into lines."""
 
 SHORTEST_LINE = 6
-_ALNUM = re.compile(rb"[0-9A-Za-z]+")
+_ALNUM = rb"[0-9A-Za-z]+"
 _SHORTEST_ANCHOR = 4
 _FOLD = rb"[\r\n]{0,2}"
 _BASE64 = rb"[0-9A-Za-z+/_-]"
@@ -58,7 +58,7 @@ def _whole(value: str) -> Iterator[Form]:
 
 def _text(value: str) -> Form:
     parts = list(_characters(value))
-    runs = _ALNUM.findall(value.encode("utf-8", "surrogateescape"))
+    runs = re.findall(_ALNUM, value.encode("utf-8", "surrogateescape"))
     anchor = max(runs, key=len, default=b"")
     return Form(
         pattern=b"".join(pattern for pattern, _ in parts),

@@ -89,6 +89,8 @@ class Masker:
 
     def spans(self, data: bytes, limit: int) -> Iterator[tuple[int, int]]:
         """Yield where secrets stand that begin before `limit`, by their start; they may overlap."""
+        if not self._forms:
+            return
         joined, contains = data.translate(JOIN, BREAKS), _finder()
         hit = {anchor for anchor in self._anchors if contains(joined, anchor)}
         if not self._always and not hit:

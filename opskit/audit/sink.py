@@ -4,13 +4,13 @@ import hashlib
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from importlib import import_module
 from typing import Literal, TypeAlias, cast
 
 from opskit.audit.masking import MARK, Masker
-from opskit.model.frozen import frozen
+from opskit.model.frozen import frozen, mutable
 from opskit.model.value import Json
 
 Stream: TypeAlias = Literal["stdout", "stderr"]
@@ -62,7 +62,7 @@ def unpack(packed: bool, body: bytes) -> bytes:
     return zlib.decompress(body) if packed else body
 
 
-@dataclass
+@mutable
 class Stored:
     """What the record has of a stream whose output is told once more."""
 

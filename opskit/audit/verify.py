@@ -7,32 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from opskit.audit import fold
-from opskit.audit.chain import link
+from opskit.audit.chain import Finding, link
 from opskit.audit.database import Database, Row, Rows
 from opskit.audit.sink import unpack
 from opskit.errors import InputError
 from opskit.model.codec import digest, from_json, parse
 from opskit.model.event import Event
-from opskit.model.frozen import frozen
 from opskit.model.value import Json
 
 PAGE = 500
-
-
-@frozen
-class Finding:
-    """Something that an intact record would not have.
-
-    `run`: its id, or "" for the store as a whole; `number`: the entry, 0 for none in particular.
-    """
-
-    run: str
-    number: int
-    what: str
-
-    def __str__(self) -> str:
-        place = self.run + (f", entry {self.number}" if self.number else "")
-        return f"{place}: {self.what}" if place else self.what
 
 
 @dataclass(kw_only=True, slots=True)

@@ -1,6 +1,5 @@
 """`opskit`: which commands there are, and how every one of them ends."""
 
-import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -58,7 +57,6 @@ root = click.version_option(__version__, "--version", message="opskit %(version)
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process with its exit status."""
-    gc.set_threshold(50_000, 50, 50)  # few cycles in a short life: the search took a tenth of it
     status = call(list(sys.argv[1:] if argv is None else argv))
     for stream in (sys.stdout, sys.stderr):
         try:

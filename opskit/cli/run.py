@@ -6,7 +6,6 @@ from types import MappingProxyType
 import click
 
 from opskit import app
-from opskit.cli import plan as planning
 from opskit.cli import screen
 from opskit.cli.amounts import DURATION
 from opskit.cli.asking import prepared, runbook_options, typed
@@ -17,10 +16,8 @@ from opskit.errors import Exit, InputError
 from opskit.model.plan import Plan
 from opskit.model.run import Run
 from opskit.view import amounts, jsonl, names, safe, summary
-from opskit.view import plan as view
 from opskit.view.details import Said
 from opskit.view.labels import run_hosts
-from opskit.view.plan import Look
 from opskit.view.status import exit_status
 
 
@@ -103,6 +100,8 @@ def run(
 
 
 def _dry(call: Call, made: app.Prepared) -> Exit:
+    from opskit.cli import plan as planning
+
     return planning.dry_run(call, made, reads=True, full=False, undo=False)
 
 
@@ -111,6 +110,8 @@ def agreed(call: Call, plan: Plan, *, verb: str = "Do this") -> bool:
 
     The question names the hosts: the plan above it may have scrolled away.
     """
+    from opskit.view import plan as view  # with --yes nothing is shown
+
     if not view.counts(plan.actions, plan.stages).change:
         return True
     back = {action.undoes for action in plan.actions} - {None}
@@ -123,7 +124,7 @@ def agreed(call: Call, plan: Plan, *, verb: str = "Do this") -> bool:
             hint="add --yes to do it without asking"
             + ("" if back else " (`opskit plan` shows what it does)"),
         )
-    look = Look(asking=True, undoing=bool(back), paint=screen.paint())
+    look = view.Look(asking=True, undoing=bool(back), paint=screen.paint())
     screen.out(view.text(plan, look) + "\n")
     return call.person.confirm(f"{verb}: {what}?")
 

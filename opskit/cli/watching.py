@@ -15,7 +15,6 @@ from opskit.model.plan import Plan
 from opskit.settings import Settings
 from opskit.view.jsonl import JsonLines
 from opskit.view.lines import Lines
-from opskit.view.live import Live, terminal_size
 
 Watcher = Callable[[Event | Chunk], None]
 EARLIER = 3
@@ -39,6 +38,8 @@ def watching(
         with stopping(stop.press, asking=lambda: person.asking):
             yield JsonLines(screen.out, run=run), stop
     elif live and screen.can_draw():
+        from opskit.view.live import Live, terminal_size
+
         picture = Live(
             plan,
             write=screen.out,

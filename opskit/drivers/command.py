@@ -3,7 +3,7 @@
 import hashlib
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from opskit.drivers import words
 from opskit.drivers.capture import Capture
@@ -13,6 +13,7 @@ from opskit.drivers.target import Running, Target, worded
 from opskit.drivers.wire import LostError, Stream
 from opskit.errors import OpskitError, UnreachableError
 from opskit.model.event import Outcome
+from opskit.model.frozen import mutable
 from opskit.model.job import Job, Output
 from opskit.model.value import Json
 from opskit.model.work import Command
@@ -89,7 +90,7 @@ def fenced(by: str) -> str:
     return f"not started: its lock is held there by run {by}"
 
 
-@dataclass(kw_only=True)
+@mutable
 class Attempt:
     """One command under way."""
 

@@ -5,22 +5,23 @@ import secrets
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TypeVar
 
 from opskit.drivers.session import Session
 from opskit.drivers.wire import Link, LostError, RefusedChannelError
 from opskit.errors import OpskitError, UnreachableError
+from opskit.model.frozen import mutable
 from opskit.model.inventory import Host
 from opskit.model.job import Output
 
 _VERDICT = 60.0
 T = TypeVar("T")
 
-_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?")
+_USER = r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?"
 
 
-@dataclass(kw_only=True, slots=True)
+@mutable
 class Running:
     """What runs on a target at this moment, so that somebody else can end it.
 
@@ -158,7 +159,7 @@ class Target:
         return (self.host.connection.state_dir, self.run, self._nonce, *self._leases)
 
     def _shell(self, user: str | None, *, writes: bool) -> Session:
-        if user is not None and not _USER.fullmatch(user):
+        if user is not None and not re.fullmatch(_USER, user):
             raise UnreachableError(f"{user!r} is no user name", where=f"host {self.host.name}")
         return self._reached(lambda: self._greet(user, writes=writes))
 

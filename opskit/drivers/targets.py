@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any, Literal
 
-from opskit.drivers import command, rejoin, upload
-from opskit.drivers.local import LocalLink
+from opskit.drivers import command
 from opskit.drivers.session import Write
 from opskit.drivers.stop import Verdict, end_change, end_read
 from opskit.drivers.target import Target
@@ -82,10 +81,8 @@ class Targets:
         match job.work:
             case Command():
                 return command.perform(self._of(job), job, job.work, write)
-            case Upload():
-                return upload.perform(self._of(job), job, job.work, write)
-            case Remove():
-                return upload.remove(self._of(job), job, job.work, write)
+            case Upload() | Remove():
+                return self._file(job, job.work, write)
             case Request():
                 return self._request(self._of(job), job, job.work, write)
             case Recall():
@@ -97,8 +94,12 @@ class Targets:
         """Say what became of a change that was sent before; follow it for `left` seconds."""
         match job.work:
             case Command():
+                from opskit.drivers import rejoin  # after a kill, a crash or a broken line only
+
                 return rejoin.rejoin(self._of(job), job, job.work.sudo, write, left)
             case Upload() | Remove():
+                from opskit.drivers import upload
+
                 return upload.rejoin(self._of(job), job, job.work, write, left)
             case _:
                 raise TypeError(f"nothing to look for of {type(job.work).__name__}")
@@ -107,6 +108,8 @@ class Targets:
         """Look at what an upload would meet; creates nothing."""
         if not isinstance(job.work, Upload):
             raise TypeError(f"nothing to look at for {type(job.work).__name__}")
+        from opskit.drivers import upload
+
         return upload.probe(self._of(job), job, job.work)
 
     def stop(self, grace: float) -> Mapping[str, Verdict]:
@@ -156,6 +159,8 @@ class Targets:
 
     def _connect(self, host: Host) -> Link:
         if host.name == CONTROLLER:
+            from opskit.drivers.local import LocalLink  # most runs do nothing on this machine
+
             return LocalLink(self._hidden)
         with self._lock:
             if self._connector is None:
@@ -174,6 +179,13 @@ class Targets:
                     raise InputError(f"no host {name} in this run")
                 self._targets[name] = Target(known, self._run, self._connect, self._leases)
             return self._targets[name]
+
+    def _file(self, job: Job, work: Upload | Remove, write: Write) -> Output:
+        from opskit.drivers import upload  # it loads what reads archives, which is heavy
+
+        if isinstance(work, Upload):
+            return upload.perform(self._of(job), job, work, write)
+        return upload.remove(self._of(job), job, work, write)
 
     def _request(self, target: Target, job: Job, work: Request, write: Write) -> Output:
         from opskit.drivers import http  # httpx costs 50 ms, for what many runs have no use

@@ -17,7 +17,7 @@ _BUILTIN = """
     true type typeset ulimit umask unalias unset until wait whence while
 """
 """What a sh may do by itself, in any sh that there is: left to it."""
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _BUILTINS = frozenset(_BUILTIN.split())
 
 
@@ -29,7 +29,7 @@ def words(job: Job, work: Command) -> tuple[str, ...]:
     elif isinstance(work.stdin, Text):
         stdin = work.stdin.fixed()
     for name in work.secrets:
-        if not _NAME.fullmatch(name):
+        if not re.fullmatch(_NAME, name):
             raise ValueError(f"{name!r} is no name for an environment variable")
     environment = [f"{n}={job.secrets[s].reveal()}" for n, s in work.secrets.items()]
     result = (

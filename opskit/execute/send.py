@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from opskit.execute.driver import Driver, Write
 from opskit.execute.journal import Journal, Sink, Stream, Watcher
 from opskit.execute.stop import Stop
 from opskit.model.event import Chunk
-from opskit.model.frozen import frozen
+from opskit.model.frozen import frozen, mutable
 from opskit.model.job import Job, Output
 from opskit.model.plan import Action, Stage
 from opskit.model.runbook import Until
@@ -17,7 +17,7 @@ from opskit.model.work import Upload, Work
 from opskit.steps.health import judge
 
 
-@dataclass(kw_only=True)
+@mutable
 class Outside:
     """Everything that an execution touches: targets, the record, secrets, who watches, the stop."""
 

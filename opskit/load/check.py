@@ -14,10 +14,10 @@ from opskit.load.suggest import advice, nearest
 from opskit.model.problem import Problem
 from opskit.model.runbook import Runbook, Step
 
-_EXPRESSION = re.compile(r"\{\{[^{}]*\}\}")
-_QUOTING = re.compile(r"['\"`\\$#<{]")
+_EXPRESSION = r"\{\{[^{}]*\}\}"
+_QUOTING = r"['\"`\\$#<{]"
 """Without one of these beside its expressions a text has no place where quoting could go wrong."""
-_RAW = re.compile(r"\|\s*raw\b")
+_RAW = r"\|\s*raw\b"
 _WHOLE_RUN = frozenset({"controller"})
 
 
@@ -248,9 +248,9 @@ class _Checker:
                 self._report(written, offset, f"a read that writes: {what}", cure, warn=True)
 
     def _quoting(self, written: Written) -> None:
-        if _QUOTING.search(_EXPRESSION.sub("x", written.text)):
+        if re.search(_QUOTING, re.sub(_EXPRESSION, "x", written.text)):
             self._quoted(written)
-        for match in _RAW.finditer(written.text):
+        for match in re.finditer(_RAW, written.text):
             told = "`raw` puts a value into shell text unquoted"
             self._report(written, match.start(), told, "make sure who may set it", warn=True)
 

@@ -19,7 +19,7 @@ from opskit.model.problem import Place, Problem, ProblemsError
 from opskit.model.value import Json, SecretSource
 
 _PATHS = ("key", "known_hosts", "ssh_config")
-_SECRET = re.compile(r"(env|file|cmd):(.+)", re.DOTALL)
+_SOURCE = r"(?s)(env|file|cmd):(.+)"
 
 
 class _Entry(NamedTuple):
@@ -218,7 +218,7 @@ class _Sheet:
             return {}
         found: dict[str, SecretSource] = {}
         for name, (key, value) in node.entries.items():
-            source = _SECRET.fullmatch(value.text) if isinstance(value, Scalar) else None
+            source = re.fullmatch(_SOURCE, value.text) if isinstance(value, Scalar) else None
             if not re.fullmatch(NAME, name):
                 self.reader.error(key, f"{name[:60]!r} can't name a secret", "letters, digits, _")
             elif source is None:  # the value itself may be the secret: never show it

@@ -24,6 +24,15 @@ def frozen(cls: type[T]) -> type[T]:
     return made  # type: ignore[no-any-return]
 
 
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
+def mutable(cls: type[T]) -> type[T]:
+    """Make a dataclass of what changes: quick to define too, and equal only to itself."""
+    made: Any = dataclass(init=False, repr=False, eq=False, kw_only=True, slots=True)(cls)
+    made.__init__ = _initializer(made)
+    made.__repr__ = _shown
+    return made  # type: ignore[no-any-return]
+
+
 def _initializer(cls: Any) -> Callable[..., None]:  # noqa: ANN401 - any class at all
     names = frozenset(one.name for one in fields(cls))
     # A slot can be set through the class; the instance itself refuses.

@@ -1,10 +1,11 @@
 """One step at one spot → one action, with its conditions, probes and undo."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from opskit.errors import InputError
 from opskit.load import select
+from opskit.model.frozen import mutable
 from opskit.model.inventory import Inventory
 from opskit.model.plan import Action, Stage
 from opskit.model.runbook import Phase, Step
@@ -23,7 +24,7 @@ from opskit.steps.base import Value
 _EXISTS = 'test -e "$1"'
 
 
-@dataclass(kw_only=True, slots=True)
+@mutable
 class Builder:
     """Makes the actions of a plan; collects the stages that they belong to."""
 

@@ -1,8 +1,8 @@
 """Where in shell text an expression must not stand: its quoting would be wrong there."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
-from opskit.model.frozen import frozen
+from opskit.model.frozen import frozen, mutable
 
 _ADVICE = {
     "dq": ("inside double quotes", 'end the quotes around it: "text "{{ x }}" text"'),
@@ -49,7 +49,7 @@ def shell_problems(template: str) -> list[ShellProblem]:
     return scanner.problems
 
 
-@dataclass(slots=True)
+@mutable
 class _Scanner:
     """A POSIX shell tokenizer that knows just enough: what kind of quoting a character is in."""
 

@@ -71,7 +71,7 @@ Value: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Key:
     """One key of a table in a file. These tables alone give validation, schema and docs.
 

@@ -58,7 +58,7 @@ WAYS = ("run", "url", "spec")
 SPEC = frozenset(
     {"label", "run", "warn", "crit", "path", "url", "warn_latency", *(k.name for k in http.EXPECT)}
 )
-_LIMIT = re.compile(r"(<=|>=|==|!=|<|>)\s*(-?\d+(?:\.\d+)?)")
+_LIMIT = r"(<=|>=|==|!=|<|>)\s*(-?\d+(?:\.\d+)?)"
 _SAID = 200
 
 _COMPARE = """\
@@ -152,7 +152,7 @@ def _command(run: Text, label: Text, args: Mapping[str, Value], step: Step) -> C
 
 
 def _limit(written: str) -> str | None:
-    match = _LIMIT.fullmatch(written.strip())
+    match = re.fullmatch(_LIMIT, written.strip())
     return f"{match[1]} {match[2]}" if match else None
 
 

@@ -3,12 +3,10 @@
 import math
 import re
 
-_DURATION = re.compile(
-    r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?", re.ASCII
-)
+_DURATION = r"(?a)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?"
 _FACTORS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
-_NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
-_SIZE = re.compile(r"([0-9]{1,15})\s?(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)?")
+_NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,15})?"
+_SIZE = r"([0-9]{1,15})\s?(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)?"
 _UNITS = {
     "B": 1,
     "KiB": 1024,
@@ -26,10 +24,10 @@ LONGEST = 366 * 86400.0
 
 def seconds_of(written: str) -> float | None:
     """Read `10s`, `1h30m`, `250ms` or a number of seconds; None when it is none of these."""
-    if _NUMBER.fullmatch(written):
+    if re.fullmatch(_NUMBER, written):
         seconds = float(written)
     else:
-        match = _DURATION.fullmatch(written)
+        match = re.fullmatch(_DURATION, written)
         if not match or not written:
             return None
         seconds = sum(
@@ -42,7 +40,7 @@ def seconds_of(written: str) -> float | None:
 
 def bytes_of(written: str) -> int | None:
     """Read `64MiB`, `10kB` or a number of bytes; None when it is none of these."""
-    match = _SIZE.fullmatch(written)
+    match = re.fullmatch(_SIZE, written)
     return int(match[1]) * _UNITS[match[2] or "B"] if match else None
 
 

@@ -1,10 +1,11 @@
 """What a live view knows: where every host and every step stands, folded from events."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias
 
 from opskit.model.event import Chunk, Event
+from opskit.model.frozen import mutable
 from opskit.model.plan import Action, Plan
 from opskit.view import safe, works
 from opskit.view.fold import ALWAYS
@@ -35,7 +36,7 @@ TROUBLE: frozenset[Standing] = frozenset({"unknown", "undo failed", "failed", "u
 _CELLS: Mapping[str, Cell] = {"succeeded": "ok", "failed": "failed", "unknown": "unknown"}
 
 
-@dataclass(kw_only=True, slots=True)
+@mutable
 class Row:
     """One host. `running` holds what goes on now: action key → when it began."""
 

@@ -11,11 +11,11 @@ _UNSEEN = (
     "\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f"
 )
-_HARMFUL = re.compile(f"[{_UNSEEN}]")
+_HARMFUL = f"[{_UNSEEN}]"
 
 # A string sequence (title, clipboard, hyperlink) counts only when it ends on its own line:
 # otherwise one stray ESC could swallow everything that follows.
-_SEQUENCE = re.compile(
+_SEQUENCE = (
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\n\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"
     r"|\x1b[ -/]*[0-~]"
@@ -26,15 +26,15 @@ def stripped(text: str) -> str:
     """Return output of a host without escape sequences and control characters."""
     if text.isascii() and text.isprintable():
         return text
-    text = _SEQUENCE.sub("", text.replace("\r\n", "\n")).replace("\r", "\n")
-    return _HARMFUL.sub("", text)
+    text = re.sub(_SEQUENCE, "", text.replace("\r\n", "\n")).replace("\r", "\n")
+    return re.sub(_HARMFUL, "", text)
 
 
 def visible(text: str) -> str:
     """Return text with every harmful character spelt out, so that a reader sees it is there."""
     if text.isascii() and text.isprintable():
         return text
-    return _HARMFUL.sub(_spelt, text)
+    return re.sub(_HARMFUL, _spelt, text)
 
 
 def _spelt(match: re.Match[str]) -> str:

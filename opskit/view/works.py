@@ -27,7 +27,7 @@ from opskit.view import amounts, safe
 LINES = 12
 COLUMNS = 240
 QUOTED = "| "
-_ATTRIBUTE = re.compile(r"\brun\.\w+")
+_ATTRIBUTE = r"\brun\.\w+"
 
 
 def texts(work: Work | None) -> Iterator[Text]:
@@ -78,7 +78,7 @@ def late_names(action: Action) -> tuple[str, ...]:
 def _waits(part: Late) -> Iterator[str]:
     for name in part.names:
         if name == "run":
-            yield from _ATTRIBUTE.findall(part.source) or (name,)
+            yield from re.findall(_ATTRIBUTE, part.source) or (name,)
         else:
             yield name
 

@@ -8,18 +8,16 @@ from tests.bench.figures import Figure, Rounds, less
 from tests.bench.peers import Bench
 
 UNTIL_DIALLING = """
-import os, sys
-from opskit.drivers import targets
-def connect(self, host):
-    if self._connector is None:
-        targets.connector()
+import os, socket, sys
+def dial(*_words, **_named):
     os._exit(0)
-targets.Targets._connect = connect
+socket.create_connection = dial
 from opskit.cli import main
 main()
 sys.exit("it ended without dialling")
 """
-# Up to here it has read runbook, inventory and known hosts, planned, and begun its record.
+# Up to here it has read runbook, inventory and known hosts, planned, begun its record, and
+# made ready the connection. Nothing of opskit is loaded here in another order than by `opskit run`.
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -11,6 +12,18 @@ from opskit.cli.root import SECTIONS, root
 
 HEAVY = {"fabric", "paramiko", "yaml", "jinja2", "rich", "httpx", "sqlite3", "json", "logging"}
 SHOW = "import sys; from opskit.cli.root import call; call(['--help']); print(*sys.modules)"
+UNTIL_DIALLING = """
+import os, socket, sys
+def dial(*_words, **_named):
+    print(*sys.modules, flush=True)
+    os._exit(0)
+socket.create_connection = dial
+from opskit.cli import main
+main()
+"""
+SELDOM = {"tarfile", "ctypes", "httpx", "opskit.drivers.upload", "opskit.drivers.rejoin",
+          "opskit.drivers.local", "opskit.audit.verify", "opskit.view.live", "opskit.view.plan",
+          "opskit.cli.plan", "opskit.lab", "opskit.load.schemas"}  # fmt: skip
 
 
 def opskit(*words: str) -> "subprocess.CompletedProcess[str]":
@@ -31,6 +44,22 @@ def test_help_loads_click_alone() -> None:
     assert ours == {"opskit.cli", "opskit.cli.root", "opskit.cli.group", "opskit.errors",
                     "opskit.cli.screen", "opskit.view", "opskit.view.paint", "opskit.model",
                     "opskit.model.frozen"}  # fmt: skip
+
+
+def test_a_plain_run_loads_nothing_that_most_runs_do_without(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text(
+        "opskit: 1\nname: one\nversion: 1.0.0\nsummary: s\nhosts: all\n"
+        "steps:\n  - {name: s, run: /bin/true, effect: read}\n"
+    )
+    (tmp_path / "hosts.yaml").write_text("opskit: 1\nhosts:\n  h: {address: 127.0.0.1}\n")
+    words = ["run", "one.yaml", "-i", "hosts.yaml", "--yes", "--no-live", "--store", "s.db"]
+    done = subprocess.run(
+        [sys.executable, "-c", UNTIL_DIALLING, *words],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert {"fabric", "opskit.drivers.command"} <= loaded
+    assert not loaded & SELDOM
 
 
 def test_all_that_was_said_arrives_and_the_status_with_it() -> None:

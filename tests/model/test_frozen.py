@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from opskit.model.frozen import frozen
+from opskit.model.frozen import frozen, mutable
 
 
 @frozen
@@ -113,3 +113,26 @@ def test_a_value_with_something_else_in_it_is_another_value(cls: Make) -> None:
     other = replace(value, one=3)
 
     assert (other.one, other.two, value.one) == (3, "b", 1)
+
+
+@mutable
+class Counter:
+    """A class of what changes."""
+
+    count: int = 0
+    seen: list[int] = field(default_factory=list)
+
+
+def test_what_changes_can_be_set_and_is_equal_only_to_itself() -> None:
+    make: Make = Counter
+    first, second = make(), make(count=0)
+
+    first.count += 1
+    first.seen.append(1)
+
+    assert (first.count, first.seen, second.count, second.seen) == (1, [1], 0, [])
+    assert second != Counter()
+    assert repr(first) == "Counter(count=1, seen=[1])"
+    with pytest.raises(TypeError, match="other"):
+        make(other=1)
+    assert not hasattr(first, "__dict__")
