@@ -10,7 +10,7 @@ from opskit.audit import chain, locks
 from opskit.audit.database import Database, Row
 from opskit.audit.locks import Hold
 from opskit.audit.masking import Masker
-from opskit.audit.sink import STREAMS, Part, Sink, Stored, Stream, unpack
+from opskit.audit.sink import STREAMS, Part, Sink, Stored, Stream, pack, unpack
 from opskit.audit.writer import Writer
 from opskit.errors import StoreError
 from opskit.model.event import Event
@@ -135,11 +135,11 @@ class Journal:
                 self._begin = None
 
     def _hand_on(self, part: Part) -> None:
-        self._writer.put([part], len(part.body))
+        self._writer.put([part], len(part.data))
 
     def _commit(self, items: Sequence[chain.Dated | Part]) -> None:
         entries = [item for item in items if isinstance(item, chain.Dated)]
-        parts = [item for item in items if isinstance(item, Part)]
+        packed = [self._output_row(item) for item in items if isinstance(item, Part)]
         with self._database.writing() as rows:
             head = rows.one("head", run=self._row["number"])
             if head is None or head["token"] != self._token:
@@ -148,21 +148,22 @@ class Journal:
                     where=self._database.location,
                     hint=f"`opskit status {self.run}` shows what it does",
                 )
-            if parts:
-                rows.many("add_output", [self._output_row(part) for part in parts])
+            if packed:
+                rows.many("add_output", packed)
             if entries:
                 chain.extend(rows, self._row, entries)
 
     def _output_row(self, part: Part) -> Row:
+        packed, body = pack(part.data)
         return {
             "run": self._row["number"],
             "key": part.key,
             "attempt": part.attempt,
             "stream": part.stream,
             "part": part.part,
-            "size": part.size,
-            "packed": part.packed,
-            "body": part.body,
+            "size": len(part.data),
+            "packed": packed,
+            "body": body,
         }
 
     def _let_go(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from typing import get_args
 
-from opskit.audit.encodings import BREAKS, JOIN, Form, forms
+from opskit.audit.encodings import JOIN, Form, forms, unfolded
 from opskit.model.event import EventKind, Outcome
 from opskit.model.run import HostState
 from opskit.model.states import ActionState, RunState
@@ -38,7 +38,9 @@ class Masker:
         # Longest first only makes the tables the same however the secrets came.
         self._values = sorted({value for value in values if value}, key=lambda v: (-len(v), v))
         self._forms = [_Search(form) for value in self._values for form in forms(value)]
-        self._anchors = tuple({a.translate(JOIN, BREAKS) for f in self._forms for a in f.anchors})
+        self._anchors = tuple({anchor for f in self._forms for anchor in f.joined})
+        # Letters and digits are the same in both alphabets of base64.
+        self._both = any(not anchor.isalnum() for anchor in self._anchors)
         self._always = any(not f.anchors for f in self._forms)
         self.reach = max((f.form.width for f in self._forms), default=1) - 1
         """How many bytes at the end of a piece can't be judged before more have come."""
@@ -91,7 +93,8 @@ class Masker:
         """Yield where secrets stand that begin before `limit`, by their start; they may overlap."""
         if not self._forms:
             return
-        joined, contains = data.translate(JOIN, BREAKS), _finder()
+        joined, contains = unfolded(data), _finder()
+        joined = joined.translate(JOIN) if self._both else joined
         hit = {anchor for anchor in self._anchors if contains(joined, anchor)}
         if not self._always and not hit:
             return
@@ -124,7 +127,7 @@ class _Search:
     def __init__(self, form: Form) -> None:
         self.form = form
         self.anchors = form.anchors
-        self.joined = frozenset(anchor.translate(JOIN, BREAKS) for anchor in form.anchors)
+        self.joined = frozenset(unfolded(anchor).translate(JOIN) for anchor in form.anchors)
 
     @cached_property
     def pattern(self) -> "re.Pattern[bytes]":

@@ -28,15 +28,13 @@ _SMALL = 128
 
 @frozen
 class Part:
-    """The next piece of a stream, as it is stored."""
+    """The next piece of a stream. Who writes it packs it: hosts need not wait for that."""
 
     key: str
     attempt: int
     stream: Stream
     part: int
-    size: int
-    packed: bool
-    body: bytes
+    data: bytes
 
 
 @cache
@@ -120,15 +118,8 @@ class Sink:
             secret = self._secret and stream == "stdout"
 
             def hand_on(number: int, data: bytes) -> None:
-                packed, body = pack(data)
                 part = Part(
-                    key=self._key,
-                    attempt=self._attempt,
-                    stream=stream,
-                    part=number,
-                    size=len(data),
-                    packed=packed,
-                    body=body,
+                    key=self._key, attempt=self._attempt, stream=stream, part=number, data=data
                 )
                 self._hand_on(part)
 

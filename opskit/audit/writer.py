@@ -9,7 +9,7 @@ from opskit.errors import OpskitError, StoreError
 
 T = TypeVar("T")
 
-ENOUGH = 1024 * 1024
+ENOUGH = 4 * 1024 * 1024
 """Bytes that are worth a commit even though nobody waits for them."""
 
 LINGER = 0.1

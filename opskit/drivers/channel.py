@@ -10,7 +10,8 @@ from opskit.drivers.ssh import Connector, Fabric, close, text_of
 from opskit.drivers.wire import LostError, Pipe, RefusedChannelError, Wire
 from opskit.model.inventory import Host
 
-_CHUNK = 64 * 1024
+_CHUNK = 512 * 1024
+"""Bytes that are taken at once. What a channel holds beyond them, the library moves each time."""
 _FIRST = 0.05
 """How long after a request only output wakes us up; seconds."""
 
