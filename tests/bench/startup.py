@@ -11,7 +11,7 @@ UNTIL_DIALLING = """
 import os, socket, sys
 def dial(*_words, **_named):
     os._exit(0)
-socket.create_connection = dial
+socket.getaddrinfo = dial
 from opskit.cli import main
 main()
 sys.exit("it ended without dialling")

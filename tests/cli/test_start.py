@@ -17,7 +17,7 @@ import os, socket, sys
 def dial(*_words, **_named):
     print(*sys.modules, flush=True)
     os._exit(0)
-socket.create_connection = dial
+socket.getaddrinfo = dial
 from opskit.cli import main
 main()
 """
