@@ -16,7 +16,7 @@ from opskit.errors import StoreError
 from opskit.model.event import Event
 from opskit.model.value import Secret
 
-WAITING = 8 * 1024 * 1024
+WAITING = 16 * 1024 * 1024
 """Bytes of output that may wait to be written; beyond that the host is read more slowly."""
 
 
