@@ -131,6 +131,12 @@ BALANCER: tuple[Key, ...] = (
     Key("error_log", "literal", help="its error log"),
     Key("sudo", "literal", help="the user to become on it"),
     Key("listen", "data", help="where it listens"),
+    Key(
+        "health",
+        "literal",
+        help="page on which members say how they are; without it `health` of their service with "
+        "this port; null: they are not asked",
+    ),
 )
 INVENTORY: tuple[Key, ...] = (
     Key("opskit", "data", required=True, help="version of the file format: 1"),

@@ -104,7 +104,7 @@ class Renderer:
                 assert isinstance(written, Mapping)
                 inner = {k.name: k for k in key.keys}
                 return {n: self._value(v, inner[n], f"{at}.{n}") for n, v in written.items()}
-            case "verbatim" | "literal" | "name" | "enum" | "mode":
+            case "verbatim" | "literal" | "name" | "mode":
                 return _known(written)
             case "expression":
                 return self._expressions(written, at)

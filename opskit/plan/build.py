@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import field, replace
 
 from opskit.errors import InputError
-from opskit.load import select
 from opskit.model.frozen import mutable
 from opskit.model.inventory import Inventory
 from opskit.model.plan import Action, Stage
@@ -15,11 +14,11 @@ from opskit.model.value import Json
 from opskit.model.work import Command, Recall, Remove, Upload, Work
 from opskit.plan.arguments import Files, History, Renderer
 from opskit.plan.expand import Placed
+from opskit.plan.pool import pool
 from opskit.plan.spread import Spot, spread
 from opskit.plan.values import host_of, local
 from opskit.render import evaluate, host_view, value
 from opskit.steps import KINDS
-from opskit.steps.base import Value
 
 _EXISTS = 'test -e "$1"'
 
@@ -41,6 +40,11 @@ class Builder:
     stages: dict[str, Stage] = field(default_factory=dict)
     shared: dict[int, tuple[Step, Work | None]] = field(default_factory=dict)
     """By the identity of a step: the step, and its work where that is the same everywhere."""
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts that the run is about."""
+        return tuple(host for batch in self.batches for host in batch)
 
     def actions(self, placed: Placed, spot: Spot) -> list[Action]:
         """Make the actions of a step at a spot: one, or one for each item."""
@@ -118,31 +122,9 @@ class Builder:
     def _own_work(self, placed: Placed, render: Renderer, spot: Spot) -> Work:
         args = render.arguments()
         if placed.step.kind == "traffic":
-            args |= self._pool(placed.step, args, spot)
+            args |= pool(self.inventory, placed.step, args, spot.target, self.hosts)
         work = _equipped(KINDS[placed.step.kind].work(args, placed.step), render)
         return replace(work, host=spot.host) if isinstance(work, Recall) else work
-
-    def _pool(self, step: Step, args: Mapping[str, Value], spot: Spot) -> dict[str, Value]:
-        """Add what a balancer's inventory entry says of the pool, and who its members are."""
-        pool = args.get("pool")
-        name = pool.fixed() if isinstance(pool, Text) and not pool.late else ""
-        host = host_of(self.inventory, spot.target)
-        entry = host.balancers.get(name) or self.inventory.balancers.get(name)
-        if entry is None:
-            raise InputError(
-                f"the inventory has no balancer {name!r} for {spot.target}",
-                where=str(step.places.get("traffic.pool", step.place)),
-                hint=f"its balancers: {', '.join(sorted(self.inventory.balancers)) or 'none'}",
-            )
-        addresses = {n: known(h.address) for n, h in self.inventory.hosts.items()}
-        members = entry.get("members")
-        if isinstance(members, str):
-            members = list(select(self.inventory, members))
-        return {
-            "balancer": _as_value(entry),
-            "addresses": addresses,
-            "members": _as_value(members),
-        }
 
     def _recall(self, placed: Placed, work: Work, when: Text | None) -> Work:
         """Look a recalled value up, so that what uses it is known; the run holds to that value."""
@@ -304,14 +286,3 @@ def _equipped(work: Work, render: Renderer) -> Work:
             return replace(work, sudo=sudo or work.sudo)
         case _:
             return work
-
-
-def _as_value(data: object) -> Value:
-    """Turn plain data of the inventory into arguments: strings become texts."""
-    if isinstance(data, str):
-        return known(data)
-    if isinstance(data, Mapping):
-        return {str(name): _as_value(inner) for name, inner in data.items()}
-    if isinstance(data, (list, tuple)):
-        return tuple(_as_value(inner) for inner in data)
-    return data  # type: ignore[return-value]

@@ -198,6 +198,18 @@ def _wrong(step: Step, key: str, word: str, write: str) -> InputError:
     return InputError(f"`{key}` came to {word[:80]!r}", where=str(place), hint=f"write {write}")
 
 
+def one_of(value: Value, step: Step, key: str, choices: tuple[str, ...]) -> str:
+    """Return a choice, also where a template gave it; the first when nothing is written."""
+    word = choices[0] if value is None else a_word(value, step, key)
+    if word not in choices:
+        raise InputError(
+            f"`{key}` came to {word[:80]!r}",
+            where=str(step.place),
+            hint=f"write one of {', '.join(choices)}",
+        )
+    return word
+
+
 def texts(value: Value, key: str) -> tuple[Text, ...]:
     """Return a list of texts; a single one counts as a list of one."""
     if value is None:

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from opskit.errors import InputError
 from opskit.model.problem import Problem
 from opskit.model.runbook import Effect, Step
 from opskit.model.text import Text
@@ -17,8 +16,8 @@ from opskit.steps.base import (
     a_flag,
     a_number,
     a_text,
-    a_word,
     mapping,
+    one_of,
     optional,
     problem,
     refuse,
@@ -101,7 +100,7 @@ def work(args: Mapping[str, Value], step: Step) -> Request:
     headers.update({header: SecretRef(name=secret) for header, secret in step.secrets.items()})
     return Request(
         url=a_text(args["url"], "url"),
-        method=_one_of(args.get("method"), step, "method", METHODS),
+        method=one_of(args.get("method"), step, "method", METHODS),
         headers=headers,
         body=optional(args.get("body"), "body"),
         expect=_expect(mapping(args.get("expect")), step),
@@ -111,19 +110,7 @@ def work(args: Mapping[str, Value], step: Step) -> Request:
 
 
 def _via(value: Value, step: Step) -> Literal["controller", "host"]:
-    return "host" if _one_of(value, step, "via", ("controller", "host")) == "host" else "controller"
-
-
-def _one_of(value: Value, step: Step, key: str, choices: tuple[str, ...]) -> str:
-    """Return a choice, also where a template gave it; the first when nothing is written."""
-    word = choices[0] if value is None else a_word(value, step, key)
-    if word not in choices:
-        raise InputError(
-            f"`{key}` came to {word[:80]!r}",
-            where=str(step.place),
-            hint=f"write one of {', '.join(choices)}",
-        )
-    return word
+    return "host" if one_of(value, step, "via", ("controller", "host")) == "host" else "controller"
 
 
 def _expect(args: Mapping[str, Value], step: Step) -> Expect:

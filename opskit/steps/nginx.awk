@@ -3,8 +3,9 @@
 # members (see nginx.sh). The fields of an answer stand apart by tabs:
 #
 #   fault MESSAGE
-#   found up|down FROM UPTO UP TOTAL BACKUP OTHERS   drain, ready: the member's server line. Its
-#         word `down` is the bytes from FROM to UPTO; where there is none yet, both say where to put it
+#   found up|down FROM UPTO UP TOTAL BACKUP OTHERS   drain, ready, spare: the member's server line.
+#         Its word `down` is the bytes from FROM to UPTO; where there is none yet, both say where to
+#         put it. Then a line for each other server that is up: its address
 #   pool good|bad UP, then a line for each member    check; UP servers are in service
 #
 # With action=remote each line is an IP address, and the answer is the address as the kernel's
@@ -176,6 +177,8 @@ function answer_member(  hit, i, up, total, others) {
     if (of[i] == chosen) { total++; if (!downs[i] && !backup[i]) up++ }
     else if (at[i] == at[hit]) others = others "," of[i]
   print "found\t" (downs[hit] ? "down" : "up") "\t" from[hit] "\t" upto[hit] "\t" (up + 0) "\t" total "\t" (backup[hit] + 0) "\t" (others == "" ? "-" : substr(others, 2))
+  for (i = 1; i <= count; i++)
+    if (of[i] == chosen && i != hit && !downs[i] && !backup[i]) print at[i]
 }
 
 function answer_pool(  each, size, i, equals, hit, state, good, up, seen, out) {

@@ -1,17 +1,20 @@
-# Take one member of an nginx pool out of service, put it back, or look at the whole pool.
+# Take one member of an nginx pool out of service, put it back, ask whether the pool can spare it,
+# or look at the whole pool.
 #
 # shellcheck shell=sh disable=SC2154
 #
 # Run by any POSIX sh on the balancer, with these set in front of this text:
 #   nginx_awk         the program that reads nginx's configuration (nginx.awk)
-#   action            drain | ready | check
+#   action            drain | ready | spare | check
 #   pool, upstream    the pool's name; the name of its upstream block ('' to find it)
 #   name, member      the member's host name and its address:port ('' for check)
 #   members           for check: every member as name=address:port, apart by blanks
+#   besides           for check: names of members that are not asked for their health
 #   file              the file with the pool's server lines
 #   test, reload      commands that check nginx's configuration, and that have it loaded
 #   pid, error_log    nginx's pid file; its error log ('' when there is none to read)
 #   min_up            how many servers must stay (for check: be) in service
+#   health, site, members_awk     see members.sh, which stands between these and this text
 #   drain_timeout, reload_timeout, lock_timeout     whole seconds
 #
 # Exit status: 0 done, or it was so already · 1 check: not the whole pool is in service
@@ -48,11 +51,12 @@ read_pool() {
     -v member="$member" -v alias="$alias" -v members="$members" "$nginx_awk" "$1"
 }
 
-# Sets state from upto up total backup others for the member, as the given file has it.
+# Sets state from upto up total backup others for the member, as the given file has it; the lines
+# of serves after the first are the addresses of the other servers that are up.
 find_member() {
-  found=$(read_pool "$1")
+  serves=$(read_pool "$1")
   IFS=$tab read -r verdict state from upto up total backup others <<END
-$found
+$serves
 END
   [ "$verdict" = found ] || refuse "$file: ${state:-it could not be read}"
 }
@@ -257,6 +261,7 @@ check_floor() {
   left=$((up - 1 + backup))
   [ "$left" -ge "$min_up" ] ||
     refuse "$name ($member) can't leave pool $pool: $left of $total servers would be up, at least $min_up must be"
+  if [ "$min_up" -gt 0 ] && [ "$backup" -eq 0 ]; then check_health "$(printf '%s\n' "$serves" | tail -n +2)"; fi
 }
 
 # Marks the member as wanted (up or down), and proves that nginx runs with it.
@@ -278,7 +283,7 @@ mark() {
     note='; the file said so already, but nginx had not loaded it'
   else
     if [ "$wanted" = down ]; then check_floor; fi
-    loaded || note="; nginx had not loaded the file's last change, now it has"
+    loaded || note="$note; nginx had not loaded the file's last change, now it has"
     write_file
   fi
   valid || put_back "nginx refuses the configuration ($test): $tested"
@@ -360,7 +365,7 @@ still_open() {
 
 plural() { if [ "$1" -ne 1 ]; then printf s; fi; }
 
-# --- the three actions ------------------------------------------------------
+# --- the actions ------------------------------------------------------
 
 drain() {
   find_remote
@@ -383,6 +388,17 @@ ready() {
   fi
 }
 
+spare() {
+  resolve
+  find_member "$real"
+  if [ "$state" = down ]; then
+    say "$name ($member) is out of pool $pool already"
+  else
+    check_floor
+    say "pool $pool can spare $name ($member)$note"
+  fi
+}
+
 check() {
   resolve
   find_master
@@ -394,10 +410,14 @@ check() {
 $found
 END
   [ "$verdict" = pool ] || refuse "$file: ${state:-it could not be read}"
-  printf '%s\n' "$found" | tail -n +2
+  lines=$(printf '%s\n' "$found" | tail -n +2)
+  if [ -n "$health" ]; then lines=$(with_health "$lines"); fi
+  printf '%s\n' "$lines"
   problem=''
   [ "$up" -ge "$min_up" ] ||
     problem="pool $pool has $up server$(plural "$up") in service, but at least $min_up must be"
+  ill=$(printf '%s\n' "$lines" | awk '/ up, / && !/ up, healthy$/ { printf "; %s", $0 }')
+  [ -z "$ill" ] || problem="not every member of pool $pool is healthy (asked for $health): ${ill#; }"
   [ "$state" = good ] || problem="not every member of pool $pool is in service"
   [ -n "$problem" ] || return 0
   printf '%s\n' "$problem" >&2

@@ -1,13 +1,15 @@
 """`traffic`: take a host out of a balancer's pool, put it back, or look at the pool.
 
 Plan adds to the arguments what the inventory says: `balancer`, the target's entry for the pool, and
-`addresses`, host name → address; `members`, the names of the pool's hosts, where it knows them.
+`addresses`, host name → address; `members`, the names of the pool's hosts, where it knows them;
+`about`, the hosts of the run; `page` and `site`, where members say how they are.
 The work is opskit's own shell text (nginx.sh, which says how it proves what it does).
 """
 
 import functools
 import ipaddress
 import math
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -17,10 +19,23 @@ from opskit.model.problem import Problem
 from opskit.model.runbook import Effect, Step
 from opskit.model.text import Text, text
 from opskit.model.work import Command
-from opskit.steps.base import Key, Scope, Value, a_flag, a_number, a_word, mapping, problem, refuse
+from opskit.steps.base import (
+    Key,
+    Scope,
+    Value,
+    a_flag,
+    a_number,
+    a_word,
+    mapping,
+    one_of,
+    problem,
+    refuse,
+)
 
+HEALTHY = ("all", "others", "none")
 SUMMARY = (
-    "Take a host out of a balancer's pool, put it back, or check that all of it is in service."
+    "Take a host out of a balancer's pool, put it back, ask whether the pool can spare it, or "
+    "check that all of it is in service."
 )
 KEYS = (
     Key("drain", "text", help="host to take out; waits until the balancer has no connection to it"),
@@ -32,6 +47,12 @@ KEYS = (
         help="fail unless every member is in service and nginx runs what its file says; a read "
         "(write `effect: read`)",
     ),
+    Key(
+        "spare",
+        "text",
+        help="host that is to be taken out later: fail unless `drain` could now; a read (write "
+        "`effect: read`)",
+    ),
     Key("pool", "text", required=True, help="pool, by its name under `balancers` in the inventory"),
     Key("drain_timeout", "duration", default=30.0, help="fail when connections last longer"),
     Key("reload_timeout", "duration", default=10.0, help="how soon nginx must run new workers"),
@@ -39,12 +60,21 @@ KEYS = (
     Key(
         "min_up", "int", default=1, minimum=1, help="servers that must stay (check: be) in service"
     ),
+    Key(
+        "healthy",
+        "enum",
+        choices=HEALTHY,
+        default="all",
+        help="who must answer as healthy; drain and spare: `min_up` of the others, unless the host "
+        "is not healthy itself; check: `all`, or the `others`, which the run is not about; `none`",
+    ),
 )
 MAIN = None
 EFFECT: Effect = "change"
 SCOPE: Scope = "each"
 
-ACTIONS = ("drain", "ready", "check")
+ACTIONS = ("drain", "ready", "check", "spare")
+LOOKS = ("check", "spare")
 DEFAULTS = {
     "test": "nginx -t",
     "reload": "nginx -s reload",
@@ -62,12 +92,12 @@ def check(step: Step) -> Iterable[Problem]:
         yield problem(
             step,
             asked[1] if asked else "traffic",
-            f"one of drain, ready and check is needed, not {' and '.join(asked) or 'none'}",
+            f"one of drain, ready, check and spare is needed, not {' and '.join(asked) or 'none'}",
             "write for example {drain: '{{ host }}', pool: web}",
         )
-    elif asked == ["check"] and step.effect != "read":
-        yield problem(step, "check", "looking at a pool changes nothing", "add effect: read")
-    elif asked != ["check"] and step.effect == "read":
+    elif asked[0] in LOOKS and step.effect != "read":
+        yield problem(step, asked[0], "looking at a pool changes nothing", "add effect: read")
+    elif asked[0] not in LOOKS and step.effect == "read":
         yield problem(step, "effect", f"{asked[0]} changes the balancer", "take `effect: read` out")
 
 
@@ -85,10 +115,12 @@ def work(args: Mapping[str, Value], step: Step) -> Command:
     said = {key: _said(entry, key, pool, step) or DEFAULTS[key] for key in DEFAULTS}
     said["file"] = _needed(entry, "file", pool, step)
     values = said | _whom(args, entry, action, name, step) | _limits(args, step)
+    values |= _health(args, entry, action, step)
     words = {"nginx_awk": _data("nginx.awk"), "action": action, "pool": pool, **values}
+    words["members_awk"] = _data("members.awk")
     assignments = "".join(f"{key}={shlex.quote(value)}\n" for key, value in words.items())
     return Command(
-        text=text(assignments + _data("nginx.sh")),
+        text=text(assignments + _data("members.sh") + _data("nginx.sh")),
         sudo=_user(args.get("sudo"), entry.get("sudo"), step),
         summary=f"{action} {name} in pool {pool}" if name else f"check pool {pool}",
     )
@@ -98,7 +130,7 @@ def _asked(args: Mapping[str, Value], step: Step) -> tuple[str, str]:
     """Return what to do, and with which host ("" for the whole pool)."""
     if a_flag(args.get("check", False), step, "check"):
         return "check", ""
-    action = "drain" if args.get("drain") is not None else "ready"
+    action = next(one for one in ("drain", "spare", "ready") if args.get(one) is not None)
     return action, a_word(args[action], step, action)
 
 
@@ -124,6 +156,37 @@ def _whom(
         "member": where(name) if name else "",
         "members": " ".join(f"{host}={where(host)}" for host in hosts),
     }
+
+
+def _health(
+    args: Mapping[str, Value], entry: Mapping[str, Value], action: str, step: Step
+) -> dict[str, str]:
+    """Return where members say how they are ("": nobody is asked), and who of them is not asked."""
+    who = one_of(args.get("healthy"), step, "healthy", HEALTHY)
+    page = entry["health"] if "health" in entry else args.get("page")
+    site = args.get("site")
+    found = {
+        "health": a_word(page, step, "pool") if who != "none" and page is not None else "",
+        "site": a_word(site, step, "pool") if site is not None else "",
+        "besides": "",
+    }
+    for key, written in found.items():
+        if not re.fullmatch(_IN_A_REQUEST[key], written):
+            raise InputError(
+                f"members of pool {a_word(args['pool'], step, 'pool')} can't be asked for their "
+                f"health: {key} is {written[:80]!r}",
+                where=str(step.place),
+                hint="a page is a path such as /health/, a site a host name",
+            )
+    if action == "check" and who == "others":
+        about = args.get("about")
+        hosts = about if isinstance(about, tuple) else ()
+        found["besides"] = " ".join(a_word(one, step, "pool") for one in hosts)
+    return found
+
+
+_IN_A_REQUEST = {"health": r"(/[!-~]*)?", "site": r"[0-9A-Za-z.:_\[\]-]*", "besides": ""}
+"""What may stand in the two lines of a request."""
 
 
 def with_port(address: str, port: int) -> str:

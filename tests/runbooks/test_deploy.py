@@ -166,6 +166,40 @@ def test_a_fleet_that_is_not_as_it_should_be_is_refused_untouched(fleet: Fleet, 
         fleet.sh(host, mends)
 
 
+@pytest.mark.parametrize("limit", ["web1", "web1:web2"])
+def test_the_last_host_that_works_is_not_taken_out(fleet: Fleet, pool: str, limit: str) -> None:
+    for host in ("web2", "web3", "web4"):
+        fleet.sh(host, "labctl stop app")
+    before = state(fleet, "web1")
+    said = deploy(fleet, "B", "--limit", "web1", status=5)
+    assert "not every member of pool web is healthy" in said
+    said = deploy(fleet, "B", "-p", "over_unhealthy=true", "--limit", limit, status=5)
+    assert "web1 (" in said
+    assert "can't leave pool web: it is healthy, and of the others 0 would be" in said
+    assert state(fleet, "web1") == before
+    assert fleet.sh("lb1", "cat /etc/nginx/opskit/web.conf") == pool
+    deploy(fleet, "B", "-p", "over_unhealthy=true", "--limit", "web2:web3")
+    deploy(fleet, "B", "-p", "over_unhealthy=true", "--limit", "web1:web4")
+    assert live(fleet) == ["releases/B /srv/app/releases/B"] * 4
+
+
+def test_a_host_that_has_become_the_last_since_the_preflight_is_not_drained(
+    fleet: Fleet, pool: str
+) -> None:
+    path = fleet.runbook(
+        "  - {name: One, run: labctl stop app, on: {group: others, per: run}}\n"
+        "  - {name: Two, traffic: {drain: '{{ host }}', pool: web}, on: {group: lb, per: host}}\n"
+    )
+    inventory = fleet.folder / "i.yaml"
+    text = fleet.lab.inventory.read_text().replace(
+        "groups:\n", "groups:\n  others: {hosts: [web2, web3, web4]}\n"
+    )
+    inventory.write_text(text)
+    done = fleet.opskit("run", path, "-i", inventory, "--limit", "web1", "--yes", status=1)
+    assert "refused, nothing changed: web1" in done.stdout + done.stderr
+    assert fleet.sh("lb1", "cat /etc/nginx/opskit/web.conf") == pool
+
+
 def test_a_release_that_does_not_fit_twice_is_refused(fleet: Fleet) -> None:
     size = 300 * 1024 * 1024
     path = fleet.folder / "big.tar.gz"

@@ -442,6 +442,141 @@ def test_the_check_refuses_a_file_that_nginx_has_not_loaded(balancer: Balancer) 
     assert (status, "was changed after nginx loaded it" in said) == (3, True), said
 
 
+# --- asking the members ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asking(balancer: Balancer) -> Iterator[Balancer]:
+    """A balancer whose members are asked; one that a test has closed is there again afterwards."""
+    balancer.entry["health"] = "/health/"
+    before = list(balancer.nginx.members)
+    yield balancer
+    for place, member in enumerate(before):
+        if not member.thread.is_alive():
+            host, _, port = member.where.rpartition(":")
+            balancer.nginx.members[place] = support.Member(host, int(port))
+
+
+def without_bash(folder: Path) -> str:
+    """A PATH with all programs but bash; nc is busybox's."""
+    for place in ("/bin", "/usr/bin", "/usr/sbin"):
+        for program in Path(place).iterdir():
+            if program.name not in ("bash", "nc") and not (folder / program.name).exists():
+                (folder / program.name).symlink_to(program)
+    (folder / "nc").symlink_to(str(shutil.which("busybox")))
+    return str(folder)
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox sh"])
+def test_the_last_member_that_answers_is_not_drained(asking: Balancer, shell: str) -> None:
+    if not shutil.which(shell.split(maxsplit=1)[0]):
+        pytest.skip(f"no {shell} here")
+    asking.shell = shell.split()
+    members, before = asking.nginx.members, asking.nginx.pool.read_bytes()
+    members[1].close()
+    status, said = asking("spare", 0)
+    assert (status, "pool web can spare web1" in said) == (0, True), said
+    members[2].close()
+    for action in ("spare", "drain"):
+        status, said = asking(action, 0)
+        assert status == 3, said
+        assert "can't leave pool web: it is healthy, and of the others 0 would be" in said
+        assert f"{members[1].where}: no answer, {members[2].where}: no answer" in said
+    assert asking.nginx.pool.read_bytes() == before
+    assert leftovers(asking.nginx) == []
+    assert asking("drain", 1)[0] == 0
+    assert asking("drain", 0, healthy="none")[0] == 0
+    assert asking("ready", 0)[0] == 0
+    members[0].close()
+    status, said = asking("drain", 0)
+    assert (status, "it was not healthy itself: no answer" in said) == (0, True), said
+
+
+@pytest.mark.acceptance
+def test_the_members_are_asked_without_bash_too(
+    asking: Balancer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not shutil.which("busybox"):
+        pytest.skip("no busybox here")
+    monkeypatch.setenv("PATH", without_bash(tmp_path))
+    assert asking("spare", 0)[0] == 0
+    (tmp_path / "nc").unlink()
+    status, said = asking("spare", 0)
+    assert (status, "neither bash nor nc" in said) == (3, True), said
+
+
+@pytest.mark.acceptance
+def test_a_check_asks_every_member_but_those_that_look_at_themselves(asking: Balancer) -> None:
+    members = asking.nginx.members
+    assert asking("check")[0] == 0
+    members[1].close()
+    status, said = asking("check")
+    assert (status, "not every member of pool web is healthy" in said) == (1, True), said
+    assert f"- {members[1].where} up, no answer" in said
+    port = int(members[1].where.rpartition(":")[2])
+    asking.entry.update(members="ignored")
+    entry = {**asking.entry, "port": port, "members": None}
+    found: dict[str, Value] = {
+        **words({"pool": "web", "healthy": "others"}),
+        "check": True,
+        "balancer": words(entry),
+        "members": (text("web2"),),
+        "about": (text("web2"),),
+        "addresses": words({"web2": members[1].where.rpartition(":")[0]}),
+    }
+    script = traffic.work(found, step({})).text.fixed()
+    done = subprocess.run(["sh", "-euc", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"web2 {members[1].where} up\n" in done.stdout
+
+
+@pytest.mark.acceptance
+def test_a_member_that_hangs_holds_nobody_up(asking: Balancer) -> None:
+    asking.nginx.members[1].slow = 30.0
+    asking.entry["health"] = "/slow"
+    began = time.monotonic()
+    try:
+        asking.nginx.members[2].slow = asking.nginx.members[0].slow = 0.0
+        assert asking("spare", 0)[0] == 0
+    finally:
+        for member in asking.nginx.members:
+            member.slow = 1.0
+    assert time.monotonic() - began < 10
+
+
+GOOD = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
+
+
+@pytest.mark.parametrize("awk", AWKS, ids=" ".join)
+@pytest.mark.parametrize(
+    ("answer", "what"),
+    [
+        (GOOD + '{"status": "healthy"}', "healthy"),
+        (GOOD + '{"checks": [{"status": "x{\\"]"}], "status" : "UP"}', "healthy"),
+        (GOOD + '{"status": "unhealthy", "db": {"status": "healthy"}}', "status is unhealthy"),
+        (GOOD + '{"db": {"status": "healthy"}, "a": "status", "status": "bad"}', "status is bad"),
+        (GOOD + '{\n "status":\n 0}', "status is no text"),
+        (GOOD + '{"db": {"status": "down"}}', "healthy"),
+        (GOOD + "fine", "healthy"),
+        ("HTTP/1.0 204 No Content\r\n\r\n", "healthy"),
+        ("HTTP/1.1 503 Service Unavailable\r\n\r\n" + '{"status": "healthy"}', "status 503"),
+        ("HTTP/1.1 301 Moved\r\nLocation: /\r\n\r\n", "status 301"),
+        ("HTTP/1.1 200 OK\r\nContent-Le", "half an answer"),
+        ("SSH-2.0-OpenSSH\r\n", "no HTTP answer"),
+        ("", "no answer"),
+    ],
+)
+def test_healthy_is_a_good_status_in_the_answer_and_in_its_json(
+    answer: str, what: str, awk: list[str]
+) -> None:
+    program = AWK.with_name("members.awk")
+    done = subprocess.run(
+        [*awk, "-f", str(program)], input=answer.encode(), capture_output=True, check=True
+    )
+    assert done.stdout.decode() == what + "\n"
+
+
 # --- reading nginx's configuration ----------------------------------------------------------------
 
 
@@ -632,10 +767,11 @@ def test_turning_a_member_over_twice_gives_the_same_bytes(
 @pytest.mark.parametrize(
     ("args", "effect", "what"),
     [
-        ({"pool": "web"}, "change", "one of drain, ready and check is needed, not none"),
+        ({"pool": "web"}, "change", "one of drain, ready, check and spare is needed, not none"),
         ({"drain": "a", "ready": "a"}, "change", "is needed, not drain and ready"),
         ({"check": True}, "change", "looking at a pool changes nothing"),
         ({"drain": "a"}, "read", "drain changes the balancer"),
+        ({"spare": "a"}, "change", "looking at a pool changes nothing"),
     ],
 )
 def test_a_step_asks_for_one_thing(args: Mapping[str, object], effect: Effect, what: str) -> None:
@@ -689,6 +825,8 @@ def test_hostile_values_stay_words() -> None:
         ({"balancer": words({"type": "nginx"})}, "has no file"),
         ({"drain": text("web9")}, "'web9' is no host of the inventory"),
         ({"drain_timeout": text("soon")}, "`drain_timeout` came to 'soon'"),
+        ({"healthy": text("some")}, "`healthy` came to 'some'"),
+        ({"page": text("/x\r\nEvil: 1")}, "can't be asked for their health: health is"),
     ],
 )
 def test_what_can_not_be_planned_is_an_input_error(change: Mapping[str, Value], what: str) -> None:

@@ -43,8 +43,8 @@ class Member(ThreadingHTTPServer):
     daemon_threads = True
     slow = 1.0
 
-    def __init__(self, address: str = "127.0.0.1") -> None:
-        super().__init__((address, 0), Answer)
+    def __init__(self, address: str = "127.0.0.1", port: int = 0) -> None:
+        super().__init__((address, port), Answer)
         self.where = f"{address}:{self.server_address[1]}"
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05})
         self.thread.start()
