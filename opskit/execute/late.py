@@ -55,9 +55,13 @@ def fill_work(work: T, values: Mapping[str, Json]) -> T:
 
 
 def holds(condition: Text, values: Mapping[str, Json]) -> bool:
-    """Tell whether a `when` is true; it has a "True" or "False" for each condition in it."""
+    """Tell whether a `when` is true; it has a "True" or "False" for each condition in it.
+
+    The first that is false ends it: a condition inside an include may ask for values that there
+    are only where the include was done.
+    """
     try:
-        return "False" not in fill(condition, values).fixed()
+        return all(fill(Text(parts=(part,)), values).fixed() != "False" for part in condition.parts)
     except TemplateError as error:
         raise LateError(_explain(error)) from error
 

@@ -16,6 +16,7 @@ from opskit.plan.batches import amount, split
 from opskit.plan.build import Builder
 from opskit.plan.expand import Placed, expand, locks, top_frame
 from opskit.plan.spread import rounds, spread
+from opskit.plan.unsaved import unsaved
 from opskit.plan.values import Frame, general, host_of
 from opskit.render import TemplateError, text
 
@@ -49,9 +50,12 @@ def make(
         files=files,
         history=history,
     )
-    steps = starting_at(list(expand(runbook, frame)), from_step, runbook)
+    every = list(expand(runbook, frame))
+    steps = starting_at(every, from_step, runbook)
     builder.ambiguous = _saved_twice(steps)
     actions = _actions(builder, steps, hosts)
+    if problems := unsaved(actions, builder.stages, steps, every):
+        raise ProblemsError(problems)
     plan = Plan(
         runbook=runbook.name,
         version=runbook.version,

@@ -224,7 +224,7 @@ def test_creates_skips_what_is_there(tmp_path: Path) -> None:
 
 def test_a_late_value_that_is_missing_fails_before_anything_is_sent(tmp_path: Path) -> None:
     steps = (
-        "  - {name: a, run: a, effect: read, save: x, when: host == 'web2'}\n"
+        "  - {name: a, run: a, effect: read, save: x, when: host == 'web2' and run.id}\n"
         "  - {name: b, run: 'use {{ x }}'}\n"
     )
     plan = planned(runbook(steps, "max_failures: 1\n"), tmp_path)
@@ -280,7 +280,7 @@ def test_a_question_that_one_host_skips_is_still_asked_for_the_others(tmp_path: 
 
 def test_a_look_that_wants_a_value_which_is_not_there_fails_the_step(tmp_path: Path) -> None:
     steps = """
-  - {name: one, run: one, effect: read, save: there, when: "host.name != 'web1'"}
+  - {name: one, run: one, effect: read, save: there, when: "run.id and host.name != 'web1'"}
   - {name: two, run: two, unless: 'test -e {{ there }}'}
 """
     plan = planned(runbook(steps, "max_failures: 1\n"), tmp_path)

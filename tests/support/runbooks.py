@@ -177,6 +177,8 @@ class Maker:
         step["save"] = name
         if not self.risky and step.keys() & {"when", "unless", "for_each"}:
             return  # it may be skipped, and whatever uses its value would then fail
+        if "when" in step:  # what is skipped for sure is refused when planning
+            step["when"] = f"({step['when']}) and run.id"
         (self.each if step.get("on") in EACH else self.shared).append(name)
 
     def _include(self) -> Step:
