@@ -153,12 +153,15 @@ class _Checker:
         except SyntaxProblemError as error:
             self._report(written, 0, str(error).split(". ")[0], _cure(written))
             return
-        for name in sorted(names - scope.names):
+        if not names:
+            return
+        known = scope.names
+        for name in sorted(names - known):
             if not self._of_inventory(written, name, scope):
                 self._unknown(written, name, scope)
         for name in sorted(names & scope.secrets):
             self._secret(written, name, draft)
-        for name in sorted(names & scope.names & ATTRIBUTES.keys()):
+        for name in sorted(names & known & ATTRIBUTES.keys()):
             self._attributes(written, name)
 
     def _of_inventory(self, written: Written, name: str, scope: Scope) -> bool:

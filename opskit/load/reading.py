@@ -32,6 +32,37 @@ class Written(NamedTuple):
     """The template file that the text stands in, where that is not the runbook."""
 
 
+class _Columns(NamedTuple):
+    """A table of keys, made ready for reading."""
+
+    keys: Sequence[Key]
+    known: Mapping[str, Key]
+    defaults: Mapping[str, Json]
+    required: tuple[Key, ...]
+
+
+_ready: dict[int, _Columns] = {}
+_MOST_READY = 512
+
+
+def _columns(keys: Sequence[Key]) -> _Columns:
+    """Return what reading needs of a table of keys: worked out once for each of the few there are.
+
+    Known by its identity, for which the entry keeps it alive.
+    """
+    found = _ready.get(id(keys))
+    if found is None:
+        if len(_ready) >= _MOST_READY:
+            _ready.clear()
+        found = _ready[id(keys)] = _Columns(
+            keys,
+            {key.name: key for key in keys},
+            {key.name: key.default for key in keys if key.default is not None},
+            tuple(key for key in keys if key.required),
+        )
+    return found
+
+
 class Reader:
     """Reads one file; `written` collects the templates of the step being read."""
 
@@ -57,15 +88,17 @@ class Reader:
         if not isinstance(node, Table):
             self.error(node, f"{owner} must be a mapping", "write KEY: VALUE")
             return {}
-        known = {key.name: key for key in keys}
-        self.unknown(node, known, owner)
-        values: dict[str, Json] = {key.name: key.default for key in keys if key.default is not None}
-        for name, (_, value) in node.entries.items():
+        columns = _columns(keys)
+        known = columns.known
+        values = dict(columns.defaults)
+        for name, (at, value) in node.entries.items():
             if name in known:
                 values.pop(name, None)
                 self.entry(values, known[name], value)
-        for key in keys:
-            if key.required and key.name not in node.entries:
+            else:
+                self.error(at, f"unknown key {name!r} in {owner}", advice(name, known, most=16))
+        for key in columns.required:
+            if key.name not in node.entries:
                 self.error(node, f"{owner} has no `{key.name}`", f"add {key.name}: {example(key)}")
         return values
 

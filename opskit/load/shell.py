@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
+from functools import lru_cache
 
 from opskit.load.shellwords import Simple, Word, simple_commands
 
@@ -62,11 +62,14 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _NUMBER = re.compile(r"\d+(\.\d+)?[smhd]?")
 
 
-def writing(text: str, depth: int = 0) -> Iterator[tuple[int, str]]:
-    """Yield where shell text seems to write, and with what. Commands it doesn't know pass."""
-    for simple in simple_commands(text):
-        yield from _redirections(simple)
-        yield from _command(simple, depth)
+@lru_cache(maxsize=1024)
+def writing(text: str, depth: int = 0) -> tuple[tuple[int, str], ...]:
+    """Return where shell text seems to write, and with what. Commands it doesn't know pass."""
+    return tuple(
+        found
+        for simple in simple_commands(text)
+        for found in (*_redirections(simple), *_command(simple, depth))
+    )
 
 
 def _redirections(simple: Simple) -> Iterator[tuple[int, str]]:
@@ -80,7 +83,7 @@ def _command(simple: Simple, depth: int) -> Iterator[tuple[int, str]]:
     words = _unwrapped(simple.words)
     if not words:
         return
-    verb = PurePosixPath(words[0].text).name
+    verb = _program(words[0].text)
     rest = words[1:]
     if verb in _SHELLS or verb == "eval":
         yield from _inner(rest, depth, command=verb == "eval")
@@ -89,13 +92,17 @@ def _command(simple: Simple, depth: int) -> Iterator[tuple[int, str]]:
         yield words[0].offset, told[:60]
 
 
+def _program(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
 def _unwrapped(words: Sequence[Word]) -> Sequence[Word]:
     """Leave out assignments, and programs that only start another (sudo, env, timeout …)."""
     index = 0
     wrapped = False
     while index < len(words):
         text = words[index].text
-        if PurePosixPath(text).name in _WRAPPERS:
+        if _program(text) in _WRAPPERS:
             wrapped = True
         elif not _ASSIGNMENT.match(text) and not (
             wrapped and (text.startswith("-") or _NUMBER.fullmatch(text))

@@ -10,8 +10,12 @@ from typing import NamedTuple
 _META = " \t\n;&|()<>"
 _REDIRECT = re.compile(r"(\d*)(<<-|<<|<>|<&|>>|>\||>&|&>>|&>|<|>)")
 _EXPRESSION = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
+_BLANKS = re.compile(r"[ \t]+")
+_PLAIN = re.compile(r"""[^ \t\n;&|()<>'"\\$`]+""")
+_PLAIN_QUOTED = re.compile(r'[^"\\$`]+')
 _OPENS = frozenset({"if", "then", "else", "elif", "while", "until", "do", "!", "{", "time"})
 _CLOSES = frozenset({"fi", "done", "esac", "}"})
+_RESERVED = _OPENS | _CLOSES
 DEEPEST = 16
 
 
@@ -65,14 +69,14 @@ class _Parser:
             char = self.text[self.at]
             if char == end and not (char == ")" and cases and cases[-1]):
                 break
-            if char in " \t":
-                self.at += 1
+            if blanks := _BLANKS.match(self.text, self.at):
+                self.at = blanks.end()
             elif char == "#":
                 self._comment()
-            elif char in "\n;&|()" and not _REDIRECT.match(self.text, self.at):
-                current = self._separator(current, cases)
             elif redirect := _REDIRECT.match(self.text, self.at):
                 self._redirect(redirect, current)
+            elif char in "\n;&|()":
+                current = self._separator(current, cases)
             else:
                 current = self._word_in(current, cases)
         self.found.append(current)
@@ -109,7 +113,7 @@ class _Parser:
             if word.text == "esac":
                 cases.pop()
             return Simple()
-        if first and not word.quoted and word.text in _OPENS | _CLOSES:
+        if first and not word.quoted and word.text in _RESERVED:
             if word.text == "esac" and cases:
                 cases.pop()
             return current
@@ -149,6 +153,10 @@ class _Parser:
         quotes = ""
         stop = _META + "`" if self.closing == "`" else _META
         while self.at < len(self.text) and self.text[self.at] not in stop:
+            if plain := _PLAIN.match(self.text, self.at):
+                parts.append(plain[0])
+                self.at = plain.end()
+                continue
             char = self.text[self.at]
             if char in "'\"":
                 quotes += char
@@ -175,7 +183,10 @@ class _Parser:
             return inside
         parts: list[str] = []
         while self.at < len(self.text) and self.text[self.at] != '"':
-            if self.text[self.at] == "\\":
+            if plain := _PLAIN_QUOTED.match(self.text, self.at):
+                parts.append(plain[0])
+                self.at = plain.end()
+            elif self.text[self.at] == "\\":
                 parts.append(self.text[self.at + 1 : self.at + 2])
                 self.at += 2
             elif not self._substitution(parts):

@@ -16,6 +16,7 @@ from opskit.steps import COMMON, KINDS, Key, StepKind, effect_of
 Role = Literal["steps", "always", "undo", "done_when"]
 _COMMON = {key.name: key for key in COMMON}
 _STEP_KEYS = (*_COMMON, *KINDS)
+_KNOWN = frozenset(_STEP_KEYS)
 _MEANT = {
     "approve": "confirm",
     "ask": "confirm",
@@ -125,7 +126,7 @@ class StepReader:
 
     def _kind(self, node: Table) -> str | None:
         """Return the one kind of a step; report unknown keys, no kind, several kinds."""
-        unknown = [key for name, (key, _) in node.entries.items() if name not in _STEP_KEYS]
+        unknown = [key for name, (key, _) in node.entries.items() if name not in _KNOWN]
         kinds = [name for name in node.entries if name in KINDS]
         for key in unknown:
             near = _meant(key.text, kinds)

@@ -8,7 +8,7 @@ where an older YAML would have read a boolean.
 """
 
 import re
-from collections.abc import Generator
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -118,8 +118,11 @@ def parse(raw: bytes, file: str) -> Parsed:
     parsed = Parsed(file)
     try:
         parsed.source = decode(raw, file)
-        events: Any = yaml.parse(parsed.source, Loader=_LOADER)
-        parsed.root = _Composer(file, parsed.problems, events).document()
+        parser: Any = _LOADER(parsed.source)
+        try:
+            parsed.root = _Composer(file, parsed.problems, parser.get_event).document()
+        finally:
+            parser.dispose()
     except _SyntaxProblemError as error:
         parsed.problems.append(error.problem)
     except yaml.YAMLError as error:
@@ -215,29 +218,23 @@ _Event = Any  # the stubs have marks and tags optional that the parser always se
 class _Composer:
     """Builds nodes from the parser's events, and refuses what has no place in our files."""
 
-    def __init__(self, file: str, problems: list[Problem], events: Generator[_Event]) -> None:
+    def __init__(self, file: str, problems: list[Problem], event: Callable[[], _Event]) -> None:
         self.file = file
         self.problems = problems
-        self.events = events
+        self.event = event
         self.anchors: dict[str, tuple[Node, int]] = {}
         self.aliased = 0
         self.count = 0
 
     def document(self) -> Node | None:
-        try:
-            return self._document()
-        finally:
-            self.events.close()
-
-    def _document(self) -> Node | None:
-        next(self.events)
-        event = next(self.events)
+        self.event()
+        event = self.event()
         if isinstance(event, yaml.StreamEndEvent):
             self.problems.append(Problem(place=Place(file=self.file), what="the file is empty"))
             return None
-        node = self._node(next(self.events), 0)
-        next(self.events)
-        event = next(self.events)
+        node = self._node(self.event(), 0)
+        self.event()
+        event = self.event()
         if not isinstance(event, yaml.StreamEndEvent):
             self._stop(event, "a second document", "keep one document in a file")
         return node
@@ -251,7 +248,8 @@ class _Composer:
 
     def _node(self, event: _Event, depth: int) -> Node:
         self.count += 1
-        if isinstance(event, yaml.AliasEvent):
+        kind = event.__class__
+        if kind is yaml.AliasEvent:
             return self._alias(event)
         if event.tag is not None and event.tag != "!":
             self._stop(event, f"the tag {event.tag}", "take it out; quote what must be text")
@@ -259,9 +257,9 @@ class _Composer:
             self._stop(event, f"nested more than {DEEPEST} deep", "keep it flatter")
         began = self.count
         node: Node
-        if isinstance(event, yaml.ScalarEvent):
+        if kind is yaml.ScalarEvent:
             node = self._scalar(event)
-        elif isinstance(event, yaml.SequenceStartEvent):
+        elif kind is yaml.SequenceStartEvent:
             node = self._items(event, depth)
         else:
             node = self._table(event, depth)
@@ -295,19 +293,15 @@ class _Composer:
 
     def _items(self, event: _Event, depth: int) -> Items:
         node = Items(event.start_mark.line + 1, event.start_mark.column + 1)
-        for inner in self.events:
-            if isinstance(inner, yaml.SequenceEndEvent):
-                break
+        while (inner := self.event()).__class__ is not yaml.SequenceEndEvent:
             node.nodes.append(self._node(inner, depth + 1))
         return node
 
     def _table(self, event: _Event, depth: int) -> Table:
         node = Table(event.start_mark.line + 1, event.start_mark.column + 1)
-        for inner in self.events:
-            if isinstance(inner, yaml.MappingEndEvent):
-                break
+        while (inner := self.event()).__class__ is not yaml.MappingEndEvent:
             key = self._key(inner, depth)
-            value = self._node(next(self.events), depth + 1)
+            value = self._node(self.event(), depth + 1)
             if not self._accepted(key):
                 continue
             if key.text in node.entries:

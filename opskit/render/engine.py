@@ -1,6 +1,6 @@
 """What needs Jinja, which is slow to load: only templates with braces and conditions come here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import jinja2
@@ -54,10 +54,11 @@ def names(template: str) -> frozenset[str]:
     return frozenset(found) - frozenset(env.globals)
 
 
-def tokens(template: str) -> list[Token]:
+@lru_cache(maxsize=1024)
+def tokens(template: str) -> tuple[Token, ...]:
     """Split a template as the template engine does."""
     try:
-        return list(_environment("plain").lex(template))
+        return tuple(_environment("plain").lex(template))
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(f"the template does not parse: {error.message}") from error
 
@@ -82,16 +83,16 @@ def segments(template: str) -> tuple[Segment, ...]:
     return tuple(Segment(source=piece, names=names(piece)) for piece in pieces)
 
 
-def _tag(found: list[Token], index: int) -> str:
+def _tag(found: Sequence[Token], index: int) -> str:
     return next((v for _, kind, v in found[index + 1 :] if kind == "name"), "")
 
 
-def _depth_change(found: list[Token], index: int) -> int:
+def _depth_change(found: Sequence[Token], index: int) -> int:
     tag = _tag(found, index)
     return 1 if tag in _OPEN else -1 if tag in _CLOSE else 0
 
 
-def _entangled(found: list[Token]) -> bool:
+def _entangled(found: Sequence[Token]) -> bool:
     """Tell whether a tag (set, macro, raw …) makes later parts depend on earlier ones."""
     known = _OPEN | _CLOSE | _BETWEEN
     return any(

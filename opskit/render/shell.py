@@ -1,6 +1,8 @@
 """Where in shell text an expression must not stand: its quoting would be wrong there."""
 
+import re
 from dataclasses import field
+from functools import lru_cache
 
 from opskit.model.frozen import frozen, mutable
 
@@ -16,6 +18,20 @@ _ADVICE = {
     "delimiter": ("as the delimiter of a here-document", "write a fixed word"),
 }
 
+_IN_COMMAND = re.compile(r"""[^\n<\\'"#()$`]+""")
+_PLAIN = {
+    "cmd": _IN_COMMAND,
+    "paren": _IN_COMMAND,
+    "dq": re.compile(r'[^\\"$`]+'),
+    "sq": re.compile(r"[^']+"),
+    "comment": re.compile(r"[^\n]+"),
+    "heredoc": re.compile(r"[^\n]+"),
+    "brace": re.compile(r"[^\\}]+"),
+    "bq": re.compile(r"[^\\`]+"),
+    "arith": re.compile(r"[^\\)]+"),
+}
+"""By state: characters that mean nothing there, to be taken in at once."""
+
 
 @frozen
 class ShellProblem:
@@ -26,7 +42,8 @@ class ShellProblem:
     write: str
 
 
-def shell_problems(template: str) -> list[ShellProblem]:
+@lru_cache(maxsize=1024)
+def shell_problems(template: str) -> tuple[ShellProblem, ...]:
     """Find every expression of a shell template that stands where its quoting would be wrong."""
     from opskit.render import engine
 
@@ -46,7 +63,7 @@ def shell_problems(template: str) -> list[ShellProblem]:
         elif not inside:
             scanner.text(value)
         offset += len(value)
-    return scanner.problems
+    return tuple(scanner.problems)
 
 
 @mutable
@@ -89,8 +106,12 @@ class _Scanner:
 
     def _step(self, value: str, at: int) -> int:
         """Take in one token at `at`; return how many characters it had."""
+        state = self.state
+        plain = _PLAIN[state].match(value, at) if self.delimiter is None else None
+        if plain is not None:
+            return self._plain(plain[0], state)
         char = value[at]
-        match self.state:
+        match state:
             case "heredoc":
                 return self._heredoc(char)
             case "sq":
@@ -106,6 +127,11 @@ class _Scanner:
                 return self._nested(value, at)
             case _:
                 return self._command(value, at)
+
+    def _plain(self, run: str, state: str) -> int:
+        if state == "heredoc":
+            self.line += run
+        return self._take(run)
 
     def _take(self, text: str) -> int:
         self.before = text[-1]

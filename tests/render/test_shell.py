@@ -25,7 +25,7 @@ from opskit.render import shell_problems
     ],
 )
 def test_bare_expressions_are_fine(template: str) -> None:
-    assert shell_problems(template) == []
+    assert shell_problems(template) == ()
 
 
 @pytest.mark.parametrize(
