@@ -128,4 +128,17 @@ class Book:
             kept = {**self._saved.get(SHARED, {}), **self._saved.get(action.host, {})}
         names = self.plan.stage(action).names
         kept |= {name: kept[stored] for name, stored in names.items() if stored in kept}
-        return {**kept, "run": self.facts}
+        if action.host:
+            return {**kept, "run": self.facts}
+        found = self._by_host()
+        found |= {name: found[stored] for name, stored in names.items() if stored in found}
+        return {**kept, "run": self.facts, "by_host": found}
+
+    def _by_host(self) -> dict[str, Mapping[str, Json]]:
+        """Return each saved name → host → value, for an action that is for several hosts."""
+        found: dict[str, dict[str, Json]] = {}
+        with self._lock:
+            for host, saved in self._saved.items():
+                for name, value in saved.items() if host != SHARED else ():
+                    found.setdefault(name, {})[host] = value
+        return dict(found)

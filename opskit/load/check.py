@@ -1,7 +1,7 @@
 """What no single step can see: which names are known where, what is saved when, what is secret."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from opskit.load.keys import ATTRIBUTES, GIVEN, SOMETIMES, VARIABLE
@@ -17,6 +17,7 @@ from opskit.model.runbook import Runbook, Step
 _EXPRESSION = r"\{\{[^{}]*\}\}"
 _QUOTING = r"['\"`\\$#<{]"
 """Without one of these beside its expressions a text has no place where quoting could go wrong."""
+_SHELL_SCRIPT = r"#!\s*(?:\S*/)?(?:env\s+(?:-S\s+)?)?(?:ba|da|a|k|z|)sh\b"
 _RAW = r"\|\s*raw\b"
 _WHOLE_RUN = frozenset({"controller"})
 
@@ -136,6 +137,8 @@ class _Checker:
     def _template(self, draft: Draft, written: Written, scope: Scope) -> None:
         if written.type == "verbatim":
             self._verbatim(written, scope)
+            if re.match(_SHELL_SCRIPT, written.text):
+                self._writing(draft, written)
             return
         if written.key.partition(".")[0] in ("for_each", "with"):
             scope = _planned(scope, written.key.partition(".")[0])
@@ -162,7 +165,9 @@ class _Checker:
         for name in sorted(names & scope.secrets):
             self._secret(written, name, draft)
         for name in sorted(names & known & ATTRIBUTES.keys()):
-            self._attributes(written, name)
+            self._attributes(written, name, ATTRIBUTES[name])
+        if "by_host" in names & known:
+            self._attributes(written, "by_host", scope.saved)
 
     def _of_inventory(self, written: Written, name: str, scope: Scope) -> bool:
         """Tell whether a name may be one of the inventory's secrets, which are not known yet."""
@@ -184,8 +189,7 @@ class _Checker:
             near = private or nearest(name, scope.names) or "add it to `params`, or save it first"
             self._report(written, offset, f"nothing is called `{name}`", near)
 
-    def _attributes(self, written: Written, name: str) -> None:
-        there = ATTRIBUTES[name]
+    def _attributes(self, written: Written, name: str, there: Collection[str]) -> None:
         for offset, attribute in attributes_in(written, name):
             if attribute not in there:
                 told = f"`{name}` has no `{attribute}`"
@@ -243,6 +247,9 @@ class _Checker:
     def _shell(self, draft: Draft, written: Written) -> None:
         if "{{" in written.text or "{%" in written.text:
             self._quoting(written)
+        self._writing(draft, written)
+
+    def _writing(self, draft: Draft, written: Written) -> None:
         if self.lint and (draft.step.effect == "read" or written.key == "unless"):
             from opskit.load.shell import writing
 
@@ -315,7 +322,7 @@ def _secret_keys(included: Runbook) -> set[str]:
 
 def _planned(scope: Scope, key: str) -> Scope:
     """Planning unrolls `for_each` and opens includes: nothing late may stand there."""
-    late = dict.fromkeys((*scope.saved, "run"), f"{key} must be known when planning")
+    late = dict.fromkeys((*scope.saved, "run", "by_host"), f"{key} must be known when planning")
     return scope._replace(away={**scope.away, **late})
 
 
@@ -328,10 +335,13 @@ def _narrowed(scope: Scope, step: Step, role: Role, per_host: frozenset[str]) ->
     on = step.on
     whole_run = on.scope in _WHOLE_RUN or (on.scope == "group" and on.per == "run")
     if whole_run or (on.scope == "group" and on.per == "batch"):
+        some.add("by_host")
         told = "this step is not done for one host of the batch; use `target` or `hosts`"
         away = {"host": told, "service": told}
         told = "it is saved for each host, and this step is not done for one host"
         away |= dict.fromkeys(per_host, told)
+    else:
+        away["by_host"] = "this step is done for one host; write the saved name alone"
     if step.phase != "main" or whole_run:
         away["batch"] = "there are no batches here"
     if role in ("steps", "always") and step.for_each is None:

@@ -18,7 +18,7 @@ BUDGET = rf"0|0%|{BATCH}"
 
 GIVEN = frozenset({"host", "target", "service", "services", "balancers", "vars", "groups", "hosts"})
 """Names that templates may use in every step."""
-SOMETIMES = frozenset({"batch", "item", "index", "run"})
+SOMETIMES = frozenset({"batch", "by_host", "item", "index", "run"})
 """Names that templates may use in some steps."""
 _HOST = ("name", "address", "vars", "groups")
 ATTRIBUTES = {

@@ -10,7 +10,7 @@ from opskit.model.runbook import Step
 from opskit.model.value import Json
 from opskit.render import host_view, value
 
-LATE = frozenset({"run"})
+LATE = frozenset({"run", "by_host"})
 """Names whose value only the run has, beside the names that its steps save."""
 
 

@@ -237,6 +237,23 @@ def test_a_late_value_that_is_missing_fails_before_anything_is_sent(tmp_path: Pa
     assert records(paper)["2/web2"].state == "succeeded"
 
 
+def test_a_step_for_all_hosts_sees_what_each_has_saved(tmp_path: Path) -> None:
+    steps = (
+        "  - {name: a, run: a, effect: read, save: x}\n"
+        "  - {name: b, run: 'use {{ by_host.x.web1 }} {{ by_host.x | length }}', on: controller}\n"
+        "  - name: c\n"
+        "    assert: {that: (by_host.x.values() | max) < '3', message: '{{ by_host.x.web2 }}'}\n"
+        "    on: controller\n"
+    )
+    plan = planned(runbook(steps), tmp_path)
+    world = World(answers={"1/web1": b"1\n", "1/web2": b"2\n"})
+    state, _ = go(plan, world)
+    assert state == "succeeded"
+    state, paper = go(plan, World(answers={"1/web1": b"1\n", "1/web2": b"3\n"}))
+    assert state == "failed"
+    assert records(paper)["3/>controller"].data["reason"] == "3"
+
+
 def test_a_watcher_sees_each_event_after_it_was_recorded(tmp_path: Path) -> None:
     plan = planned(runbook(TWO), tmp_path)
     seen: list[Event] = []

@@ -200,6 +200,26 @@ def test_a_host_that_has_become_the_last_since_the_preflight_is_not_drained(
     assert fleet.sh("lb1", "cat /etc/nginx/opskit/web.conf") == pool
 
 
+def test_hosts_whose_clocks_disagree_are_refused_though_each_is_near_ours(fleet: Fleet) -> None:
+    for host, ahead in (("web1", 4), ("web2", -4)):
+        fleet.sh(
+            host,
+            'printf \'#!/bin/sh\\n/bin/date -d "now $1 seconds" "$@"\\n\' >/usr/local/bin/date && '
+            f"sed -i 's/\\$1/{ahead}/' /usr/local/bin/date && chmod 755 /usr/local/bin/date",
+        )
+    before = state(fleet)
+    try:
+        told = deploy(fleet, "B", status=5)
+        assert "s ahead of web2, and clocks of hosts may be 5 s apart" in " ".join(told.split())
+        told = fleet.opskit("run", "rollback", "--yes", "-p", "to=A", status=5).stdout
+        assert "web1 is" in told
+        assert state(fleet) == before
+        deploy(fleet, "B", "-p", "skew=20s", "--limit", "web2")
+    finally:
+        for host in ("web1", "web2"):
+            fleet.sh(host, "rm -f /usr/local/bin/date")
+
+
 def test_a_release_that_does_not_fit_twice_is_refused(fleet: Fleet) -> None:
     size = 300 * 1024 * 1024
     path = fleet.folder / "big.tar.gz"
