@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import cast
 
 from opskit.load.keys import PARAM, RESERVED, VARIABLE
+from opskit.load.patterns import LONGEST as LONGEST_MATCHED
+from opskit.load.patterns import SlowError, fits, slow
 from opskit.load.reading import INT, NUMBER, Reader
 from opskit.load.suggest import advice
 from opskit.load.yaml import Items, Node, Scalar, Table
@@ -97,6 +99,10 @@ def _pattern(reader: Reader, node: Table, param: Param, pattern: str) -> Param:
     except re.error as error:
         reader.error(value, f"not a regular expression: {error}", "quote it with '…'")
         return param
+    if slow(pattern):
+        told = "this pattern takes for ever on some values: it repeats what repeats itself"
+        reader.error(value, told, "write one repetition, a+ for (a+)+")
+        return param
     return replace(param, pattern=pattern)
 
 
@@ -174,9 +180,23 @@ def value_of(param: Param, text: str) -> Json:
 def _string(param: Param, text: str) -> str:
     if not _encodable(text):
         raise WrongValueError("it is not UTF-8 text", "text in UTF-8")
-    if param.pattern is not None and not re.fullmatch(param.pattern, text):
-        raise WrongValueError(f"{text[:80]!r} does not fit", f"a text that matches {param.pattern}")
+    if param.pattern is not None:
+        _fitting(param.pattern, text)
     return text
+
+
+def _fitting(pattern: str, text: str) -> None:
+    """Refuse a text that does not match, or of which that can't be told."""
+    if len(text) > LONGEST_MATCHED:
+        what = f"{len(text)} characters are too many for a pattern"
+        raise WrongValueError(what, f"at most {LONGEST_MATCHED}")
+    try:
+        fit = fits(pattern, text)
+    except SlowError:
+        what = f"it takes too long to tell whether {text[:80]!r} fits"
+        raise WrongValueError(what, f"another value, or a simpler pattern than {pattern}") from None
+    if not fit:
+        raise WrongValueError(f"{text[:80]!r} does not fit", f"a text that matches {pattern}")
 
 
 def _encodable(text: str) -> bool:

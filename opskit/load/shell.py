@@ -40,7 +40,6 @@ _SUBCOMMANDS = {
     "timedatectl": "set-time set-timezone set-ntp",
     "loginctl": "terminate-session kill-session terminate-user kill-user enable-linger",
     "supervisorctl": "start stop restart reload reread update shutdown clear",
-    "redis-cli": "set del flushall flushdb shutdown config expire rename unlink hset lpush rpush",
 }
 _OPTIONS = {
     "sed": re.compile(r"-[a-zA-Z]*i.*|--in-place.*"),
@@ -53,7 +52,6 @@ _OPTIONS = {
     "haproxy": re.compile(r"-sf|-st"),
     "date": re.compile(r"-s|--set.*"),
     "hostname": re.compile(r"[^-].*"),
-    "psql": re.compile(r"-f|--file.*"),
 }
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "zsh"})
 _PACKAGES = _set("dpkg rpm apt apk pip pip3 npm gem")
@@ -171,6 +169,47 @@ def _curl(arguments: list[str]) -> bool:
     )
 
 
+def _redis(arguments: list[str]) -> bool:
+    """The first word that is neither an option nor what an option wants is the command."""
+    rest = iter(arguments)
+    words = [word for word in rest if not _option_with_value(word, rest, _REDIS_OPTIONS)]
+    plain = [word.lower() for word in words if not word.startswith("-")]
+    if plain[:1] == ["config"]:
+        return plain[1:2] not in ([], ["get"])
+    return plain[:1] != [] and plain[0] in _REDIS
+
+
+def _option_with_value(word: str, rest: Iterator[str], options: frozenset[str]) -> bool:
+    """Step over an option and its value, if the word is one that has a value."""
+    return word in options and next(rest, None) is not None
+
+
+def _sql(arguments: list[str]) -> bool:
+    """`-c TEXT`, `-e TEXT` and their like; for sqlite3 any word. A file may hold anything."""
+    return any(word in ("-f", "--file") or _statement(word) for word in arguments)
+
+
+def _statement(word: str) -> bool:
+    text = re.sub(r"^(?:-[ce]|--(?:command|execute)=)", "", word)
+    return any(_SQL.match(one) for one in text.split(";"))
+
+
+_REDIS = _set(
+    "append blmove blpop brpop copy decr decrby del eval evalsha expire expireat fcall flushall "
+    "flushdb function getdel getex getset hdel hincrby hmset hset hsetnx incr incrby incrbyfloat "
+    "linsert lmove lpop lpush lrem lset ltrim migrate move mset msetnx persist pexpire pfadd "
+    "psetex publish rename renamenx replicaof restore rpop rpoplpush rpush sadd set setex setnx "
+    "setrange shutdown slaveof smove spop srem swapdb unlink xadd xdel xtrim zadd zincrby zrem"
+)
+_REDIS_OPTIONS = _set("-h -p -s -a -u -r -i -n -d -D -t --user --pass --cacert --cert --key --sni")
+_SQL = re.compile(
+    r"""\s*(?:(?:insert|update|delete|merge|truncate|drop|alter|create|grant|revoke|vacuum|reindex
+    |cluster|refresh|replace|rename|call|do|lock|import)\s
+    |with\b.*\b(?:insert\s+into|update|delete\s+from)\s
+    |copy\b.*\b(?:from|program)\b
+    |select\b.*\bpg_(?:terminate|cancel)_backend\b)""",
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
+)
 _TAR = re.compile(r"-?[a-zA-Z]*[xcru][a-zA-Z]*|--(extract|get|create|append|update|delete)")
 _CURL = re.compile(
     r"-[a-zA-Z]*[oOdFTX]|--(output|remote-name|data.*|form|upload-file|json|request)"
@@ -182,4 +221,9 @@ _SPECIAL: Mapping[str, Callable[[list[str]], bool]] = {
     "tar": _tar,
     "wget": _wget,
     "curl": _curl,
+    "redis-cli": _redis,
+    "psql": _sql,
+    "mysql": _sql,
+    "mariadb": _sql,
+    "sqlite3": _sql,
 }

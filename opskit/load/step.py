@@ -199,10 +199,11 @@ class StepReader:
 
     def _source(self, node: Scalar, key: Key) -> None:
         found = self.books.source(self.reader, node, template=key.type == "template")
-        if found is not None and key.type == "template":
+        if found is not None:
             path, text = found
+            how: Literal["text", "verbatim"] = "text" if key.type == "template" else "verbatim"
             self.reader.written.append(
-                Written(key.name, "text", text, Scalar(text, "file", 1, 1, 1), path)
+                Written(key.name, how, text, Scalar(text, "file", 1, 1, 1), path)
             )
 
     def _common(self, node: Table) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from opskit.errors import InputError
 from opskit.model.problem import Problem
 from opskit.model.runbook import Effect, Step
 from opskit.model.text import Text
@@ -31,6 +32,8 @@ EXPECT = (
     Key("body", "text", help="text that the body must contain"),
     Key("latency", "duration", help="the answer must come within this time"),
 )
+LONGEST_URL = 65536
+"""What the HTTP library takes; servers take much less."""
 SUMMARY = "Send an HTTP request and check the answer; redirects are answers, not followed."
 KEYS = (
     Key("url", "url", required=True, help="http:// or https://; expressions are URL-encoded"),
@@ -99,7 +102,7 @@ def work(args: Mapping[str, Value], step: Step) -> Request:
     }
     headers.update({header: SecretRef(name=secret) for header, secret in step.secrets.items()})
     return Request(
-        url=a_text(args["url"], "url"),
+        url=_url(a_text(args["url"], "url"), step),
         method=one_of(args.get("method"), step, "method", METHODS),
         headers=headers,
         body=optional(args.get("body"), "body"),
@@ -107,6 +110,18 @@ def work(args: Mapping[str, Value], step: Step) -> Request:
         via=_via(args.get("via"), step),
         idempotency_key=a_flag(args.get("idempotency_key", False), step, "idempotency_key"),
     )
+
+
+def _url(url: Text, step: Step) -> Text:
+    """Refuse what can't be asked for while nothing is done yet, where it is known by now."""
+    written = "" if url.late else url.fixed()
+    if len(written) > LONGEST_URL:
+        raise InputError(
+            f"the URL has {len(written)} characters ({written[:60]}…)",
+            where=str(step.places.get("http.url", step.place)),
+            hint=f"at most {LONGEST_URL}; send a long value as the `body`",
+        )
+    return url
 
 
 def _via(value: Value, step: Step) -> Literal["controller", "host"]:

@@ -46,6 +46,21 @@ WRITES = [
     ("cat <<EOF\nx\nEOF\nrm y", 16, "rm y"),
     ("{{ x }}; rm y", 9, "rm y"),
     ("{% if a %}rm y{% endif %}", 10, "rm y"),
+    ('psql -h db -c "DELETE FROM t WHERE a > 3"', 0, "psql -h"),
+    ("psql -Atc 'select 1; drop table t'", 0, "psql -Atc"),
+    (
+        "psql --command='with x as (select 1) update t set a = 1'",
+        0,
+        "psql --command=with x as (select 1) update t set a = 1"[:60],
+    ),
+    ("psql -f x.sql", 0, "psql -f"),
+    ("sudo -u postgres psql -c 'VACUUM FULL t'", 17, "psql -c"),
+    ("psql -c 'select pg_terminate_backend(3)'", 0, "psql -c"),
+    ("mysql -e 'truncate t'", 0, "mysql -e"),
+    ("sqlite3 a.db 'insert into t values (1)'", 0, "sqlite3 a.db"),
+    ("redis-cli FLUSHALL", 0, "redis-cli FLUSHALL"),
+    ("redis-cli -h 10.0.0.1 -p 6379 -n 2 flushdb async", 0, "redis-cli -h"),
+    ("redis-cli config set maxmemory 1", 0, "redis-cli config"),
     ("echo a; # note\nrm y", 15, "rm y"),
 ]
 READS = [
@@ -84,6 +99,14 @@ READS = [
     "date +%s",
     "hostname -f",
     "a=$(cat b) ls",
+    "psql -Atc 'select count(*) from updates where deleted'",
+    "psql -c 'with x as (select 1) select * from x'",
+    "psql -c 'copy (select 1) to stdout'",
+    "psql -l",
+    "redis-cli -h set info memory",
+    "redis-cli config get maxmemory",
+    "redis-cli get del",
+    "mysql -h db -e 'show processlist'",
 ]
 
 
