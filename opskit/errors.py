@@ -11,6 +11,8 @@ OpskitError
 └── WaitingError      4   a person must answer, and nobody can be asked here
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 
@@ -77,3 +79,16 @@ class WaitingError(OpskitError):
     """A run needs a person's answer and there is no terminal to ask on."""
 
     exit = Exit.WAITING
+
+
+@contextmanager
+def writing(path: object) -> Iterator[None]:
+    """Say of a file that a person named, and that can't be written, that it is so and why."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"it can't be written: {error.strerror or error}",
+            where=str(error.filename or path),
+            hint="name a file in a folder that is there and where you may write",
+        ) from error

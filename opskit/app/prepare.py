@@ -10,7 +10,7 @@ from opskit import audit, load
 from opskit.app import find
 from opskit.app.admission import beginning
 from opskit.app.person import Person
-from opskit.errors import InputError, RefusedError
+from opskit.errors import InputError, RefusedError, writing
 from opskit.model.codec import canonical, from_json, parse, to_json
 from opskit.model.frozen import frozen
 from opskit.model.inventory import Inventory
@@ -127,7 +127,8 @@ def describe(path: Path) -> FileRef:
 
 def save_plan(prepared: Prepared, path: Path) -> None:
     """Write a plan to a file, for `run --plan`."""
-    path.write_bytes(canonical(to_json(prepared.plan)) + b"\n")
+    with writing(path):
+        path.write_bytes(canonical(to_json(prepared.plan)) + b"\n")
 
 
 def check_plan(prepared: Prepared, path: Path) -> None:

@@ -28,7 +28,7 @@ def keep_out(secrets: Iterable[Secret]) -> None:
 
 def told(error: BaseException, argv: Sequence[str]) -> int:
     """Tell a person (or, with --json, a program) about an error; return the exit status."""
-    as_json = "--json" in list(argv)[: list(argv).index("--") if "--" in argv else None]
+    as_json = _as_json(argv)
     match error:
         case SystemExit():
             return error.code if isinstance(error.code, int) else int(Exit.OK)
@@ -46,9 +46,26 @@ def told(error: BaseException, argv: Sequence[str]) -> int:
             return int(Exit.INTERRUPTED)
         case BrokenPipeError():
             return int(Exit.OK)
+        case OSError() if screen.lost():
+            return int(Exit.USAGE)  # help that goes to a full disk; it is told when all is over
         case _:
             _tell(_of_bug(error, argv), as_json=as_json)
             return int(Exit.BUG)
+
+
+def _as_json(argv: Sequence[str]) -> bool:
+    return "--json" in list(argv)[: list(argv).index("--") if "--" in argv else None]
+
+
+def unheard(error: OSError, argv: Sequence[str], *, acts: bool) -> None:
+    """Say that what was printed did not arrive; what was done is done all the same."""
+    what = f"standard output can't be written: {error.strerror or error}"
+    if acts:
+        hint = "what was asked for went on without it: `opskit status` tells how a run ended"
+        found = _plain(what, Exit.OK, "", hint)
+    else:
+        found = _plain(what, Exit.USAGE, "", "send it to a place that has room for it")
+    _tell(found, as_json=_as_json(argv))
 
 
 def _plain(what: str, status: Exit, where: str = "", hint: str = "") -> dict[str, Json]:

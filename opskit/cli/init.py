@@ -8,7 +8,7 @@ import click
 
 from opskit.cli.call import Call, options
 from opskit.cli.example import FILES, NEXT, SCHEMA
-from opskit.errors import InputError
+from opskit.errors import InputError, writing
 
 
 @click.command()
@@ -31,16 +31,17 @@ def write(folder: Path) -> list[Path]:
     from opskit import load
 
     texts = {**FILES, SCHEMA: json.dumps(load.schema(), indent=2) + "\n"}
-    there = [folder / name for name in texts if (folder / name).exists()]
-    if there:
-        raise InputError(
-            f"{there[0]} is there already; nothing was written",
-            hint="name another folder: opskit init FOLDER",
-        )
-    for name, text in texts.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+    with writing(folder):
+        there = [folder / name for name in texts if (folder / name).exists()]
+        if there:
+            raise InputError(
+                f"{there[0]} is there already; nothing was written",
+                hint="name another folder: opskit init FOLDER",
+            )
+        for name, text in texts.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
     return [folder / name for name in texts]
 
 

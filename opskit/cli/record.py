@@ -10,7 +10,7 @@ from opskit.cli import complete, screen
 from opskit.cli.amounts import SINCE
 from opskit.cli.call import Call, options
 from opskit.cli.run import told
-from opskit.errors import Exit
+from opskit.errors import Exit, writing
 from opskit.view import catalog, details, jsonl
 from opskit.view.report import markdown
 
@@ -74,7 +74,8 @@ def report(call: Call, run: str, output: Path | None) -> None:
     entries = tuple(app.entries(call.settings, found.id))
     text = markdown(found, entries, app.plan_of(call.settings, found.id))
     if output is not None:
-        output.write_text(text, encoding="utf-8")
+        with writing(output):
+            output.write_text(text, encoding="utf-8")
         screen.err(f"written to {output}\n")
         return
     call.answer(lambda: text, [{"kind": "report", "run": found.id, "markdown": text}])

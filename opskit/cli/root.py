@@ -57,14 +57,8 @@ root = click.version_option(__version__, "--version", message="opskit %(version)
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process with its exit status."""
-    status = call(list(sys.argv[1:] if argv is None else argv))
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (BrokenPipeError, ValueError):
-            pass  # nobody reads any more, or it is closed
-        except OSError:
-            status = status or int(Exit.FAILED)  # what was said did not arrive: a full disk
+    words = list(sys.argv[1:] if argv is None else argv)
+    status = _heard(call(words), words)
     # All that matters is closed by now. To take the rest apart as well, hundreds of connections
     # with their threads, is what an interpreter does that goes on.
     os._exit(status)
@@ -82,3 +76,21 @@ def call(argv: list[str]) -> int:
 
         status = failure.told(error, argv)
     return int(status) if isinstance(status, int) else int(Exit.OK)
+
+
+ACTING = frozenset({*SECTIONS["Do"], "note", "init", "lab"})
+"""Commands that do something besides printing: their status says how that went."""
+
+
+def _heard(status: int, argv: list[str]) -> int:
+    """Say it where output did not arrive; a command that only prints has failed then."""
+    from opskit.cli import screen
+
+    error = screen.lost()
+    if error is None:
+        return status
+    from opskit.cli import failure
+
+    acts = bool(argv) and argv[0] in ACTING
+    failure.unheard(error, argv, acts=acts)
+    return status if acts else status or int(Exit.USAGE)

@@ -4,6 +4,7 @@ import codecs
 import errno
 import os
 import sys
+from contextlib import suppress
 from typing import TextIO
 
 from opskit.view.paint import Paint
@@ -19,13 +20,35 @@ def _replaced(error: UnicodeError) -> tuple[str, int]:
     return "".join(_ASCII.get(char, f"\\u{ord(char):04x}") for char in bad), error.end
 
 
+_lost: list[OSError] = []
+"""Why output did not arrive where somebody wanted it: a full disk, say."""
+
+
 def prepare() -> None:
-    """Make both streams take any text."""
+    """Make both streams take any text, also where they were closed before we began (`>&-`)."""
+    _lost.clear()
+    _fill_gaps()
     codecs.register_error("opskit", _replaced)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="opskit")
+
+
+def _fill_gaps() -> None:
+    """Open what is closed; else the next file or line to a host would be our standard output."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
+
+
+def lost() -> OSError | None:
+    """Pass on what still waits to be written; return why some of it did not arrive."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(ValueError):  # it is closed
+            _write(stream, "")
+    return _lost[0] if _lost else None
 
 
 def out(text: str) -> None:
@@ -58,9 +81,12 @@ def _write(stream: TextIO, text: str) -> None:
 
 
 def _gone(stream: TextIO, error: OSError) -> None:
-    """A reader that went away, or a terminal that was closed, is no error; all else is."""
+    """Go on without it. A reader that went away, or a terminal that was closed, is no error.
+
+    All else is one (`lost`), but none that may end a run in its middle.
+    """
     if error.errno not in (errno.EPIPE, errno.EIO):
-        raise error
+        _lost.append(error)
     _abandon(stream)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
-from opskit.errors import InputError
+from opskit.errors import InputError, writing
 
 FAULTS = ("unhealthy", "slow", "errors", "crash", "wrong-release")
 BUILT = 1_700_000_000  # one time for all files: the same release has the same digest everywhere
@@ -48,6 +48,7 @@ def write(name: str, path: Path, fault: str | None = None) -> Path:
             entry = tarfile.TarInfo(file)
             entry.size, entry.mtime, entry.mode = len(content), BUILT, 0o644
             archive.addfile(entry, io.BytesIO(content))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(packed.getvalue())
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(packed.getvalue())
     return path

@@ -5,15 +5,29 @@ from functools import lru_cache
 
 import jinja2
 from jinja2 import meta
-from jinja2.sandbox import SandboxedEnvironment
 
 from opskit.model.frozen import frozen
 from opskit.model.text import Context
 from opskit.model.value import Json
+from opskit.render.bounds import FILTERS, Bounded
 from opskit.render.quoting import FINALIZERS, Raw, TemplateError, words
 
 Token = tuple[int, str, str]
 """Line, kind, text."""
+
+_FAULTS = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What goes wrong in a template is its author's, not ours."""
+_UNSAID: Mapping[type[BaseException], str] = {
+    MemoryError: "it wants more memory than there is → make a shorter text of it",
+}
 
 _OPEN = frozenset({"if", "for"})
 _CLOSE = frozenset({"endif", "endfor"})
@@ -29,15 +43,16 @@ class Segment:
 
 
 @lru_cache(maxsize=8)
-def _environment(context: Context) -> SandboxedEnvironment:
+def _environment(context: Context) -> Bounded:
     """Make the Jinja environment of a context: sandboxed, undefined names are errors."""
-    env = SandboxedEnvironment(
+    env = Bounded(
         undefined=jinja2.StrictUndefined,
         finalize=FINALIZERS[context],
         keep_trailing_newline=True,
         autoescape=False,  # nothing here is HTML; each context has its own quoting
     )
     env.globals.pop("lipsum", None)
+    env.filters.update(FILTERS)
     env.filters["raw"] = Raw
     env.filters["words"] = words
     return env
@@ -112,8 +127,8 @@ def rendered(source: str, context: Context, values: Mapping[str, object]) -> str
         return _compiled(source, context).render(values)
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(f"the template does not parse: {error.message}") from error
-    except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-        raise TemplateError(str(error) or type(error).__name__) from error
+    except _FAULTS as error:
+        raise TemplateError(str(error) or _UNSAID.get(type(error), type(error).__name__)) from error
 
 
 @lru_cache(maxsize=1024)
@@ -127,8 +142,8 @@ def true(expression: str, values: Mapping[str, object]) -> bool:
         return bool(_expression(expression)(**values))
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(f"the expression does not parse: {error.message}") from error
-    except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-        raise TemplateError(str(error) or type(error).__name__) from error
+    except _FAULTS as error:
+        raise TemplateError(str(error) or _UNSAID.get(type(error), type(error).__name__)) from error
 
 
 def evaluated(expression: str, values: Mapping[str, object]) -> Json:
@@ -137,8 +152,8 @@ def evaluated(expression: str, values: Mapping[str, object]) -> Json:
         found = _expression(expression)(**values)
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(f"the expression does not parse: {error.message}") from error
-    except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-        raise TemplateError(str(error) or type(error).__name__) from error
+    except _FAULTS as error:
+        raise TemplateError(str(error) or _UNSAID.get(type(error), type(error).__name__)) from error
     if isinstance(found, jinja2.Undefined):
         raise TemplateError(f"{expression.strip()!r} is not known here")
     return str(found) if isinstance(found, str) else found
