@@ -6,8 +6,10 @@ OpskitError
 ├── RefusedError      5   refused before the first change started (lock, preflight, drift, policy)
 │   └── LockedError   5   the same, as another run has a lock: to wait may help
 ├── UnreachableError  1   a host could not be reached or is not a POSIX shell
-├── StoreError        1   the record can't be written or read; nothing was sent after it
-│                         (where it can't even be begun: RefusedError)
+├── StoreError        2   the record can't be read or written; nothing was touched
+│   ├── DamagedError  2   the same: its file is damaged
+│   └── UnrecordedError 130  it takes no more of a run that is under way; nothing was sent after it
+│                         (where a run can't even be begun: RefusedError)
 └── WaitingError      4   a person must answer, and nobody can be asked here
 """
 
@@ -73,6 +75,18 @@ class UnreachableError(OpskitError):
 
 class StoreError(OpskitError):
     """The record could not be written or read."""
+
+    exit = Exit.USAGE
+
+
+class DamagedError(StoreError):
+    """What the record's file holds can't be made sense of."""
+
+
+class UnrecordedError(StoreError):
+    """A run was left in its middle because its record took no more; it can be resumed."""
+
+    exit = Exit.INTERRUPTED
 
 
 class WaitingError(OpskitError):

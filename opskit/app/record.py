@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from opskit import audit
 from opskit.audit import Finding, Store
-from opskit.errors import InputError
+from opskit.errors import DamagedError, InputError
 from opskit.execute.journal import Stream
 from opskit.model.event import Entry
 from opskit.model.plan import Plan
@@ -101,5 +101,10 @@ def _target(key: str) -> str:
 
 def verify(settings: Settings, name: str | None = None) -> list[Finding]:
     """Return everything that is wrong with the record; none means that it proves itself."""
-    with _opened(settings) as store:
-        return store.verify(store.find(name) if name else None)
+    try:
+        with _opened(settings) as store:
+            return store.verify(store.find(name) if name else None)
+    except DamagedError as error:
+        from opskit.audit.verify import damaged  # a run has no use for it
+
+        return damaged(error)

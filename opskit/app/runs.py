@@ -249,9 +249,10 @@ def reopened(
         found = store.find(name)
         plan = store.plan(found)
         known = _secrets_again(settings, store, found, plan, person)
-        journal = store.reopen(
-            found, who=person.who, origin=person.origin, secrets=list(known.values())
-        )
+        with beginning():
+            journal = store.reopen(
+                found, who=person.who, origin=person.origin, secrets=list(known.values())
+            )
     except BaseException:
         store.close()
         raise

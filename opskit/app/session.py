@@ -13,7 +13,7 @@ from opskit.app.watch import Guard
 from opskit.audit import Journal, Store
 from opskit.audit.begin import refuse_poor_secrets
 from opskit.audit.fold import OPEN
-from opskit.errors import StoreError, UnreachableError
+from opskit.errors import StoreError, UnreachableError, UnrecordedError
 from opskit.execute import Outside, Stop, Watcher
 from opskit.model.event import Entry
 from opskit.model.frozen import mutable
@@ -111,13 +111,23 @@ def session(
             recorded = True
             try:
                 yield current
-            except StoreError:
+            except StoreError as error:
                 recorded = False
-                raise
+                raise _left(journal.run, error) from error
             finally:
                 _leave(current, recorded=recorded)
     finally:
         store.close()
+
+
+def _left(run: str, error: StoreError) -> UnrecordedError:
+    """Say where a run stands whose record took no more: more was seen of it than is recorded."""
+    return UnrecordedError(
+        f"{error.what}; run {run} stops here, and nothing was sent after this",
+        where=error.where,
+        hint=f"{error.hint}; then `opskit resume {run}`: outcomes that were shown after the last "
+        "recorded one are not in the record, so it asks the hosts for them",
+    )
 
 
 def _leave(current: Session, *, recorded: bool) -> None:

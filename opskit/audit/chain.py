@@ -33,6 +33,8 @@ class Finding:
     run: str
     number: int
     what: str
+    damage: bool = False
+    """Not somebody's edit: the file itself can't be read there."""
 
     def __str__(self) -> str:
         place = self.run + (f", entry {self.number}" if self.number else "")

@@ -3,9 +3,10 @@
 import os
 import secrets
 import sqlite3
+import stat
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from errno import ENOTDIR
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from opskit.audit.claims import FileClaim, claim_file
 from opskit.audit.database import Row
 from opskit.audit.queries import named, schema, upgrade
-from opskit.errors import StoreError
+from opskit.errors import DamagedError, StoreError
 
 APPLICATION = 0x6F70736B  # "opsk", in the file's header: `file store.db` shows it
 FORMAT = 2
@@ -69,8 +70,13 @@ class SqliteDatabase:
             return claim_file(folder / name)
 
     def damage(self) -> list[str]:
+        checked: list[str] = []
         with _told(self.location), self._lock:
-            checked = [str(row[0]) for row in self._writer.execute("pragma integrity_check(20)")]
+            try:
+                for row in self._writer.execute("pragma integrity_check(20)"):
+                    checked.append(str(row[0]))
+            except sqlite3.DatabaseError as error:  # so damaged that it can't even say where
+                return [f"SQLite: {text}" for text in (*checked, error)]
             guards = {row["name"]: row["sql"] for row in SqliteRows(self._writer).all("guards")}
         fresh = sqlite3.connect(":memory:")
         fresh.row_factory = sqlite3.Row
@@ -134,6 +140,7 @@ def _make_file(path: Path) -> None:
         # SQLite would obey the umask; its companions (-wal, -shm) take their mode from this file.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except FileExistsError:
+        _refuse_other_kinds(path)
         if path.stat().st_mode & 0o022:
             raise StoreError(
                 "anyone in its group, or anyone at all, may write to the store",
@@ -146,6 +153,29 @@ def _make_file(path: Path) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    """Refuse what is no file: its rights, which we would complain of next, are none of ours."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        kind = next((what for judge, what in _KINDS.items() if judge(mode)), "no file")
+        raise StoreError(
+            f"this is {kind}, where the store should be a file",
+            where=str(path),
+            hint=f"name a file: {_OTHER}",
+        )
+
+
+_OTHER = "--store FILE, or OPSKIT_STORE"
+_ASIDE = "Copy it and its -wal aside, then put a copy from a backup in its place"
+_KINDS: Mapping[Callable[[int], bool], str] = {
+    stat.S_ISDIR: "a directory",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+    stat.S_ISFIFO: "a pipe",
+    stat.S_ISSOCK: "a socket",
+}
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -196,13 +226,13 @@ def _format(connection: sqlite3.Connection, location: str) -> int:
         raise StoreError(
             "this SQLite file is not a record of opskit",
             where=location,
-            hint="name another file in OPSKIT_STORE",
+            hint=f"name another file: {_OTHER}",
         )
     if version > FORMAT:
         raise StoreError(
             f"a newer opskit has written this record (format {version}; this one knows {FORMAT})",
             where=location,
-            hint="use the newer opskit, or name another file in OPSKIT_STORE",
+            hint=f"use the newer opskit, or name another file: {_OTHER}",
         )
     return version
 
@@ -268,10 +298,12 @@ def _told(location: str) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         what, hint = _words(error)
-        raise StoreError(what, where=location, hint=hint) from error
+        damaged = (getattr(error, "sqlite_errorname", "") or "").startswith("SQLITE_CORRUPT")
+        raise (DamagedError if damaged else StoreError)(what, where=location, hint=hint) from error
     except OSError as error:
         what = f"the store can't be used: {error.strerror or error}"
-        hint = "see that its directory exists, has room, and that you may write there"
+        hint = "see that its directory exists, has room, and that you may write there; or name "
+        hint += f"another file: {_OTHER}"
         raise StoreError(what, where=location, hint=hint) from error
 
 
@@ -286,7 +318,7 @@ def _words(error: sqlite3.Error) -> tuple[str, str]:
 _MEANINGS = {
     "SQLITE_FULL": (
         "the record can't be written: the disk is full",
-        "make room there, then `opskit resume` the run; nothing was sent after this",
+        "make room there",
     ),
     "SQLITE_READONLY": (
         "the record can't be written: it may only be read",
@@ -302,11 +334,11 @@ _MEANINGS = {
     ),
     "SQLITE_NOTADB": (
         "this file is not a record of opskit",
-        "name another file in OPSKIT_STORE",
+        f"{_ASIDE}; if it never was one, name another file: {_OTHER}",
     ),
     "SQLITE_CORRUPT": (
         "the record is damaged",
-        "copy the file aside, then `opskit audit verify`",
+        f"`opskit audit verify` names what can't be read. {_ASIDE}; until then: {_OTHER}",
     ),
     "SQLITE_CANTOPEN": (
         "the record can't be opened",

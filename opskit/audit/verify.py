@@ -10,7 +10,7 @@ from opskit.audit import fold
 from opskit.audit.chain import Finding, link
 from opskit.audit.database import Database, Row, Rows
 from opskit.audit.sink import unpack
-from opskit.errors import InputError
+from opskit.errors import DamagedError, InputError
 from opskit.model.codec import digest, from_json, parse
 from opskit.model.event import Event
 from opskit.model.value import Json
@@ -43,13 +43,36 @@ def one(database: Database, run: str) -> list[Finding]:
 
 def everything(database: Database) -> list[Finding]:
     """Check the database, that no run is missing, and every run with all that belongs to it."""
-    findings = [Finding(run="", number=0, what=what) for what in database.damage()]
-    with database.reading() as rows:
-        store, runs = rows.one("store"), rows.all("every_run")
-    findings += _missing_runs(store["runs"] if store else 0, [row["number"] for row in runs])
+    damage = [Finding(run="", number=0, what=what, damage=True) for what in database.damage()]
+    runs: list[Row] = []
+    findings = list(_readable("", _listed(database, runs)))
     for row in runs:
-        findings += _run(database, row)
-    return [*findings, *_seals(database), *_documents(database)]
+        findings += _readable(row["id"], _run(database, row))
+    findings += _readable("", _seals(database))
+    findings += _readable("", _documents(database))
+    return [*damage, *dict.fromkeys(findings)]
+
+
+def _listed(database: Database, runs: list[Row]) -> Iterator[Finding]:
+    """Add every run that is listed to `runs`; yield those that are not and should be."""
+    with database.reading() as rows:
+        store = rows.one("store")
+        runs += rows.all("every_run")
+    yield from _missing_runs(store["runs"] if store else 0, [row["number"] for row in runs])
+
+
+def _readable(run: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """Pass findings on; where the file is too damaged to read on, that is one, and the last."""
+    try:
+        yield from findings
+    except DamagedError:
+        what = "some of it can't be read" if run else "parts of the file can't be read"
+        yield Finding(run=run, number=0, what=what, damage=True)
+
+
+def damaged(error: DamagedError) -> list[Finding]:
+    """Return what there is to find in a file that can't even be opened."""
+    return [Finding(run="", number=0, what=f"{error.what}: {error.__cause__}", damage=True)]
 
 
 def _missing_runs(counted: int, numbers: list[int]) -> Iterator[Finding]:

@@ -10,6 +10,14 @@ from opskit.view import amounts, jsonl, safe
 from opskit.view.labels import Labels
 from opskit.view.lines import said
 
+DAMAGED = """\
+The file is damaged. What can be done:
+  - copy it, with the files beside it (-wal, -shm, .key), before anything writes to it again;
+  - `opskit runs` and `opskit report RUN` may still show what can be read;
+  - put a copy from a backup in its place;
+  - until then go on with another store: --store FILE, or OPSKIT_STORE.
+"""
+
 
 @click.group()
 def audit() -> None:
@@ -43,14 +51,23 @@ def verify(call: Call, run: str | None) -> Exit:
     """
     found = app.verify(call.settings, run)
     whole = f"run {run}" if run else "the record"
-    rows = [f"{f.run} entry {f.number}: {f.what}" for f in found]
     call.answer(
         lambda: (
-            "".join(safe.one_line(row) + "\n" for row in rows)
+            "".join(safe.one_line(str(finding)) + "\n" for finding in found)
+            + (DAMAGED if any(finding.damage for finding in found) else "")
             or f"{whole} is whole: nothing was edited, removed, reordered or cut off\n"
         ),
         [
-            *({"kind": "finding", "run": f.run, "number": f.number, "what": f.what} for f in found),
+            *(
+                {
+                    "kind": "finding",
+                    "run": f.run,
+                    "number": f.number,
+                    "what": f.what,
+                    "damage": f.damage,
+                }
+                for f in found
+            ),
             {"kind": "verified", "run": run, "findings": len(found)},
         ],
     )

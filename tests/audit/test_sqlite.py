@@ -84,7 +84,7 @@ def test_a_store_that_others_may_write_is_refused(path: Path) -> None:
         audit.open(path)
 
     assert f"chmod 600 {path}" in str(raised.value)
-    assert raised.value.exit == Exit.FAILED
+    assert raised.value.exit == Exit.USAGE  # a run is refused with 5: nothing was changed
 
 
 def test_every_commit_is_synced_to_the_disk(store: Store) -> None:
@@ -128,6 +128,19 @@ def test_a_file_that_is_no_database_is_refused_untouched(path: Path) -> None:
         audit.open(path)
 
     assert path.read_text() == "notes\n" * 200
+
+
+@pytest.mark.parametrize(
+    ("place", "kind"), [("/dev/null", "a device"), (".", "a directory"), ("pipe", "a pipe")]
+)
+def test_what_is_no_file_is_not_given_other_rights(tmp_path: Path, place: str, kind: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    with pytest.raises(StoreError, match=f"this is {kind}, where the store should be") as raised:
+        audit.open(tmp_path / place)
+
+    assert "chmod" not in str(raised.value)
+    assert "--store FILE" in raised.value.hint
 
 
 def test_a_place_where_no_store_can_be_made_is_said_so(tmp_path: Path) -> None:

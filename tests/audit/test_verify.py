@@ -13,7 +13,7 @@ import pytest
 from opskit import audit
 from opskit.audit import Finding, Store
 from opskit.audit.chain import link
-from opskit.errors import StoreError
+from opskit.errors import DamagedError, StoreError
 from tests.contract.samples import begin, ended, started, waiting, whole_run
 
 
@@ -298,3 +298,22 @@ def test_the_chain_can_be_checked_with_nothing_but_json_and_sha256(
         previous, count = found, count + 1
     connection.close()
     assert count == 6
+
+
+def test_a_damaged_file_is_told_of_as_far_as_it_can_be_read(store: Store, path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("pragma wal_checkpoint(truncate)")
+        page, pages = (
+            connection.execute(f"pragma {what}").fetchone()[0]
+            for what in ("page_size", "page_count")
+        )
+    whole = path.read_bytes()
+    for damaged in range(1, pages):
+        path.write_bytes(whole[: damaged * page] + b"\xa5" * page + whole[(damaged + 1) * page :])
+        opened = None
+        with contextlib.suppress(DamagedError):
+            opened = audit.open(path)
+        if opened is not None:
+            found = opened.verify()
+            assert any(finding.damage for finding in found), damaged
+            opened.close()

@@ -8,14 +8,22 @@ import click
 import pytest
 
 from opskit.cli import failure
-from opskit.errors import InputError, OpskitError, RefusedError, StoreError, WaitingError
+from opskit.errors import (
+    InputError,
+    OpskitError,
+    RefusedError,
+    StoreError,
+    UnrecordedError,
+    WaitingError,
+)
 from opskit.model.problem import Place, Problem, ProblemsError
 from opskit.model.value import Secret
 
 ERRORS = [
     (InputError("x"), 2),
     (RefusedError("x"), 5),
-    (StoreError("x"), 1),
+    (StoreError("x"), 2),
+    (UnrecordedError("x"), 130),
     (WaitingError("x"), 4),
     (OpskitError("x"), 1),
     (click.UsageError("x"), 2),
