@@ -144,12 +144,7 @@ def undo(
     with reopened(settings, name, person, watch, stop) as current:
         found = _settled(current)
         chosen = select_hosts(found, hosts) if hosts else None
-        open_ = unsettled(current.plan, found, chosen)
-        if open_:
-            raise RefusedError(
-                f"nobody knows yet what became of a change on {', '.join(open_)}",
-                hint=f"settle that first: `opskit resume {found.id}` asks",
-            )
+        refuse_undo(current.plan, found, chosen)
         for again in _tried_again(current.plan, found, chosen, person):
             current.journal.append(again)
             current.outside.watch(again)
@@ -200,6 +195,26 @@ def _known(plan: Plan, action: Action, found: Run) -> Mapping[str, Json]:
     kept |= {name: kept[stored] for name, stored in names.items() if stored in kept}
     facts = {"id": found.id, "user": found.who, "reason": found.reason}
     return {**kept, "run": facts}
+
+
+def refuse_driven(found: Run) -> None:
+    """Refuse what another process is carrying out: nothing that is said of it holds for long."""
+    if found.driver:
+        raise RefusedError(
+            f"run {found.id} is being carried out right now by {found.driver}",
+            hint=f"wait for it; `opskit status {found.id}` shows where it is",
+        )
+
+
+def refuse_undo(plan: Plan, found: Run, hosts: Collection[str] | None) -> None:
+    """Refuse to take back what nobody knows enough about yet."""
+    refuse_driven(found)
+    open_ = unsettled(plan, found, hosts)
+    if open_:
+        raise RefusedError(
+            f"nobody knows yet what became of a change on {', '.join(open_)}",
+            hint=f"settle that first: `opskit resume {found.id}` asks the hosts, then you",
+        )
 
 
 def unsettled(plan: Plan, found: Run, hosts: Collection[str] | None) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import click
 
 from opskit import app
-from opskit.app.again import foreseen, select_hosts
+from opskit.app.again import foreseen, refuse_driven, refuse_undo, select_hosts
 from opskit.cli import complete, screen
 from opskit.cli.call import Call, options
 from opskit.cli.run import agreed, told
@@ -66,6 +66,7 @@ def retry(call: Call, run: str, hosts: str, yes: bool, no_live: bool) -> Exit:
     words = listed(hosts)
     plan = app.plan_of(call.settings, run)
     found = app.load_run(call.settings, run)
+    refuse_driven(found)
     chosen = select_hosts(found, words)
     again = set(repeated(plan, found.actions, chosen))
     left = tuple(
@@ -102,6 +103,7 @@ def undo(call: Call, run: str, hosts: str | None, yes: bool, no_live: bool) -> E
     plan = app.plan_of(call.settings, run)
     found = app.load_run(call.settings, run)
     chosen = select_hosts(found, listed(hosts)) if hosts else None
+    refuse_undo(plan, found, chosen)
     back = reverse(plan, found.actions, chosen, again=True)
     if not back.actions:
         raise InputError(
