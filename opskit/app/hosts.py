@@ -51,14 +51,15 @@ def _check(targets: Targets, host: Host) -> HostCheck:
         key="check",
         attempt=1,
         host=host,
-        work=Command(text=text(script)),
+        work=Command(text=text(script), args=(text(host.connection.state_dir),)),
         effect="read",
         timeout=30.0,
     )
     before = time.time()
     output = targets.perform(job, lambda _stream, data: pieces.append(data))
     middle = (before + time.time()) / 2
-    reached = Fact(name="reachable", level="ok", text=f"{opened.user}@{opened.address}, key known")
+    place = f"{opened.user}@{opened.address}, key known"
+    reached = Fact(name="reachable", level="ok", text=place, figure="known")
     if output.outcome != "succeeded":
         fact = Fact(name="look", level="unknown", text=output.reason)
         return HostCheck(host=host.name, address=opened.address, facts=(reached, fact))
@@ -69,9 +70,10 @@ def _check(targets: Targets, host: Host) -> HostCheck:
 
 def _facts(said: dict[str, str], now: float) -> Iterator[Fact]:
     """Judge what the look said; what it left out is unknown, not fine."""
-    judges: Sequence[tuple[str, Callable[[str], tuple[Level, str]]]] = (
+    judges: Sequence[tuple[str, Callable[[str], Judged]]] = (
         ("sudo", _sudo),
         ("clock", lambda value: _clock(float(value) - now)),
+        ("state", _state),
         ("disk", lambda value: _free("disk", value)),
         ("inodes", lambda value: _free("inodes", value)),
         ("tools", _tools),
@@ -79,50 +81,84 @@ def _facts(said: dict[str, str], now: float) -> Iterator[Fact]:
         ("kill", _kill),
     )
     for name, judge in judges:
-        value = said.get(name, "")
+        value = said.get(name, "").strip()
         try:
-            level, words = judge(value) if value else ("unknown", "the host did not say")
+            level, words, figure = (
+                judge(value) if value else ("unknown", "the host did not say", "?")
+            )
         except ValueError:
-            level, words = "unknown", f"not understood: {value[:60]!r}"
-        yield Fact(name=name, level=level, text=words)
+            level, words, figure = "unknown", f"not understood: {value[:60]!r}", "?"
+        yield Fact(name=name, level=level, text=words, figure=figure)
 
 
-def _sudo(value: str) -> tuple[Level, str]:
+Judged = tuple[Level, str, str]
+"""How it is, in a sentence, and in a word for a table."""
+
+
+def _sudo(value: str) -> Judged:
     if value == "yes":
-        return "ok", "without a password"
-    return "warning", "not without a password; steps with `sudo:` will fail"
+        return "ok", "without a password", "yes"
+    return "warning", "not without a password; steps with `sudo:` will fail", "no"
 
 
-def _clock(skew: float) -> tuple[Level, str]:
+def _clock(skew: float) -> Judged:
     if abs(skew) < 1:
-        return "ok", "in step"
+        return "ok", "in step", f"{abs(skew):.1f} s"
+    figure = f"{skew:+.0f} s"
     side = "ahead" if skew > 0 else "behind"
-    return "ok" if abs(skew) <= SKEW else "critical", f"{abs(skew):.0f} s {side}"
+    level: Level = "ok" if abs(skew) <= SKEW else "critical"
+    return level, f"{abs(skew):.0f} s {side}", figure
 
 
-def _free(what: str, value: str) -> tuple[Level, str]:
-    used = int(value.removesuffix("%") or 0) if value not in ("-", "") else 0
-    level: Level = "critical" if used >= 95 else "warning" if used >= 85 else "ok"
-    return level, f"{100 - used} % of {what} free where opskit keeps its files"
+def _state(value: str) -> Judged:
+    """Judge whether the directory for opskit's files is there, or can be made."""
+    kind, _, rest = value.partition(" ")
+    if kind == "ok":
+        return "ok", f"{rest} is there, or can be made", "yes"
+    why = (
+        f"{rest} belongs to somebody else"
+        if kind == "foreign"
+        else f"{rest.partition(' ')[0]} can't be made: {rest.rpartition(' ')[2]} is not writable"
+    )
+    return "critical", f"{why}; changes need it: name another `state_dir` in the inventory", "no"
 
 
-def _tools(value: str) -> tuple[Level, str]:
-    missing = value.removeprefix("missing").split()
+def _free(what: str, value: str) -> Judged:
+    if value == "-":  # a file system that makes inodes as it needs them
+        return "ok", f"{what} without a limit", "-"
+    free = 100 - int(value.removesuffix("%"))
+    level: Level = "critical" if free <= 5 else "warning" if free <= 15 else "ok"
+    return level, f"{free} % of {what} free where opskit keeps its files", f"{free} % free"
+
+
+def _tools(value: str) -> Judged:
     if value == "all":
-        return "ok", "sh, coreutils, setsid, /proc"
-    return "critical", f"missing: {' '.join(missing)}; opskit can't run changes without"
+        return "ok", "sh, coreutils, setsid, /proc", "all"
+    missing = " ".join(value.removeprefix("missing").split())
+    return "critical", f"missing: {missing}; opskit can't run changes without", "missing"
 
 
-def _home(value: str) -> tuple[Level, str]:
-    if value in ("nfs", "nfs4", "cifs", "smbfs", "fuse.sshfs"):
-        return "warning", f"the home is on {value}; name a local `state_dir` in the inventory"
-    return "ok", f"on {value}"
+_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb", "smb2", "smbfs", "fuse.sshfs", "fuseblk"})
 
 
-def _kill(value: str) -> tuple[Level, str]:
-    if value == "yes":
-        return "warning", "KillUserProcesses=yes: logind would end changes when the line drops"
-    return "ok", "logind leaves processes alone"
+def _home(value: str) -> Judged:
+    """Judge the file systems of the home and of opskit's files, as `stat -f` names them."""
+    home, _, state = value.partition(" ")
+    if (state or home) in _NETWORK:
+        return "warning", f"opskit's files are on {state or home}; name a local `state_dir`", home
+    elsewhere = f"; opskit's files are on {state}" if state not in ("", home) else ""
+    return "ok", f"on {home}{elsewhere}", home
+
+
+_TRUE = frozenset({"1", "yes", "y", "true", "t", "on"})
+"""What systemd takes for yes, in capitals too."""
+
+
+def _kill(value: str) -> Judged:
+    if value.lower() in _TRUE:
+        what = f"KillUserProcesses={value}: logind would end changes when the line drops"
+        return "warning", what, "yes"
+    return "ok", "logind leaves processes alone", "no"
 
 
 def hosts_keys(settings: Settings, inventory: str | None, expression: str) -> list[HostKey]:

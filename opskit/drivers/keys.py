@@ -6,7 +6,7 @@ from pathlib import Path
 import paramiko
 
 from opskit.drivers.ssh import Connector, explain
-from opskit.errors import InputError, UnreachableError
+from opskit.errors import InputError, UnreachableError, writing
 from opskit.model.hostcheck import HostKey
 from opskit.model.inventory import Host
 
@@ -44,10 +44,15 @@ def pin(key: HostKey) -> None:
             hint=f"if the host was set up anew: ssh-keygen -R '{key.name}' -f {key.known_hosts}",
         )
     path = Path(key.known_hosts).expanduser()
+    with writing(path):
+        _add(path, key.line)
+
+
+def _add(path: Path, line: str) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = not path.exists() or path.stat().st_size == 0 or path.read_bytes().endswith(b"\n")
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     with os.fdopen(descriptor, "ab") as file:
-        file.write((b"" if fresh else b"\n") + key.line.encode() + b"\n")
+        file.write((b"" if fresh else b"\n") + line.encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())

@@ -1,9 +1,9 @@
 """A conversation with the shim: requests out, output and answers back."""
 
-import re
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from importlib import resources
 
@@ -12,6 +12,8 @@ from opskit.drivers.wire import LostError, Stream, Wire
 Write = Callable[[Stream, bytes], None]
 
 _LINE = 64 * 1024
+_LAST_WORDS = 2.0
+"""Seconds to wait for what a shell still says that takes nothing more."""
 _NOISE = 1024 * 1024
 
 
@@ -168,7 +170,6 @@ class Session:
         noise = bytearray()
         words = (mark[:16], mark[16:], become or "", *mine)
         self._expect(mark)
-        self._send(shim() + _line("_o_hello", words), timeout)
 
         def hear(_stream: Stream, data: bytes) -> None:
             noise.extend(data)
@@ -176,6 +177,7 @@ class Session:
                 raise LostError("it prints without end")
 
         try:
+            self._greet(shim() + _line("_o_hello", words), hear, timeout)
             answer = self.wait(hear, timeout)
         except TimeoutError:
             raise LostError(f"no answer in {timeout:.0f} s{said(noise)}") from None
@@ -185,6 +187,15 @@ class Session:
             raise LostError(f"not a POSIX shell{said(noise)}")
         self.pid, self.boot_id = int(answer[1]), answer[2]
         self._opened(answer[3:], noise)
+
+    def _greet(self, data: bytes, hear: Write, timeout: float) -> None:
+        """Send the first bytes. What does not take them says why as it ends: that is heard."""
+        try:
+            self._send(data, timeout)
+        except LostError as error:
+            with suppress(TimeoutError):
+                self.wait(hear, min(timeout, _LAST_WORDS))
+            raise error from None
 
     def open(self, mine: tuple[str, ...], timeout: float) -> None:
         """Let the shim make the run's directory, unless it has."""
@@ -232,8 +243,9 @@ class Session:
 
 def tail(noise: bytes | bytearray) -> str:
     """Return the last two lines that say something, made fit for a message."""
-    text = re.sub(r"[^\x20-\x7e\n]", "?", bytes(noise[-2000:]).decode("utf-8", "replace"))
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    text = bytes(noise[-2000:]).decode("utf-8", "replace")
+    shown = "".join(c if c == "\n" or c.isprintable() else "?" for c in text)
+    lines = [line.strip() for line in shown.split("\n") if line.strip()]
     return " / ".join(line[:200] for line in lines[-2:])
 
 

@@ -278,6 +278,10 @@ def _known_hosts(connection: Fabric, how: Connection) -> list[str]:
     return [str(Path(name).expanduser()) for name in (*said, "/etc/ssh/ssh_known_hosts")]
 
 
+_SILENT = "No existing session"
+"""What the library says when its patience ended before the other side had said anything useful."""
+
+
 def explain(error: Exception, connection: Fabric = None) -> tuple[str, str]:
     """Return what happened and what to do next, for an error of the SSH libraries."""
     spot = f"{connection.host} port {connection.port}" if connection is not None else "it"
@@ -309,6 +313,11 @@ def explain(error: Exception, connection: Fabric = None) -> tuple[str, str]:
             return (
                 f"{spot} refused the connection",
                 "does sshd run there, and are `address` and `port` in the inventory right?",
+            )
+        case paramiko.SSHException() if str(error) == _SILENT:
+            return (
+                f"{spot} takes the connection, and then says nothing in time",
+                "is it frozen or overloaded? Does sshd answer there, and not something else?",
             )
         case OSError(strerror=str() as text):
             return f"can't connect to {spot}: {text}", "can this machine reach it?"

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import shlex
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -187,9 +188,23 @@ class Target:
         return UnreachableError(
             what if "POSIX" in what else f"no POSIX shell answers: {what}",
             where=f"host {self.host.name}",
-            hint=f"try `ssh {self.host.address} sh` by hand: a login that prints or ends at "
-            "once, a forced command or a shell other than sh can be the cause",
+            hint=f"try `{self._by_hand()}`: a login that prints or ends at once, a forced command "
+            "or a shell other than sh can be the cause",
         )
+
+    def _by_hand(self) -> str:
+        """Return the command with which a person reaches the same shell."""
+        how = self.host.connection
+        address, _, port = self._link.address.rpartition(":") if self._link else ("", "", "")
+        user = self._link.user if self._link else how.user
+        port = port or str(how.port or "")
+        words = ["ssh"]
+        words += ["-F", how.ssh_config] if how.ssh_config else []
+        words += ["-i", how.key] if how.key else []
+        words += ["-J", how.jump] if how.jump else []
+        words += ["-p", port] if port not in ("", "22") else []
+        words.append((f"{user}@" if user else "") + (address or self.host.address))
+        return shlex.join([*words, "sh"])
 
     def _no_become(self, user: str, what: str) -> UnreachableError:
         return UnreachableError(

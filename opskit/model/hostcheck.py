@@ -14,6 +14,8 @@ class Fact:
     name: str
     level: Level
     text: str
+    figure: str = ""
+    """The same in a word, for a table; empty where there is none."""
 
 
 @frozen

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from opskit.errors import Exit
 from opskit.model.hostcheck import HostCheck, HostKey, Level
 from opskit.model.value import Json
-from opskit.view import amounts, names, safe
+from opskit.view import amounts, safe
 from opskit.view.paint import PLAIN, Paint
 
 WORDS: dict[Level, str] = {
@@ -23,26 +23,60 @@ _COLOUR: dict[Level, str] = {
 }
 
 
-def text(found: Sequence[HostCheck], *, paint: Paint = PLAIN) -> str:
-    """Show what is wrong host by host, worst first, and name the hosts where nothing is."""
+_TITLES = {
+    "reachable": "KEY", "sudo": "SUDO", "clock": "CLOCK", "disk": "DISK", "inodes": "INODES",
+    "tools": "TOOLS", "home": "HOME ON",
+}  # fmt: skip
+"""What the table has of a good host, by the name of the fact."""
+_NAME = 18
+"""Columns for the name of a host: with these the table stays below 80."""
+
+
+def text(found: Sequence[HostCheck], *, paint: Paint = PLAIN, columns: int | None = None) -> str:
+    """Show what is wrong host by host, worst first, then the figures of hosts that are fit."""
     ordered = sorted(found, key=lambda check: ORDER.index(check.level))
-    good = [check.host for check in ordered if check.level == "ok"]
-    lines = [row for check in ordered for row in _host(check, paint)]
-    if good:
-        lines.append(f"{paint.state('ok', 'ok')}  {' '.join(names.ranges(good))}")
+    lines = [row for check in ordered for row in _host(check, paint, columns)]
+    lines += _table([check for check in ordered if check.level == "ok"], paint)
     counts = [f"{n} {level}" for level in ORDER if (n := _count(found, level))]
     lines.append(f"{amounts.count(len(found), 'host')}: {', '.join(counts)}")
     return "\n".join(lines) + "\n"
 
 
-def _host(check: HostCheck, paint: Paint) -> Iterator[str]:
+def _table(good: Sequence[HostCheck], paint: Paint) -> Iterator[str]:
+    if not good:
+        return
+    rows = [["", "HOST", *_TITLES.values()]]
+    for check in good:
+        figures = {fact.name: safe.one_line(fact.figure) for fact in check.facts}
+        rows.append(["ok", safe.one_line(check.host), *(figures.get(f, "") for f in _TITLES)])
+    widths = [max(safe.width(row[n]) for row in rows) for n in range(len(rows[0]))]
+    widths[1] = max(widths[1], 4) if widths[1] <= _NAME else _NAME
+    for number, row in enumerate(rows):
+        cells = (c + " " * (w - safe.width(c)) for c, w in zip(row, widths, strict=True))
+        line = "  ".join(cells).rstrip()
+        yield paint.state("ok", "ok") + line[2:] if number else paint.bold(line)
+
+
+def _host(check: HostCheck, paint: Paint, columns: int | None) -> Iterator[str]:
     if check.level == "ok":
         return
     yield paint.bold(f"{safe.one_line(check.host)} ({safe.one_line(check.address)})")
     for fact in sorted(check.facts, key=lambda fact: ORDER.index(fact.level)):
         if fact.level != "ok":
             word = paint.state(f"{WORDS[fact.level]:<8}", _COLOUR[fact.level])
-            yield f"  {word} {fact.name}: {safe.one_line(fact.text)}"
+            first, *more = _wrapped(f"{fact.name}: {safe.one_line(fact.text)}", columns)
+            yield f"  {word} {first}"
+            yield from (f"           {line}" for line in more)
+
+
+def _wrapped(line: str, columns: int | None) -> list[str]:
+    """Break a line between words, where its width is known."""
+    if columns is None:
+        return [line]
+    import textwrap
+
+    room = max(20, columns - 11)
+    return textwrap.wrap(line, room, break_long_words=False, break_on_hyphens=False)
 
 
 def _count(found: Sequence[HostCheck], level: Level) -> int:
@@ -64,7 +98,10 @@ def as_json(check: HostCheck) -> dict[str, Json]:
         "host": check.host,
         "address": check.address,
         "level": check.level,
-        "facts": [{"name": f.name, "level": f.level, "text": f.text} for f in check.facts],
+        "facts": [
+            {"name": f.name, "level": f.level, "text": f.text, "figure": f.figure}
+            for f in check.facts
+        ],
     }
 
 
