@@ -9,7 +9,6 @@ import click
 from opskit import app
 from opskit.cli import complete, screen
 from opskit.cli.person import Terminal
-from opskit.errors import Exit
 from opskit.model.value import Json
 from opskit.settings import Settings
 from opskit.view import jsonl
@@ -41,7 +40,7 @@ class Call:
             screen.out(text())
 
 
-def options(command: Callable[..., Exit | None]) -> Callable[..., Exit | None]:
+def options(command: Callable[..., int | None]) -> Callable[..., int | None]:
     """Give a command the options that every one has, and the call that they make up."""
 
     @click.option("--json", "as_json", is_flag=True, help="Answer in JSON, an object a line.")
@@ -56,7 +55,7 @@ def options(command: Callable[..., Exit | None]) -> Callable[..., Exit | None]:
     @functools.wraps(command)
     def wrapped(
         *, as_json: bool, store: str | None, inventory: str | None, **rest: object
-    ) -> Exit | None:
+    ) -> int | None:
         return command(Call(json=as_json, store=store, inventory=inventory), **rest)
 
     return wrapped

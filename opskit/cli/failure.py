@@ -27,7 +27,22 @@ def keep_out(secrets: Iterable[Secret]) -> None:
 
 
 def told(error: BaseException, argv: Sequence[str]) -> int:
-    """Tell a person (or, with --json, a program) about an error; return the exit status."""
+    """Tell a person (or a program) about an error; return the exit status.
+
+    To a monitoring system, which knows 0 to 3, whatever went wrong is UNKNOWN.
+    """
+    status = _told(error, argv)
+    words = list(argv)[: list(argv).index("--") if "--" in argv else None]
+    if status == Exit.OK or words[:1] != ["run"] or "--nagios" not in words:
+        return status
+    from opskit.view import plugin
+
+    what = error.what if isinstance(error, OpskitError) else str(error) or type(error).__name__
+    screen.out(plugin.text("opskit", "UNKNOWN", masked(what)))
+    return plugin.STATUS["UNKNOWN"]
+
+
+def _told(error: BaseException, argv: Sequence[str]) -> int:
     as_json = _as_json(argv)
     match error:
         case SystemExit():

@@ -1,9 +1,13 @@
 """opskit lab: a practice fleet on this machine."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
+
+from opskit.cli import screen
+from opskit.view import jsonl
 
 FAULTS = ("unhealthy", "slow", "errors", "crash", "wrong-release")
 
@@ -33,6 +37,24 @@ folder_option = click.option(
 )
 
 
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+
+
+def _say(value: Mapping[str, object], text: str, *, as_json: bool) -> None:
+    """Answer a program with an object and a person with text."""
+    words = json.dumps(value) if as_json else text
+    if words:
+        screen.out(words + "\n")
+
+
+def _stands(found: Mapping[str, object], host: str, *, as_json: bool, text: str = "") -> None:
+    """Say how a host of a lab is, now that something has been done to it."""
+    hosts = found["hosts"]
+    assert isinstance(hosts, list)
+    value = next(one for one in hosts if one["name"] == host)
+    _say(value, text, as_json=as_json)
+
+
 @click.group()
 def lab() -> None:
     """A practice fleet on this machine: hosts with SSH, a service, a balancer."""
@@ -48,9 +70,17 @@ def lab() -> None:
     type=click.Choice(("namespaces", "user-namespaces", "shared")),
     help="How far hosts are kept apart. Default: as far as this machine and user allow.",
 )
+@json_option
 @folder_option
-def up(  # noqa: PLR0917  # click passes them by name
-    web: int, lb: int, release: str, disk: str, isolation: str | None, folder: Path | None
+def up(
+    *,
+    web: int,
+    lb: int,
+    release: str,
+    disk: str,
+    isolation: str | None,
+    as_json: bool,
+    folder: Path | None,
 ) -> None:
     """Start a fleet."""
     from opskit import lab as fleet
@@ -64,85 +94,106 @@ def up(  # noqa: PLR0917  # click passes them by name
         disk_size=disk,
         isolation=Mode(isolation) if isolation else None,
     )
-    click.echo(made.describe())
-    click.echo(f"inventory: {made.inventory}")
+    _say(made.status(), f"{made.describe()}\ninventory: {made.inventory}", as_json=as_json)
 
 
 @lab.command()
+@json_option
 @folder_option
-def down(folder: Path | None) -> None:
+def down(folder: Path | None, as_json: bool) -> None:
     """End the fleet; no process, mount or file of it is left."""
     from opskit import lab as fleet
 
-    click.echo("the lab is gone" if fleet.down(folder) else "there is no lab here")
+    gone = fleet.down(folder)
+    text = "the lab is gone" if gone else "there is no lab here"
+    _say({"kind": "lab", "ended": gone}, text, as_json=as_json)
 
 
 @lab.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@json_option
 @folder_option
 def status(as_json: bool, folder: Path | None) -> None:
     """Show the hosts."""
     from opskit.lab import Lab
 
     found = Lab.load(folder)
-    click.echo(json.dumps(found.status()) if as_json else found.describe())
+    _say(found.status(), found.describe(), as_json=as_json)
 
 
 @lab.command("exec", context_settings={"ignore_unknown_options": True})
 @click.argument("host")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--user", "-u", help="Run as this user of the host instead of root.")
+@json_option
 @folder_option
-def exec_(host: str, command: tuple[str, ...], user: str | None, folder: Path | None) -> int:
+def exec_(
+    *, host: str, command: tuple[str, ...], user: str | None, as_json: bool, folder: Path | None
+) -> int:
     """Run a command on a host, not through SSH: opskit lab exec web1 -- ps -ef."""
     from opskit.lab import Lab
 
-    done = Lab.load(folder).exec(host, command, user=user, timeout=None, capture=False)
-    return done.returncode if done.returncode >= 0 else 128 - done.returncode
+    done = Lab.load(folder).exec(host, command, user=user, timeout=None, capture=as_json)
+    status = done.returncode if done.returncode >= 0 else 128 - done.returncode
+    if as_json:
+        printed = {"stdout": jsonl.printed(done.stdout), "stderr": jsonl.printed(done.stderr)}
+        _say({"host": host, "status": status, **printed}, "", as_json=True)
+    return status
 
 
 @lab.command()
 @click.argument("host")
+@json_option
 @folder_option
-def reboot(host: str, folder: Path | None) -> None:
+def reboot(host: str, as_json: bool, folder: Path | None) -> None:
     """Cut a host's power and start it again."""
     from opskit.lab import Lab
 
-    if not Lab.load(folder).reboot(host):
-        click.echo(
-            f"{host} is up, but its service did not start: opskit lab exec {host} -- labctl start"
-        )
+    found = Lab.load(folder)
+    text = ""
+    if not found.reboot(host):
+        text = f"{host} is up, but its service did not start: "
+        text += f"opskit lab exec {host} -- labctl start"
+    _stands(found.status(), host, as_json=as_json, text=text)
 
 
 @lab.command()
 @click.argument("host")
+@json_option
 @folder_option
-def freeze(host: str, folder: Path | None) -> None:
+def freeze(host: str, as_json: bool, folder: Path | None) -> None:
     """Stop all processes of a host, as when a machine hangs."""
     from opskit.lab import Lab
 
-    Lab.load(folder).freeze(host)
+    found = Lab.load(folder)
+    found.freeze(host)
+    _stands(found.status(), host, as_json=as_json)
 
 
 @lab.command()
 @click.argument("host")
 @click.option("--reset", is_flag=True, help="By resets and refusals instead of silence.")
+@json_option
 @folder_option
-def cut(host: str, reset: bool, folder: Path | None) -> None:
+def cut(host: str, reset: bool, as_json: bool, folder: Path | None) -> None:
     """Take a host off the net; what runs on it goes on."""
     from opskit.lab import Lab
 
-    Lab.load(folder).cut(host, reset=reset)
+    found = Lab.load(folder)
+    found.cut(host, reset=reset)
+    _stands(found.status(), host, as_json=as_json)
 
 
 @lab.command()
 @click.argument("host")
+@json_option
 @folder_option
-def heal(host: str, folder: Path | None) -> None:
+def heal(host: str, as_json: bool, folder: Path | None) -> None:
     """Take back freeze and cut."""
     from opskit.lab import Lab
 
-    Lab.load(folder).heal(host)
+    found = Lab.load(folder)
+    found.heal(host)
+    _stands(found.status(), host, as_json=as_json)
 
 
 @lab.command()
@@ -151,11 +202,13 @@ def heal(host: str, folder: Path | None) -> None:
     "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Default: NAME.tar.gz"
 )
 @click.option("--fault", type=click.Choice(FAULTS), help="What shall be wrong with it.")
-def release(name: str, output: Path | None, fault: str | None) -> None:
+@json_option
+def release(name: str, output: Path | None, fault: str | None, as_json: bool) -> None:
     """Make a release of the practice service, good or broken."""
     from opskit.lab import release as releases
 
-    click.echo(releases.write(name, output or Path(f"{name}.tar.gz"), fault))
+    written = releases.write(name, output or Path(f"{name}.tar.gz"), fault)
+    _say({"release": name, "file": str(written), "fault": fault}, str(written), as_json=as_json)
 
 
 @lab.command()
@@ -163,7 +216,7 @@ def release(name: str, output: Path | None, fault: str | None) -> None:
 @click.option("--rate", type=float, help="Requests per second. Default: as fast as answers come.")
 @click.option("--threads", default=8, show_default=True, help="Half of them keep connections.")
 @click.option("--url", help="Default: the lab's first balancer.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@json_option
 @folder_option
 def load(  # noqa: PLR0917  # click passes them by name
     seconds: float,
@@ -185,13 +238,13 @@ def load(  # noqa: PLR0917  # click passes them by name
     for number in (signal.SIGINT, signal.SIGTERM):  # also where a script's & had it ignored
         signal.signal(number, lambda *_: enough.set())
     report = loads.run(target, seconds, rate=rate, threads=threads, enough=enough)
-    click.echo(json.dumps(report.to_json()) if as_json else report.describe())
+    _say(report.to_json(), report.describe(), as_json=as_json)
     return 1 if report.failures else 0
 
 
 @lab.command()
 @click.option("--mark", is_flag=True, help="Count from now on.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@json_option
 @folder_option
 def failures(mark: bool, as_json: bool, folder: Path | None) -> None:
     """Count requests and failures by the balancers' and the services' own logs."""
@@ -203,4 +256,4 @@ def failures(mark: bool, as_json: bool, folder: Path | None) -> None:
         logs.mark(layout)
         return
     counts = logs.read(layout)
-    click.echo(json.dumps(counts) if as_json else logs.describe(counts))
+    _say(counts, logs.describe(counts), as_json=as_json)

@@ -50,7 +50,7 @@ def lint(call: Call, paths: tuple[Path, ...], strict: bool) -> Exit:
     found = checked.problems
     call.answer(
         lambda: problems.text(found, files=len(checked.files), paint=screen.paint()),
-        (problems.as_json(problem) for problem in found),
+        (*map(problems.as_json, found), problems.counted(found, files=len(checked.files))),
     )
     bad = any(strict or problem.severity == "error" for problem in found)
     return Exit.USAGE if bad else Exit.OK

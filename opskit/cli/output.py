@@ -1,7 +1,7 @@
 """opskit output: what a step printed."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import click
 
@@ -12,7 +12,8 @@ from opskit.errors import InputError
 from opskit.execute.journal import Stream
 from opskit.model.inventory import CONTROLLER
 from opskit.model.run import Run
-from opskit.view import labels, outputs, safe
+from opskit.model.value import Json
+from opskit.view import jsonl, labels, outputs, safe
 
 BOTH: tuple[Stream, ...] = ("stdout", "stderr")
 
@@ -32,6 +33,7 @@ def output(
 
     Its standard error comes on standard error. On a terminal control characters are taken out;
     into a file or pipe every byte goes as it was. Without HOST, all hosts are compared.
+    With --json, what is not UTF-8 comes as base64 too.
     """
     found = app.load_run(call.settings, run)
     if diff or host is None:
@@ -39,9 +41,7 @@ def output(
         return
     streams = BOTH if only is None else (only,)
     if call.json:
-        about = {"kind": "output", "run": found.id, "step": step, "host": host}
-        texts = _texts(call, found, step, host, streams)
-        call.answer(str, ({**about, "stream": s, "text": text} for s, text in texts.items()))
+        call.answer(str, _objects(call, found, step, [host], streams))
         return
     printed = [_print(call, found, step, host, stream, only=only) for stream in streams]
     if not any(printed):
@@ -64,15 +64,20 @@ def _print(
     return length
 
 
-def _texts(
+def _objects(
+    call: Call, found: Run, step: str, hosts: Iterable[str], streams: tuple[Stream, ...]
+) -> Iterator[Mapping[str, Json]]:
+    """Yield an object for each host and stream."""
+    for host in hosts:
+        for stream, data in _bytes(call, found, step, host, streams).items():
+            about: dict[str, Json] = {"kind": "output", "run": found.id, "step": step}
+            yield {**about, "host": host, "stream": stream, **jsonl.printed(data)}
+
+
+def _bytes(
     call: Call, found: Run, step: str, host: str, streams: tuple[Stream, ...]
-) -> Mapping[Stream, str]:
-    return {
-        stream: b"".join(app.output(call.settings, found.id, step, host, stream)).decode(
-            "utf-8", "replace"
-        )
-        for stream in streams
-    }
+) -> Mapping[Stream, bytes]:
+    return {s: b"".join(app.output(call.settings, found.id, step, host, s)) for s in streams}
 
 
 def _compare(call: Call, found: Run, step: str, only: Stream | None) -> None:
@@ -84,10 +89,7 @@ def _compare(call: Call, found: Run, step: str, only: Stream | None) -> None:
         )
     call.answer(
         lambda: outputs.compared(texts, paint=screen.paint()),
-        (
-            {"kind": "output", "run": found.id, "step": step, "host": host, "text": text}
-            for host, text in texts.items()
-        ),
+        _objects(call, found, step, texts, BOTH if only is None else (only,)),
     )
 
 
@@ -96,7 +98,8 @@ def _of_hosts(call: Call, found: Run, step: str, only: Stream | None) -> Iterato
     plan = app.plan_of(call.settings, found.id)
     for host in dict.fromkeys([*labels.run_hosts(plan), *plan.hosts, CONTROLLER]):
         try:
-            texts = _texts(call, found, step, host, BOTH if only is None else (only,))
+            said = _bytes(call, found, step, host, BOTH if only is None else (only,))
         except InputError:
             continue  # this host did not get that far
+        texts = {stream: data.decode("utf-8", "replace") for stream, data in said.items()}
         yield host, texts[only] if only else outputs.joined(texts["stdout"], texts["stderr"])

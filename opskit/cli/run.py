@@ -11,6 +11,7 @@ from opskit.cli.amounts import DURATION
 from opskit.cli.asking import prepared, runbook_options, typed
 from opskit.cli.call import Call, options
 from opskit.cli.detach import fork
+from opskit.cli.plugin import as_plugin
 from opskit.cli.watching import watching
 from opskit.errors import Exit, InputError
 from opskit.model.plan import Plan
@@ -46,6 +47,7 @@ from opskit.view.status import exit_status
 @click.option("--detach", is_flag=True, help="Let it go on in the background.")
 @click.option("--no-live", is_flag=True, help="Plain lines instead of the live picture.")
 @options
+@as_plugin
 def run(
     call: Call,
     *,

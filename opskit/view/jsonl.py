@@ -1,5 +1,6 @@
 """Values and events as JSON, an object a line, for programs."""
 
+import base64
 import json
 import threading
 import time
@@ -33,6 +34,15 @@ def entry(item: Entry) -> dict[str, Json]:
         "hash": item.hash,
     }
     return event(item.event, run=item.run, at=item.at) | chain
+
+
+def printed(data: bytes) -> dict[str, Json]:
+    """Return what a command printed: its text, and where that is not all of it, every byte."""
+    try:
+        return {"text": data.decode()}
+    except UnicodeDecodeError:
+        exact = base64.b64encode(data).decode("ascii")
+        return {"text": data.decode("utf-8", "replace"), "base64": exact}
 
 
 class JsonLines:
@@ -74,7 +84,7 @@ class JsonLines:
             "key": chunk.key,
             "attempt": chunk.attempt,
             "stream": chunk.stream,
-            "text": chunk.data.decode("utf-8", "replace"),
+            **printed(chunk.data),
         }
 
 

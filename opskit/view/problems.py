@@ -44,3 +44,14 @@ def as_json(problem: Problem) -> dict[str, Json]:
         "what": problem.what,
         "write": problem.write,
     }
+
+
+def counted(found: Sequence[Problem], *, files: int) -> dict[str, Json]:
+    """Return what comes after the problems: how many there are, none too."""
+    errors = sum(problem.severity == "error" for problem in found)
+    return {
+        "kind": "linted",
+        "files": files,
+        "errors": errors,
+        "warnings": len(found) - errors,
+    }

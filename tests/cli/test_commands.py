@@ -1,5 +1,6 @@
 """Whole commands, on a runbook that needs no other machine than this one."""
 
+import base64
 import json
 import os
 import subprocess
@@ -195,6 +196,20 @@ def test_output_is_shown_by_step_name_and_number(folder: Path, capsys: Capture) 
     assert "  out\n  stderr| err red\n" in capsys.readouterr().out
 
 
+def test_output_that_is_no_text_comes_whole_in_json(folder: Path, capsys: Capture) -> None:
+    (folder / "bytes.yaml").write_text(
+        RUNBOOK.replace("name: local", "name: bytes").replace("'out\\\\n'", "'a\\\\377b'")
+    )
+    assert call(["run", "./bytes.yaml", "-p", f"folder={folder}", "--yes"]) == 0
+    capsys.readouterr()
+    for where in (["controller"], ["--diff"]):
+        assert call(["output", "last", "3", *where, "--json"]) == 0
+        out, err = objects(capsys.readouterr().out)
+        assert (out["stream"], out["text"]) == ("stdout", "a\ufffdb")
+        assert base64.b64decode(out["base64"]) == b"a\xffb"
+        assert (err["stream"], "base64" in err) == ("stderr", False)
+
+
 def test_a_step_that_printed_nothing_says_so(folder: Path, capsys: Capture) -> None:
     run(folder, "--yes")
     capsys.readouterr()
@@ -340,7 +355,14 @@ def test_lint_ends_with_2_when_something_is_wrong(folder: Path, capsys: Capture)
     assert call(["lint", "runbooks"]) == 2
     assert "bad.yaml:3:" in capsys.readouterr().out
     assert call(["lint", "runbooks", "--json"]) == 2
-    assert all(row["kind"] == "problem" for row in objects(capsys.readouterr().out))
+    *found, count = objects(capsys.readouterr().out)
+    assert found
+    assert all(row["kind"] == "problem" for row in found)
+    assert (count["kind"], count["errors"]) == ("linted", len(found))
+    (folder / "runbooks" / "bad.yaml").unlink()
+    assert call(["lint", "runbooks", "--json"]) == 0
+    (count,) = objects(capsys.readouterr().out)
+    assert count == {"kind": "linted", "files": 1, "errors": 0, "warnings": 0}
 
 
 def test_list_and_show_describe_runbooks(folder: Path, capsys: Capture) -> None:

@@ -76,7 +76,7 @@ def test_the_last_lines_that_say_something_are_fit_to_be_shown() -> None:
     noise = b"Welcome\n\n  this is\n\n  no shell \x1b[1m here\n\n"
     assert tail(noise) == "this is / no shell ?[1m here"
     assert tail(b"\n") == ""
-    assert tail("nicht „gefunden“ ‚x’".encode()) == "nicht „gefunden“ ‚x’"
+    assert tail("nicht „gefunden“ ✗".encode()) == "nicht „gefunden“ ✗"
     assert tail("a\u202eb".encode()) == "a?b"
 
 

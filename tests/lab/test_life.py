@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -190,3 +191,37 @@ def test_an_ordinary_user_has_a_lab_too(stranger: Stranger, isolation: list[str]
         stranger.lab("down")
     assert leftovers(stranger.home / "lab") == []
     assert not (stranger.home / "lab").exists()
+
+
+def test_every_command_answers_a_program_with_one_object(tmp_path: Path) -> None:
+    folder = tmp_path / "lab"
+
+    def opskit(*words: str, status: int = 0) -> dict[str, Any]:
+        done = subprocess.run(
+            [sys.executable, "-m", "opskit", "lab", *words],
+            env={**os.environ, "OPSKIT_LAB": str(folder)},
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == status, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    try:
+        up = opskit("up", "--web", "1", "--lb", "0", "--json")
+        assert up["inventory"] == str(folder / "inventory.yaml")
+        assert [(host["name"], host["state"]) for host in up["hosts"]] == [("web1", "up")]
+        assert opskit("status", "--json") == up
+        command = ["sh", "-c", "printf '\\377'; exit 3"]
+        done = opskit("exec", "--json", "web1", "--", *command, status=3)
+        assert (done["status"], done["stdout"]["base64"]) == (3, "/w==")
+        assert done["stderr"] == {"text": ""}
+        assert opskit("freeze", "web1", "--json")["state"] == "frozen"
+        assert opskit("heal", "web1", "--json")["state"] == "up"
+        assert opskit("cut", "web1", "--json")["state"] == "cut"
+        assert opskit("heal", "web1", "--json")["name"] == "web1"
+        assert opskit("reboot", "web1", "--json")["state"] == "up"
+        made = opskit("release", "B", "-o", str(tmp_path / "b.tar.gz"), "--json")
+        assert Path(made["file"]).is_file()
+    finally:
+        assert opskit("down", "--json") == {"kind": "lab", "ended": True}
+    assert opskit("down", "--json") == {"kind": "lab", "ended": False}

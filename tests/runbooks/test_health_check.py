@@ -74,3 +74,45 @@ def test_the_inventory_says_what_is_checked(fleet: Fleet) -> None:
     switch(fleet, "web1", checks={"database": "unhealthy"})
     said = check(fleet, "-i", str(path), status=1)
     assert 'CRIT deep: checks.database.status is "unhealthy", expected "healthy"' in said
+
+
+def plugin(fleet: Fleet, *words: str, status: int) -> list[str]:
+    """Run health-check as a plug-in; return its lines."""
+    done = fleet.opskit("run", "health-check", "--nagios", *words, status=status)
+    return done.stdout.splitlines()
+
+
+def test_a_monitoring_system_gets_one_line_and_its_own_statuses(fleet: Fleet) -> None:
+    (line,) = plugin(fleet, status=0)
+    assert line == "HEALTH-CHECK OK - 20 OK on 4 hosts | ok=20 warn=0 crit=0 unknown=0"
+    switch(fleet, "web3", slow_ms=800)
+    line, *more = plugin(fleet, status=1)
+    assert line.startswith("HEALTH-CHECK WARNING - web3: WARN page: answered in 8")
+    assert line.endswith(" | ok=19 warn=1 crit=0 unknown=0")
+    assert more[0] == "1 WARN, 19 OK on 4 hosts"
+    switch(fleet, "web2", unhealthy="quiet")
+    line, *_ = plugin(fleet, status=2)
+    assert line.startswith("HEALTH-CHECK CRITICAL - web2: CRIT page: status is ")
+    fleet.sh("web4", "labctl stop app")
+    line, *_ = plugin(fleet, status=3)
+    assert line.startswith("HEALTH-CHECK UNKNOWN - web4: UNKNOWN page: ")
+
+
+def test_what_keeps_a_plug_in_from_checking_is_unknown(fleet: Fleet) -> None:
+    (line,) = plugin(fleet, "--limit", "web9", status=3)
+    assert line.startswith("OPSKIT UNKNOWN - ")
+    assert plugin(fleet, "--no-such-option", status=3)[0].startswith("OPSKIT UNKNOWN - ")
+    fleet.lab.cut("web1", reset=True)
+    try:
+        line, *_ = plugin(fleet, status=3)
+    finally:
+        fleet.lab.heal("web1")
+    assert line.startswith("HEALTH-CHECK UNKNOWN - web1: ")
+    assert "refused the connection" in line
+
+
+def test_a_runbook_that_changes_something_is_no_plug_in(fleet: Fleet) -> None:
+    book = fleet.runbook("  - {name: change, run: 'touch /tmp/changed'}\n")
+    done = fleet.opskit("run", book, "--nagios", "--yes", status=3)
+    assert "t changes something" in done.stdout
+    assert "ok" not in fleet.sh("web1", "test ! -e /tmp/changed || echo ok")
