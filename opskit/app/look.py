@@ -15,7 +15,7 @@ from opskit.execute.journal import Stream
 from opskit.model.event import Entry, Event, Outcome
 from opskit.model.frozen import frozen
 from opskit.model.plan import Plan
-from opskit.model.run import Run
+from opskit.model.run import ActionRecord
 from opskit.model.value import Json
 from opskit.plan import PREFLIGHT, preview, progress, seal
 from opskit.settings import Settings
@@ -102,7 +102,7 @@ def _preview(current: Session, plan: Plan) -> Preview:
         plan=plan,
         run=current.run,
         readings=readings,
-        refused=_refusal(plan, current.store.load(current.run)),
+        refused=_refusal(current, plan),
     )
 
 
@@ -121,8 +121,8 @@ def _reading(current: Session, entry: Entry) -> Reading:
 def _why(current: Session, event: Event) -> str:
     """Return why a read did not succeed, with what it printed: standard error says most."""
     reason = str(event.data.get("reason") or "")
-    said = (_printed(current, event, stream) for stream in STREAMS)
-    return "\n".join(filter(None, (reason, *(text.strip("\n") for text in said))))
+    said = (_printed(current, event, stream).strip("\n") for stream in STREAMS)
+    return "\n".join(filter(None, (reason, *said)))
 
 
 def _printed(current: Session, event: Event, stream: Stream) -> str:
@@ -130,19 +130,31 @@ def _printed(current: Session, event: Event, stream: Stream) -> str:
     return b"".join(output).decode(errors="replace")
 
 
-def _refusal(plan: Plan, found: Run) -> str | None:
+def _refusal(current: Session, plan: Plan) -> str | None:
     """Say why a run would be refused: preflight that failed on more hosts than the budget has."""
+    found = current.store.load(current.run)
     failed: dict[str, str] = {}
     for action in plan.actions:
         record = found.actions.get(action.key)
         if action.batch == PREFLIGHT and record and record.state in ("failed", "unknown"):
-            name = plan.stage(action).name
-            failed.setdefault(action.host or action.target, f"{name}: {record.data.get('reason')}")
+            why = f"{plan.stage(action).name}: {_in_short(current, record)}"
+            failed.setdefault(action.host or action.target, why)
     for host in (h for h, state in found.hosts.items() if state == "unreachable"):
         why = found.unreachable.get(host, "").removeprefix(f"host {host}: ")
         failed[host] = f"unreachable: {why}" if why else "unreachable"
     if len(failed) <= plan.max_failures:
         return None
     host, why = next(iter(failed.items()))
-    more = f"; and {len(failed) - 1} more" if len(failed) > 1 else ""
-    return f"{host}: {why}{more}"
+    others = f"{len(failed) - 1} more host{'s' if len(failed) > 2 else ''}"
+    return f"{host}: {why}" + (f"; and {others}" if len(failed) > 1 else "")
+
+
+def _in_short(current: Session, record: ActionRecord) -> str:
+    """Return why a read failed, and the last that it said: an exit status alone tells nobody."""
+    reason = str(record.data.get("reason") or record.state)
+    for stream in STREAMS:
+        output = current.store.output(current.run, record.key, record.attempt, stream)
+        rows = b"".join(output).decode(errors="replace").strip().splitlines()
+        if rows:
+            return f"{reason}: {rows[-1].strip()}"
+    return reason

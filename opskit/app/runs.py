@@ -16,10 +16,10 @@ from opskit.errors import Exit, InputError, RefusedError
 from opskit.execute import ASKED, Stop, Watcher, execute, take_back
 from opskit.model.event import Entry, Event
 from opskit.model.frozen import frozen
-from opskit.model.plan import Plan
+from opskit.model.plan import Action, Plan
 from opskit.model.run import Run
 from opskit.model.value import Json, Secret
-from opskit.plan import reads_only
+from opskit.plan import changes, reads_only
 from opskit.settings import Settings
 
 
@@ -206,7 +206,7 @@ def _decided(
     )
     events = [event]
     if choice == "abort":
-        events += ending(current.store.load(current.run))
+        events += ending(current.store.load(current.run), current.plan)
     current.journal.append(*events)
     for one in events:
         current.outside.watch(one)
@@ -311,13 +311,24 @@ def abort(settings: Settings, name: str, person: Person) -> Run:
         journal = store.reopen(found.id, who=person.who, origin=person.origin, secrets=[])
         with journal:
             decided: Mapping[str, Json] = {"who": person.who, "choice": "abort", "why": "asked"}
-            journal.append(Event(kind="decided", data=decided), *ending(found))
+            journal.append(
+                Event(kind="decided", data=decided), *ending(found, store.plan(found.id))
+            )
         return store.load(found.id)
 
 
-def ending(found: Run) -> list[Event]:
+def ending(found: Run, plan: Plan) -> list[Event]:
     """Return what is recorded last when a person ends a run as it stands."""
     hosts: dict[str, Json] = dict(found.hosts)
-    code = Exit.UNKNOWN if "unknown" in hosts.values() else Exit.FAILED
+    touched = any(changes(plan, action) and _sent(found, action) for action in plan.actions)
+    code = Exit.FAILED if touched else Exit.REFUSED
+    code = Exit.UNKNOWN if "unknown" in hosts.values() else code
     data: dict[str, Json] = {"status": "aborted", "hosts": hosts, "exit": int(code)}
     return [Event(kind="run ended", data=data)]
+
+
+def _sent(found: Run, action: Action) -> bool:
+    """Tell whether an action was begun on its target, however that ended."""
+    record = found.actions.get(action.key)
+    begun = record is not None and record.state not in ("planned", "skipped")
+    return begun and record is not None and record.data.get("sent") is not False

@@ -132,7 +132,8 @@ def _locked(rows: Rows, lock: Row, *, alive: bool) -> LockedError:
         hint = f"wait for it; `opskit status {lock['id']}` shows where it is"
         return LockedError(what, hint=hint)
     if lock["state"] == "waiting":
-        what += "; it waits for a person"
+        stopped = _waits_because(rows, lock["run"]) == "interrupted"
+        what += "; it was stopped and can be resumed" if stopped else "; it waits for a person"
     else:
         what += f"; its process is gone{_doing(rows, lock['run'], 'it was')}"
     hint = (
@@ -153,6 +154,11 @@ def _doing(rows: Rows, run: int, verb: str = "it is") -> str:
         return ""
     step = json.loads(last["body"]).get("step", "")
     return f"; {verb} at {step!r}" + (f" on {last['host']}" if last["host"] else "")
+
+
+def _waits_because(rows: Rows, run: int) -> str:
+    last = rows.one("last_waiting", run=run)
+    return str(json.loads(last["body"]).get("data", {}).get("why", "")) if last else ""
 
 
 def _utc(at: float) -> str:

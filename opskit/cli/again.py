@@ -127,7 +127,7 @@ def _another(call: Call, found: Run) -> str:
     other = next((run for run in runs if run.kind == "run" and run.id != found.id), None)
     if found.kind == "run" or other is None:
         return hint
-    return f"{hint}; the last runbook was {title(other)}: opskit undo {other.id}"
+    return f"{hint}; the last runbook was {title(other)}: `opskit undo {other.id}`"
 
 
 def listed(words: str) -> tuple[str, ...]:

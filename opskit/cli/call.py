@@ -1,6 +1,7 @@
 """What every command takes (`--json`, `-i`, `--store`) and what it needs: settings, a person."""
 
 import functools
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -30,6 +31,11 @@ class Call:
     def person(self) -> Terminal:
         """Whoever sits there. With --json nobody is asked: a program reads the answer."""
         return Terminal(allowed=not self.json)
+
+    @property
+    def given(self) -> str:
+        """What a further command on the same record needs, as it is typed; starts with a blank."""
+        return f" --store {shlex.quote(self.store)}" if self.store else ""
 
     def answer(self, text: Callable[[], str], data: Iterable[Mapping[str, Json]]) -> None:
         """Answer with objects, an object a line, for --json; otherwise with text."""

@@ -12,6 +12,7 @@ import click
 
 from opskit import __version__
 from opskit.cli import screen
+from opskit.cli.pasted import before_dashes, pasted
 from opskit.errors import Exit, OpskitError
 from opskit.model.problem import ProblemsError
 from opskit.model.value import Json, Secret
@@ -32,7 +33,7 @@ def told(error: BaseException, argv: Sequence[str]) -> int:
     To a monitoring system, which knows 0 to 3, whatever went wrong is UNKNOWN.
     """
     status = _told(error, argv)
-    words = list(argv)[: list(argv).index("--") if "--" in argv else None]
+    words = before_dashes(argv)
     if status == Exit.OK or words[:1] != ["run"] or "--nagios" not in words:
         return status
     from opskit.view import plugin
@@ -48,7 +49,7 @@ def _told(error: BaseException, argv: Sequence[str]) -> int:
         case SystemExit():
             return error.code if isinstance(error.code, int) else int(Exit.OK)
         case OpskitError():
-            _tell(_of_opskit(error), as_json=as_json)
+            _tell(_of_opskit(error, argv), as_json=as_json)
             return int(error.exit)
         case click.exceptions.NoArgsIsHelpError():
             screen.err(error.format_message() + "\n")
@@ -69,7 +70,7 @@ def _told(error: BaseException, argv: Sequence[str]) -> int:
 
 
 def _as_json(argv: Sequence[str]) -> bool:
-    return "--json" in list(argv)[: list(argv).index("--") if "--" in argv else None]
+    return "--json" in before_dashes(argv)
 
 
 def unheard(error: OSError, argv: Sequence[str], *, acts: bool) -> None:
@@ -87,8 +88,8 @@ def _plain(what: str, status: Exit, where: str = "", hint: str = "") -> dict[str
     return {"event": "error", "what": what, "where": where, "hint": hint, "exit": int(status)}
 
 
-def _of_opskit(error: OpskitError) -> dict[str, Json]:
-    found = _plain(error.what, error.exit, error.where, error.hint)
+def _of_opskit(error: OpskitError, argv: Sequence[str]) -> dict[str, Json]:
+    found = _plain(error.what, error.exit, error.where, pasted(error.hint, argv))
     if isinstance(error, ProblemsError):
         found["problems"] = [problems.as_json(problem) for problem in error.problems]
         found["text"] = problems.text(error.problems, paint=screen.paint(sys.stderr))

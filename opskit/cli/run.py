@@ -1,5 +1,6 @@
 """opskit run: carry out a runbook."""
 
+from collections.abc import Collection
 from pathlib import Path
 from types import MappingProxyType
 
@@ -79,7 +80,7 @@ def run(
         app.check_plan(made, plan_file)
     if dry_run:
         return _dry(call, made)
-    if not yes and not agreed(call, made.plan):
+    if not yes and not agreed(call, made.plan, durations=planning.durations(made)):
         screen.err("Nothing was done.\n")
         return Exit.REFUSED
     watcher = fork(call) if detach else None
@@ -107,7 +108,9 @@ def _dry(call: Call, made: app.Prepared) -> Exit:
     return planning.dry_run(call, made, reads=True, full=False, undo=False)
 
 
-def agreed(call: Call, plan: Plan, *, verb: str = "Do this") -> bool:
+def agreed(
+    call: Call, plan: Plan, *, verb: str = "Do this", durations: Collection[str] = ()
+) -> bool:
     """Show what will be done and ask. What only reads needs no leave.
 
     The question names the hosts: the plan above it may have scrolled away.
@@ -126,7 +129,9 @@ def agreed(call: Call, plan: Plan, *, verb: str = "Do this") -> bool:
             hint="add --yes to do it without asking"
             + ("" if back else " (`opskit plan` shows what it does)"),
         )
-    look = view.Look(asking=True, undoing=bool(back), paint=screen.paint())
+    look = view.Look(
+        asking=True, undoing=bool(back), durations=durations, paint=screen.paint()
+    )
     screen.out(view.text(plan, look) + "\n")
     return call.person.confirm(f"{verb}: {what}?")
 
@@ -142,7 +147,14 @@ def told(call: Call, done: Run, plan: Plan, said: Said = MappingProxyType({})) -
     """Say what is true after a run, with what failed steps printed; return its exit status."""
     status = exit_status(done)
     call.answer(
-        lambda: summary.text(done, plan, said=said, paint=screen.paint(), columns=screen.columns()),
+        lambda: summary.text(
+            done,
+            plan,
+            said=said,
+            paint=screen.paint(),
+            columns=screen.columns(),
+            given=call.given,
+        ),
         [{"event": "summary", **jsonl.run(done), "exit": int(status)}],
     )
     return status

@@ -46,6 +46,7 @@ def watching(
             size=terminal_size(sys.stdout.fileno()),
             paint=screen.paint(),
             run=run,
+            past=app.entries(call.settings, run) if run else (),
             expected=expected(call.settings, plan),
             unicode=screen.unicode(),
         )

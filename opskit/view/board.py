@@ -1,10 +1,10 @@
 """What a live view knows: where every host and every step stands, folded from events."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from typing import Literal, TypeAlias
 
-from opskit.model.event import Chunk, Event
+from opskit.model.event import Chunk, Entry, Event
 from opskit.model.frozen import mutable
 from opskit.model.plan import Action, Plan
 from opskit.view import safe, works
@@ -47,6 +47,8 @@ class Row:
     standing: Standing = "waiting"
     running: dict[str, float] = field(default_factory=dict)
     note: str = ""
+    bad: dict[str, str] = field(default_factory=dict)
+    """What ended badly here and has not been made good: action key → position."""
     seen: float = 0.0
     """When the last event came."""
 
@@ -107,27 +109,50 @@ class Board:
             row = self.rows[host] = Row(host=host, batch=batch, cells=cells, left=0)
         return row
 
+    def recall(self, entries: Iterable[Entry]) -> None:
+        """Take in what the record has of a run that is gone on with; nothing of it runs now."""
+        for entry in entries:
+            self.take(entry.event, entry.at)
+        self.state = "running"
+        for row in self.rows.values():
+            row.running.clear()
+            row.cells = ["planned" if cell == "running" else cell for cell in row.cells]
+            if row.standing in ("running", "waiting"):
+                row.standing = self._rest(row)
+
     def take(self, event: Event, at: float) -> None:
         """Fold one event in."""
         match event.kind:
-            case "run created":
-                self.run = short(event.data, "run") or self.run
             case "step started":
                 self._started(event, at)
             case "step ended":
                 self._ended(event, at)
             case "step skipped":
                 self._close(event, "skipped", at)
+            case "host opened":
+                row = self._row(event.host)
+                if row.standing == "unreachable":
+                    self._made_good(row)
             case "host unreachable":
                 row = self._row(event.host)
                 row.standing = "unreachable"
                 row.note = short(event.data, "reason") or "unreachable"
                 row.seen = at
+            case _:
+                self._take_of_run(event)
+
+    def _take_of_run(self, event: Event) -> None:
+        match event.kind:
+            case "run created":
+                self.run = short(event.data, "run") or self.run
             case "undo began":
                 self.state = "undoing"
             case "waiting":
                 self.state = "waiting"
-            case "decided" | "run resumed":
+            case "decided":
+                self.state = "running"
+                self._decided(event)
+            case "run resumed":
                 self.state = "running"
             case "run ended":
                 self.state = short(event.data, "status") or "ended"
@@ -148,12 +173,42 @@ class Board:
     def _ended(self, event: Event, at: float) -> None:
         outcome = str(event.data.get("outcome"))
         row = self._row(event.host)
-        if outcome != "succeeded":
+        if outcome == "succeeded":
+            if row.bad.pop(event.key, None) is not None:  # it is known by now, or was done again
+                self._made_good(row)
+        else:
+            row.bad[event.key] = self.labels.position(event.key)
             step = self.labels.step(event)
             row.note = safe.one_line(f"{step}: {event.data.get('reason') or outcome}")
             row.standing = _trouble(event, undoing=self._undoes(event.key))
         cell = _CELLS.get(outcome, "unknown")
         self._close(event, "undone" if self._undoes(event.key) and cell == "ok" else cell, at)
+
+    def _decided(self, event: Event) -> None:
+        """Take in a person's answer: what is to be done again counts as not done."""
+        choice = event.data.get("choice")
+        row = self.rows.get(event.host)
+        if row is None or choice not in ("retry", "done", "skip"):
+            return
+        if event.key:
+            row.bad.pop(event.key, None)
+            if choice == "retry":
+                self._uncount(event.key, row)
+            self._mark(event.key, row, "planned" if choice == "retry" else "ok")
+        self._made_good(row)
+
+    def _uncount(self, key: str, row: Row) -> None:
+        action = self.labels.action(key)
+        turn = self._turn(action) if action is not None else None
+        if action is not None and turn in self._over:
+            self._over.discard(turn)
+            self.ended -= 1
+            row.left += self._counts(action)
+
+    def _made_good(self, row: Row) -> None:
+        """Let a host that was in trouble, or was taken back, be one among others again."""
+        if not row.bad:
+            row.standing, row.note = self._rest(row), ""
 
     def heard(self, chunk: Chunk) -> None:
         """Keep the end of what a running action prints."""
@@ -213,7 +268,7 @@ class Board:
         column = self.columns.get(action.position) if action is not None else None
         if column is None:
             return
-        if cell == "ok" and row.cells[column] in ("failed", "unknown"):
+        if cell == "ok" and action is not None and action.position in row.bad.values():
             return  # another target or item of the same step had failed
         row.cells[column] = cell
 

@@ -7,11 +7,11 @@ ends the program, there is nothing to restore.
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Self
 
-from opskit.model.event import Chunk, Event, EventKind
+from opskit.model.event import Chunk, Entry, Event, EventKind
 from opskit.model.plan import Plan
 from opskit.view import safe
 from opskit.view.board import Board
@@ -31,7 +31,8 @@ Size = Callable[[], tuple[int, int]]
 class Live:
     """A watcher that draws. Events come from any thread; one thread of its own writes.
 
-    `write` puts text on the terminal, `size` gives its columns and lines.
+    `write` puts text on the terminal, `size` gives its columns and lines. `past`: what is recorded
+    of a run that is gone on with.
     """
 
     def __init__(
@@ -42,11 +43,13 @@ class Live:
         size: Size,
         paint: Paint,
         run: str = "",
+        past: Iterable[Entry] = (),
         expected: Mapping[str, float] | None = None,
         unicode: bool = True,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._board = Board(plan, expected or {}, now(), run)
+        self._board.recall(past)
         self._frame = Frame(self._board, paint=paint, unicode=unicode)
         self._lines = Lines(self._keep, plan, paint=paint, now=now)
         self._kept: list[str] = []

@@ -1,7 +1,7 @@
 """A plan as text: what will be done, where, with which words, and what can't be known yet."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import field
 
 from opskit.model.frozen import frozen
@@ -35,6 +35,8 @@ class Look:
     undoing: bool = False
     """Whether it takes back what a run did."""
     contents: Contents = _no_contents
+    durations: Collection[str] = ()
+    """The parameters whose numbers are seconds."""
     paint: Paint = PLAIN
 
 
@@ -90,7 +92,7 @@ def _header(plan: Plan, look: Look) -> Iterator[str]:
     yield f"{look.paint.bold(safe.one_line(title))} · {hosts}, {batches} · plan {plan.digest[:12]}"
     files = (("runbook", plan.file), ("inventory", plan.inventory))
     facts = [(what, safe.one_line(names.path(file))) for what, file in files]
-    facts += [(name, safe.cut(_value(value), 400)) for name, value in plan.parameters.items()]
+    facts += [(n, _parameter(value, n in look.durations)) for n, value in plan.parameters.items()]
     for name, source in plan.secrets.items():
         facts.append((name, f"secret from {safe.one_line(source.source)}"))
     many = f"more than {amounts.count(plan.max_failures, 'host')}"
@@ -102,6 +104,12 @@ def _header(plan: Plan, look: Look) -> Iterator[str]:
     room = min(24, max(len(name) for name, _ in facts))
     for name, value in facts:
         yield f"  {safe.padded(name, room)}  {value}"
+
+
+def _parameter(value: Json, duration: bool) -> str:
+    if duration and isinstance(value, (int, float)):
+        return amounts.duration(value)
+    return safe.cut(_value(value), 400)
 
 
 def _value(value: Json) -> str:

@@ -86,8 +86,16 @@ def _upload(work: Upload, reading: Reading, contents: Contents, *, full: bool) -
     old = found.get("text")
     new = str(work.content) if isinstance(work.content, Text) else contents(work.content)
     if not isinstance(old, str) or new is None:
-        return [f"something else is there (sha256 {str(found.get('sha256', 'unknown'))[:12]})"]
+        return [f"something else is there ({_thing(found)})"]
     return ["it would change as follows", *difference(old, new, full=full)]
+
+
+def _thing(found: Mapping[str, Json]) -> str:
+    """Say what stands at a destination that is no text to compare with."""
+    if found.get("kind") in ("directory", "link"):
+        return f"a {found['kind']}"
+    mark = found.get("sha256")
+    return f"sha256 {str(mark)[:12]}" if mark else "what it holds is not known"
 
 
 def difference(old: str, new: str, *, full: bool = False, labels: Sequence[str] = ()) -> list[str]:

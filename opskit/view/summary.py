@@ -36,11 +36,12 @@ def text(
     paint: Paint = PLAIN,
     columns: int = 80,
     now: float | None = None,
+    given: str = "",
 ) -> str:
     """Say for every host where it stands, why, and which command comes next.
 
     `said`: what failed actions printed at the end; `now`, UTC seconds, only matters for a run that
-    goes on.
+    goes on. `given`: options that were given and that the next commands need as well.
     """
     lines = [_headline(run, paint, time.time() if now is None else now)]
     for state, hosts in standing(run).items():
@@ -48,7 +49,7 @@ def text(
     lines += details.shown(run, plan, said, paint)
     if run.question is not None and not interrupted(run):
         lines.append(f"  {'asks':<18} {question(run.question)}")
-    following = list(next_steps(run, plan))
+    following = [(command + given, why) for command, why in next_steps(run, plan)]
     if following:
         lines += ["Next:", *_aligned(following, columns - 4)]
     return "\n".join(line.rstrip() for line in lines) + "\n"

@@ -306,7 +306,7 @@ def test_undo_after_a_look_around_names_the_run_before_it(folder: Path, capsys: 
     assert call(["undo", "last", "--yes"]) == 2
     told = capsys.readouterr().err
     assert "(exec) did nothing that can be taken back" in told
-    assert f"the last runbook was local 1.0.0: opskit undo {found.id}" in told
+    assert f"the last runbook was local 1.0.0: `opskit undo {found.id}`" in told
 
 
 def test_a_refused_dry_run_says_what_the_host_said(folder: Path, capsys: Capture) -> None:
@@ -513,3 +513,54 @@ def test_a_detached_run_that_is_refused_says_so_here(
     done = detached(folder, "--store", str(folder))
     assert (done.returncode, done.stdout) == (5, "")
     assert "nothing was sent anywhere" in done.stderr
+
+
+def test_the_next_commands_name_the_store_that_was_given(folder: Path, capsys: Capture) -> None:
+    run(folder, "--yes", "-p", "code=7", "--store", "other store.db")
+    told = capsys.readouterr().out.partition("Next:\n")[2]
+    assert told
+    assert all("--store 'other store.db'" in line for line in told.splitlines())
+
+
+REFUSED = """\
+opskit: 1
+name: check
+version: 1.0.0
+summary: A preflight that fails
+params:
+  patience: {type: duration, default: 90s}
+hosts: all
+steps:
+  - name: Look
+    run: echo first; echo 'the disk is full' >&2; exit {{ 3 if patience else 4 }}
+    phase: preflight
+    effect: read
+    on: controller
+  - name: Change
+    run: "true"
+    on: controller
+    undo: []
+"""
+
+
+def test_a_plan_says_why_a_run_would_be_refused_and_seconds_as_such(
+    folder: Path, capsys: Capture
+) -> None:
+    (folder / "check.yaml").write_text(REFUSED)
+    assert call(["plan", "./check.yaml"]) == 5
+    told = capsys.readouterr().out
+    assert told.splitlines()[-1] == (
+        "A run would be refused: controller: Look: exit status 3: the disk is full"
+    )
+    assert "  patience   1:30\n" in told
+
+
+def test_to_abort_a_run_that_changed_nothing_leaves_nothing(folder: Path, capsys: Capture) -> None:
+    asking = REFUSED.replace("name: check", "name: ask").replace("exit {{", "true {{")
+    asking = asking.replace(
+        "  - name: Ch", "  - {name: Sure, confirm: 'Sure?', on: controller}\n  - name: Ch"
+    )
+    (folder / "ask.yaml").write_text(asking)
+    assert call(["run", "./ask.yaml", "--yes"]) == 4
+    assert call(["abort", "last"]) == 0
+    assert call(["status", "last"]) == 5

@@ -1,5 +1,7 @@
 """What every store promises about who may work: one run per lock, one process per run."""
 
+from dataclasses import replace
+
 import pytest
 
 from opskit import audit
@@ -72,6 +74,14 @@ def test_a_run_that_waits_keeps_its_locks(store: Store) -> None:
 
     assert "it waits for a person" in str(raised.value)
     assert f"opskit resume {journal.run}" in str(raised.value)
+
+
+def test_a_run_that_was_stopped_waits_for_nobodys_answer(store: Store) -> None:
+    with begin(store) as journal:
+        journal.append(waiting(), replace(waiting(), data={"why": "interrupted"}))
+
+    with pytest.raises(RefusedError, match="; it was stopped and can be resumed"):
+        begin(store)
 
 
 def test_a_run_that_was_left_half_way_keeps_its_locks(store: Store) -> None:

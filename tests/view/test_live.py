@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from opskit.model.event import Chunk, Event
+from opskit.model.event import Chunk, Entry, Event
 from opskit.view import safe
 from opskit.view.board import Board
 from opskit.view.frame import Frame
@@ -40,6 +40,48 @@ def test_a_row_shows_steps_command_elapsed_and_expected_time() -> None:
     )
     assert len(rows[2]) == 79
     assert rows[3] == "web2 ✓···· waiting"
+
+
+def entry(event: Event, at: float = 50.0) -> Entry:
+    return Entry(run="r1", number=1, at=at, previous="", hash="", event=event)
+
+
+def test_a_run_that_is_gone_on_with_begins_where_it_stood() -> None:
+    past = [Event(kind="run created", data={"run": "r1"})]
+    for number in range(1, 4):
+        past += [
+            e for p in "12345" for e in (started(f"{p}@web{number}"), ended(f"{p}@web{number}"))
+        ]
+    past = past[:-1]  # of the last step on web3 no end is recorded: it was killed
+    past += [ended("1@web4"), ended("2@web4", "failed")]
+    found = board()
+    found.recall(map(entry, past))
+    found.take(Event(kind="run resumed", data={"who": "ann"}), 100)
+    rows = picture(found)
+    assert "web1 ✓✓✓✓✓ done" in rows
+    assert "web3 ✓✓✓✓· waiting" in rows
+    assert any(row.startswith("web4 ✓✗··· ") for row in rows)
+    assert found.ended == 16
+    for event in (
+        Event(kind="decided", key="2@web4", host="web4", data={"choice": "retry"}),
+        started("2@web4"),
+        ended("2@web4"),
+    ):
+        found.take(event, 101)
+    assert "web4 ✓✓··· waiting" in picture(found)
+    assert found.ended == 16
+
+
+def test_a_host_that_was_in_doubt_is_not_once_it_has_told() -> None:
+    found = board()
+    found.recall([entry(started("3@web1")), entry(ended("3@web1", "unknown"))])
+    assert any(row.startswith("web1 ··?·· ") for row in picture(found))
+    found.take(ended("3@web1"), 101)
+    assert "web1 ··✓·· waiting" in picture(found)
+    found.recall([entry(Event(kind="host unreachable", host="web2", data={"reason": "no route"}))])
+    assert found.counts()["unreachable"] == 1
+    found.take(Event(kind="host opened", host="web2"), 102)
+    assert "unreachable" not in found.counts()
 
 
 def test_the_last_line_that_a_command_printed_stands_beside_it() -> None:

@@ -189,6 +189,8 @@ def test_a_file_that_is_there_already_or_not_at_all_needs_no_difference() -> Non
 
 def test_a_file_that_is_not_text_is_named_by_its_digest() -> None:
     assert "something else is there (sha256 abababababab)" in written(None, exists=True)
+    folder = written(None, exists=True, kind="directory", sha256=None)
+    assert "something else is there (a directory)" in folder
 
 
 def test_a_file_beside_the_person_is_compared_through_its_contents() -> None:

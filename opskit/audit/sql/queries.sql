@@ -99,6 +99,9 @@ select 1 from events where run = :run and kind = 'step started' limit 1;
 -- name: last_started
 select host, body from events where run = :run and kind = 'step started' order by number desc limit 1;
 
+-- name: last_waiting
+select body from events where run = :run and kind = 'waiting' order by number desc limit 1;
+
 -- name: document
 select body from documents where digest = :digest;
 
