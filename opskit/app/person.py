@@ -41,3 +41,6 @@ class Person(Protocol):
 
     def text(self, name: str, help_: str) -> str | None:
         """Return the value of a parameter that was not given; None when nobody answers."""
+
+    def tell(self, text: str) -> None:
+        """Say something between two questions."""

@@ -107,8 +107,10 @@ def _given(words: tuple[str, ...]) -> Mapping[str, str]:
     return given
 
 
-def _asker(person: Person) -> Callable[[Param], str]:
-    def ask(param: Param) -> str:
+def _asker(person: Person) -> Callable[[Param, str], str]:
+    def ask(param: Param, wrong: str) -> str:
+        if wrong:
+            person.tell(wrong)
         secret = param.type == "secret"
         given = person.secret(param.name) if secret else person.text(param.name, param.help)
         if given is None:

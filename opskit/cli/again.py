@@ -92,8 +92,8 @@ def _meant(action: Action, hosts: Sequence[str]) -> bool:
 @click.option(
     "--hosts",
     metavar="HOSTS",
-    shell_complete=complete.hosts_or_states,
-    help="Only on these. Default: all hosts of the run.",
+    shell_complete=complete.hosts_to_undo,
+    help="Only on these: names, or done,failed,begun. Default: all hosts of the run.",
 )
 @yes_option
 @live_option

@@ -18,7 +18,11 @@ def runbook_options(command: F) -> F:
     """Give a command the runbook, its parameters, and what may be left out of it."""
     for decorate in (
         click.option(
-            "--from", "from_step", metavar="STEP", help="Begin at this step of the main part."
+            "--from",
+            "from_step",
+            metavar="STEP",
+            shell_complete=complete.steps_of_runbook,
+            help="Begin at this step of the main part.",
         ),
         click.option(
             "--limit",

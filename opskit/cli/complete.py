@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem
@@ -79,6 +80,35 @@ def steps(context: click.Context, _: click.Parameter, so_far: str) -> Found:
     return _safely(find, so_far)
 
 
+def steps_of_runbook(context: click.Context, _: click.Parameter, so_far: str) -> Found:
+    """Offer the steps of the main part of the runbook that was named."""
+
+    def find() -> Iterable[tuple[str, str]]:
+        from opskit import app
+
+        name = context.params.get("runbook") or _typed_after(context.info_name)
+        if isinstance(name, str):
+            for step in app.show(app.settings(), name).steps:
+                if step.phase == "main":
+                    yield step.position, step.name
+
+    return _safely(find, so_far)
+
+
+def lab_hosts(context: click.Context, _: click.Parameter, so_far: str) -> Found:
+    """Offer the hosts of the lab that is meant here."""
+
+    def find() -> Iterable[tuple[str, str]]:
+        from opskit.cli.lab import of_project
+        from opskit.lab import Lab
+
+        given = context.params.get("folder") or os.environ.get("OPSKIT_LAB") or None
+        folder = of_project(context, _, Path(given) if given else None)
+        yield from ((host.name, host.address) for host in Lab.load(folder).layout.hosts)
+
+    return _safely(find, so_far)
+
+
 def hosts_of_run(context: click.Context, _: click.Parameter, so_far: str) -> Found:
     """Offer the hosts of the run that was named."""
 
@@ -91,11 +121,20 @@ def hosts_of_run(context: click.Context, _: click.Parameter, so_far: str) -> Fou
 
 def hosts_or_states(context: click.Context, _: click.Parameter, so_far: str) -> Found:
     """Offer what `retry --hosts` takes, after the last comma."""
+    words = ("failed", "unreachable", "unknown", "undone", "not-started")
+    return _hosts_or(words, context, so_far)
+
+
+def hosts_to_undo(context: click.Context, _: click.Parameter, so_far: str) -> Found:
+    """Offer what `undo --hosts` takes: states in which something may be there to take back."""
+    return _hosts_or(("done", "failed", "begun", "undo-failed"), context, so_far)
+
+
+def _hosts_or(words: Iterable[str], context: click.Context, so_far: str) -> Found:
     before, comma, last = so_far.rpartition(",")
     del last
 
     def find() -> Iterable[tuple[str, str]]:
-        words = ("failed", "unreachable", "unknown", "undone", "not-started")
         yield from ((before + comma + word, "hosts in this state") for word in words)
         yield from ((before + comma + name, "") for name in _plan_of(context).hosts)
 
@@ -110,7 +149,6 @@ def _plan_of(context: click.Context) -> Plan:
 
 def inventories(context: click.Context, _: click.Parameter, so_far: str) -> Found:
     """Offer inventory files."""
-    from pathlib import Path
 
     def find() -> Iterable[tuple[str, str]]:
         near = (*Path().glob("*inventory*.y*ml"), *Path().glob("*/inventory.y*ml"))
@@ -127,8 +165,6 @@ def hosts(context: click.Context, _: click.Parameter, so_far: str) -> Found:
     given = context.params.get("inventory")
 
     def find() -> Iterable[tuple[str, str]]:
-        from pathlib import Path
-
         from opskit import app, load
 
         path = Path(given) if isinstance(given, str) else app.settings().inventory

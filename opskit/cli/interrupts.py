@@ -9,10 +9,8 @@ from types import FrameType
 from opskit.cli import screen
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-FIRST = (
-    "\nStopping: nothing new starts, what runs on the hosts goes on to its end.\n"
-    "Press Ctrl-C again to stop that too.\n"
-)
+ASKED = "\nStopping: nothing new starts, what runs on the hosts goes on to its end.\n"
+FIRST = f"{ASKED}Press Ctrl-C again to stop that too.\n"
 SECOND = "\nStopping what runs on the hosts …\n"
 MORE = "\nStill stopping. Ctrl-C once more leaves at once; the record can be resumed.\n"
 
@@ -49,7 +47,8 @@ class Interrupts:
             return  # only a person's second thought ends what is running
         if self.count > 3:
             raise KeyboardInterrupt
-        text = FIRST if not again else SECOND if self.count == 2 else MORE
+        first = FIRST if number == signal.SIGINT else ASKED  # only Ctrl-C is heard a second time
+        text = first if not again else SECOND if self.count == 2 else MORE
         threading.Thread(target=self._act, args=(text,), daemon=True).start()
 
     def _act(self, text: str) -> None:

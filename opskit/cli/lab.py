@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from opskit.cli import screen
+from opskit.cli import complete, screen
 from opskit.view import jsonl
 
 FAULTS = ("unhealthy", "slow", "errors", "crash", "wrong-release")
@@ -121,7 +121,7 @@ def status(as_json: bool, folder: Path | None) -> None:
 
 
 @lab.command("exec", context_settings={"ignore_unknown_options": True})
-@click.argument("host")
+@click.argument("host", shell_complete=complete.lab_hosts)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--user", "-u", help="Run as this user of the host instead of root.")
 @json_option
@@ -141,7 +141,7 @@ def exec_(
 
 
 @lab.command()
-@click.argument("host")
+@click.argument("host", shell_complete=complete.lab_hosts)
 @json_option
 @folder_option
 def reboot(host: str, as_json: bool, folder: Path | None) -> None:
@@ -157,7 +157,7 @@ def reboot(host: str, as_json: bool, folder: Path | None) -> None:
 
 
 @lab.command()
-@click.argument("host")
+@click.argument("host", shell_complete=complete.lab_hosts)
 @json_option
 @folder_option
 def freeze(host: str, as_json: bool, folder: Path | None) -> None:
@@ -170,7 +170,7 @@ def freeze(host: str, as_json: bool, folder: Path | None) -> None:
 
 
 @lab.command()
-@click.argument("host")
+@click.argument("host", shell_complete=complete.lab_hosts)
 @click.option("--reset", is_flag=True, help="By resets and refusals instead of silence.")
 @json_option
 @folder_option
@@ -184,7 +184,7 @@ def cut(host: str, reset: bool, as_json: bool, folder: Path | None) -> None:
 
 
 @lab.command()
-@click.argument("host")
+@click.argument("host", shell_complete=complete.lab_hosts)
 @json_option
 @folder_option
 def heal(host: str, as_json: bool, folder: Path | None) -> None:

@@ -78,6 +78,12 @@ class Terminal:
         about = f" ({safe.one_line(help_)})" if help_ else ""
         return self.ask(Question(text=f"{safe.one_line(name)}{about}:", choices=())) or None
 
+    def tell(self, text: str) -> None:
+        """Say something between two questions, where these are asked."""
+        if self.interactive:
+            with self.pause(), _console() as console:
+                console.write(f"  {safe.visible(text)}\n")
+
     def confirm(self, text: str) -> bool:
         """Ask whether to go on. Anything but yes, also nothing at all, is no."""
         if not self.interactive:

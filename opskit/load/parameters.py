@@ -15,7 +15,9 @@ from opskit.model.runbook import Param, Runbook
 from opskit.model.value import Json, Secret
 
 PREFIX = "OPSKIT_PARAM_"
-Ask = Callable[[Param], str]
+Ask = Callable[[Param, str], str]
+"""Asks for a parameter; the text says what was wrong with the last answer, if there was one."""
+TRIES = 5
 
 
 @frozen
@@ -53,16 +55,42 @@ def parameters(
     for param in runbook.params:
         text = found.get(param.name)
         if text is None and param.required and ask is not None and not problems:
-            text = _Given(ask(param), Place(file=param.name))
-        if text is None:
+            problems += _asked(param, ask, public, secrets)
+        elif text is None:
             _absent(param, public, problems)
-        elif param.type == "secret":
-            _secret(param, text, secrets, problems)
         else:
-            _public(param, text, public, problems)
+            _take(param, text, public, secrets, problems)
     if problems:
         raise ProblemsError(problems)
     return Parameters(public=public, secrets=secrets)
+
+
+def _asked(
+    param: Param, ask: Ask, public: dict[str, Json], secrets: dict[str, Secret]
+) -> list[Problem]:
+    """Ask until the answer is one; a slip of the finger is no reason to begin anew."""
+    problems: list[Problem] = []
+    for _ in range(TRIES):
+        wrong = "; ".join(f"{problem.what} → {problem.write}" for problem in problems)
+        problems = []
+        answer = _Given(ask(param, wrong), Place(file=param.name))
+        _take(param, answer, public, secrets, problems)
+        if not problems:
+            break
+    return problems
+
+
+def _take(
+    param: Param,
+    given: _Given,
+    public: dict[str, Json],
+    secrets: dict[str, Secret],
+    problems: list[Problem],
+) -> None:
+    if param.type == "secret":
+        _secret(param, given, secrets, problems)
+    else:
+        _public(param, given, public, problems)
 
 
 def _environment(runbook: Runbook, environ: Mapping[str, str]) -> dict[str, _Given]:

@@ -427,6 +427,10 @@ def test_names_are_completed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert completed(folder, "opskit exec all:!o") == ["all:!one"]
     assert completed(folder, "opskit status la") == ["last"]
     run(folder, "--yes")
+    assert completed(folder, "opskit run local --from ") == ["1", "2", "3"]
+    undo = completed(folder, "opskit undo last --hosts ")
+    assert "done" in undo
+    assert "not-started" not in undo
     assert completed(folder, "opskit output last ") == ["1", "2", "2u1", "3"]
     assert completed(folder, "opskit output last 2 c") == ["controller"]
     assert completed(folder, "opskit retry last --hosts failed,un") == [

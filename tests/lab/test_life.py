@@ -215,6 +215,12 @@ def test_every_command_answers_a_program_with_one_object(tmp_path: Path) -> None
         done = opskit("exec", "--json", "web1", "--", *command, status=3)
         assert (done["status"], done["stdout"]["base64"]) == (3, "/w==")
         assert done["stderr"] == {"text": ""}
+        offered = subprocess.run(
+            [sys.executable, "-m", "opskit"], capture_output=True, text=True, timeout=60, check=True,
+            env={**os.environ, "OPSKIT_LAB": str(folder), "_OPSKIT_COMPLETE": "bash_complete",
+                 "COMP_WORDS": "opskit lab freeze ", "COMP_CWORD": "3"},
+        )  # fmt: skip
+        assert offered.stdout == "plain,web1\n"
         assert opskit("freeze", "web1", "--json")["state"] == "frozen"
         assert opskit("heal", "web1", "--json")["state"] == "up"
         assert opskit("cut", "web1", "--json")["state"] == "cut"

@@ -142,7 +142,7 @@ def test_what_need_not_be_given_is_null(tmp_path: Path) -> None:
 def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
     asked: list[str] = []
 
-    def ask(param: Param) -> str:
+    def ask(param: Param, wrong: str) -> str:
         asked.append(param.name)
         return "7" if param.type == "int" else "a long secret"
 
@@ -153,8 +153,33 @@ def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
     assert found.secrets["two"].reveal() == "a long secret"
 
 
+def test_what_is_no_answer_is_asked_for_again_and_it_is_said_why(tmp_path: Path) -> None:
+    answers = ["three", "3"]
+    told: list[str] = []
+
+    def ask(param: Param, wrong: str) -> str:
+        told.append(wrong)
+        return answers.pop(0)
+
+    found = load.parameters(book(tmp_path, "one: int"), {}, None, {}, ask)
+    assert found.public == {"one": 3}
+    assert told == ["", "`one`: 'three' can't be read → a whole number such as 3"]
+
+
+def test_asking_has_an_end(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def ask(param: Param, wrong: str) -> str:
+        asked.append(wrong)
+        return "three"
+
+    with pytest.raises(ProblemsError, match="can't be read"):
+        load.parameters(book(tmp_path, "one: int"), {}, None, {}, ask)
+    assert len(asked) == 5
+
+
 def test_nobody_is_asked_when_something_is_wrong_already(tmp_path: Path) -> None:
-    def ask(param: Param) -> str:
+    def ask(param: Param, wrong: str) -> str:
         raise AssertionError(param.name)
 
     with pytest.raises(ProblemsError, match="no parameter 'three'"):
