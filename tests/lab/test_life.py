@@ -216,7 +216,8 @@ def test_every_command_answers_a_program_with_one_object(tmp_path: Path) -> None
         assert (done["status"], done["stdout"]["base64"]) == (3, "/w==")
         assert done["stderr"] == {"text": ""}
         offered = subprocess.run(
-            [sys.executable, "-m", "opskit"], capture_output=True, text=True, timeout=60, check=True,
+            [sys.executable, "-m", "opskit"],
+            capture_output=True, text=True, timeout=60, check=True,
             env={**os.environ, "OPSKIT_LAB": str(folder), "_OPSKIT_COMPLETE": "bash_complete",
                  "COMP_WORDS": "opskit lab freeze ", "COMP_CWORD": "3"},
         )  # fmt: skip
