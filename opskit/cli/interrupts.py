@@ -11,8 +11,13 @@ from opskit.cli import screen
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ASKED = "\nStopping: nothing new starts, what runs on the hosts goes on to its end.\n"
 FIRST = f"{ASKED}Press Ctrl-C again to stop that too.\n"
+QUESTION = f"{ASKED}Stop that too? Type y and Enter, or press Ctrl-C again; else it goes on.\n"
 SECOND = "\nStopping what runs on the hosts …\n"
 MORE = "\nStill stopping. Ctrl-C once more leaves at once; the record can be resumed.\n"
+
+
+Answer = Callable[[Callable[[], bool]], bool]
+"""Waits until a person has said yes (True) or something else, or the argument says: it is over."""
 
 
 class LeftOpen(KeyboardInterrupt):
@@ -32,11 +37,21 @@ class Interrupts:
         press: Callable[[], None],
         tell: Callable[[str], None],
         asking: Callable[[], bool] = lambda: False,
+        answer: Answer | None = None,
     ) -> None:
         self._press = press
         self._tell = tell
         self._asking = asking
+        self._answer = answer
+        self._over = threading.Event()
+        self._listener: threading.Thread | None = None
         self.count = 0
+
+    def close(self) -> None:
+        """Listen no more: the run is over."""
+        self._over.set()
+        if self._listener is not None:
+            self._listener.join(timeout=1)
 
     def handle(self, number: int, _: FrameType | None) -> None:
         if self._asking():
@@ -47,15 +62,31 @@ class Interrupts:
             return  # only a person's second thought ends what is running
         if self.count > 3:
             raise KeyboardInterrupt
-        first = FIRST if number == signal.SIGINT else ASKED  # only Ctrl-C is heard a second time
+        first = ASKED  # only Ctrl-C is heard a second time
+        if number == signal.SIGINT:
+            first = QUESTION if self._answer is not None else FIRST
         text = first if not again else SECOND if self.count == 2 else MORE
-        threading.Thread(target=self._act, args=(text,), daemon=True).start()
+        acting = threading.Thread(target=self._act, args=(text,), daemon=True)
+        if text == QUESTION:
+            self._listener = acting
+        acting.start()
 
     def _act(self, text: str) -> None:
-        with suppress(OSError):  # the terminal may be what has gone
-            self._tell(text)
+        self._say(text)
         if self.count <= 2:
             self._press()
+        if text == QUESTION and self._answer is not None and self._answer(self._settled):
+            self.count += 1
+            self._say(SECOND)
+            self._press()
+
+    def _settled(self) -> bool:
+        """Tell whether nobody has to answer any more: it has ended, or Ctrl-C was the answer."""
+        return self._over.is_set() or self.count > 1 or self._asking()
+
+    def _say(self, text: str) -> None:
+        with suppress(OSError):  # the terminal may be what has gone
+            self._tell(text)
 
 
 @contextmanager
@@ -63,9 +94,13 @@ def stopping(
     press: Callable[[], None],
     tell: Callable[[str], None] = screen.err,
     asking: Callable[[], bool] = lambda: False,
+    answer: Answer | None = None,
 ) -> Iterator[None]:
-    """Let signals press a stop while a run goes on; afterwards they mean what they did before."""
-    handler = Interrupts(press, tell, asking)
+    """Let signals press a stop while a run goes on; afterwards they mean what they did before.
+
+    `answer`: on a terminal, waits for a person's yes to stopping what runs too.
+    """
+    handler = Interrupts(press, tell, asking, answer)
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number in SIGNALS:
         if before[number] is not signal.SIG_IGN:  # nohup
@@ -73,5 +108,6 @@ def stopping(
     try:
         yield
     finally:
+        handler.close()
         for number, old in before.items():
             signal.signal(number, old)

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from opskit import app
-from opskit.cli import screen
+from opskit.cli import listening, screen
 from opskit.cli.call import Call
-from opskit.cli.interrupts import stopping
+from opskit.cli.interrupts import Answer, stopping
 from opskit.errors import OpskitError
 from opskit.execute import Stop
 from opskit.model.event import Chunk, Event
@@ -51,10 +51,11 @@ def watching(
             unicode=screen.unicode(),
         )
         person.pause = picture.paused
-        with picture, stopping(stop.press, picture.tell, lambda: person.asking):
+        listen = _answered(call, picture.entered)
+        with picture, stopping(stop.press, picture.tell, lambda: person.asking, listen):
             yield picture, stop
     else:
-        with stopping(stop.press, asking=lambda: person.asking):
+        with stopping(stop.press, asking=lambda: person.asking, answer=_answered(call)):
             yield Lines(screen.out, plan, paint=screen.paint()), stop
 
 
@@ -62,11 +63,25 @@ def watching(
 def late_watching(call: Call) -> Iterator[tuple[Watcher, Stop]]:
     """Watch what is planned only within: every line of output, as it comes."""
     stop = Stop()
-    with stopping(stop.press):
+    with stopping(stop.press, answer=_answered(call)):
         if call.json:
             yield JsonLines(screen.out, outputs=True), stop
         else:
             yield Lines(screen.out, paint=screen.paint(), outputs=True), stop
+
+
+def _answered(call: Call, entered: Callable[[], None] = lambda: None) -> Answer | None:
+    """Return what hears a person's yes; None where nobody can answer. `entered`: after a line."""
+    if not call.person.interactive:
+        return None
+
+    def answered(over: Callable[[], bool]) -> bool:
+        said = listening.yes(over)
+        if not over():
+            entered()
+        return said
+
+    return answered
 
 
 def expected(settings: Settings, plan: Plan) -> Mapping[str, float]:

@@ -89,6 +89,11 @@ class Live:
         with self._lock:
             self._kept.append(text.strip("\n") + "\n")
 
+    def entered(self) -> None:
+        """Take back the line that the cursor went down when a person pressed Enter at the foot."""
+        with self._drawing:
+            self._write("\x1b[1A" if self._drawn else "")
+
     def _keep(self, text: str) -> None:
         self._kept.append(text)
 

@@ -40,7 +40,7 @@ def test_ctrl_c_twice_ends_what_runs_and_leaves_the_terminal_sane(fleet: Fleet) 
         for host in HOSTS:
             trouble.until(host, "begin-two")
         person.type(CTRL_C)
-        person.until("Press Ctrl-C again")
+        person.until("or press Ctrl-C again")
         person.type(CTRL_C)
         assert person.end() == 130, person.text()
         assert "\x1b[" in person.text()
@@ -50,12 +50,38 @@ def test_ctrl_c_twice_ends_what_runs_and_leaves_the_terminal_sane(fleet: Fleet) 
     assert trouble.tallies(HOSTS) == dict.fromkeys(HOSTS, "one begin-two")
 
 
+def test_to_stop_what_runs_too_is_asked_and_can_be_answered(fleet: Fleet) -> None:
+    with running(fleet, ONE + TWO + THREE) as (trouble, person):
+        for host in HOSTS:
+            trouble.until(host, "begin-two")
+        person.type(CTRL_C)
+        person.until("Stop that too? Type y and Enter")
+        person.type("y\r")
+        assert person.end() == 130, person.text()
+        sane(person)
+        assert "stopped by a person, confirmed gone" in person.text()
+    assert trouble.tallies(HOSTS) == dict.fromkeys(HOSTS, "one begin-two")
+
+
+def test_another_answer_lets_what_runs_go_on(fleet: Fleet) -> None:
+    with running(fleet, ONE + TWO + THREE) as (trouble, person):
+        for host in HOSTS:
+            trouble.until(host, "begin-two")
+        person.type(CTRL_C)
+        person.until("Stop that too? Type y and Enter")
+        person.type("n\r")
+        trouble.let_go(*HOSTS)
+        assert person.end() == 130, person.text()
+        sane(person)
+    assert trouble.tallies(HOSTS) == dict.fromkeys(HOSTS, "one begin-two two")
+
+
 def test_ctrl_c_once_lets_what_runs_come_to_its_end(fleet: Fleet) -> None:
     with running(fleet, ONE + TWO + THREE) as (trouble, person):
         for host in HOSTS:
             trouble.until(host, "begin-two")
         person.type(CTRL_C)
-        person.until("Press Ctrl-C again")
+        person.until("or press Ctrl-C again")
         trouble.let_go(*HOSTS)
         assert person.end() == 130, person.text()
         sane(person)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from opskit.cli.interrupts import ASKED, FIRST, MORE, SECOND, LeftOpen, stopping
+from opskit.cli.interrupts import ASKED, FIRST, MORE, QUESTION, SECOND, LeftOpen, stopping
 
 
 def sent(*signals: signal.Signals) -> tuple[int, list[str]]:
@@ -95,3 +95,28 @@ def test_a_terminal_that_is_gone_does_not_keep_a_run_from_stopping() -> None:
         os.kill(os.getpid(), signal.SIGHUP)
         until(lambda: bool(pressed), 2.0)
     assert pressed == [None]
+
+
+def test_a_yes_stops_what_runs_and_the_end_of_the_run_ends_the_question() -> None:
+    pressed: list[int] = []
+    told: list[str] = []
+
+    def yes(_: Callable[[], bool]) -> bool:
+        time.sleep(0.05)
+        return True
+
+    with stopping(lambda: pressed.append(1), told.append, answer=yes):
+        os.kill(os.getpid(), signal.SIGINT)
+        until(lambda: len(pressed) == 2, 2.0)
+    assert told == [QUESTION, SECOND]
+
+    def nobody(over: Callable[[], bool]) -> bool:
+        until(over, 10.0)
+        return False
+
+    began = time.monotonic()
+    with stopping(lambda: pressed.append(1), told.append, answer=nobody):
+        os.kill(os.getpid(), signal.SIGINT)
+        until(lambda: len(pressed) == 3, 2.0)
+    assert time.monotonic() - began < 1
+    assert len(pressed) == 3
