@@ -43,6 +43,11 @@ class Prepared:
     plan: Plan
     secrets: Mapping[str, Secret] = field(default_factory=dict)
 
+    @property
+    def durations(self) -> frozenset[str]:
+        """The parameters that are durations: a plan has their seconds."""
+        return frozenset(param.name for param in self.runbook.params if param.type == "duration")
+
     def documents(self) -> Mapping[str, str]:
         """Return the texts that the record of a run keeps beside its events."""
         return {

@@ -75,16 +75,11 @@ def dry_run(call: Call, made: app.Prepared, *, reads: bool, full: bool, undo: bo
         readings=found.readings,
         refused=found.refused,
         contents=contents,
-        durations=durations(made),
+        durations=made.durations,
         paint=screen.paint(),
     )
     call.answer(lambda: view.text(made.plan, look), _objects(found))
     return Exit.REFUSED if found.refused else Exit.OK
-
-
-def durations(made: app.Prepared) -> frozenset[str]:
-    """Return the parameters that are durations: a plan has their seconds."""
-    return frozenset(param.name for param in made.runbook.params if param.type == "duration")
 
 
 def _preview(call: Call, made: app.Prepared) -> app.Preview:

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypedDict, Unpack
 
 import click
 
@@ -21,6 +22,15 @@ from opskit.view import amounts, jsonl, names, safe, summary
 from opskit.view.details import Said
 from opskit.view.labels import run_hosts
 from opskit.view.status import exit_status
+
+
+class How(TypedDict):
+    """What a run is told beyond what it does."""
+
+    reason: str
+    pause_after_batch: bool
+    steal: str
+    patience: float
 
 
 @click.command()
@@ -58,14 +68,11 @@ def run(
     limit: str | None,
     from_step: str | None,
     yes: bool,
-    reason: str,
-    pause_after_batch: bool,
     plan_file: Path | None,
     dry_run: bool,
-    patience: float,
-    steal: str,
     detach: bool,
     no_live: bool,
+    **how: Unpack[How],
 ) -> Exit:
     """Carry out a runbook. On a terminal the plan is shown first, and you are asked."""
     made = prepared(
@@ -80,25 +87,14 @@ def run(
         app.check_plan(made, plan_file)
     if dry_run:
         return _dry(call, made)
-    if not yes and not agreed(call, made.plan, durations=planning.durations(made)):
+    if not yes and not agreed(call, made.plan, durations=made.durations):
         screen.err("Nothing was done.\n")
         return Exit.REFUSED
     watcher = fork(call) if detach else None
     if isinstance(watcher, Exit):
         return watcher
     with watching(call, made.plan, live=not no_live, watcher=watcher) as (watch, stop):
-        done = app.run(
-            call.settings,
-            made,
-            call.person,
-            watch,
-            reason=reason,
-            pause_after_batch=pause_after_batch,
-            command=typed(),
-            stop=stop,
-            steal=steal,
-            patience=patience,
-        )
+        done = app.run(call.settings, made, call.person, watch, command=typed(), stop=stop, **how)
     return told(call, done, made.plan)
 
 
@@ -129,9 +125,7 @@ def agreed(
             hint="add --yes to do it without asking"
             + ("" if back else " (`opskit plan` shows what it does)"),
         )
-    look = view.Look(
-        asking=True, undoing=bool(back), durations=durations, paint=screen.paint()
-    )
+    look = view.Look(asking=True, undoing=bool(back), durations=durations, paint=screen.paint())
     screen.out(view.text(plan, look) + "\n")
     return call.person.confirm(f"{verb}: {what}?")
 

@@ -335,6 +335,8 @@ _o_claim() {
 _o_state() {
   _o_r=none
   [ -e "$1.rc" ] || return 0
+  _o_r=barred
+  [ ! -e "$1.bar" ] || return 0
   _o_r=claimed
   _o_noted "$1" || return 0
   [ "$_o_b" != . ] || return 0
@@ -354,7 +356,6 @@ _o_noted() {
   case $_o_a in
     '') return 1 ;;
     p*) [ "$_o_b" != . ] || _o_b='' ;;
-    -) [ "$_o_b" != . ] || _o_r=barred ;;
     *) [ "$_o_b" != . ] || _o_r="done $_o_a" ;;
   esac
 }
@@ -388,7 +389,7 @@ _o_change() {
     return
   fi
   if _o_fenced; then # looked at only now: whoever comes later looks at what we have claimed
-    printf -- '- .\n' 1<>"$_o_p.rc"
+    printf '' >"$_o_p.bar"
     printf '%s\n' "$_o_by" >&2
     _o_end fenced
     return
@@ -439,8 +440,8 @@ _o_bar() {
   set -C
   _o_state "$_o_p"
   case $_o_r in
-    none) printf -- '- .\n' >"$_o_p.rc" ;;
-    claimed) printf '' >"$_o_p.out" && printf -- '- .\n' 1<>"$_o_p.rc" ;;
+    none) printf '' >"$_o_p.rc" && printf '' >"$_o_p.bar" ;;
+    claimed) printf '' >"$_o_p.out" && printf '' >"$_o_p.bar" ;;
   esac
   set +C
   _o_state "$_o_p"

@@ -126,7 +126,7 @@ def test_with_hosts_that_remember_a_crash_leaves_no_trace(plan: Plan, what: str)
 def test_nor_do_three_crashes(plan: Plan, what: str) -> None:
     rng = random.Random(what)
     last = appends(plan) + 4
-    for _ in range(40):
+    for _ in range(12):
         nothing_twice(plan, FAILING[what], tuple(sorted(rng.sample(range(last), 3))))
 
 
