@@ -15,6 +15,7 @@ from opskit.audit.begin import refuse_poor_secrets
 from opskit.audit.fold import OPEN
 from opskit.errors import StoreError, UnreachableError, UnrecordedError
 from opskit.execute import Outside, Stop, Watcher
+from opskit.execute.driver import Driver
 from opskit.model.event import Entry
 from opskit.model.frozen import mutable
 from opskit.model.plan import Plan
@@ -67,41 +68,13 @@ def session(
     steal: str = "",
 ) -> Iterator[Session]:
     """Open what an execution touches, and close all of it however that ends."""
-    from opskit.drivers.targets import (  # the SSH library is only loaded to use it
-        Targets,
-        lease_words,
-    )
-
-    store_id, number = journal.lease
-    targets = Targets(
-        journal.run,
-        plan.hosts,
-        history=store.recall,
-        hidden=fetching.variables(plan, known),
-        connector=connector,
-        leases=lease_words(
-            () if reads_only(plan) else plan.locks,
-            store_id,
-            number,
-            f"{journal.run} ({plan.runbook}), by {person.who}",
-            steal,
-        ),
-    )
-    guard = Guard(watch, known)
-
-    def hide(secret: Secret) -> None:
-        fetching.remember([secret])
-        refuse_poor_secrets([secret])
-        journal.hide(secret)
-        guard.hide(secret)
-
     outside = Outside(
-        targets=targets,
+        targets=_targets(store, journal, plan, known, about=person.who, steal=steal, how=connector),
         journal=journal,
         secrets=known,
-        watch=guard,
+        watch=(guard := Guard(watch, known)),
         stop=stop if stop is not None else Stop(),
-        hide=hide,
+        hide=lambda secret: _hide(secret, journal, guard),
     )
     try:
         with journal:
@@ -118,6 +91,39 @@ def session(
                 _leave(current, recorded=recorded)
     finally:
         store.close()
+
+
+def _targets(
+    store: Store,
+    journal: Journal,
+    plan: Plan,
+    known: Mapping[str, Secret],
+    *,
+    about: str,
+    steal: str,
+    how: Any,  # noqa: ANN401 - a connector, of a module that is not loaded here
+) -> Driver:
+    """Return the targets of a run, which are shown what locks it has and by whom."""
+    from opskit.drivers.targets import Targets, lease_words  # loaded only to use them
+
+    locks = () if reads_only(plan) else plan.locks
+    said = f"{journal.run} ({plan.runbook}), by {about}"
+    return Targets(
+        journal.run,
+        plan.hosts,
+        history=store.recall,
+        hidden=fetching.variables(plan, known),
+        connector=how,
+        leases=lease_words(locks, *journal.lease, said, steal),
+    )
+
+
+def _hide(secret: Secret, journal: Journal, guard: Guard) -> None:
+    """Keep a secret that a step has saved out of the record and off the screen."""
+    fetching.remember([secret])
+    refuse_poor_secrets([secret])
+    journal.hide(secret)
+    guard.hide(secret)
 
 
 def _left(run: str, error: StoreError) -> UnrecordedError:
