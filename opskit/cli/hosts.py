@@ -6,6 +6,7 @@ import click
 
 from opskit.app import hosts as app
 from opskit.cli import complete, screen
+from opskit.cli.amounts import DURATION
 from opskit.cli.call import Call, options
 from opskit.errors import Exit, InputError, RefusedError
 from opskit.model.hostcheck import HostKey
@@ -57,6 +58,40 @@ def trust(call: Call, *, hosts: str, yes: bool) -> Exit:
         files = ", ".join(sorted({key.known_hosts for key in new}))
         screen.err(f"pinned {amounts.count(len(new), 'key')} in {files}\n")
     return _judged(found)
+
+
+@hosts.command()
+@hosts_argument
+@click.option(
+    "--older",
+    type=DURATION,
+    default=7 * 86400.0,
+    metavar="TIME",
+    help="Only what nothing has been written to for so long. Default: 7d.",
+)
+@click.option("--yes", "-y", is_flag=True, help="Don't ask before removing it.")
+@options
+def clean(call: Call, *, hosts: str, older: float, yes: bool) -> Exit:
+    """Remove what runs have left on hosts, where nothing can need it any more."""
+    from opskit.app import leftovers as app
+    from opskit.view import leftovers as view
+
+    found = app.leftovers(call.settings, call.inventory, hosts, older)
+    gone = [one for one in found.found if not one.kept]
+    what = f"{amounts.count(len(gone), 'directory', 'directories')}"
+    if gone and not yes:
+        screen.out(view.text(found))
+        if not call.person.interactive:
+            raise InputError(f"{what} to remove, and there is no terminal to ask on", hint="--yes")
+        if not call.person.confirm(f"Remove {what}?"):
+            raise RefusedError("nothing was removed")
+    if gone:
+        app.remove(call.settings, call.inventory, gone, older)
+    call.answer(
+        lambda: view.text(found, done=True),
+        (view.as_json(one) for one in found.found),
+    )
+    return Exit.FAILED if found.failed else Exit.OK
 
 
 def _agreed(call: Call, new: Sequence[HostKey]) -> None:

@@ -230,3 +230,25 @@ def test_an_abort_stops_what_runs(fleet: Fleet) -> None:
     assert trouble.ended()[1] == "aborted"
     assert trouble.sh("web1", "pgrep -f 'slee[p] 300' || true") == ""
     assert trouble.tally("web1") == ["one", "begin-two"]
+
+
+def test_what_was_left_behind_is_found_by_its_age_and_removed(fleet: Fleet) -> None:
+    trouble = Trouble(fleet=fleet)
+    trouble.write(ONE + step("two", held("two")), hosts="web1")
+    begun = trouble.start()
+    trouble.until("web1", "begin-two")
+    old = "~/.opskit/runs/20200101-000000-aaaa"
+    trouble.sh("web1", f"mkdir -p {old} && touch -d 2020-01-01 {old}/nonce {old}")
+    runs = "cd ~/.opskit/runs && touch -d 2020-01-02 ./*/* ./* && ls"
+    mine = [run for run in trouble.sh("web1", runs).split() if not run.startswith("2020")]
+    try:
+        done = fleet.opskit("hosts", "clean", "web1", "--yes", status=0).stdout
+        assert "20200101-000000-aaaa" in done
+        assert "stays: it still runs" in done
+        left = trouble.sh("web1", "ls ~/.opskit/runs").split()
+        assert "20200101-000000-aaaa" not in left
+        assert set(left) & set(mine)
+    finally:
+        trouble.let_go("web1")
+        assert begun.end() == 0, begun.said()
+    assert trouble.tally("web1") == ["one", "begin-two", "two"]
