@@ -86,6 +86,12 @@ class Ender:
             return self._root_gone()
         return True
 
+    def end_shell(self, grace: float) -> bool:
+        """End the shell before what it runs: it must not begin what it was just sent."""
+        self._left()  # as long as it lives it can be seen what is its own
+        self._call("_o_kill", "KILL", str(self._root))
+        return self.end(grace, root_too=False) and not self._alive(self._root)
+
     def strays(self, digest: str) -> list[int]:
         """Processes that carry the action's mark but left its session and its tree."""
         out = bytearray()
@@ -157,7 +163,7 @@ def end_read(target: Target, user: str | None, session: Session, grace: float) -
     try:
         spare = target.spare(user, writes=False)
         ender = Ender(spare, root=session.pid, timeout=target.timeout)
-        return "confirmed gone" if ender.end(grace, root_too=False) else "still there"
+        return "confirmed gone" if ender.end_shell(grace) else "still there"
     except (OpskitError, TimeoutError):
         return "can't tell"
     finally:

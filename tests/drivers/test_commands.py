@@ -5,6 +5,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -352,3 +353,24 @@ def test_forks_on_the_host_are_few(
     after = trace.read_text().count("= ")
     made.targets.close()
     assert (after - before) / 5 <= most
+
+
+def test_a_stop_that_comes_before_the_command_began_is_one_too(
+    any_kit: Kit, tmp_path: Path
+) -> None:
+    any_kit.targets.open(any_kit.host.name, writes=False)
+    for turn in range(12):
+        mark = tmp_path / f"mark{turn}"
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(any_kit.do, f"sleep 5; echo x >{mark}")
+            target = any_kit.targets._targets[any_kit.host.name]
+            while target.running is None:
+                time.sleep(0)
+            time.sleep(0.001 * (turn % 4))
+            assert list(any_kit.targets.stop(0.5).values()) == ["confirmed gone"]
+            began = time.monotonic()
+            output = asked.result().output
+            assert time.monotonic() - began < 3
+        assert output.outcome == "failed"
+        assert output.evidence["stopped"] == "confirmed gone"
+        assert not mark.exists()
