@@ -14,6 +14,8 @@ Verdict = Literal["confirmed gone", "still there", "can't tell"]
 
 _KILL_WAIT = 3.0
 _LOOK = 0.1
+_BEGINS = 2.0
+"""How long something that has been claimed may take to begin; seconds."""
 
 
 @frozen
@@ -172,6 +174,18 @@ def end_read(target: Target, user: str | None, session: Session, grace: float) -
             spare.close()
 
 
+def _begun(session: Session, name: str, timeout: float) -> tuple[str, ...]:
+    """Return the state of a change; one that has not begun is kept from ever beginning."""
+    end = time.monotonic() + _BEGINS
+    while True:
+        state = session.call("_o_ask", name, timeout=timeout)
+        if state[0] in ("none", "claimed"):
+            state = session.call("_o_bar", name, timeout=timeout)
+        if state[0] != "claimed" or time.monotonic() > end:
+            return state
+        time.sleep(_LOOK)
+
+
 def end_change(
     target: Target, user: str | None, name: str, grace: float
 ) -> Verdict | Literal["ended"]:
@@ -179,9 +193,11 @@ def end_change(
     spare = None
     try:
         spare = target.spare(user, writes=True)
-        state = spare.call("_o_ask", name, timeout=target.timeout)
+        state = _begun(spare, name, target.timeout)
+        if state[0] == "barred":
+            return "confirmed gone"
         if state[0] != "running":
-            return "ended" if state[0] in {"done", "none", "barred"} else "can't tell"
+            return "ended" if state[0] == "done" else "can't tell"
         root = int(state[1])
         ender = Ender(spare, root=root, timeout=target.timeout)
         if not ender.end(grace, root_too=True):

@@ -355,14 +355,15 @@ def test_forks_on_the_host_are_few(
     assert (after - before) / 5 <= most
 
 
+@pytest.mark.parametrize("effect", get_args(Effect))
 def test_a_stop_that_comes_before_the_command_began_is_one_too(
-    any_kit: Kit, tmp_path: Path
+    any_kit: Kit, tmp_path: Path, effect: Effect
 ) -> None:
-    any_kit.targets.open(any_kit.host.name, writes=False)
-    for turn in range(12):
+    any_kit.targets.open(any_kit.host.name, writes=True)
+    for turn in range(6):
         mark = tmp_path / f"mark{turn}"
         with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(any_kit.do, f"sleep 5; echo x >{mark}")
+            asked = pool.submit(any_kit.do, f"sleep 5; echo x >{mark}", effect=effect)
             target = any_kit.targets._targets[any_kit.host.name]
             while target.running is None:
                 time.sleep(0)
