@@ -79,6 +79,7 @@ class Attempt:
             tries=self._tries(action, stage),
             began=time.monotonic(),
             job=job,
+            unmasked=self.book.forgetful(),
         )
 
     def _job(self, action: Action, stage: Stage, work: Work, number: int) -> Job:
@@ -237,6 +238,7 @@ class Attempt:
             tries=self._tries(action, stage),
             began=time.monotonic() - max(0.0, time.time() - (record.started or 0.0)),
             job=replace(self._job(action, stage, action.work, record.attempt), work=work),
+            unmasked=self.book.forgetful(),
         )
         with suppress(UnreachableError):
             self.post(*self.open(action), wait=False)

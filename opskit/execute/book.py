@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from threading import Lock
 
 from opskit.model.event import Entry, Event
@@ -40,9 +41,15 @@ class Book:
         self._contacts: dict[str, Mapping[str, Contact]] = {}
         self._begun: dict[str, Mapping[str, Contact]] = {}
         self._progress = Progress()
+        self._savers = [
+            (action, save.name)
+            for action in plan.actions
+            if (save := plan.stage(action).save) is not None and save.secret
+        ]
         self._lock = Lock()
         for entry in past:
             self.take(entry.event, entry.at)
+        self._read_again()
 
     @property
     def records(self) -> Mapping[str, ActionRecord]:
@@ -111,6 +118,25 @@ class Book:
             host = SHARED if event.data.get("shared") else event.host
             for name, value in saved.items():
                 self._saved.setdefault(host, {})[name] = str(value)
+
+    def _read_again(self) -> None:
+        """Let reads that saved a secret be made again: in no record is what they brought."""
+        for action in self._secretive():
+            if self.plan.stage(action).effect == "read":
+                record = self.records[action.key]
+                self._progress.records[action.key] = replace(record, state="planned")
+
+    def _secretive(self) -> list[Action]:
+        """Return the actions that saved a secret which is not known here."""
+        return [
+            action
+            for action, name in self._savers
+            if self.state(action) == "succeeded" and name not in self.secrets(action)
+        ]
+
+    def forgetful(self) -> bool:
+        """Tell whether a secret is not known here that may stand in what commands print."""
+        return bool(self._secretive())
 
     def keep(self, action: Action, secret: Secret, *, shared: bool) -> None:
         """Keep a secret that a step has saved, for its host or for all; it is in no record."""

@@ -19,6 +19,8 @@ class Saving:
 
     def saved(self, ready: Ready, output: Output) -> tuple[Output, Mapping[str, Json]]:
         """Take the value that the step saves from its output, or fail it if there is none."""
+        if ready.unmasked:
+            return _withheld(ready, output), {}
         save = ready.stage.save
         if save is not None and save.secret:  # part of it may stand there, which no mask would find
             evidence = {name: value for name, value in output.evidence.items() if name != "body"}
@@ -48,3 +50,13 @@ class Saving:
             return replace(output, outcome="failed", reason=reason)
         self.book.keep(ready.action, secret, shared=shared)
         return output
+
+
+def _withheld(ready: Ready, output: Output) -> Output:
+    """Leave out what was printed: a secret may stand in it that nobody knows here any more."""
+    why = "a secret that an earlier step saved is not known any more, so it could not be masked"
+    evidence = {name: value for name, value in output.evidence.items() if name != "body"}
+    output = replace(output, evidence={**evidence, "output": f"not kept: {why}"})
+    if ready.stage.save is None or output.outcome != "succeeded":
+        return output
+    return replace(output, outcome="failed", reason=f"its output can't be saved: {why}")

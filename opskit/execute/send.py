@@ -46,6 +46,8 @@ class Ready:
     tries: int
     began: float
     again: int = 0
+    unmasked: bool = False
+    """Whether what it prints can't be masked: a secret is not known any more. It is not kept."""
 
     @property
     def left(self) -> float:
@@ -95,6 +97,8 @@ def find(outside: Outside, ready: Ready) -> tuple[Output, Mapping[str, Json]]:
 
 def _told(outside: Outside, ready: Ready, sink: Sink) -> Write:
     """Return what takes the output of an attempt: to the record and to the watcher."""
+    if ready.unmasked:
+        return _nowhere
     action, save = ready.action, ready.stage.save
     hidden = save is not None and save.secret
 

@@ -1,6 +1,7 @@
 """Secrets that steps save: for their own host, for later steps, in no record and on no screen."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from opskit.model.event import Chunk, Event
 from opskit.model.job import Job, Output
 from opskit.model.plan import Plan
 from opskit.model.value import Json, Secret
-from tests.support.world import FACTS, Paper, World, hosts, planned, runbook
+from tests.support.world import FACTS, Crash, Paper, World, hosts, planned, runbook
 
 
 @dataclass
@@ -20,6 +21,7 @@ class Vault(World):
 
     given: dict[str, Mapping[str, str]] = field(default_factory=dict)
     evidence: bool = False
+    papers: list[Paper] = field(default_factory=list)
 
     def perform(self, job: Job, write: Write) -> Output:
         self.given[job.key] = {name: secret.reveal() for name, secret in job.secrets.items()}
@@ -32,6 +34,7 @@ class Vault(World):
 
 def carry_out(plan: Plan, world: Vault, *, poor: bool = False) -> tuple[Paper, list[Chunk]]:
     paper, chunks = Paper(world), list[Chunk]()
+    world.papers.append(paper)
 
     def watch(item: Event | Chunk) -> None:
         chunks.extend([item] if isinstance(item, Chunk) else [])
@@ -113,3 +116,44 @@ def test_a_value_that_cannot_be_kept_secret_fails_the_step(tmp_path: Path) -> No
         str(e.event.data.get("reason")) for e in paper.entries if e.event.kind == "step ended"
     }
     assert reasons == {"its output can't be saved as a secret: it is too short"}
+
+
+def resumed(plan: Plan, world: Vault, paper: Paper) -> list[Chunk]:
+    """Go on in another process, which knows no secret that was saved."""
+    world.dead = False
+    chunks = list[Chunk]()
+
+    def watch(item: Event | Chunk) -> None:
+        chunks.extend([item] if isinstance(item, Chunk) else [])
+
+    outside = Outside(
+        targets=world, journal=paper, secrets={}, watch=watch, stop=Stop(), hide=lambda secret: None
+    )
+    execute(plan, list(paper.entries), outside, FACTS)
+    return chunks
+
+
+def test_a_secret_that_was_read_is_read_again_by_a_resume(tmp_path: Path) -> None:
+    plan = planned(runbook(READ + USE, "batches: [1]\n"), tmp_path, hosts=1)
+    world = Vault(crash_after="3/web1")
+    with suppress(Crash):
+        carry_out(plan, world)
+    paper = Paper(world, entries=world.papers[-1].entries)
+    resumed(plan, world, paper)
+    assert hosts(paper) == {"web1": "done"}
+    assert world.sent.count("1/web1") == 2
+    assert world.given["4/web1"] == {"mine": "secret of web1"}
+    assert [e for e in world.effects if e.startswith("3/")] == ["3/web1@1"]
+
+
+def test_where_a_secret_is_lost_for_good_no_output_is_kept(tmp_path: Path) -> None:
+    made = READ.replace(", effect: read", "")
+    plan = planned(runbook(made + "  - {name: two, run: two}\n"), tmp_path, hosts=1)
+    world = Vault(crash_after="2/web1")
+    with suppress(Crash):
+        carry_out(plan, world)
+    paper = Paper(world, entries=world.papers[-1].entries)
+    assert resumed(plan, world, paper) == []
+    assert hosts(paper) == {"web1": "done"}
+    last = [e.event for e in paper.entries if e.event.key == "2/web1"][-1]
+    assert "not kept" in str(last.data["evidence"])
