@@ -194,6 +194,8 @@ class Attempt:
             if output.lost:
                 self._tell(ready, f"lost sight of {ready.action.target}: {output.reason}")
                 output, sizes = self.search.found(ready, output, sizes)
+            if output.again and ready.again >= _AGAIN:
+                output = replace(output, again=False)
             self._end(ready, output, sizes)
             following = self._following(ready, output, spent)
             if following is None:
@@ -206,7 +208,7 @@ class Attempt:
         """Return the next attempt, once it may come; None where there is none to come."""
         retry = ready.stage.retry
         tries, again = ready.tries - 1, 0
-        if output.again and ready.again < _AGAIN:
+        if output.again:
             tries, again = ready.tries, ready.again + 1  # it never began, so none was used up
         elif output.outcome == "failed" and retry is not None and tries:
             if not self._rests(retry.backoff * 2 ** (retry.times - tries), spent):

@@ -8,8 +8,9 @@ import pytest
 
 from opskit.app.runs import undo_under_way
 from opskit.execute import Outside, Stop, take_back
+from opskit.execute.driver import Write
 from opskit.model.event import Chunk, Event
-from opskit.model.job import Contact
+from opskit.model.job import Contact, Job, Output
 from opskit.model.plan import Plan
 from opskit.model.states import RunState
 from opskit.plan import failed_undos, repeated, reverse
@@ -350,3 +351,18 @@ def test_what_was_never_sent_is_not_taken_back(tmp_path: Path) -> None:
     state, paper = go(plan, world)
     assert (state, hosts(paper)) == ("undone", {"web1": "undone"})
     assert world.effects == ["1/web1@1", "1/web1!1@1"]
+
+
+def test_what_never_begins_is_given_up_and_nothing_follows_it(tmp_path: Path) -> None:
+    class Deaf(World):
+        def perform(self, job: Job, write: Write) -> Output:
+            if job.key == "1/web1":
+                self.sent.append(job.key)
+                return Output(outcome="unknown", lost=True, reason="the line broke")
+            return super().perform(job, write)
+
+    world = Deaf()
+    state, paper = go(planned(runbook(TWO), tmp_path), world)
+    assert (state, hosts(paper)["web1"]) == ("failed", "failed")
+    assert world.sent.count("1/web1") == 6
+    assert "2/web1" not in world.sent
