@@ -8,6 +8,9 @@ from opskit.model.frozen import frozen
 from opskit.model.value import Json
 
 FILE = "opskit.yaml"
+LOCAL = "local"
+"""As a store: the default file on this machine, whatever else is usual here."""
+
 KEYS = ("store", "inventory", "runbooks")
 
 
@@ -15,7 +18,8 @@ KEYS = ("store", "inventory", "runbooks")
 class Settings:
     """Where things are. Command line beats environment beats `opskit.yaml` beats the defaults.
 
-    `store` is the path of an SQLite file; `runbooks` the folders in which names are looked up.
+    `store` is the path of an SQLite file or the URL of a PostgreSQL database, which may hold a
+    password; `runbooks` the folders in which names are looked up.
     """
 
     store: str
@@ -25,6 +29,8 @@ class Settings:
     environ: Mapping[str, str]
     file: Path | None = None
     """The `opskit.yaml` that holds here; None where there is none."""
+    instead: str = ""
+    """The store that would be used, where `--store local` asks for the file on this machine."""
 
 
 def shipped() -> Path:
@@ -65,15 +71,22 @@ def settle(
     names = [listed] if isinstance(listed, str) else listed
     if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) for n in names):
         raise InputError("`runbooks` is not a list of folders", where=str(file), hint="[runbooks]")
+    usual = environ.get("OPSKIT_STORE") or _written_store(written, folder)
+    local = default_store(environ)
     chosen = inventory or environ.get("OPSKIT_INVENTORY")
     from_file = written.get("inventory")
     return Settings(
-        store=store
-        or environ.get("OPSKIT_STORE")
-        or (str(folder / str(written["store"])) if "store" in written else default_store(environ)),
+        store=local if store == LOCAL else store or usual or local,
         inventory=Path(chosen) if chosen else folder / str(from_file) if from_file else None,
         runbooks=(*(folder / str(name) for name in names), shipped() / "runbooks"),
         folder=folder,
         environ=environ,
         file=file,
+        instead=usual if store == LOCAL and usual != local else "",
     )
+
+
+def _written_store(written: Mapping[str, Json], folder: Path) -> str:
+    """Return the store that `opskit.yaml` names; a file is looked for beside it."""
+    place = str(written["store"]) if "store" in written else ""
+    return place if not place or "://" in place else str(folder / place)

@@ -1,6 +1,11 @@
 """What holds for all tests, wherever they are started from."""
 
 import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.postgres import Server, server
 
 
 def pytest_configure() -> None:
@@ -11,3 +16,10 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server that all tests of a process share, each with databases of its own."""
+    with server() as found:
+        yield found

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from opskit import load
+from opskit.audit.postgres.address import refuse_password
 from opskit.errors import InputError
 from opskit.model.frozen import frozen
 from opskit.model.inventory import Inventory
@@ -38,6 +39,8 @@ def settings(*, store: str | None = None, inventory: str | None = None) -> Setti
     start = Path.cwd()
     file = project_file(start)
     written = load.mapping(file) if file else {}
+    refuse_password(store or "", "--store")
+    refuse_password(str(written.get("store", "")), str(file))
     return settle(os.environ, start, written, file, store=store, inventory=inventory)
 
 

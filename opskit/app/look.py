@@ -70,6 +70,7 @@ def look(
         documents=prepared.documents(),
         locks=(),
         secrets=list(known.values()),
+        instead_of=audit.location(settings.instead),
     )
     with session(
         store, journal, first, known=known, person=person, watch=watch, stop=stop

@@ -87,7 +87,7 @@ def _recorded(settings: Settings) -> Iterator[Callable[[Recall], str | None]]:
     opened: list[audit.Store] = []
 
     def recall(work: Recall) -> str | None:
-        if not opened and Path(settings.store).expanduser().exists():
+        if not opened and audit.exists(settings.store):
             with beginning():
                 opened.append(audit.open(settings.store))
         return opened[0].recall(work) if opened else None

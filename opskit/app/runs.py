@@ -58,6 +58,7 @@ def run(
                 locks=() if reads_only(plan) else plan.locks,
                 secrets=list(known.values()),
                 steal=steal or None,
+                instead_of=audit.location(settings.instead),
             ),
             patience,
             stop,

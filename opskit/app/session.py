@@ -16,7 +16,7 @@ from opskit.audit.fold import OPEN
 from opskit.errors import StoreError, UnreachableError, UnrecordedError
 from opskit.execute import Outside, Stop, Watcher
 from opskit.execute.driver import Driver
-from opskit.model.event import Entry
+from opskit.model.event import Entry, Event
 from opskit.model.frozen import mutable
 from opskit.model.plan import Plan
 from opskit.model.value import Json, Secret
@@ -76,6 +76,7 @@ def session(
         stop=stop if stop is not None else Stop(),
         hide=lambda secret: _hide(secret, journal, guard),
     )
+    store.tell = lambda text: guard(Event(kind="message", data={"text": text}))
     try:
         with journal:
             current = Session(
@@ -141,12 +142,17 @@ def _leave(current: Session, *, recorded: bool) -> None:
 
     What commands have printed goes there too, once it is `recorded`.
     """
-    state = current.store.state(current.run)
+    try:
+        state = current.store.state(current.run)
+        begun = _begun(current)
+    except StoreError:  # it can't be asked: whatever may have been begun, anywhere
+        everywhere = dict.fromkeys(action.target for action in current.plan.actions)
+        current.outside.targets.close(keep=everywhere, unread=everywhere, over=False)
+        return
     over = state not in OPEN
     if state in ("succeeded", "undone", "aborted"):
         current.outside.targets.close(over=over)
         return
-    begun = _begun(current)
     unread = begun if not recorded else {host for host, lost in begun.items() if lost}
     current.outside.targets.close(keep=begun, unread=unread, over=over)
 

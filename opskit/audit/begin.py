@@ -38,6 +38,7 @@ class Birth:
     locks: tuple[str, ...]
     steal: str | None
     documents: Mapping[str, Document]
+    instead_of: str = ""
 
 
 def add_run(rows: Rows, birth: Birth) -> Row:
@@ -92,6 +93,7 @@ def first_event(rows: Rows, row: Row, birth: Birth, marks: Mapping[str, str]) ->
         "previous": last["hash"] if last else "",
         "seals": seals,
         **({"stole": birth.steal} if birth.steal else {}),
+        **({"instead_of": birth.instead_of} if birth.instead_of else {}),
     }
     return Event(kind="run created", data=data)
 

@@ -71,8 +71,22 @@ def link(*, run: str, number: int, at: float, previous: str, body: bytes) -> str
     return hashlib.sha256(head + body + tail).hexdigest()
 
 
-def extend(rows: Rows, run: Row, entries: Sequence[Dated]) -> None:
-    """Add entries at the end of a run, and move its head there."""
+@frozen
+class End:
+    """Where a run ends: the number and the hash of its last entry."""
+
+    number: int = 0
+    hash: str = ""
+
+
+def stands(rows: Rows, run: Row, end: End) -> bool:
+    """Tell whether a run has this entry."""
+    found = rows.one("event_hash", run=run["number"], number=end.number)
+    return found is not None and bool(found["hash"] == end.hash)
+
+
+def extend(rows: Rows, run: Row, entries: Sequence[Dated]) -> End:
+    """Add entries at the end of a run, and move its head there; return that end."""
     head = rows.one("head", run=run["number"])
     assert head is not None
     number, previous = head["entries"], head["hash"]
@@ -94,6 +108,7 @@ def extend(rows: Rows, run: Row, entries: Sequence[Dated]) -> None:
         state=standing.state,
         ended=standing.ended,
     )
+    return End(number=number, hash=previous)
 
 
 def _row(run: int, number: int, hash_: str, entry: Dated) -> Row:

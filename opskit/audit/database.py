@@ -1,10 +1,11 @@
 """What a store needs of a database. All SQL is named (`queries.py`), so that another can join."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 Row = Mapping[str, Any]
+T = TypeVar("T")
 
 
 class Rows(Protocol):
@@ -36,6 +37,9 @@ class Claim(Protocol):
 class Database(Protocol):
     """Where the record is kept. Every failure is a StoreError that names `location`."""
 
+    tell: Callable[[str], None]
+    """What is called when it has been away for a while, and when it is back."""
+
     @property
     def location(self) -> str:
         """Where it is, for messages."""
@@ -49,14 +53,25 @@ class Database(Protocol):
         When it is left, all of it is durable; when it is left by an error, nothing of it is there.
         """
 
+    def transact(self, work: Callable[[Rows], T], landed: Callable[[Rows], bool]) -> T:
+        """Carry out work in a transaction of its own, once, though the store be away meanwhile.
+
+        Where it went away in the middle, it is waited for, with bounded patience, and the work is
+        done anew, unless `landed` finds in the store that it is there: the answer may have been
+        lost and not the work.
+        """
+
     def claim(self, name: str) -> Claim | None:
         """Take a name for this process; None when a living process has it."""
 
     def damage(self) -> list[str]:
         """Return what is wrong with the database itself: broken pages, guards taken away."""
 
-    def secret_key(self) -> bytes:
-        """Return the random key of this store for digests of secrets; kept apart from the data."""
+    def secret_key(self, store: str = "") -> bytes:
+        """Return the random key for digests of secrets; it is kept apart from the data.
+
+        `store`: the id of the store in which a run began, where that may be another.
+        """
 
     def close(self) -> None:
         """End all connections."""

@@ -31,7 +31,7 @@ class Standing:
 def moved(standing: Standing, event: Event, at: float) -> Standing:
     """Return where the run stands after one more event, at `at` in UTC seconds."""
     match event.kind:
-        case "run created" | "note" | "message" | "budget tripped":
+        case "run created" | "run imported" | "note" | "message" | "budget tripped":
             return standing
         case "step ended" | "step skipped":
             # What was in flight may come in after the run has begun to wait.

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from opskit.audit import chain, locks
-from opskit.audit.database import Database, Row
+from opskit.audit.database import Database, Row, Rows
 from opskit.audit.locks import Hold
 from opskit.audit.masking import Masker
 from opskit.audit.sink import STREAMS, Part, Sink, Stored, Stream, pack, unpack
@@ -18,6 +18,10 @@ from opskit.model.value import Secret
 
 WAITING = 16 * 1024 * 1024
 """Bytes of output that may wait to be written; beyond that the host is read more slowly."""
+
+
+_PLACE = ("run", "key", "attempt", "stream", "part")
+"""What names a part of an output."""
 
 
 class Journal:
@@ -47,6 +51,8 @@ class Journal:
         self._masker = masker
         self._secret_steps = frozenset(secret_steps)
         self._begin = begin
+        self._end = self._would_be = chain.End()
+        """Where the run ends as far as we have been told, and where it would with what is sent."""
         self._beginning = threading.Lock()
         self._writer = Writer[chain.Dated | Part](
             self._commit, limit=WAITING, name=f"record of {run['id']}"
@@ -139,19 +145,37 @@ class Journal:
 
     def _commit(self, items: Sequence[chain.Dated | Part]) -> None:
         entries = [item for item in items if isinstance(item, chain.Dated)]
-        packed = [self._output_row(item) for item in items if isinstance(item, Part)]
-        with self._database.writing() as rows:
-            head = rows.one("head", run=self._row["number"])
-            if head is None or head["token"] != self._token:
-                raise StoreError(
-                    f"another process has taken over run {self.run}",
-                    where=self._database.location,
-                    hint=f"`opskit status {self.run}` shows what it does",
-                )
-            if packed:
-                rows.many("add_output", packed)
+        parts = [self._output_row(item) for item in items if isinstance(item, Part)]
+
+        def work(rows: Rows) -> chain.End:
+            self._refuse_stranger(rows)
+            if parts:
+                rows.many("add_output", parts)
+            self._would_be = chain.extend(rows, self._row, entries) if entries else self._end
+            return self._would_be
+
+        def landed(rows: Rows) -> bool:
             if entries:
-                chain.extend(rows, self._row, entries)
+                return chain.stands(rows, self._row, self._would_be)
+            return rows.one("part", **{name: parts[-1][name] for name in _PLACE}) is not None
+
+        self._end = self._database.transact(work, landed)
+
+    def _refuse_stranger(self, rows: Rows) -> None:
+        """Refuse to write where another process goes on, or where the record has gone back."""
+        head = rows.one("head", run=self._row["number"])
+        if head is None or head["token"] != self._token:
+            raise StoreError(
+                f"another process has taken over run {self.run}",
+                where=self._database.location,
+                hint=f"`opskit status {self.run}` shows what it does",
+            )
+        if head["entries"] < self._end.number:
+            raise StoreError(
+                f"the record has lost entries of run {self.run} that it had confirmed",
+                where=self._database.location,
+                hint="a standby took over that lagged behind? look at the hosts before you go on",
+            )
 
     def _output_row(self, part: Part) -> Row:
         packed, body = pack(part.data)
@@ -168,7 +192,8 @@ class Journal:
 
     def _let_go(self) -> None:
         number = self._row["number"]
-        with self._database.writing() as rows:
+
+        def work(rows: Rows) -> None:
             head = rows.one("head", run=number)
             if head is None or head["token"] != self._token:
                 return
@@ -176,3 +201,6 @@ class Journal:
             if locks.given_up(rows, number, head["state"]):
                 rows.run("free_locks", run=number)
             self._claim.release()  # before others may look: they would take us for alive
+
+        # Done twice it does nothing: the token is gone by then.
+        self._database.transact(work, lambda _: False)

@@ -10,16 +10,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from errno import ENOTDIR
 from pathlib import Path
+from typing import TypeVar
 
 from opskit.audit.claims import FileClaim, claim_file
 from opskit.audit.database import Row
-from opskit.audit.queries import named, schema, upgrade
+from opskit.audit.queries import named, script
 from opskit.errors import DamagedError, StoreError
 
+SCHEMA = "sqlite/schema.sql"
 APPLICATION = 0x6F70736B  # "opsk", in the file's header: `file store.db` shows it
 FORMAT = 2
 PATIENCE = 30.0
 """Seconds to wait for another process to finish its transaction; none of ours takes one."""
+
+T = TypeVar("T")
 
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs"})
 
@@ -30,6 +34,7 @@ class SqliteDatabase:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.location = str(path)
+        self.tell: Callable[[str], None] = lambda _: None
         self.warnings = _network_warning(path)
         self._lock = threading.RLock()
         self._idle: list[sqlite3.Connection] = []
@@ -63,6 +68,14 @@ class SqliteDatabase:
                     self._writer.execute("rollback")
                 raise
 
+    def transact(
+        self,
+        work: "Callable[[SqliteRows], T]",
+        landed: "Callable[[SqliteRows], bool]",
+    ) -> T:
+        with self.writing() as rows:
+            return work(rows)
+
     def claim(self, name: str) -> FileClaim | None:
         folder = Path(f"{self.path}.holds")
         with _told(self.location):
@@ -80,14 +93,14 @@ class SqliteDatabase:
             guards = {row["name"]: row["sql"] for row in SqliteRows(self._writer).all("guards")}
         fresh = sqlite3.connect(":memory:")
         fresh.row_factory = sqlite3.Row
-        fresh.executescript(schema())
+        fresh.executescript(script(SCHEMA))
         expected = {row["name"]: row["sql"] for row in SqliteRows(fresh).all("guards")}
         fresh.close()
         broken = [f"SQLite: {text}" for text in checked if text != "ok"]
         gone = [name for name, sql in expected.items() if guards.get(name) != sql]
         return broken + [f"the guard {name} was taken away or changed" for name in gone]
 
-    def secret_key(self) -> bytes:
+    def secret_key(self, store: str = "") -> bytes:
         with _told(self.location):
             return _key(Path(f"{self.path}.key"))
 
@@ -112,20 +125,20 @@ class SqliteRows:
         self._connection = connection
 
     def all(self, query: str, **values: object) -> list[Row]:
-        return self._connection.execute(named()[query], values).fetchall()
+        return self._connection.execute(named("sqlite")[query], values).fetchall()
 
     def each(self, query: str, **values: object) -> Iterator[Row]:
-        return iter(self._connection.execute(named()[query], values))
+        return iter(self._connection.execute(named("sqlite")[query], values))
 
     def one(self, query: str, **values: object) -> Row | None:
-        row: Row | None = self._connection.execute(named()[query], values).fetchone()
+        row: Row | None = self._connection.execute(named("sqlite")[query], values).fetchone()
         return row
 
     def run(self, query: str, **values: object) -> None:
-        self._connection.execute(named()[query], values)
+        self._connection.execute(named("sqlite")[query], values)
 
     def many(self, query: str, values: Sequence[Row]) -> None:
-        self._connection.executemany(named()[query], values)
+        self._connection.executemany(named("sqlite")[query], values)
 
 
 # ---- the file
@@ -198,14 +211,14 @@ def _found(connection: sqlite3.Connection, location: str) -> None:
     connection.execute("begin immediate")
     try:
         if _format(connection, location) == 0:  # nobody else was quicker
-            for statement in _statements(schema()):
+            for statement in _statements(script(SCHEMA)):
                 connection.execute(statement)
             rows = SqliteRows(connection)
             rows.run("found_store", id=secrets.token_hex(8), created=time.time())
             connection.execute(f"pragma application_id = {APPLICATION}")
         else:
             for number in range(_format(connection, location) + 1, FORMAT + 1):
-                for statement in _statements(upgrade(number)):
+                for statement in _statements(script(f"sqlite/format-{number}.sql")):
                     connection.execute(statement)
         connection.execute(f"pragma user_version = {FORMAT}")
         connection.execute("commit")

@@ -2,7 +2,7 @@
 
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, cast
 
@@ -32,6 +32,15 @@ class Store:
         self._database = database
         self._plan: tuple[str, Mapping[str, Any]] = ("", {})
 
+    @property
+    def tell(self) -> Callable[[str], None]:
+        """What is called when the database has been away for a while, and when it is back."""
+        return self._database.tell
+
+    @tell.setter
+    def tell(self, tell: Callable[[str], None]) -> None:
+        self._database.tell = tell
+
     def close(self) -> None:
         """Let go of the database; journals that are still open end first, by themselves."""
         self._database.close()
@@ -51,12 +60,14 @@ class Store:
         locks: Sequence[str] = (),
         secrets: Sequence[Secret] = (),
         steal: str | None = None,
+        instead_of: str = "",
     ) -> Journal:
         """Begin the record of a run and take its locks, both or neither.
 
         `documents`: the texts that it came from, by name; the plan is added as "plan". `steal`: a
-        run whose locks are taken away from it, unless a process drives it. InputError when the plan
-        shows a secret; RefusedError when another run has a lock; StoreError.
+        run whose locks are taken away from it, unless a process drives it. `instead_of`: the store
+        that this one stands in for. InputError when the plan shows a secret; RefusedError when
+        another run has a lock; StoreError.
         """
         begin.refuse_poor_secrets(secrets)
         masker = Masker.of(secrets)
@@ -70,6 +81,7 @@ class Store:
             locks=tuple(locks),
             steal=steal,
             documents=begin.documents(plan, documents, masker),
+            instead_of=masker.mask(instead_of),
         )
         steps = [p for p, stage in plan.stages.items() if stage.save and stage.save.secret]
         return self._begin(birth, secrets, masker, steps)
@@ -115,9 +127,14 @@ class Store:
 
         def resume() -> None:
             event = Event(kind="run resumed", data={"who": who, "from": origin})
-            with self._database.writing() as rows:
+            entry = chain.dated(event, time.time(), masker)
+
+            def work(rows: Rows) -> None:
                 locks.take(self._database, rows, names, row)
-                chain.extend(rows, row, [chain.dated(event, time.time(), masker)])
+                landing.append(chain.extend(rows, row, [entry]))
+
+            landing: list[chain.End] = []
+            self._database.transact(work, lambda rows: chain.stands(rows, row, landing[-1]))
 
         stages = self._plan_json(run).get("stages", {})
         steps = [p for p, stage in stages.items() if stage.get("save", {}).get("secret")]
@@ -125,11 +142,14 @@ class Store:
 
     def append(self, run: str, *events: Event) -> None:
         """Add to a run that another process may be carrying out: a note, say. Durable on return."""
-        with self._database.writing() as rows:
-            now = time.time()
-            chain.extend(
-                rows, _run(rows, run), [chain.dated(event, now, Masker([])) for event in events]
-            )
+        now = time.time()
+        entries = [chain.dated(event, now, Masker([])) for event in events]
+
+        def work(rows: Rows) -> None:
+            landing.append((_run(rows, run), chain.extend(rows, _run(rows, run), entries)))
+
+        landing: list[tuple[Row, chain.End]] = []
+        self._database.transact(work, lambda rows: chain.stands(rows, *landing[-1]))
 
     # ---- reading
 
@@ -252,10 +272,12 @@ class Store:
     def secrets_match(self, run: str, secrets: Sequence[Secret]) -> bool:
         """Tell whether these have the values that the run's secrets had when it began."""
         with self._database.reading() as rows:
-            recorded = _first(rows, _run(rows, run)).get("secrets", {})
+            created = _first(rows, _run(rows, run))
+        recorded = created.get("secrets", {})
         if not recorded:
             return True
-        given = fingerprints(secrets, key=self._database.secret_key(), run=run)
+        key = self._database.secret_key(str(created.get("store") or ""))
+        given = fingerprints(secrets, key=key, run=run)
         return all(given.get(name) == mark for name, mark in recorded.items())
 
     def verify(self, run: str | None = None) -> list[Finding]:

@@ -27,6 +27,8 @@ class _Seen:
     hash: str = ""
     standing: fold.Standing = field(default_factory=fold.Standing)
     created: Mapping[str, Any] = field(default_factory=dict)
+    imported: Mapping[str, Any] | None = None
+    """What its entry says by which it came here from another store."""
     started: set[tuple[str, int]] = field(default_factory=set)
     ended: dict[tuple[str, int, str], tuple[int, str]] = field(default_factory=dict)
     """Stream of an attempt → the entry that tells its digest, and the digest."""
@@ -72,7 +74,8 @@ def _readable(run: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 def damaged(error: DamagedError) -> list[Finding]:
     """Return what there is to find in a file that can't even be opened."""
-    return [Finding(run="", number=0, what=f"{error.what}: {error.__cause__}", damage=True)]
+    why = f": {error.__cause__}" if error.__cause__ else ""
+    return [Finding(run="", number=0, what=error.what + why, damage=True)]
 
 
 def _missing_runs(counted: int, numbers: list[int]) -> Iterator[Finding]:
@@ -125,6 +128,8 @@ def _take_in(seen: _Seen, number: int, event: Event, at: float) -> None:
     seen.standing = fold.moved(seen.standing, event, at)
     if event.kind == "run created" and number == 1:
         seen.created = event.data
+    elif event.kind == "run imported" and seen.imported is None:
+        seen.imported = event.data
     elif event.kind == "step started":
         seen.started.add((event.key, event.attempt))
     elif event.kind == "step ended":
@@ -140,21 +145,32 @@ def _beginning(rows: Rows, seen: _Seen) -> Iterator[tuple[int, str]]:
     if not seen.created:
         yield 1, "the first entry, which says what the run is, is missing"
         return
-    created, run, store = seen.created, seen.run, rows.one("store")
-    for name in ("number", "kind", "runbook"):
+    created, run = seen.created, seen.run
+    for name in ("kind", "runbook"):
         if created.get(name) != run[name]:
             yield 1, f"the list of runs says another {name} than the first entry"
-    if store is None or created.get("store") != store["id"]:
-        yield 1, "the run was recorded in another store"
-    before = rows.one("run_numbered", number=run["number"] - 1)
-    if created.get("previous") and before is None:
-        yield 1, "the run before this one is missing"
+    yield from _origin(rows, seen)
     for name, mark in created.get("documents", {}).items():
         row = rows.one("document", digest=mark)
         if row is None:
             yield 1, f"the document {name!r} is missing"
         elif name == "plan":
             yield from _plan(row["body"], created.get("plan", ""))
+
+
+def _origin(rows: Rows, seen: _Seen) -> Iterator[tuple[int, str]]:
+    """Check where a run was begun: here, or in the store that it was imported from."""
+    created, number, store = seen.created, seen.run["number"], rows.one("store")
+    if seen.imported is not None:
+        if any(created.get(name) != seen.imported.get(name) for name in ("number", "store")):
+            yield 1, "the run was imported from another store than the one that it began in"
+        return
+    if created.get("number") != number:
+        yield 1, "the list of runs says another number than the first entry"
+    if store is None or created.get("store") != store["id"]:
+        yield 1, "the run was recorded in another store"
+    if created.get("previous") and rows.one("run_numbered", number=number - 1) is None:
+        yield 1, "the run before this one is missing"
 
 
 def _plan(body: bytes, mark: str) -> Iterator[tuple[int, str]]:
@@ -220,13 +236,17 @@ def _digest_of(rows: Rows, run: int, key: str, attempt: int, stream: str) -> str
 def _seals(database: Database) -> Iterator[Finding]:
     """Check what each run vouches for: where the runs before it stood when it began."""
     with database.reading() as rows:
+        here = rows.one("store")
         for row in rows.all("first_events"):
             try:
                 data = from_json(Event, parse(row["body"])).data
             except ValueError:
                 continue  # told of with its run
             seals = data.get("seals")
+            imported = here is not None and data.get("store") != here["id"]
             for run, seal in seals.items() if isinstance(seals, Mapping) else ():
+                if imported and rows.one("run", id=run) is None:
+                    continue  # it has stayed in the other store
                 yield from _seal(rows, row["id"], run, seal)
 
 
@@ -242,15 +262,29 @@ def _seal(rows: Rows, by: str, run: str, seal: Json) -> Iterator[Finding]:
         yield Finding(run=run, number=number, what=what)
 
 
+def documents_of(database: Database, created: Mapping[str, Any]) -> list[str]:
+    """Say which of the documents that a run came from were changed; `created`: its first event."""
+    with database.reading() as rows:
+        found = [rows.one("document", digest=d) for d in created.get("documents", {}).values()]
+    marks = created.get("documents", {}).items()
+    return [
+        f"the document {name!r} was changed"
+        for (name, mark), row in zip(marks, found, strict=True)
+        if row is None or not _intact(row["body"], mark)
+    ]
+
+
 def _documents(database: Database) -> Iterator[Finding]:
     with database.reading() as rows:
         for row in rows.each("every_document"):
-            try:
-                intact = hashlib.sha256(zlib.decompress(row["body"])).hexdigest() == row["digest"]
-            except zlib.error:
-                intact = False
-            if not intact:
-                what = (
-                    f"the document {row['digest'][:12]} (a runbook, inventory or plan) was changed"
-                )
+            if not _intact(row["body"], row["digest"]):
+                mark = row["digest"][:12]
+                what = f"the document {mark} (a runbook, inventory or plan) was changed"
                 yield Finding(run="", number=0, what=what)
+
+
+def _intact(body: bytes, mark: str) -> bool:
+    try:
+        return hashlib.sha256(zlib.decompress(body)).hexdigest() == mark
+    except zlib.error:
+        return False

@@ -50,7 +50,11 @@ def options(command: Callable[..., int | None]) -> Callable[..., int | None]:
     """Give a command the options that every one has, and the call that they make up."""
 
     @click.option("--json", "as_json", is_flag=True, help="Answer in JSON, an object a line.")
-    @click.option("--store", metavar="PLACE", help="The record: a file. Default: OPSKIT_STORE.")
+    @click.option(
+        "--store",
+        metavar="PLACE",
+        help="The record: a file, postgresql://HOST/DB, local. Default: OPSKIT_STORE.",
+    )
     @click.option(
         "-i",
         "--inventory",

@@ -206,5 +206,5 @@ def _log(error: BaseException, argv: Sequence[str]) -> Path | None:
 
 def _command(argv: Sequence[str]) -> str:
     """Name the command without the values that were given to it."""
-    words = ["…" if "=" in word else word for word in argv]
+    words = ["…" if "=" in word or "://" in word else word for word in argv]
     return " ".join(["opskit", *words[:6], *(["…"] if len(words) > 6 else [])])

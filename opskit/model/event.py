@@ -10,6 +10,7 @@ from opskit.model.value import Json
 EventKind = Literal[
     "run created",
     "run resumed",
+    "run imported",
     "host opened",
     "host unreachable",
     "step started",
@@ -33,8 +34,10 @@ class Event:
     data by kind:
       run created    kind (run|preview|exec|undo|retry), runbook, version, plan (digest), who, from,
                      reason, command, hosts {name: user@address:port}, stole (the run whose locks
-                     it took away), store, number, previous (hash of the run before)
+                     it took away), store, number, previous (hash of the run before), instead_of
+                     (the store that could not be reached)
       run resumed    who, from
+      run imported   who, from, store and number (of the run in it)
       host opened    nonce, boot_id, state_dir, user, address; become (the user of sudo)
       host unreachable  reason (nothing was sent; its actions stay planned)
       step started   target, digest (SHA-256 of the filled work), tries_left (after this one)

@@ -82,8 +82,8 @@ def _moved(record: ActionRecord, event: Event, at: float) -> ActionRecord:
         case "decided":
             return _decided(record, str(event.data.get("choice")), event, at)
         case (
-            "run created" | "run resumed" | "host opened" | "host unreachable" | "message"
-            | "waiting" | "note" | "budget tripped" | "undo began" | "run ended"
+            "run created" | "run resumed" | "run imported" | "host opened" | "host unreachable"
+            | "message" | "waiting" | "note" | "budget tripped" | "undo began" | "run ended"
         ):  # fmt: skip
             return record
         case _:

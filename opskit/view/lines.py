@@ -136,6 +136,8 @@ def _said_of_run(event: Event) -> Said:
             return "run", f"{run} {title} by {who}{_because(data, 'reason')}".strip()
         case "run resumed":
             return "resumed", f"by {short(data, 'who')}"
+        case "run imported":
+            return "imported", f"by {short(data, 'who')}, from store {short(data, 'store')}"
         case "host opened":
             return "opened", "connected"
         case "host unreachable":

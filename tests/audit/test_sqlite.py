@@ -153,8 +153,8 @@ def test_a_place_where_no_store_can_be_made_is_said_so(tmp_path: Path) -> None:
 
 
 def test_another_kind_of_store_is_refused() -> None:
-    with pytest.raises(InputError, match="postgresql://"):
-        audit.open("postgresql://db/opskit")
+    with pytest.raises(InputError, match="mysql://"):
+        audit.open("mysql://db/opskit")
 
 
 def test_several_processes_that_make_the_store_at_once_make_one(path: Path) -> None:

@@ -7,14 +7,30 @@ import pytest
 
 from opskit import audit
 from opskit.audit import Store
+from tests.support.postgres import Server
 
-STORES: dict[str, Callable[[Path], str]] = {"a file": lambda folder: str(folder / "store.db")}
-"""Name → where to open it, given a folder of the test's own."""
+STORES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
+    "a file": lambda request: str(_folder(request) / "store.db"),
+    "PostgreSQL": lambda request: _server(request).database(),
+}
+"""Name → where to open it, made anew for each test."""
+
+
+def _folder(request: pytest.FixtureRequest) -> Path:
+    folder = request.getfixturevalue("tmp_path")
+    assert isinstance(folder, Path)
+    return folder
+
+
+def _server(request: pytest.FixtureRequest) -> Server:
+    server = request.getfixturevalue("postgres")
+    assert isinstance(server, Server)
+    return server
 
 
 @pytest.fixture(params=list(STORES))
-def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return STORES[request.param](tmp_path)
+def location(request: pytest.FixtureRequest) -> str:
+    return STORES[str(request.param)](request)
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
--- Everything that is asked of the store. A query begins at its name; parameters are `:name`.
-
--- name: found_store
-insert into store (only, id, created) values (1, :id, :created);
+-- What is asked of every store, in SQL that SQLite and PostgreSQL both understand. What they say
+-- differently stands in the queries.sql of each. A query begins at its name; parameters are `:name`.
 
 -- name: store
 select id, created, runs, tokens from store;
@@ -66,7 +64,7 @@ select id from runs where kind <> 'preview' order by number desc limit 1;
 -- name: like_id
 -- Runs whose id begins or ends with a text, the newest first.
 select id from runs
-where substr(id, 1, length(:text)) = :text or substr(id, -length(:text)) = :text
+where substr(id, 1, length(:text)) = :text or substr(id, length(id) - length(:text) + 1) = :text
 order by number desc limit 6;
 
 -- name: runs
@@ -76,7 +74,8 @@ select r.number, r.id, h.entries, h.state, h.ended, e.at, e.body, (
     order by x.number desc limit 1
 ) as ending
 from runs r join heads h on h.run = r.number join events e on e.run = r.number and e.number = 1
-where (:since is null or r.created >= :since) and (:runbook is null or r.runbook = :runbook)
+where (cast(:since as double precision) is null or r.created >= :since)
+and (cast(:runbook as text) is null or r.runbook = :runbook)
 and (:previews or r.kind <> 'preview')
 order by r.number desc limit :limit;
 
@@ -113,6 +112,10 @@ select part, size, packed, body from outputs
 where run = :run and key = :key and attempt = :attempt and stream = :stream and part >= :part
 order by part limit 8;
 
+-- name: part
+select size from outputs
+where run = :run and key = :key and attempt = :attempt and stream = :stream and part = :part;
+
 -- name: streams
 -- Which streams of which attempts have output.
 select distinct key, attempt, stream from outputs where run = :run order by key, attempt, stream;
@@ -120,15 +123,10 @@ select distinct key, attempt, stream from outputs where run = :run order by key,
 -- name: recallable
 -- Runs of a runbook that have begun something on a host, the newest first.
 select r.number, r.id, h.state from runs r join heads h on h.run = r.number
-where r.kind = 'run' and r.runbook = :runbook and (:id is null or r.id = :id) and exists (
+where r.kind = 'run' and r.runbook = :runbook and (cast(:id as text) is null or r.id = :id) and exists (
     select 1 from events e where e.run = r.number and e.kind = 'step started' and e.host = :host
 )
 order by r.number desc;
-
--- name: endings_with
--- Outcomes in whose text a marker stands.
-select body from events
-where run = :run and kind = 'step ended' and instr(body, :marker) > 0 order by number;
 
 -- name: lock
 select l.name, l.run, l.since, r.id, r.runbook, h.state from locks l
@@ -152,6 +150,3 @@ select token, who, origin, machine, pid, started, boot, since from holds where r
 
 -- name: release
 delete from holds where run = :run;
-
--- name: guards
-select name, sql from sqlite_master where type = 'trigger' order by name;

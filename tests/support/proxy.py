@@ -1,0 +1,105 @@
+"""A relay before a server that cuts connections: at a byte, or when it is told to."""
+
+import contextlib
+import random
+import socket
+import threading
+from collections.abc import Iterator
+
+
+class Proxy:
+    """Relays TCP on a loopback port to a server's socket.
+
+    `cut_after`: how many more bytes pass, either way, before every connection is cut; None: all.
+    """
+
+    def __init__(self, upstream: str) -> None:
+        self._upstream = upstream
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.cut_after: int | None = None
+        self.cuts = 0
+        self.refusing = False
+        self.again: random.Random | None = None
+        """Where set, each cut is followed by another one, after so many bytes as it says."""
+        self._lock = threading.Lock()
+        self._open: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def url(self, database: str, user: str = "owner", more: str = "") -> str:
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}?sslmode=disable{more}"
+
+    def cut(self) -> None:
+        """Cut everything that is open, as a router does that has forgotten it."""
+        with self._lock:
+            self._cut()
+
+    def close(self) -> None:
+        self.refusing = True
+        self.again = None
+        self.cut()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join(timeout=30)
+
+    def _cut(self) -> None:
+        self.cuts += 1
+        for one in self._open:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        self._open.clear()
+        self.cut_after = self.again.randrange(1500, 12_000) if self.again else None
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            if self.refusing:
+                client.close()
+                continue
+            server = socket.socket(socket.AF_UNIX)
+            try:
+                server.connect(self._upstream)
+            except OSError:
+                server.close()
+                client.close()
+                continue
+            with self._lock:
+                self._open += [client, server]
+            for pair in ((client, server), (server, client)):
+                thread = threading.Thread(target=self._relay, args=pair, daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _relay(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                with self._lock:
+                    left = self.cut_after
+                    passed = data if left is None else data[:left]
+                    if left is not None:
+                        self.cut_after = left - len(passed)
+                if passed:
+                    target.sendall(passed)
+                if len(passed) < len(data) or self.cut_after == 0:
+                    with self._lock:
+                        self._cut()
+        for one in (source, target):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        source.close()
+
+
+@contextlib.contextmanager
+def proxy(upstream: str) -> Iterator[Proxy]:
+    """Give a relay to the server that listens on this socket."""
+    found = Proxy(upstream)
+    try:
+        yield found
+    finally:
+        found.close()
