@@ -40,6 +40,7 @@ SECTIONS = {
     },
     "Set up": {
         "init": Entry("opskit.cli.init:init", "Make a folder with a working example."),
+        "store": Entry("opskit.cli.store:store", "The record of a team: make, check, import."),
         "lab": Entry("opskit.cli.lab:lab", "A practice fleet on this machine."),
         "schema": Entry("opskit.cli.look:schema", "Print the JSON Schema of runbook files."),
         "completion": Entry("opskit.cli.completion:completion", "Print completion for a shell."),

@@ -133,7 +133,12 @@ def _said_of_run(event: Event) -> Said:
             version = "" if short(data, "kind") == "exec" else short(data, "version")
             title = " ".join(filter(None, (short(data, "runbook"), version)))
             run, who = short(data, "run"), short(data, "who")
-            return "run", f"{run} {title} by {who}{_because(data, 'reason')}".strip()
+            here = (
+                f"; recorded here instead of in {away}"
+                if (away := short(data, "instead_of"))
+                else ""
+            )
+            return "run", f"{run} {title} by {who}{_because(data, 'reason')}{here}".strip()
         case "run resumed":
             return "resumed", f"by {short(data, 'who')}"
         case "run imported":
