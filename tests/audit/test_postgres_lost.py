@@ -11,6 +11,7 @@ import pytest
 
 from opskit import audit
 from opskit.audit import Journal, Store
+from opskit.audit.postgres import watchdog
 from opskit.audit.postgres.database import PostgresDatabase
 from opskit.errors import RefusedError, StoreError
 from opskit.model.event import Event
@@ -278,3 +279,31 @@ def test_a_record_that_has_lost_what_it_had_confirmed_is_not_written_to(
         journal.append(finished())
     with pytest.raises(StoreError):
         journal.close()
+
+
+def test_a_server_that_stands_still_is_waited_for_like_one_that_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watchdog, "SILENCE", 1.0)
+    told: list[str] = []
+    with server() as mine:
+        store = audit.open(mine.database() + "&patience=60")
+        store.tell = told.append
+        with begin(store) as journal:
+            journal.append(started())
+            mine.freeze()
+            thread = threading.Thread(target=note, args=(journal, 1))
+            thread.start()
+            until = time.monotonic() + 20
+            while not told:
+                assert time.monotonic() < until
+                time.sleep(0.1)
+            assert thread.is_alive()
+            mine.freeze(thaw=True)
+            thread.join(timeout=30)
+            assert not thread.is_alive()
+            journal.append(ended(), finished())
+        assert noted(store, journal.run) == ["1"]
+        assert store.verify() == []
+        assert "can't be reached" in told[0]
+        store.close()

@@ -22,6 +22,7 @@ class Proxy:
         self.refusing = False
         self.again: random.Random | None = None
         """Where set, each cut is followed by another one, after so many bytes as it says."""
+        self.span = (1500, 12_000)
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
@@ -51,7 +52,7 @@ class Proxy:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
         self._open.clear()
-        self.cut_after = self.again.randrange(1500, 12_000) if self.again else None
+        self.cut_after = self.again.randrange(*self.span) if self.again else None
 
     def _accept(self) -> None:
         while True:

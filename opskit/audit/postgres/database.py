@@ -14,6 +14,7 @@ from opskit.audit.postgres.patience import Patience
 from opskit.audit.postgres.reading import Reading
 from opskit.audit.postgres.rows import Connection, PostgresRows, queries
 from opskit.audit.postgres.session import connect, identity, let_be, transaction
+from opskit.audit.postgres.watchdog import Watchdog
 from opskit.audit.postgres.words import AwayError, told
 from opskit.errors import StoreError
 
@@ -49,6 +50,7 @@ class PostgresDatabase:
         self._address = address
         self._lock = threading.RLock()
         self._idle: list[Connection] = []
+        self._watchdog = Watchdog()
         self._held: set[str] = set()
         self._writer: Connection | None = None
         self._self: dict[str, Any] = {}
@@ -77,7 +79,9 @@ class PostgresDatabase:
     @contextmanager
     def reading(self) -> Iterator[Reading]:
         with told(self._address):
-            view = Reading(self._take_idle, self._give_idle, self._address, self.patience)
+            view = Reading(
+                self._take_idle, self._give_idle, self._address, self.patience, self._watchdog
+            )
             try:
                 yield view
             finally:
@@ -100,8 +104,10 @@ class PostgresDatabase:
 
     @contextmanager
     def writing(self) -> Iterator[PostgresRows]:
-        with self._lock, told(self._address), transaction(self._session()) as rows:
-            yield rows
+        with self._lock, told(self._address):
+            session = self._session()
+            with self._watchdog.over(session), transaction(session, self._watchdog.touch) as rows:
+                yield rows
 
     def transact(
         self, work: Callable[[PostgresRows], T], landed: Callable[[PostgresRows], bool]
@@ -128,9 +134,10 @@ class PostgresDatabase:
             self._writer = None
             fresh = self._open()
             try:
-                for name in sorted(self._held):
-                    self._take_back(fresh, name)
-                self._self = identity(fresh)
+                with self._watchdog.over(fresh):
+                    for name in sorted(self._held):
+                        self._take_back(fresh, name)
+                    self._self = identity(fresh)
             except BaseException:
                 let_be(fresh)
                 raise
@@ -184,6 +191,7 @@ class PostgresDatabase:
         return bytes(found["body"]) if found else b""
 
     def close(self) -> None:
+        self._watchdog.close()
         with self._lock:
             for connection in (*self._idle, self._writer):
                 let_be(connection)

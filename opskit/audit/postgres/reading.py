@@ -1,6 +1,6 @@
 """A view of one moment of the record, which outlives the session that it was begun on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import psycopg
 
@@ -9,6 +9,7 @@ from opskit.audit.postgres.address import Address
 from opskit.audit.postgres.patience import Patience
 from opskit.audit.postgres.rows import Connection, PostgresRows
 from opskit.audit.postgres.session import let_be
+from opskit.audit.postgres.watchdog import Watchdog
 from opskit.audit.postgres.words import AwayError, explained, is_away
 
 _BEGIN = b"begin isolation level repeatable read read only"
@@ -27,10 +28,12 @@ class Reading:
         give: Callable[[Connection], None],
         address: Address,
         patience: Patience,
+        watchdog: Watchdog,
     ) -> None:
         self._take = take
         self._give = give
         self._address = address
+        self._watchdog = watchdog
         self._waiting = patience.begin()
         self._connection: Connection | None = None
         self._asked: list[tuple[str, dict[str, object], int]] = []
@@ -38,7 +41,7 @@ class Reading:
     def all(self, query: str, **values: object) -> list[Row]:
         while True:
             try:
-                found = PostgresRows(self._begun()).all(query, **values)
+                found = self._rows(self._begun(), query, values)
             except psycopg.Error as error:
                 self._away(error)
             else:
@@ -50,7 +53,9 @@ class Reading:
         return next(iter(self.all(query, **values)), None)
 
     def each(self, query: str, **values: object) -> Iterator[Row]:
-        yield from PostgresRows(self._begun()).each(query, **values)
+        connection = self._begun()
+        with self._watchdog.over(connection):
+            yield from PostgresRows(connection, self._watchdog.touch).each(query, **values)
 
     def run(self, query: str, **values: object) -> None:
         self.all(query, **values)
@@ -81,9 +86,13 @@ class Reading:
             self._connection = connection
         return self._connection
 
+    def _rows(self, connection: Connection, query: str, values: Mapping[str, object]) -> list[Row]:
+        with self._watchdog.over(connection):
+            return PostgresRows(connection).all(query, **values)
+
     def _ask_again(self, connection: Connection) -> None:
         for query, values, before in self._asked:
-            if _fingerprint(PostgresRows(connection).all(query, **values)) != before:
+            if _fingerprint(self._rows(connection, query, values)) != before:
                 raise AwayError(
                     "the connection broke while the record was read, and it has changed since",
                     where=self._address.location,

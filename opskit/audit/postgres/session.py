@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -81,8 +81,10 @@ def _refuse_old(version: int, address: Address) -> None:
 
 
 @contextmanager
-def transaction(connection: Connection, *, alone: bool = True) -> Iterator[PostgresRows]:
-    """Carry out a transaction, with the store to itself where `alone`.
+def transaction(
+    connection: Connection, touch: Callable[[Connection], None] = lambda _: None
+) -> Iterator[PostgresRows]:
+    """Carry out a transaction that has the store to itself; `touch` is called before each query.
 
     Queries are sent without waiting for the answers of those that return nothing: a batch of
     entries costs two round trips, whatever is in it.
@@ -91,9 +93,9 @@ def transaction(connection: Connection, *, alone: bool = True) -> Iterator[Postg
     try:
         with connection.pipeline():
             connection.execute(b"begin")
-            if alone:
-                connection.execute(queries()["alone"])
-            yield PostgresRows(connection)
+            connection.execute(queries()["alone"])
+            yield PostgresRows(connection, touch)
+            touch(connection)
             ending = connection.execute(b"commit")
     finally:
         if connection.info.transaction_status not in (
