@@ -66,6 +66,8 @@ class Bench:
     """The interpreter that has Fabric, paramiko and asyncssh."""
     pyinfra: Path
     """It wants older libraries, in an environment of its own."""
+    database: str = ""
+    """A store in PostgreSQL, where a workload wants one."""
 
     def command(self, who: str, hosts: int, steps: int) -> list[str]:
         """Return how `who` runs on so many hosts, so many steps."""
@@ -73,6 +75,9 @@ class Bench:
             case "opskit read" | "opskit change":
                 book = self.book(who.split()[1], steps)
                 return self.run(book, self.hosts.inventory(hosts))
+            case "in PostgreSQL" | "in SQLite":
+                store = self.database if who == "in PostgreSQL" else "store.db"
+                return self.run(self.book("change", steps), self.hosts.inventory(hosts), store)
             case "pyinfra":
                 return self._pyinfra(hosts, steps)
         path = self.hosts.folder / f"{who}_peer.py"
@@ -83,7 +88,8 @@ class Bench:
 
     def run(self, book: Path, inventory: Path, store: str = "store.db") -> list[str]:
         """Return how opskit runs a runbook."""
-        rest = ["--yes", "--no-live", "--store", str(self.hosts.folder / store)]
+        place = store if "://" in store else str(self.hosts.folder / store)
+        rest = ["--yes", "--no-live", "--store", place]
         return [str(self.opskit), "run", str(book), "-i", str(inventory), *rest]
 
     def book(self, effect: str, steps: int) -> Path:

@@ -10,13 +10,15 @@ import resource
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.bench.figures import FailedError, Rounds, interleaved
 from tests.bench.fleet import fleet
 from tests.bench.peers import Bench
-from tests.bench.workloads import WORKLOADS, Workload
+from tests.bench.workloads import IN_POSTGRES, WORKLOADS, Workload
+from tests.support.postgres import server
 
 FILES = 64
 """Open files of a client besides one for each connection, for which there is room for two."""
@@ -69,14 +71,26 @@ def _files(workload: Workload) -> int:
     return FILES + 2 * workload.hosts
 
 
+@contextmanager
+def database(workloads: Sequence[Workload]) -> Iterator[str]:
+    """Give a store in PostgreSQL to those that want one; every commit is synced to the disk."""
+    if not any(getattr(workload, "who", "") == IN_POSTGRES for workload in workloads):
+        yield ""
+        return
+    with server(fsync="on", shared_buffers="128MB") as found:
+        yield found.database()
+
+
 def main(argv: list[str]) -> None:
     rounds = int(argv[0]) if argv and argv[0].isdigit() else 7
     workloads = chosen([word for word in argv if not word.isdigit()])
     libraries = Path(os.environ["BENCH_PYTHON"])
     count = max((workload.hosts for workload in workloads), default=0)
-    with tempfile.TemporaryDirectory(prefix="opskit-bench.") as name, fleet(Path(name), count) as h:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="opskit-bench.")))
         bench = Bench(
-            hosts=h,
+            hosts=stack.enter_context(fleet(folder, count)),
+            database=stack.enter_context(database(workloads)),
             opskit=Path(sys.executable).parent / "opskit",
             libraries=libraries,
             pyinfra=libraries.parent.parent.parent / "pyinfra/bin/pyinfra",

@@ -127,6 +127,7 @@ class Help:
 
 
 READ, CHANGE = "opskit read", "opskit change"
+IN_POSTGRES = "in PostgreSQL"
 
 WORKLOADS: tuple[Workload, ...] = (
     Beside(
@@ -162,6 +163,13 @@ WORKLOADS: tuple[Workload, ...] = (
     Beside(name="one-200x1", hosts=200, steps=1, who=READ, beside=(("fabric", 1.15),), memory=110),
     Beside(name="one-1x1", hosts=1, steps=1, who=READ, beside=(("fabric", 1.5),)),
     Beside(name="many-500x1", hosts=500, steps=1, who=READ),
+    Beside(
+        name="postgres-100x10",
+        hosts=100,
+        steps=10,
+        who=IN_POSTGRES,
+        beside=(("in SQLite", 1.15),),
+    ),
     StartUp(),
     Help(),
     Text(),
