@@ -76,7 +76,10 @@ def session(
         stop=stop if stop is not None else Stop(),
         hide=lambda secret: _hide(secret, journal, guard),
     )
-    store.tell = lambda text: guard(Event(kind="message", data={"text": text}))
+    store.attend(
+        lambda text: guard(Event(kind="message", data={"text": text})),
+        lambda: outside.stop.pressed,
+    )
     try:
         with journal:
             current = Session(
@@ -144,17 +147,20 @@ def _leave(current: Session, *, recorded: bool) -> None:
     """
     try:
         state = current.store.state(current.run)
-        begun = _begun(current)
+        begun = {} if state in _SETTLED else _begun(current)
     except StoreError:  # it can't be asked: whatever may have been begun, anywhere
         everywhere = dict.fromkeys(action.target for action in current.plan.actions)
         current.outside.targets.close(keep=everywhere, unread=everywhere, over=False)
         return
     over = state not in OPEN
-    if state in ("succeeded", "undone", "aborted"):
+    if state in _SETTLED:
         current.outside.targets.close(over=over)
         return
     unread = begun if not recorded else {host for host, lost in begun.items() if lost}
     current.outside.targets.close(keep=begun, unread=unread, over=over)
+
+
+_SETTLED = ("succeeded", "undone", "aborted")
 
 
 def _begun(current: Session) -> Mapping[str, bool]:

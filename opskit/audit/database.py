@@ -37,12 +37,12 @@ class Claim(Protocol):
 class Database(Protocol):
     """Where the record is kept. Every failure is a StoreError that names `location`."""
 
-    tell: Callable[[str], None]
-    """What is called when it has been away for a while, and when it is back."""
-
     @property
     def location(self) -> str:
         """Where it is, for messages."""
+
+    def attend(self, tell: Callable[[str], None], stopped: Callable[[], bool]) -> None:
+        """Name who is told when it is away and when it is back, and who may cut waiting short."""
 
     def reading(self) -> AbstractContextManager[Rows]:
         """Return a view of one moment; nothing can be written through it."""

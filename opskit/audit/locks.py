@@ -65,16 +65,21 @@ def driver(rows: Rows, run: int) -> str:
 def driver_pid(rows: Rows, run: int) -> int | None:
     """Return the other process on this machine that is carrying out a run right now."""
     holder = _living(rows, run)
-    return int(holder["pid"]) if holder is not None else None
+    here = holder is not None and holder["machine"] == os.uname().nodename
+    return int(holder["pid"]) if holder is not None and here else None
 
 
 def _living(rows: Rows, run: int) -> Row | None:
-    """Look for another process, on this machine, that drives a run.
+    """Look for another process that drives a run.
 
     The look is in nobody's way: it tries no claim, so that a resume meanwhile is not refused.
     """
     holder = rows.one("holder", run=run)
-    if holder is None or holder["machine"] != os.uname().nodename or holder["pid"] == os.getpid():
+    if holder is None:
+        return None
+    if holder["machine"] != os.uname().nodename:
+        return holder if rows.one("claimed", run=run) is not None else None
+    if holder["pid"] == os.getpid():
         return None
     alive = holder["boot"] == _boot_id() and holder["started"] == _process_start(holder["pid"])
     return holder if alive else None

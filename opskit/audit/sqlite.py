@@ -34,7 +34,6 @@ class SqliteDatabase:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.location = str(path)
-        self.tell: Callable[[str], None] = lambda _: None
         self.warnings = _network_warning(path)
         self._lock = threading.RLock()
         self._idle: list[sqlite3.Connection] = []
@@ -42,6 +41,9 @@ class SqliteDatabase:
             _make_file(path)
             self._writer = _connect(path)
             _found(self._writer, self.location)
+
+    def attend(self, tell: Callable[[str], None], stopped: Callable[[], bool]) -> None:
+        pass  # a file is never away
 
     @contextmanager
     def reading(self) -> "Iterator[SqliteRows]":

@@ -32,14 +32,10 @@ class Store:
         self._database = database
         self._plan: tuple[str, Mapping[str, Any]] = ("", {})
 
-    @property
-    def tell(self) -> Callable[[str], None]:
-        """What is called when the database has been away for a while, and when it is back."""
-        return self._database.tell
-
-    @tell.setter
-    def tell(self, tell: Callable[[str], None]) -> None:
-        self._database.tell = tell
+    def attend(self, tell: Callable[[str], None], stopped: Callable[[], bool]) -> None:
+        """Name who is told when the database is away and when it is back, and who may cut waiting
+        for it short."""
+        self._database.attend(tell, stopped)
 
     def close(self) -> None:
         """Let go of the database; journals that are still open end first, by themselves."""

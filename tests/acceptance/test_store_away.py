@@ -77,7 +77,7 @@ def test_a_run_that_has_waited_enough_stops_and_can_be_resumed(fleet: Fleet, min
         trouble.let_go(*HOSTS)
     finally:
         status = run.end()
-    assert status == 1, run.said()
+    assert status == 130, run.said()
     assert "opskit resume" in run.said()
     assert tallies(trouble) == dict.fromkeys(HOSTS, "one begin-two two")
     mine.start()

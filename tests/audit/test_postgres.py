@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -255,6 +256,23 @@ def test_a_process_that_dies_loses_its_claim(store: Store, url: str) -> None:
             time.sleep(0.05)
     assert taken is not None
     taken.close()
+
+
+def test_a_run_of_another_machine_is_seen_to_be_carried_out(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = python(HOLD, url)
+    assert process.stdout is not None
+    run = process.stdout.readline().strip()
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename="elsewhere"))
+    assert store.load(run).driver.startswith(f"ann (process {process.pid} on ")
+    assert store.driver_pid(run) is None
+    process.kill()
+    process.communicate(timeout=30)
+    until = time.monotonic() + 10
+    while store.load(run).driver:
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 # ---- passwords and errors

@@ -120,7 +120,7 @@ def test_while_the_store_is_away_nothing_is_started_and_then_it_goes_on(
     store: Store, line: Proxy
 ) -> None:
     told: list[str] = []
-    store.tell = told.append
+    store.attend(told.append, lambda: False)
     begun = threading.Event()
     with begin(store) as journal:
         line.refusing = True
@@ -155,7 +155,7 @@ def test_patience_has_an_end_and_the_run_can_be_resumed(postgres: Server, line: 
     line.cut()
     with pytest.raises(StoreError, match="can't be reached") as raised:
         journal.append(ended())
-    assert "opskit resume" in str(raised.value)
+    assert "it was waited for" in str(raised.value)
     before = time.monotonic()
     with pytest.raises(StoreError):
         store.load(journal.run)  # who has given up waits no more
@@ -170,6 +170,20 @@ def test_patience_has_an_end_and_the_run_can_be_resumed(postgres: Server, line: 
     assert other.load(journal.run).state == "succeeded"
     assert other.verify() == []
     other.close()
+
+
+def test_a_person_who_stops_the_run_need_not_wait(store: Store, line: Proxy) -> None:
+    stopped = threading.Event()
+    store.attend(lambda _: stopped.set(), stopped.is_set)
+    journal = begin(store)
+    line.refusing = True
+    line.cut()
+    before = time.monotonic()
+    with pytest.raises(StoreError, match="can't be reached"):
+        journal.append(started())
+    assert time.monotonic() - before < 10
+    with pytest.raises(StoreError):
+        journal.close()
 
 
 def test_who_loses_the_connection_may_write_nothing_once_another_has_taken_over(
@@ -288,7 +302,7 @@ def test_a_server_that_stands_still_is_waited_for_like_one_that_is_away(
     told: list[str] = []
     with server() as mine:
         store = audit.open(mine.database() + "&patience=60")
-        store.tell = told.append
+        store.attend(told.append, lambda: False)
         with begin(store) as journal:
             journal.append(started())
             mine.freeze()

@@ -420,7 +420,7 @@ def completed(folder: Path, line: str) -> list[str]:
 
 def test_names_are_completed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    assert completed(folder, "opskit st") == ["status"]
+    assert completed(folder, "opskit st") == ["status", "store"]
     assert "local" in completed(folder, "opskit run ")
     assert completed(folder, "opskit run local -p wo") == ["word="]
     assert completed(folder, "opskit exec o") == ["one"]

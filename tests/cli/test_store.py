@@ -47,7 +47,7 @@ def objects(text: str) -> list[dict[str, Any]]:
 
 def test_a_store_is_made_and_made_fit_for_a_role(postgres: Server, tmp_path: Path) -> None:
     url = postgres.database(empty=True)
-    missing = opskit("runs", store=url, folder=tmp_path, status=1)
+    missing = opskit("runs", store=url, folder=tmp_path, status=2)
     assert "there is no record in this database" in missing.stderr
     assert "opskit store init" in missing.stderr
     opskit("store", "check", store=url, folder=tmp_path, status=1)

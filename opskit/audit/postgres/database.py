@@ -49,6 +49,7 @@ class PostgresDatabase:
         self.patience = Patience(address.patience)
         self._address = address
         self._lock = threading.RLock()
+        self._pool = threading.Lock()
         self._idle: list[Connection] = []
         self._watchdog = Watchdog()
         self._held: set[str] = set()
@@ -66,13 +67,8 @@ class PostgresDatabase:
     def _open(self) -> Connection:
         return connect(self._address)
 
-    @property
-    def tell(self) -> Callable[[str], None]:
-        return self.patience.tell
-
-    @tell.setter
-    def tell(self, tell: Callable[[str], None]) -> None:
-        self.patience.tell = tell
+    def attend(self, tell: Callable[[str], None], stopped: Callable[[], bool]) -> None:
+        self.patience.tell, self.patience.stopped = tell, stopped
 
     # ---- reading
 
@@ -88,7 +84,7 @@ class PostgresDatabase:
                 view.end()
 
     def _take_idle(self) -> Connection:
-        with self._lock:
+        with self._pool:
             if self._idle:
                 return self._idle.pop()
         return self._open()
@@ -97,7 +93,7 @@ class PostgresDatabase:
         if connection.closed:
             let_be(connection)
             return
-        with self._lock:
+        with self._pool:
             self._idle.append(connection)
 
     # ---- writing

@@ -10,11 +10,16 @@ _SOON = 1.0
 """Seconds after which the person is told: shorter breaks are nobody's business."""
 
 
+_STOPPED = 3.0
+"""Seconds that remain once a person has stopped the run: enough for a break, not for a restart."""
+
+
 class Patience:
     """How long a database is waited for, over all its callers: who has given up once gives up."""
 
     def __init__(self, seconds: float) -> None:
         self.tell: Callable[[str], None] = lambda _: None
+        self.stopped: Callable[[], bool] = lambda: False
         self._seconds = seconds
         self._spent = False
 
@@ -27,7 +32,9 @@ class Patience:
 
     @property
     def seconds(self) -> float:
-        return 0.0 if self._spent else self._seconds
+        if self._spent:
+            return 0.0
+        return min(self._seconds, _STOPPED) if self.stopped() else self._seconds
 
 
 class Waiting:

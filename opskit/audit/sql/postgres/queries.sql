@@ -17,6 +17,15 @@ select pg_try_advisory_lock(hashtextextended('opskit: ' || :name, 0)) as taken;
 -- name: unclaim
 select pg_advisory_unlock(hashtextextended('opskit: ' || :name, 0)) as released;
 
+-- name: claimed
+-- Whether any session has claimed a run, seen without being in its way.
+select 1 as found from runs r where r.number = :run and exists (
+    select 1 from pg_locks l
+    where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+    and l.database = (select oid from pg_database where datname = current_database())
+    and (l.classid::bigint << 32) | l.objid::bigint = hashtextextended('opskit: ' || r.id, 0)
+);
+
 -- name: session
 -- This session, so that another can end it: a process id alone may be another's by then.
 select pid, backend_start as began from pg_stat_activity where pid = pg_backend_pid();
