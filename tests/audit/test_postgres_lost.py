@@ -11,7 +11,7 @@ import pytest
 
 from opskit import audit
 from opskit.audit import Journal, Store
-from opskit.audit.postgres import watchdog
+from opskit.audit.postgres import keeper, watchdog
 from opskit.audit.postgres.database import PostgresDatabase
 from opskit.errors import RefusedError, StoreError
 from opskit.model.event import Event
@@ -320,4 +320,45 @@ def test_a_server_that_stands_still_is_waited_for_like_one_that_is_away(
         assert noted(store, journal.run) == ["1"]
         assert store.verify() == []
         assert "can't be reached" in told[0]
+        store.close()
+
+
+def test_a_server_that_is_restarted_in_order_and_a_session_that_is_ended_cost_nothing() -> None:
+    with server() as mine:
+        url = mine.database()
+        store = audit.open(url + "&patience=60")
+        end = "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()"
+        with begin(store) as journal:
+            for number in range(6):
+                note(journal, number)
+                if number == 3:
+                    mine.stop()
+                    mine.start()
+                elif number % 2:
+                    rows(url, f"{end} and application_name = 'opskit'")
+            with pytest.raises(RefusedError):
+                store.reopen(journal.run, who="bob", origin="desk")
+        assert noted(store, journal.run) == [str(number) for number in range(6)]
+        assert store.verify() == []
+        store.close()
+
+
+def test_a_claim_that_is_lost_in_a_silence_is_taken_again_without_an_entry(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keeper, "EVERY", 0.2)
+    with server() as mine:
+        url = mine.database()
+        store = audit.open(url)
+        with begin(store) as journal:
+            journal.append(started())
+            mine.kill()
+            mine.start()
+            time.sleep(3)
+            other = audit.open(url)
+            with pytest.raises(RefusedError, match="is being carried out right now by ann"):
+                other.reopen(journal.run, who="bob", origin="desk")
+            other.close()
+            journal.append(ended(), finished())
+        assert store.verify() == []
         store.close()

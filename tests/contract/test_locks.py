@@ -1,5 +1,6 @@
 """What every store promises about who may work: one run per lock, one process per run."""
 
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -21,6 +22,29 @@ print(journal.run, flush=True)
 if sys.argv[3] == "live":
     sys.stdin.read()
 os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+BEGIN_TOGETHER = """
+import sys
+from opskit import audit
+from opskit.errors import RefusedError
+from tests.contract import samples
+store = audit.open(sys.argv[1])
+print("ready", flush=True)
+for line in sys.stdin:
+    try:
+        journal = samples.begin(store)
+    except RefusedError:
+        print("refused", flush=True)
+        sys.stdin.readline()
+        continue
+    journal.append(samples.started())
+    print("won", flush=True)
+    sys.stdin.readline()
+    journal.append(samples.ended(), samples.finished())
+    journal.close()
+    print("done", flush=True)
 """
 
 
@@ -241,3 +265,36 @@ def test_locks_hold_across_stores_that_are_open_twice(store: Store, location: st
         with pytest.raises(RefusedError):
             begin(other)
     other.close()
+
+
+def test_of_several_that_begin_at_the_same_moment_one_gets_the_lock(location: str) -> None:
+    processes = [python(BEGIN_TOGETHER, location) for _ in range(4)]
+    try:
+        assert {_answer(process) for process in processes} == {"ready"}
+        for _ in range(20):
+            for process in processes:
+                _say(process, "begin")
+            answers = [_answer(process) for process in processes]
+            assert sorted(answers) == ["refused", "refused", "refused", "won"]
+            for process, answer in zip(processes, answers, strict=True):
+                _say(process, "end")
+                assert answer == "refused" or _answer(process) == "done"
+    finally:
+        for process in processes:
+            process.communicate(timeout=30)
+
+    store = audit.open(location)
+    assert len(store.runs(limit=100)) == 20
+    assert store.verify() == []
+    store.close()
+
+
+def _say(process: "subprocess.Popen[str]", word: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(f"{word}\n")
+    process.stdin.flush()
+
+
+def _answer(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()

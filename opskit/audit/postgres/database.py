@@ -10,6 +10,7 @@ import psycopg
 
 from opskit.audit.postgres import guards, schema
 from opskit.audit.postgres.address import Address
+from opskit.audit.postgres.keeper import Keeper
 from opskit.audit.postgres.patience import Patience
 from opskit.audit.postgres.reading import Reading
 from opskit.audit.postgres.rows import Connection, PostgresRows, queries
@@ -52,6 +53,7 @@ class PostgresDatabase:
         self._pool = threading.Lock()
         self._idle: list[Connection] = []
         self._watchdog = Watchdog()
+        self._keeper = Keeper(self._keep)
         self._held: set[str] = set()
         self._writer: Connection | None = None
         self._self: dict[str, Any] = {}
@@ -100,6 +102,31 @@ class PostgresDatabase:
 
     @contextmanager
     def writing(self) -> Iterator[PostgresRows]:
+        with self._lock:
+            self._look()
+            with self._transaction() as rows:
+                yield rows
+
+    def _look(self) -> None:
+        """See that the session lives: a transaction that is begun on a dead one can't be saved."""
+        with suppress(psycopg.Error, AwayError):
+            session = self._session()
+            with self._watchdog.over(session):
+                session.execute(b"select 1")
+
+    def _keep(self) -> None:
+        """Take claims again whose session has broken, unless somebody is at it already."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            if self._held:
+                with suppress(StoreError):  # whoever writes next is told
+                    self._look()
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[PostgresRows]:
         with self._lock, told(self._address):
             session = self._session()
             with self._watchdog.over(session), transaction(session, self._watchdog.touch) as rows:
@@ -113,7 +140,7 @@ class PostgresDatabase:
         with self._lock:
             while True:
                 try:
-                    with self.writing() as rows:
+                    with self._transaction() as rows:
                         # Asked with the store to ourselves: what a session of ours that broke
                         # had still sent has been carried out by now, or never will be.
                         if not (done and landed(rows)):
@@ -162,6 +189,7 @@ class PostgresDatabase:
             if name in self._held or not _taken(self._session(), name):
                 return None
             self._held.add(name)
+            self._keeper.start()
 
         def release() -> None:
             with self._lock:
@@ -187,6 +215,7 @@ class PostgresDatabase:
         return bytes(found["body"]) if found else b""
 
     def close(self) -> None:
+        self._keeper.close()
         self._watchdog.close()
         with self._lock:
             for connection in (*self._idle, self._writer):
