@@ -56,7 +56,10 @@ def note(journal: Journal, number: int, *, wait: bool = True) -> None:
     journal.append(Event(kind="note", data={"text": str(number)}), wait=wait)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed",
+    [*range(3), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(3, 100))],
+)
 def test_cuts_at_random_bytes_lose_nothing_and_double_nothing(
     store: Store, line: Proxy, seed: int
 ) -> None:

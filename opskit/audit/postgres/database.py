@@ -58,16 +58,18 @@ class PostgresDatabase:
         self._writer: Connection | None = None
         self._self: dict[str, Any] = {}
         with told(address):
-            self._writer = self._open()
             try:
-                schema.refuse_other(self._writer, self.location)
-                self._self = identity(self._writer)
+                self._writer = self._open()
+                with self._watchdog.over(self._writer):
+                    schema.refuse_other(self._writer, self.location)
+                    self._self = identity(self._writer)
             except BaseException:
                 let_be(self._writer)
+                self._watchdog.close()
                 raise
 
     def _open(self) -> Connection:
-        return connect(self._address)
+        return connect(self._address, self._watchdog.over)
 
     def attend(self, tell: Callable[[str], None], stopped: Callable[[], bool]) -> None:
         self.patience.tell, self.patience.stopped = tell, stopped
@@ -186,8 +188,12 @@ class PostgresDatabase:
 
     def claim(self, name: str) -> PostgresClaim | None:
         with self._lock, told(self._address):
-            if name in self._held or not _taken(self._session(), name):
+            if name in self._held:
                 return None
+            session = self._session()
+            with self._watchdog.over(session):
+                if not _taken(session, name):
+                    return None
             self._held.add(name)
             self._keeper.start()
 
@@ -197,7 +203,8 @@ class PostgresDatabase:
                     return
                 self._held.discard(name)
                 if self._writer is not None and not self._writer.closed:
-                    with suppress(psycopg.Error):  # then the session is gone, and the claim with it
+                    # Where it fails the session is gone, and the claim with it.
+                    with suppress(psycopg.Error), self._watchdog.over(self._writer):
                         self._writer.execute(queries()["unclaim"], {"name": name})
 
         return PostgresClaim(release)

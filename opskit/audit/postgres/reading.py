@@ -68,7 +68,8 @@ class Reading:
         connection, self._connection = self._connection, None
         if connection is not None:
             try:
-                connection.execute(b"rollback")
+                with self._watchdog.over(connection):
+                    connection.execute(b"rollback")
             except psycopg.Error:
                 let_be(connection)
             else:
@@ -78,7 +79,8 @@ class Reading:
         if self._connection is None:
             connection = self._take()
             try:
-                connection.execute(_BEGIN)
+                with self._watchdog.over(connection):
+                    connection.execute(_BEGIN)
                 self._ask_again(connection)
             except BaseException:
                 let_be(connection)

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 import psycopg
@@ -46,8 +46,11 @@ to itself for a minute at most, one whose machine is gone keeps its claims for h
 logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what it has to say it raises, too
 
 
-def connect(address: Address) -> Connection:
-    """Open a session; psycopg.Error."""
+def connect(
+    address: Address,
+    over: Callable[[Connection], AbstractContextManager[object]] = nullcontext,
+) -> Connection:
+    """Open a session; psycopg.Error. `over`: looks after it while it is being set up."""
     try:
         wanted = {**_DEFAULTS, **conninfo_to_dict(address.url)}
     except psycopg.ProgrammingError:
@@ -64,7 +67,8 @@ def connect(address: Address) -> Connection:
     )
     try:
         _refuse_old(found.info.server_version, address)
-        found.execute(_SETTINGS)
+        with over(found):
+            found.execute(_SETTINGS)
     except BaseException:
         found.close()
         raise

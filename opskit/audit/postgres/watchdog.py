@@ -25,13 +25,15 @@ class Watchdog:
 
     @contextmanager
     def over(self, connection: Connection) -> Iterator[None]:
-        """Look after a connection for as long as this lasts."""
+        """Look after a connection for as long as this lasts; one within another is fine."""
+        outer = connection in self._asked
         self.touch(connection)
         try:
             yield
         finally:
-            with self._lock:
-                self._asked.pop(connection, None)
+            if not outer:
+                with self._lock:
+                    self._asked.pop(connection, None)
 
     def touch(self, connection: Connection) -> None:
         """Take note that something new is asked: the last answer is there, or none was due."""

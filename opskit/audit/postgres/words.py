@@ -15,10 +15,6 @@ class AwayError(StoreError):
     """The store can't be reached at the moment; it may come back."""
 
 
-class BrokenRecordError(StoreError):
-    """What came back is not what had been recorded."""
-
-
 @contextmanager
 def told(address: Address) -> Iterator[None]:
     """Turn what psycopg raises into a StoreError without a password in it."""
