@@ -1,5 +1,6 @@
 """The database: its guards, its formats, its roles, its claims, and what its errors say."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -111,6 +112,7 @@ def test_facts_are_not_changed_not_even_by_the_owner(
         "alter table heads enable trigger heads_grow",
         LET_THROUGH,
         FEWER,
+        "alter function count_event() reset search_path",
     ],
 )
 def test_a_guard_that_was_taken_away_is_missed(store: Store, url: str, statement: str) -> None:
@@ -174,6 +176,25 @@ def test_a_role_without_rights_is_told_what_to_ask_for(postgres: Server, url: st
     assert "opskit store init --role" in str(raised.value)
     found = keep.check(parse(url.replace("owner@", "stranger@")))
     assert found[-1].state == "bad"
+
+
+def test_a_role_can_not_put_words_of_its_own_into_the_mouths_of_guards(
+    postgres: Server, url: str
+) -> None:
+    mine = as_role(postgres, url, "clever")
+    with contextlib.closing(audit.open(mine)) as store:
+        whole_run(store)
+    rows(url, "create schema clever authorization clever")
+    lie = (
+        "create function clever.never(integer, integer) returns boolean"
+        " language sql as 'select false';"
+        "create operator clever.<> (function = clever.never, leftarg = integer,"
+        " rightarg = integer);"
+        "set search_path = clever, pg_catalog, opskit;"
+        "insert into events select run, 99, at, kind, key, host, body, hash from events limit 1"
+    )
+    with pytest.raises(psycopg.Error, match="without a gap"):
+        rows(mine, lie)
 
 
 # ---- formats

@@ -13,6 +13,8 @@ _FUNCTION = re.compile(
 )
 _DROP = re.compile(r"^drop trigger (\w+) ", re.MULTILINE)
 
+_SAFE = "search_path=pg_catalog, pg_temp"
+
 
 def missing(rows: Rows) -> list[str]:
     """Say of each guard that is not there, not on, or not what it was."""
@@ -26,7 +28,8 @@ def missing(rows: Rows) -> list[str]:
 
 def _intact(found: Row, made: str) -> bool:
     body = _functions().get(found["function"])
-    return _plain(found["made"]) == made and found["fires"] == "A" and found["body"] == body
+    does = found["body"] == body and found["config"] == _SAFE
+    return does and _plain(found["made"]) == made and found["fires"] == "A"
 
 
 @cache

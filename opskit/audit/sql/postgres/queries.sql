@@ -57,7 +57,7 @@ select body from keys where store = :store;
 -- name: guards
 -- Every trigger: on which table, as it was made, whether it fires, and what its function does.
 select t.tgname as name, pg_get_triggerdef(t.oid, true) as made, t.tgenabled::text as fires,
-    p.proname as function, p.prosrc as body
+    p.proname as function, p.prosrc as body, array_to_string(p.proconfig, ';') as config
 from pg_trigger t join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
 join pg_proc p on p.oid = t.tgfoid
 where n.nspname = 'opskit' and not t.tgisinternal order by t.tgname;

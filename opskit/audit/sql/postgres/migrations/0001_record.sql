@@ -89,15 +89,18 @@ create table holds (
     since   double precision not null
 );
 
--- Facts are append only. The triggers fire always, also where replication would pass them over.
+-- Facts are append only. The triggers fire always, also where replication would pass them over. What
+-- their functions call is the server's own, whatever a session has put before it on its search path.
 
-create function refuse() returns trigger language plpgsql as $$
+create function refuse() returns trigger language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 begin
     raise exception 'the record is append-only: % are not changed or deleted', tg_table_name;
 end
 $$;
 
-create function count_run() returns trigger language plpgsql as $$
+create function count_run() returns trigger language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 begin
     if new.number <> (select runs + 1 from opskit.store) then
         raise exception 'the record is append-only: runs are numbered without a gap';
@@ -106,7 +109,8 @@ begin
 end
 $$;
 
-create function count_event() returns trigger language plpgsql as $$
+create function count_event() returns trigger language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 begin
     if new.number <> (
         select coalesce(max(number), 0) + 1 from opskit.events where run = new.run
@@ -117,7 +121,8 @@ begin
 end
 $$;
 
-create function count_part() returns trigger language plpgsql as $$
+create function count_part() returns trigger language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 begin
     if new.part <> (
         select coalesce(max(part), -1) + 1 from opskit.outputs
@@ -129,7 +134,8 @@ begin
 end
 $$;
 
-create function keep_store() returns trigger language plpgsql as $$
+create function keep_store() returns trigger language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 begin
     if new.id <> old.id or new.created <> old.created then
         raise exception 'the record is append-only: a store keeps its identity';
@@ -144,7 +150,8 @@ begin
 end
 $$;
 
-create function grow_head() returns trigger language plpgsql as $$
+create function grow_head() returns trigger language plpgsql
+set search_path = pg_catalog, pg_temp as $$
 begin
     if new.entries < old.entries or new.run <> old.run then
         raise exception 'the record is append-only: a run does not get shorter';
