@@ -78,7 +78,6 @@ class Lab:
             "user": self.layout.user,
             "pid": first.pid if first else None,
             "root": root,
-            "state": faults.state(self.layout, host),
         }
 
     def describe(self) -> str:

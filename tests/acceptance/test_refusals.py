@@ -282,7 +282,7 @@ DEPLOY = {
         breaks=SLOW_DATE,
         mends="rm /usr/local/bin/date",
         status=5,
-        says=("web4", "its clock is 20 s off, and may be 5 s off"),
+        says=("web4", "is 20 s ahead of web"),
     ),
 }  # fmt: skip
 
