@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,10 @@ from typing import Any
 from opskit.lab import Lab
 
 HEAD = "opskit: 1\nname: t\nversion: 1.0.0\nsummary: a test\nhosts: web\n"
+
+
+STORE: list[Callable[[Path], str]] = [lambda folder: str(folder / "store.db")]
+"""Where the runs of a test are recorded, by its folder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,7 +29,7 @@ class Fleet:
     def environ(self) -> Mapping[str, str]:
         return {
             **{k: v for k, v in os.environ.items() if not k.startswith("OPSKIT_")},
-            "OPSKIT_STORE": str(self.folder / "store.db"),
+            "OPSKIT_STORE": STORE[0](self.folder),
             "OPSKIT_INVENTORY": str(self.lab.inventory),
             "HOME": str(self.folder),
             "XDG_STATE_HOME": str(self.folder / "state"),

@@ -147,7 +147,7 @@ class Trouble:
 
     def proved(self) -> None:
         """The record must prove itself."""
-        store = audit.open(self.fleet.folder / "store.db")
+        store = audit.open(self.fleet.environ["OPSKIT_STORE"])
         try:
             assert store.verify() == []
         finally:
