@@ -11,6 +11,8 @@ from opskit.lab import Lab
 from opskit.lab.layout import Mode
 from tests.support.fleet import Fleet
 
+pytestmark = pytest.mark.acceptance
+
 
 @contextmanager
 def meanwhile(fleet: Fleet, host: str, do: str, back: str) -> Iterator[None]:

@@ -22,6 +22,8 @@ from opskit.errors import InputError, RefusedError, StoreError
 from tests.contract.samples import begin, ended, finished, python, started, whole_run
 from tests.support.postgres import Server, rows, server
 
+pytestmark = pytest.mark.acceptance
+
 HOLD = """
 import sys
 from opskit import audit

@@ -19,6 +19,8 @@ from tests.contract.samples import begin, ended, finished, started, whole_run
 from tests.support.postgres import Server, rows, server
 from tests.support.proxy import Proxy, proxy
 
+pytestmark = pytest.mark.acceptance
+
 TURNS = 30
 
 

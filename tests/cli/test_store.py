@@ -21,6 +21,8 @@ from tests.contract import samples
 from tests.contract.samples import begin, ended, finished, started, whole_run
 from tests.support.postgres import Server
 
+pytestmark = pytest.mark.acceptance
+
 AWAY = "postgresql://ops:hunter-two@127.0.0.1:1/ops"
 
 

@@ -28,7 +28,7 @@ def _server(request: pytest.FixtureRequest) -> Server:
     return server
 
 
-@pytest.fixture(params=list(STORES))
+@pytest.fixture(params=["a file", pytest.param("PostgreSQL", marks=pytest.mark.acceptance)])
 def location(request: pytest.FixtureRequest) -> str:
     return STORES[str(request.param)](request)
 

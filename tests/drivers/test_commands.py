@@ -360,7 +360,7 @@ def test_a_stop_that_comes_before_the_command_began_is_one_too(
     any_kit: Kit, tmp_path: Path, effect: Effect
 ) -> None:
     any_kit.targets.open(any_kit.host.name, writes=True)
-    for turn in range(6):
+    for turn in range(4):
         mark = tmp_path / f"mark{turn}"
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(any_kit.do, f"sleep 5; echo x >{mark}", effect=effect)

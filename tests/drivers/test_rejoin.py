@@ -19,6 +19,8 @@ from opskit.model.text import text
 from opskit.model.work import Command, Remove, Upload
 from tests.drivers.kit import Kit, kit
 
+pytestmark = pytest.mark.acceptance
+
 STATE = "state/runs/run1"
 
 
