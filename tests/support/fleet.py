@@ -97,7 +97,7 @@ class Fleet:
     def release(self) -> None:
         """Remove what hosts were shown of locks: a run that was left open has them still."""
         for host in self.lab.layout.hosts:
-            self.sh(host.name, "rm -rf /home/*/.opskit/locks /root/.opskit/locks")
+            self.sh(host.name, "rm -rf /home/*/.opskit/locks ~root/.opskit/locks")
 
     def proved(self) -> None:
         """The record must prove itself."""
