@@ -47,14 +47,6 @@ def _say(value: Mapping[str, object], text: str, *, as_json: bool) -> None:
         screen.out(words + "\n")
 
 
-def _stands(found: Mapping[str, object], host: str, *, as_json: bool, text: str = "") -> None:
-    """Say how a host of a lab is, now that something has been done to it."""
-    hosts = found["hosts"]
-    assert isinstance(hosts, list)
-    value = next(one for one in hosts if one["name"] == host)
-    _say(value, text, as_json=as_json)
-
-
 @click.group()
 def lab() -> None:
     """A practice fleet on this machine: hosts with SSH, a service, a balancer."""
@@ -153,7 +145,7 @@ def reboot(host: str, as_json: bool, folder: Path | None) -> None:
     if not found.reboot(host):
         text = f"{host} is up, but its service did not start: "
         text += f"opskit lab exec {host} -- labctl start"
-    _stands(found.status(), host, as_json=as_json, text=text)
+    _say(found.host_status(host), text, as_json=as_json)
 
 
 @lab.command()
@@ -166,7 +158,7 @@ def freeze(host: str, as_json: bool, folder: Path | None) -> None:
 
     found = Lab.load(folder)
     found.freeze(host)
-    _stands(found.status(), host, as_json=as_json)
+    _say(found.host_status(host), "", as_json=as_json)
 
 
 @lab.command()
@@ -180,7 +172,7 @@ def cut(host: str, reset: bool, as_json: bool, folder: Path | None) -> None:
 
     found = Lab.load(folder)
     found.cut(host, reset=reset)
-    _stands(found.status(), host, as_json=as_json)
+    _say(found.host_status(host), "", as_json=as_json)
 
 
 @lab.command()
@@ -193,7 +185,7 @@ def heal(host: str, as_json: bool, folder: Path | None) -> None:
 
     found = Lab.load(folder)
     found.heal(host)
-    _stands(found.status(), host, as_json=as_json)
+    _say(found.host_status(host), "", as_json=as_json)
 
 
 @lab.command()

@@ -68,6 +68,11 @@ class Lab:
             "hosts": [self._host_status(host) for host in self.layout.hosts],
         }
 
+    def host_status(self, name: str) -> dict[str, object]:
+        """The same of one host, and whether it is up, frozen or cut off."""
+        host = next(host for host in self.layout.hosts if host.name == name)
+        return {**self._host_status(host), "state": faults.state(self.layout, host)}
+
     def _host_status(self, host: Host) -> dict[str, object]:
         first = ground.of(self.layout).first_process(self.layout, host)
         root = str(ground.of(self.layout).root(self.layout, host)) if first else None
