@@ -27,7 +27,7 @@ ENCODINGS: dict[str, Callable[[str], bytes]] = {
     "base64, three bytes before": lambda s: base64.b64encode(b"u: " + s.encode() + b"."),
     "base64, URL-safe": lambda s: base64.urlsafe_b64encode(b"x" + s.encode()),
     "base64, no padding": lambda s: base64.urlsafe_b64encode(s.encode()).rstrip(b"="),
-    "base64, in lines": lambda s: base64.encodebytes(b"-" * 50 + s.encode()),
+    "base64, in lines": lambda s: base64.encodebytes(b"\xff" * 50 + s.encode()),
     "URL": lambda s: quote(s, safe="").encode(),
     "URL, lower case": lambda s: _lower_percent(quote(s, safe="")).encode(),
     "URL, slash kept": lambda s: quote(s).encode(),
