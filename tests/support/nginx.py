@@ -117,6 +117,7 @@ class Nginx:
         """End it and every worker, whatever state a test left it in."""
         if not (self.top / "nginx.pid").exists():
             return
+        os.kill(self.master(), signal.SIGSTOP)  # it would start another worker for each that ends
         pids = self.everyone()
         for pid in pids:
             _kill(pid)
