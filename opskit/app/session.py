@@ -152,12 +152,8 @@ def _leave(current: Session, *, recorded: bool) -> None:
         everywhere = dict.fromkeys(action.target for action in current.plan.actions)
         current.outside.targets.close(keep=everywhere, unread=everywhere, over=False)
         return
-    over = state not in OPEN
-    if state in _SETTLED:
-        current.outside.targets.close(over=over)
-        return
     unread = begun if not recorded else {host for host, lost in begun.items() if lost}
-    current.outside.targets.close(keep=begun, unread=unread, over=over)
+    current.outside.targets.close(keep=begun, unread=unread, over=state not in OPEN)
 
 
 _SETTLED = ("succeeded", "undone", "aborted")
