@@ -291,18 +291,17 @@ _o_read() {
 }
 
 # What runs a change in a session of its own: makes the output file, which can be made once only and
-# so claims the change; notes its pid and start time, and at the end the status, in the room that was
-# kept for them in rc. Words: files' prefix, kind, umask, cwd, text, arguments.
+# so claims the change; notes its pid, and at the end the status, in the room that was kept for them in
+# rc. The prefix among its words tells it from others that may get its pid. Words: files' prefix, kind, umask, LC_ALL, cwd, text, arguments.
 # shellcheck disable=SC2016 # for the other sh
 _o_runner='
-s() { read -r s <"/proc/$$/stat"; set -- ${s##*\) }; t=${20}; }
-s
 set -C
 printf "" >"$1.out" || exit 1
 set +C
-p=$1 k=$2 u=$3 c=$4 x=$5
-shift 5
-echo "p$$ $t" 1<>"$p.rc"
+p=$1 k=$2 u=$3 c=$5 x=$6
+{ LC_ALL=$4; } 2>/dev/null
+shift 6
+echo "p$$ ?" 1<>"$p.rc"
 exec >>"$p.out" 2>>"$p.err"
 umask "$u"
 (
@@ -340,7 +339,7 @@ _o_state() {
   _o_r=claimed
   _o_noted "$1" || return 0
   [ "$_o_b" != . ] || return 0
-  if _o_stat "${_o_a#p}" && [ "$_o_t" = "$_o_b" ] && [ "$_o_z" != Z ]; then
+  if _o_lives "${_o_a#p}" "${1##*/runs/}"; then
     _o_r="running ${_o_a#p}"
   else
     _o_r="gone ${_o_a#p}"
@@ -348,8 +347,8 @@ _o_state() {
   fi
 } 2>/dev/null
 
-# What rc says: _o_a and _o_b are the process and its start time; or the status, a dot, and _o_r is
-# that it is done. Fails where nothing is said yet.
+# What rc says: _o_a is the process; or the status, _o_b a dot, and _o_r is that it is done. Fails
+# where nothing is said yet.
 _o_noted() {
   _o_a='' _o_b=''
   read -r _o_a _o_b <"$1.rc"
@@ -360,16 +359,14 @@ _o_noted() {
   esac
 }
 
-# Start time and state of a process: _o_t, _o_z. What is no process id may be the name of another
-# file there, and a shift too far would be the end of dash.
-_o_stat() {
+# Is process $1 what runs the change with files RUN/NAME ($2)? Its words are told line by line, and
+# one that waits to be buried has none. What is no process id may be the name of another file there.
+_o_lives() {
   case $1 in '' | *[!0-9]*) return 1 ;; esac
-  read -r _o_t <"/proc/$1/stat" || return 1
-  # shellcheck disable=SC2086 # fields of numbers
-  set -- ${_o_t##*\) }
-  _o_z=$1
-  shift 19
-  _o_t=$1
+  while read -r _o_t || [ -n "$_o_t" ]; do
+    case $_o_t in *"$2"*) return 0 ;; esac
+  done <"/proc/$1/cmdline"
+  return 1
 } 2>/dev/null
 
 # digest inline, words of _o_do: a change, in a session of its own that outlives this one.
@@ -423,7 +420,9 @@ _o_setsid() {
   done
   OPSKIT_ACTION=${_o_run##*/}/${_o_p##*/}
   export OPSKIT_ACTION
-  exec setsid sh -c "$_o_runner" sh "$_o_p" "$_o_k" "$_o_um" "$_o_c" "$_o_t" "$@"
+  _o_l=$LC_ALL
+  LC_ALL=C # for setsid, which would load a locale of which it makes no use
+  exec setsid sh -c "$_o_runner" sh "$_o_p" "$_o_k" "$_o_um" "$_o_l" "$_o_c" "$_o_t" "$@"
 }
 
 # digest: state.

@@ -1,6 +1,7 @@
 """A short way to have a command run, for the tests of the drivers."""
 
 import itertools
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -14,6 +15,9 @@ from opskit.model.runbook import Effect
 from opskit.model.text import Text, text
 from opskit.model.value import Secret, SecretRef
 from opskit.model.work import Command, Work
+
+RUN = f"run{os.getpid()}"
+"""Processes are found by the name of their run: that of tests elsewhere is another one."""
 
 SHELLS: Mapping[str, tuple[str, ...]] = {
     "dash": ("dash",),
@@ -119,7 +123,7 @@ class Kit:
         )
 
 
-def kit(host: Host, run: str = "run1") -> Kit:
+def kit(host: Host, run: str = RUN) -> Kit:
     return Kit(targets=Targets(run, {host.name: host}), host=host, run=run)
 
 

@@ -17,7 +17,7 @@ from opskit.drivers.local import LocalLink, LocalWire
 from opskit.drivers.wire import Stream
 from opskit.model.runbook import Effect
 from opskit.model.value import SecretRef
-from tests.drivers.kit import Kit, here, kit
+from tests.drivers.kit import RUN, Kit, here, kit
 from tests.support.sshd import Sshd
 
 effects = pytest.mark.parametrize("effect", ["read", "change"])
@@ -216,7 +216,7 @@ def test_a_run_leaves_nothing_when_it_is_closed(tmp_path: Path) -> None:
     made = kit(here(str(tmp_path / "state")))
     made.do("echo x", effect="change")
     made.targets.close(keep=[made.host.name])
-    assert [path.name for path in (tmp_path / "state" / "runs").iterdir()] == ["run1"]
+    assert [path.name for path in (tmp_path / "state" / "runs").iterdir()] == [RUN]
 
 
 def test_a_dry_run_makes_nothing(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from opskit.drivers.targets import Targets
 from opskit.errors import UnreachableError
-from tests.drivers.kit import Kit
+from tests.drivers.kit import RUN, Kit
 from tests.support.sshd import Sshd, sshd
 
 pytestmark = pytest.mark.acceptance
@@ -33,7 +33,7 @@ def test_a_jump_host_of_ssh_config_is_used_and_shared_and_must_be_known(
                 known_hosts=str(known),
             )  # fmt: skip
             hosts = {n: replace(host, name=n, address=f"{n}.example") for n in ("web1", "web2")}
-            made = Kit(targets=Targets("run1", hosts), host=hosts["web1"], run="run1")
+            made = Kit(targets=Targets(RUN, hosts), host=hosts["web1"], run=RUN)
             if known is one:
                 with pytest.raises(UnreachableError, match="not known"):
                     made.targets.open("web1", writes=False)

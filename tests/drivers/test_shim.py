@@ -264,7 +264,7 @@ def test_an_end_that_is_read_while_it_arrives_is_never_another_end(
     made: Session, tmp_path: Path
 ) -> None:
     room = tmp_path / "state/runs/run1/torn.rc"
-    before = b"p123456 7890\n"
+    before = b"p123456 ?\n"
     for status in (b"0", b"7", b"127"):
         after = status + b" .\n"
         for at in range(1, len(after)):  # the first bytes were read before the end was written
@@ -272,6 +272,19 @@ def test_an_end_that_is_read_while_it_arrives_is_never_another_end(
             assert call(made, "_o_ask", "torn")[0][0] == "gone", room.read_bytes()
         room.write_bytes(after + before[len(after) :] + b" " * 64)
         assert call(made, "_o_ask", "torn")[0] == ("done", status.decode())
+
+
+@shells
+def test_another_process_with_the_same_number_is_not_the_change(
+    made: Session, tmp_path: Path
+) -> None:
+    room = tmp_path / "state/runs/run1/d.rc"
+    with subprocess.Popen(["sleep", "30"]) as other:
+        try:
+            room.write_text(f"p{other.pid} ?\n" + " " * 64)
+            assert call(made, "_o_ask", "d")[0] == ("gone", str(other.pid))
+        finally:
+            other.kill()
 
 
 @shells
