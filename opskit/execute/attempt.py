@@ -65,9 +65,7 @@ class Attempt:
             work = self.works.fill(action.work, values)
             skip_if = action.skip_if and self.works.fill(action.skip_if, values)
             number = self.book.attempt(action) + 1
-            job = replace(
-                self._job(action, stage, work, number), secrets=self._secrets(action, work)
-            )
+            job = self._job(action, stage, work, number, self._secrets(action, work))
         except LateError as error:
             self.refuse(action, stage, str(error))
             return None
@@ -82,7 +80,14 @@ class Attempt:
             unmasked=self.book.forgetful(),
         )
 
-    def _job(self, action: Action, stage: Stage, work: Work, number: int) -> Job:
+    def _job(
+        self,
+        action: Action,
+        stage: Stage,
+        work: Work,
+        number: int,
+        secrets: Mapping[str, Secret],
+    ) -> Job:
         return Job(
             run=self.outside.journal.run,
             key=action.key,
@@ -91,6 +96,7 @@ class Attempt:
             work=work,
             effect=stage.effect,
             timeout=stage.timeout,
+            secrets=secrets,
         )
 
     def _target(self, action: Action) -> Host:
@@ -239,7 +245,7 @@ class Attempt:
             skip_if=None,
             tries=self._tries(action, stage),
             began=time.monotonic() - max(0.0, time.time() - (record.started or 0.0)),
-            job=replace(self._job(action, stage, action.work, record.attempt), work=work),
+            job=self._job(action, stage, work, record.attempt, {}),
             unmasked=self.book.forgetful(),
         )
         with suppress(UnreachableError):
