@@ -4,7 +4,6 @@ import contextlib
 import getpass
 import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -75,11 +74,12 @@ def fleet(folder: Path, count: int) -> Iterator[Hosts]:
         for start in range(0, count, PER_SERVER):
             servers.append(_start(folder, addresses[start : start + PER_SERVER]))
         time.sleep(0.3)
+        if any(server.poll() is not None for server in servers):
+            raise SystemExit("sshd does not start (see above): does another benchmark run?")
         yield Hosts(folder=folder, user=getpass.getuser(), addresses=addresses)
     finally:
         for server in servers:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(server.pid, signal.SIGTERM)
+            server.terminate()
             server.wait(10)
 
 

@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 
 from tests.bench.figures import Figure, Rounds, less, ratio
 from tests.bench.peers import Bench
+from tests.bench.resume import Resume
 from tests.bench.startup import StartUp
 from tests.bench.text import Text
 
@@ -170,6 +171,7 @@ WORKLOADS: tuple[Workload, ...] = (
         who=IN_POSTGRES,
         beside=(("in SQLite", 1.15),),
     ),
+    Resume(),
     StartUp(),
     Help(),
     Text(),
