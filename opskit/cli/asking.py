@@ -1,9 +1,10 @@
 """The options that say which runbook is meant, with what, and where."""
 
+import functools
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import click
 
@@ -11,66 +12,65 @@ from opskit import app
 from opskit.cli import complete, failure
 from opskit.cli.call import Call
 
-F = TypeVar("F", bound=Callable[..., object])
 
+def runbook_options(command: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Give a command the runbook, its parameters, what may be left out of it, and the `ask`."""
 
-def runbook_options(command: F) -> F:
-    """Give a command the runbook, its parameters, and what may be left out of it."""
-    for decorate in (
-        click.option(
-            "--from",
-            "from_step",
-            metavar="STEP",
-            shell_complete=complete.steps_of_runbook,
-            help="Begin at this step of the main part.",
-        ),
-        click.option(
-            "--limit",
-            metavar="HOSTS",
-            shell_complete=complete.hosts,
-            help="Only these of the hosts: names, groups, web:!web3.",
-        ),
-        click.option(
-            "--params",
-            "params_file",
-            metavar="FILE",
-            type=click.Path(path_type=Path),
-            help="Parameters from a YAML file.",
-        ),
-        click.option(
-            "-p",
-            "--param",
-            "params",
-            metavar="NAME=VALUE",
-            multiple=True,
-            shell_complete=complete.parameters,
-            help="A parameter; give it as often as needed.",
-        ),
-        click.argument("runbook", shell_complete=complete.runbooks),
-    ):
-        command = decorate(command)
-    return command
-
-
-def prepared(
-    call: Call,
-    *,
-    runbook: str,
-    params: tuple[str, ...],
-    params_file: Path | None,
-    limit: str | None,
-    from_step: str | None,
-) -> app.Prepared:
-    """Load and plan what was asked for; nothing outside is touched."""
-    ask = app.Ask(
-        runbook=runbook,
-        inventory=call.inventory,
-        params=params,
-        params_file=params_file,
-        limit=limit,
-        from_step=from_step,
+    @click.argument("runbook", shell_complete=complete.runbooks)
+    @click.option(
+        "-p",
+        "--param",
+        "params",
+        metavar="NAME=VALUE",
+        multiple=True,
+        shell_complete=complete.parameters,
+        help="A parameter; give it as often as needed.",
     )
-    made = app.prepare(call.settings, ask, call.person)
+    @click.option(
+        "--params",
+        "params_file",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Parameters from a YAML file.",
+    )
+    @click.option(
+        "--limit",
+        metavar="HOSTS",
+        shell_complete=complete.hosts,
+        help="Only these of the hosts: names, groups, web:!web3.",
+    )
+    @click.option(
+        "--from",
+        "from_step",
+        metavar="STEP",
+        shell_complete=complete.steps_of_runbook,
+        help="Begin at this step of the main part.",
+    )
+    @functools.wraps(command)
+    def wrapped(
+        *,
+        runbook: str,
+        params: tuple[str, ...],
+        params_file: Path | None,
+        limit: str | None,
+        from_step: str | None,
+        **rest: object,
+    ) -> int | None:
+        ask = app.Ask(
+            runbook=runbook,
+            params=params,
+            params_file=params_file,
+            limit=limit,
+            from_step=from_step,
+        )
+        return command(ask=ask, **rest)
+
+    return wrapped
+
+
+def prepared(call: Call, ask: app.Ask) -> app.Prepared:
+    """Load and plan what was asked for; nothing outside is touched."""
+    made = app.prepare(call.settings, replace(ask, inventory=call.inventory), call.person)
     failure.keep_out(made.secrets.values())
     return made
 

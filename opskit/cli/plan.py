@@ -36,11 +36,7 @@ LARGEST = 256 * 1024
 def plan(
     call: Call,
     *,
-    runbook: str,
-    params: tuple[str, ...],
-    params_file: Path | None,
-    limit: str | None,
-    from_step: str | None,
+    ask: app.Ask,
     output: Path | None,
     no_reads: bool,
     full: bool,
@@ -50,14 +46,7 @@ def plan(
 
     Reads are made on the hosts unless --no-reads. Ends with 5 when a run would be refused.
     """
-    made = prepared(
-        call,
-        runbook=runbook,
-        params=params,
-        params_file=params_file,
-        limit=limit,
-        from_step=from_step,
-    )
+    made = prepared(call, ask)
     status = dry_run(call, made, reads=not no_reads, full=full, undo=undo)
     if output is not None:
         app.save_plan(made, output)

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 
 import click
 
@@ -36,23 +35,12 @@ def as_plugin(command: Callable[..., int | None]) -> Callable[..., int | None]:
 def _checked(
     call: Call,
     *,
-    runbook: str,
-    params: tuple[str, ...],
-    params_file: Path | None,
-    limit: str | None,
-    from_step: str | None,
+    ask: app.Ask,
     reason: str,
     **_: object,
 ) -> int:
     """Make the checks and say in one line how things are."""
-    made = prepared(
-        call,
-        runbook=runbook,
-        params=params,
-        params_file=params_file,
-        limit=limit,
-        from_step=from_step,
-    )
+    made = prepared(call, ask)
     if not reads_only(made.plan):
         raise InputError(
             f"{made.plan.runbook} changes something; --nagios is for runbooks that only check",

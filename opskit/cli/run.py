@@ -62,11 +62,7 @@ class How(TypedDict):
 def run(
     call: Call,
     *,
-    runbook: str,
-    params: tuple[str, ...],
-    params_file: Path | None,
-    limit: str | None,
-    from_step: str | None,
+    ask: app.Ask,
     yes: bool,
     plan_file: Path | None,
     dry_run: bool,
@@ -75,14 +71,7 @@ def run(
     **how: Unpack[How],
 ) -> Exit:
     """Carry out a runbook. On a terminal the plan is shown first, and you are asked."""
-    made = prepared(
-        call,
-        runbook=runbook,
-        params=params,
-        params_file=params_file,
-        limit=limit,
-        from_step=from_step,
-    )
+    made = prepared(call, ask)
     if plan_file is not None:
         app.check_plan(made, plan_file)
     if dry_run:
