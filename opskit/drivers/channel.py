@@ -14,6 +14,17 @@ _CHUNK = 512 * 1024
 """Bytes that are taken at once. What a channel holds beyond them, the library moves each time."""
 _FIRST = 0.05
 """How long after a request only output wakes us up; seconds."""
+_SETTLES = 1.0
+"""How long a connection that breaks may take to be known as broken; seconds."""
+
+
+def _broken(transport: paramiko.Transport) -> bool:
+    """Tell, where a channel has just failed, whether the whole connection is gone.
+
+    Its own thread closes the channels before it says so of itself; it ends once it has.
+    """
+    transport.join(_SETTLES)
+    return not transport.is_active()
 
 
 class SshWire:
@@ -23,6 +34,7 @@ class SshWire:
         self._channel = channel
         self._ready = threading.Event()
         self._both = False
+        self._let_go = False
         channel.in_buffer.set_event(self._ready)
 
     def send(self, data: bytes, timeout: float) -> None:
@@ -31,6 +43,8 @@ class SshWire:
         try:
             self._channel.sendall(data)
         except (OSError, EOFError) as error:
+            if not isinstance(error, TimeoutError):
+                _broken(self._channel.get_transport())
             raise LostError(f"the connection broke while sending ({text_of(error)})") from None
 
     def receive(self, timeout: float) -> tuple[bytes, bytes]:
@@ -67,12 +81,16 @@ class SshWire:
         return not gone and bool(self._channel.get_transport().is_active())
 
     def _ended(self) -> str:
-        if not self._channel.get_transport().is_active():
+        """Say what ended: the connection, or, on a word from the other side, the shell alone."""
+        told = self._channel.eof_received or self._let_go
+        transport = self._channel.get_transport()
+        if not transport.is_active() or (not told and _broken(transport)):
             return "the connection broke"
         status = self._channel.exit_status if self._channel.exit_status_ready() else -1
         return "the shell ended" + (f" with status {status}" if status >= 0 else "")
 
     def close(self) -> None:
+        self._let_go = True
         with suppress(Exception):
             self._channel.close()
 
@@ -120,6 +138,8 @@ class SshLink:
         except paramiko.ChannelException as error:
             raise RefusedChannelError(text_of(error)) from None
         except (paramiko.SSHException, OSError, EOFError) as error:
+            if not isinstance(error, TimeoutError):
+                _broken(connection.transport)
             raise LostError(f"no channel could be opened ({text_of(error)})") from None
         return SshWire(channel)
 

@@ -162,6 +162,14 @@ class Target:
     def _shell(self, user: str | None, *, writes: bool) -> Session:
         if user is not None and not re.fullmatch(_USER, user):
             raise UnreachableError(f"{user!r} is no user name", where=f"host {self.host.name}")
+        link = self.link
+        try:
+            return self._reached(lambda: self._greet(user, writes=writes))
+        except UnreachableError:
+            if link.alive:
+                raise
+        # The line had broken unnoticed, or breaks now: nothing was sent over it, and one more is
+        # tried.
         return self._reached(lambda: self._greet(user, writes=writes))
 
     def _greet(self, user: str | None, *, writes: bool) -> Session:
@@ -185,6 +193,12 @@ class Target:
         )
 
     def _no_shell(self, what: str) -> UnreachableError:
+        if self._link is not None and not self._link.alive:
+            return UnreachableError(
+                f"the connection breaks before a shell answers ({what})",
+                where=f"host {self.host.name}",
+                hint=f"try `{self._by_hand()}`: what is between here and there can be the cause",
+            )
         return UnreachableError(
             what if "POSIX" in what else f"no POSIX shell answers: {what}",
             where=f"host {self.host.name}",

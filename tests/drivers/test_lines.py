@@ -6,9 +6,12 @@ import threading
 import time
 from pathlib import Path
 
+import paramiko
 import pytest
 
 from opskit.errors import UnreachableError
+from opskit.model.text import text
+from opskit.model.work import Upload
 from tests.drivers.kit import Kit, kit
 from tests.support.sshd import Sshd, free_port, keygen, sshd
 
@@ -119,6 +122,14 @@ def _later(act: "threading.Timer") -> None:
     act.start()
 
 
+def _come(path: Path) -> None:
+    """Wait until something stands in a file."""
+    end = time.monotonic() + 20
+    while not path.exists() or not path.stat().st_size:
+        assert time.monotonic() < end, path
+        time.sleep(0.002)
+
+
 def test_a_broken_line_is_a_failed_read_and_an_unknown_change(tmp_path: Path) -> None:
     with sshd(tmp_path / "sshd") as server:
         made = kit(server.host())
@@ -142,6 +153,53 @@ def test_a_broken_line_is_a_failed_read_and_an_unknown_change(tmp_path: Path) ->
         while not mark.exists() and time.monotonic() < end:
             time.sleep(0.1)
         assert mark.exists(), "a change goes on without us"
+        made.targets.close()
+
+
+@pytest.fixture
+def slow_to_notice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a connection that breaks close its channels a while before it says so of itself.
+
+    Its own thread does the one after the other; another thread can look in between.
+    """
+    unlink = paramiko.Channel._unlink  # type: ignore[attr-defined]
+
+    def slowly(self: paramiko.Channel) -> None:
+        unlink(self)
+        time.sleep(0.3)
+
+    monkeypatch.setattr(paramiko.Channel, "_unlink", slowly)
+
+
+@pytest.mark.usefixtures("slow_to_notice")
+def test_a_line_that_breaks_is_known_as_broken_at_once(tmp_path: Path) -> None:
+    with sshd(tmp_path / "sshd") as server:
+        made = kit(server.host(state_dir=str(tmp_path / "state")))
+
+        def cut() -> None:
+            for pid in server._below():
+                os.kill(pid, signal.SIGKILL)
+
+        made.do("true")
+        _later(threading.Timer(0.3, cut))
+        got = made.do("sleep 20")
+        assert got.output.lost, got.output.reason  # so it is made again, once the host is back
+        assert "broke" in got.output.reason
+        large = Upload(content=text("x" * 80_000_000), dest=text(f"{tmp_path}/it"))
+        under_way = tmp_path / ".it.opskit.run1"
+
+        def cut_then() -> None:
+            _come(under_way)
+            cut()
+
+        cutter = threading.Thread(target=cut_then)
+        cutter.start()
+        sent = made.perform(large).output
+        cutter.join()
+        assert (sent.outcome, sent.lost, sent.sent) == ("failed", True, False), sent.reason
+        made.do("true")
+        cut()  # and what needs a shell of its own then gets one, over another connection
+        assert made.targets._target(made.host.name).spare(None, writes=False).usable
         made.targets.close()
 
 

@@ -6,14 +6,16 @@ import socket
 import threading
 from collections.abc import Iterator
 
+from opskit.lab import sockets
+
 
 class Proxy:
-    """Relays TCP on a loopback port to a server's socket.
+    """Relays TCP on a loopback port to a server: its socket's path, or its address and port.
 
     `cut_after`: how many more bytes pass, either way, before every connection is cut; None: all.
     """
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str | tuple[str, int]) -> None:
         self._upstream = upstream
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -22,7 +24,13 @@ class Proxy:
         self.refusing = False
         self.again: random.Random | None = None
         """Where set, each cut is followed by another one, after so many bytes as it says."""
+        self.then: list[int] = []
+        """After how many bytes each of the next cuts comes, where `again` is not set."""
         self.span = (1500, 12_000)
+        self.passed = 0
+        """How many bytes have passed, both ways."""
+        self.hard = False
+        """Whether a cut is an RST, which also takes what the other side had not read yet."""
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
@@ -38,7 +46,7 @@ class Proxy:
 
     def close(self) -> None:
         self.refusing = True
-        self.again = None
+        self.again, self.then = None, []
         self.cut()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -50,9 +58,14 @@ class Proxy:
         self.cuts += 1
         for one in self._open:
             with contextlib.suppress(OSError):
+                if self.hard and one.family == socket.AF_INET:
+                    sockets.reset(one)
                 one.shutdown(socket.SHUT_RDWR)
         self._open.clear()
-        self.cut_after = self.again.randrange(*self.span) if self.again else None
+        if self.again is not None:
+            self.cut_after = self.again.randrange(*self.span)
+        else:
+            self.cut_after = self.then.pop(0) if self.then else None
 
     def _accept(self) -> None:
         while True:
@@ -63,7 +76,8 @@ class Proxy:
             if self.refusing:
                 client.close()
                 continue
-            server = socket.socket(socket.AF_UNIX)
+            kind = socket.AF_UNIX if isinstance(self._upstream, str) else socket.AF_INET
+            server = socket.socket(kind)
             try:
                 server.connect(self._upstream)
             except OSError:
@@ -83,6 +97,7 @@ class Proxy:
                 with self._lock:
                     left = self.cut_after
                     passed = data if left is None else data[:left]
+                    self.passed += len(passed)
                     if left is not None:
                         self.cut_after = left - len(passed)
                 if passed:
@@ -97,8 +112,8 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def proxy(upstream: str) -> Iterator[Proxy]:
-    """Give a relay to the server that listens on this socket."""
+def proxy(upstream: str | tuple[str, int]) -> Iterator[Proxy]:
+    """Give a relay to the server that listens there."""
     found = Proxy(upstream)
     try:
         yield found
