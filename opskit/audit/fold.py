@@ -33,7 +33,7 @@ def moved(standing: Standing, event: Event, at: float) -> Standing:
     match event.kind:
         case "run created" | "run imported" | "note" | "message" | "budget tripped":
             return standing
-        case "step ended" | "step skipped":
+        case "step ended" | "step skipped" | "step silent":
             # What was in flight may come in after the run has begun to wait.
             return standing
         case "run resumed" | "decided" | "host opened" | "host unreachable":

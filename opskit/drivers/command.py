@@ -57,7 +57,11 @@ def perform(target: Target, job: Job, work: Command, write: Write) -> Output:
         end=time.monotonic() + job.timeout,
     )
     running = target.running = Running(
-        key=job.key, user=user, session=session, digest=digest(job) if changes else None
+        key=job.key,
+        attempt=job.attempt,
+        user=user,
+        session=session,
+        digest=digest(job) if changes else None,
     )
     try:
         return running.judged(attempt.change(given) if changes else attempt.read(given))

@@ -90,19 +90,19 @@ def perform(
     """Make the request, for at most the job's time-out or until somebody stops it."""
     assert isinstance(job.work, Request)
     work = job.work
-    running = target.running = Running(key=job.key)
+    running = target.running = Running(key=job.key, attempt=job.attempt)
     end = time.monotonic() + job.timeout + 1
     try:
         exchange = requester.start(job, work, through)
         while not exchange.done.wait(_LOOK):
             if running.give_up.is_set() or time.monotonic() > end:
                 # Its thread goes on to its own time-out; what it brings nobody reads any more.
-                stopped = "stopped by a person" if running.give_up.is_set() else "no answer in time"
+                stopped = running.because if running.give_up.is_set() else "no answer in time"
                 exchange = Exchange(done=exchange.done, error=stopped)
                 break
         output = judge(job, work, exchange, write)
         if running.give_up.is_set() and output.outcome != "succeeded":
-            return replace(output, evidence={**output.evidence, "stopped": "can't tell"})
+            return replace(output, evidence={**output.evidence, **running.proof("can't tell")})
         return output
     finally:
         target.running = None

@@ -24,7 +24,7 @@ def rejoin(target: Target, job: Job, sudo: str | None, write: Write, left: float
     Its output is told from the beginning.
     """
     user = user_of(job, sudo)
-    running = Running(key=job.key, user=user, digest=digest(job))
+    running = Running(key=job.key, attempt=job.attempt, user=user, digest=digest(job))
     try:
         session = target.session(user, writes=True)
         running.session = session

@@ -4,7 +4,7 @@ import re
 import secrets
 import shlex
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field, replace
 from typing import TypeVar
@@ -15,6 +15,7 @@ from opskit.errors import OpskitError, UnreachableError
 from opskit.model.frozen import mutable
 from opskit.model.inventory import Host
 from opskit.model.job import Output
+from opskit.model.value import Json
 
 _VERDICT = 60.0
 T = TypeVar("T")
@@ -26,20 +27,23 @@ _USER = r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?"
 class Running:
     """What runs on a target at this moment, so that somebody else can end it.
 
-    A command has a session, a change a digest as well; a request has only `give_up`.
+    A command has a session, a change a digest as well; a request has only `give_up`. `why` says,
+    once it has been set, why it is ended; without it that was for a person.
     """
 
     key: str
+    attempt: int
     user: str | None = None
     session: Session | None = None
     digest: str | None = None
     give_up: threading.Event = field(default_factory=threading.Event)
+    why: str = ""
     stopped: str = ""
     settled: threading.Event = field(default_factory=threading.Event)
     """Set once `stopped` says how the stop went."""
 
     def judged(self, output: Output) -> Output:
-        """Say of an output, where a person stopped what it is of, how far that is proved."""
+        """Say of an output, where what it is of was stopped, why and how far that is proved."""
         if not self.give_up.is_set() or output.outcome == "succeeded":
             return output
         self.settled.wait(_VERDICT)
@@ -50,9 +54,17 @@ class Running:
         return replace(
             output,
             outcome="failed" if gone else "unknown",
-            reason=f"stopped by a person, {worded(verdict)}",
-            evidence={**output.evidence, "stopped": verdict},
+            reason=f"{self.because}, {worded(verdict)}",
+            evidence={**output.evidence, **self.proof(verdict)},
         )
+
+    @property
+    def because(self) -> str:
+        return self.why or "stopped by a person"
+
+    def proof(self, verdict: str) -> Mapping[str, Json]:
+        """Return what the record keeps of a stop: who stopped it matters to what follows."""
+        return {"ended" if self.why else "stopped": verdict}
 
 
 def worded(verdict: str) -> str:

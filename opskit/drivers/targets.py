@@ -10,7 +10,7 @@ from typing import Any, Literal
 from opskit.drivers import command
 from opskit.drivers.session import Write
 from opskit.drivers.stop import Verdict, end_change, end_read
-from opskit.drivers.target import Target
+from opskit.drivers.target import Running, Target
 from opskit.drivers.wire import Link
 from opskit.errors import InputError, UnreachableError
 from opskit.model.inventory import CONTROLLER, Host
@@ -118,12 +118,18 @@ class Targets:
         Where a target is being connected to, that is given up.
         """
         self.hang_up()
-        busy = [target for target in self._targets.values() if target.running is not None]
-        if not busy:
-            return {}
-        with ThreadPoolExecutor(min(64, len(busy))) as pool:
-            found = [item for item in pool.map(lambda t: _stop(t, grace), busy) if item is not None]
-        return dict(found)
+        return _stop_all([(t, run) for t in self._targets.values() if (run := t.running)], grace)
+
+    def end(self, why: Mapping[tuple[str, int], str], grace: float) -> None:
+        """End attempts that still run (action key, number → why); their output says how it went."""
+        busy = []
+        for target in list(self._targets.values()):
+            running = target.running
+            reason = running and why.get((running.key, running.attempt))
+            if running is not None and reason and not running.give_up.is_set():
+                running.why = reason
+                busy.append((target, running))
+        _stop_all(busy, grace)
 
     def hang_up(self) -> None:
         """Wait no more for hosts that are being connected to."""
@@ -220,10 +226,14 @@ class Targets:
         return Output(outcome="succeeded", stdout=value.encode())
 
 
-def _stop(target: Target, grace: float) -> tuple[str, Verdict] | None:
-    running = target.running
-    if running is None:
-        return None
+def _stop_all(busy: Sequence[tuple[Target, Running]], grace: float) -> Mapping[str, Verdict]:
+    if not busy:
+        return {}
+    with ThreadPoolExecutor(min(64, len(busy))) as pool:
+        return dict(pool.map(lambda one: _stop(one[0], one[1], grace), busy))
+
+
+def _stop(target: Target, running: Running, grace: float) -> tuple[str, Verdict]:
     running.give_up.set()
     verdict: Verdict | Literal["ended"] = "can't tell"
     try:

@@ -79,7 +79,9 @@ def perform(target: Target, job: Job, work: Upload, write: Write) -> Output:
             return Output(outcome="succeeded", status=0, evidence=same)
     aside = _aside(dest, "opskit", job.run)
     if parcel.small is None:
-        running = target.running = Running(key=job.key, user=user, session=session)
+        running = target.running = Running(
+            key=job.key, attempt=job.attempt, user=user, session=session
+        )
         failed = _send(target, running, aside, parcel, end)
         if failed is not None:
             return running.judged(failed)

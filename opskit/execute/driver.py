@@ -35,6 +35,9 @@ class Driver(Protocol):
     def stop(self, grace: float) -> Mapping[str, str]:
         """End what runs now; action key → confirmed gone, still there, can't tell."""
 
+    def end(self, why: Mapping[tuple[str, int], str], grace: float) -> None:
+        """End attempts that still run (action key, number → why); their output says how it went."""
+
     def close(
         self, keep: Collection[str] = (), *, unread: Collection[str] = (), over: bool = True
     ) -> None:

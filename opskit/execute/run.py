@@ -11,6 +11,7 @@ from opskit.execute.book import ASKED, FAILED, TRIPPED, Book
 from opskit.execute.ending import Ending
 from opskit.execute.fall import is_lost
 from opskit.execute.send import Outside
+from opskit.execute.stop import GRACE
 from opskit.execute.walk import Question, Walk, waves
 from opskit.model.event import Entry, Event
 from opskit.model.plan import Plan
@@ -35,7 +36,7 @@ def execute(
     book = Book(plan, past, dict(facts))
     threads = max(1, len({a.target for a in plan.actions}))
     with ThreadPoolExecutor(threads, thread_name_prefix="target") as pool:
-        outside.stop.arm(lambda: outside.targets.stop(grace=5.0))
+        outside.stop.arm(lambda: outside.targets.stop(grace=GRACE))
         return Course(plan, book, outside, pool).run(pause_after_batch=pause_after_batch)
 
 
@@ -53,7 +54,7 @@ def take_back(
     book = Book(plan, past, dict(facts))
     threads = max(1, len(plan.hosts) + 1)
     with ThreadPoolExecutor(threads, thread_name_prefix="target") as pool:
-        outside.stop.arm(lambda: outside.targets.stop(grace=5.0))
+        outside.stop.arm(lambda: outside.targets.stop(grace=GRACE))
         course = Course(plan, book, outside, pool)
         course.undo(hosts, ASKED)
         if course.interrupted() or course.waiting():
@@ -70,7 +71,7 @@ def settle(plan: Plan, past: Iterable[Entry], outside: Outside, facts: Mapping[s
     if not lost:
         return
     with ThreadPoolExecutor(len({a.target for a in lost}), thread_name_prefix="target") as pool:
-        outside.stop.arm(lambda: outside.targets.stop(grace=5.0))
+        outside.stop.arm(lambda: outside.targets.stop(grace=GRACE))
         Walk(plan, Attempt(plan, book, outside), pool).rejoin(lost)
 
 

@@ -2,18 +2,20 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import field, replace
 
 from opskit.execute.driver import Driver, Write
 from opskit.execute.journal import Journal, Sink, Stream, Watcher
+from opskit.execute.silence import Silence
 from opskit.execute.stop import Stop
-from opskit.model.event import Chunk
+from opskit.model.event import Chunk, Event
 from opskit.model.frozen import frozen, mutable
 from opskit.model.job import Job, Output
 from opskit.model.plan import Action, Stage
 from opskit.model.runbook import Until
 from opskit.model.value import Json, Secret
-from opskit.model.work import Upload, Work
+from opskit.model.work import Command, Request, Upload, Work
 from opskit.steps.health import judge
 
 
@@ -28,6 +30,7 @@ class Outside:
     stop: Stop
     hide: Callable[[Secret], None]
     """Masks a secret that the run has just fetched, in the record and for the watcher."""
+    silence: Silence = field(default_factory=Silence)
 
 
 @frozen
@@ -78,7 +81,7 @@ def drive(outside: Outside, ready: Ready) -> tuple[Output | None, Mapping[str, J
         elif ready.stage.until is not None:
             output = _until(outside, ready, ready.stage.until, write)
         else:
-            output = _once(outside, ready.job, write)
+            output = _once(outside, ready, write)
     finally:
         sizes = sink.close()
     return output, sizes
@@ -89,7 +92,8 @@ def find(outside: Outside, ready: Ready) -> tuple[Output, Mapping[str, Json]]:
     action = ready.action
     sink = outside.journal.output(action.key, action.target, ready.number, again=True)
     try:
-        output = outside.targets.rejoin(ready.job, _told(outside, ready, sink), ready.left)
+        with _listening(outside, ready):
+            output = outside.targets.rejoin(ready.job, _told(outside, ready, sink), ready.left)
     finally:
         sizes = sink.close()
     return output, sizes
@@ -97,12 +101,13 @@ def find(outside: Outside, ready: Ready) -> tuple[Output, Mapping[str, Json]]:
 
 def _told(outside: Outside, ready: Ready, sink: Sink) -> Write:
     """Return what takes the output of an attempt: to the record and to the watcher."""
-    if ready.unmasked:
-        return _nowhere
     action, save = ready.action, ready.stage.save
     hidden = save is not None and save.secret
 
     def write(stream: Stream, data: bytes) -> None:
+        outside.silence.heard(action.key)
+        if ready.unmasked:
+            return
         sink.write(stream, data)
         if hidden and stream == "stdout":
             return  # all of it is a secret, which nobody could tell yet
@@ -118,9 +123,26 @@ def _told(outside: Outside, ready: Ready, sink: Sink) -> Write:
     return write
 
 
-def _once(outside: Outside, job: Job, write: Write) -> Output:
+def _once(outside: Outside, ready: Ready, write: Write) -> Output:
     """Do it once; what the answer of a health check means, the step kind says."""
-    return judge(job.work, outside.targets.perform(job, write))
+    with _listening(outside, ready):
+        output = outside.targets.perform(ready.job, write)
+    return judge(ready.job.work, output)
+
+
+def _listening(outside: Outside, ready: Ready) -> AbstractContextManager[None]:
+    """Listen whether it prints something, where it is of a kind that does."""
+    rule, action = ready.stage.silent, ready.action
+    if not isinstance(ready.job.work, (Command, Request)):
+        return nullcontext()
+    event = Event(
+        kind="step silent",
+        key=action.key,
+        host=action.host or action.target,
+        step=ready.stage.name,
+        attempt=ready.number,
+    )
+    return outside.silence.listening(event, rule)
 
 
 def _until(outside: Outside, ready: Ready, until: Until, write: Write) -> Output | None:
@@ -128,7 +150,7 @@ def _until(outside: Outside, ready: Ready, until: Until, write: Write) -> Output
     deadline = time.monotonic() + until.limit
     good = tries = 0
     while True:
-        output = _once(outside, ready.job, write)
+        output = _once(outside, ready, write)
         tries += 1
         good = good + 1 if output.outcome == "succeeded" else 0
         evidence = {**output.evidence, "tries": tries}

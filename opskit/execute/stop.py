@@ -3,6 +3,9 @@
 from collections.abc import Callable, Mapping
 from threading import Event, Lock
 
+GRACE = 5.0
+"""How long what is ended has to end by itself; seconds."""
+
 
 class Stop:
     """Pressed once, nothing new starts; pressed again, what runs is ended."""

@@ -8,6 +8,8 @@ from typing import assert_never
 from opskit.execute.attempt import Attempt
 from opskit.execute.fall import Fall, harmless, is_lost, policy, stopped, struck, unfinished, unsent
 from opskit.execute.send import Ready
+from opskit.execute.silence import Found
+from opskit.execute.stop import GRACE
 from opskit.model.event import Event
 from opskit.model.frozen import frozen
 from opskit.model.plan import Action, Plan
@@ -92,7 +94,7 @@ class Walk:
         """Find what was lost from sight earlier, on all targets at once."""
         lost = [a for a in chosen if self._lives(a) and is_lost(self.plan, self.book, a)]
         chains = [list(chain) for chain in _by_target(lost)]
-        _finish([self.pool.submit(self._search, chain) for chain in chains])
+        self._finish([self.pool.submit(self._search, chain) for chain in chains])
 
     def _search(self, chain: Sequence[Action]) -> None:
         for action in chain:
@@ -169,7 +171,25 @@ class Walk:
             for chain, first in zip(chains, ready, strict=True)
             if first is not None
         ]
-        _finish(work)
+        self._finish(work)
+
+    def _finish(self, work: Sequence["Future[None]"]) -> None:
+        """Wait for all; if one had an error (the record can't be written, a bug), raise it after.
+
+        Meanwhile point out what has printed nothing for too long.
+        """
+        silence = self.attempt.outside.silence
+        while wait(work, timeout=silence.pause()).not_done:
+            self._point_out(silence.look())
+        for future in work:
+            future.result()
+
+    def _point_out(self, found: Sequence[Found]) -> None:
+        """Record what has printed nothing for too long; end what its step wants ended for that."""
+        self.attempt.post(*(one.event for one in found), wait=False)
+        why = {(one.event.key, one.event.attempt): one.ends for one in found if one.ends}
+        if why:
+            self.attempt.outside.targets.end(why, GRACE)
 
     def _start(self, action: Action) -> Ready | bool | None:
         """Make an action ready whose target is open already. True: it has to look outside first."""
@@ -264,7 +284,7 @@ class Walk:
         if stage.on_unknown == "fail":
             self._fall(self._hosts(action), "unknown", policy(self.plan, action))
         elif again and not self.tripped:
-            self.attempt.carry_out(action, self._spent)
+            self._finish([self.pool.submit(self.attempt.carry_out, action, self._spent)])
             self._settle([action])
         else:
             record = self.book.records[action.key]
@@ -329,10 +349,3 @@ def _by_target(actions: Sequence[Action]) -> Iterator[list[Action]]:
     for action in actions:
         chains.setdefault(action.target, []).append(action)
     yield from chains.values()
-
-
-def _finish(work: Sequence["Future[None]"]) -> None:
-    """Wait for all; if one had an error (the record can't be written, a bug), raise it after."""
-    wait(work)
-    for future in work:
-        future.result()

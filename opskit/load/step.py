@@ -9,7 +9,7 @@ from opskit.load.reading import Reader, Written
 from opskit.load.suggest import nearest
 from opskit.load.yaml import Items, Node, Scalar, Table
 from opskit.model.problem import Place
-from opskit.model.runbook import On, Phase, Retry, Runbook, Save, Step, Until
+from opskit.model.runbook import On, Phase, Retry, Runbook, Save, Silent, Step, Until
 from opskit.model.value import Json
 from opskit.steps import COMMON, KINDS, Key, StepKind, effect_of
 
@@ -326,6 +326,8 @@ def _shaped(common: dict[str, Any]) -> dict[str, Any]:
             limit=until.get("for", 60.0),
             successes=until.get("successes", 1),
         )
+    if silent := shaped.pop("silent", None):
+        shaped["silent"] = Silent(after=silent.get("after", 300.0), stop=silent.get("stop", False))
     if (retry := shaped.pop("retry", None)) and "times" in retry:
         shaped["retry"] = Retry(times=retry["times"], backoff=retry.get("backoff", 1.0))
     return shaped

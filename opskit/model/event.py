@@ -14,6 +14,7 @@ EventKind = Literal[
     "host opened",
     "host unreachable",
     "step started",
+    "step silent",
     "step ended",
     "step skipped",
     "message",
@@ -41,6 +42,7 @@ class Event:
       host opened    nonce, boot_id, state_dir, user, address; become (the user of sudo)
       host unreachable  reason (nothing was sent; its actions stay planned)
       step started   target, digest (SHA-256 of the filled work), tries_left (after this one)
+      step silent    seconds (how long nothing was heard of it), over (it has printed again)
       step ended     outcome, status (exit), seconds, reason, stdout {bytes, sha256, cut}, stderr,
                      saved (the value, when public), evidence, sent (false: never reached the
                      host), unreachable, lost (the line broke; the host may know more), again (never

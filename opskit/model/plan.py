@@ -6,7 +6,7 @@ from dataclasses import field
 from opskit.model.frozen import frozen
 from opskit.model.inventory import Host
 from opskit.model.problem import Place
-from opskit.model.runbook import Effect, OnFailure, OnUnknown, Phase, Retry, Save, Until
+from opskit.model.runbook import Effect, OnFailure, OnUnknown, Phase, Retry, Save, Silent, Until
 from opskit.model.text import Text
 from opskit.model.value import Json, SecretSource
 from opskit.model.work import Work
@@ -32,6 +32,7 @@ class Stage:
     on_unknown: OnUnknown = "ask"
     on_failure: OnFailure | None = None
     timeout: float = 600.0
+    silent: Silent = field(default_factory=Silent)
     lasting: bool = True
     """Whether a change that is not taken back leaves something behind."""
     names: Mapping[str, str] = field(default_factory=dict)

@@ -27,6 +27,8 @@ class ActionRecord:
     ended: float | None = None
     data: Mapping[str, Json] = field(default_factory=dict)
     undoes: str | None = None
+    silent: float | None = None
+    """Since when it has printed nothing, where that was pointed out."""
 
 
 @frozen

@@ -71,6 +71,17 @@ class Retry:
 
 
 @frozen
+class Silent:
+    """How long a step may print nothing before that is pointed out, in seconds.
+
+    With `stop` it is ended then.
+    """
+
+    after: float = 300.0
+    stop: bool = False
+
+
+@frozen
 class Step:
     """One step. `args` are the kind's own keys as written; `places` has the place of each key.
 
@@ -100,6 +111,7 @@ class Step:
     creates: str | None = None
     unless: str | None = None
     timeout: float = 600.0
+    silent: Silent = field(default_factory=Silent)
     undo: tuple["Step", ...] = ()
     lasting: bool = True
     """False where `undo: []` says that the step leaves nothing that would have to be taken back."""

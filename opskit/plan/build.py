@@ -247,6 +247,7 @@ class Builder:
             on_unknown=step.on_unknown,
             on_failure=step.on_failure,
             timeout=step.timeout,
+            silent=step.silent,
             lasting=step.lasting,
             names={n: k for n, k in frame.saved.items() if n != k},
         )

@@ -69,14 +69,16 @@ def _moved(record: ActionRecord, event: Event, at: float) -> ActionRecord:
         case "step started":
             left = event.data.get("tries_left")
             data: Mapping[str, Json] = {"tries_left": left} if left else {}
-            return replace(
-                record, state="started", attempt=event.attempt, started=at, ended=None, data=data
-            )
+            record = replace(record, silent=None, started=at, ended=None)
+            return replace(record, state="started", attempt=event.attempt, data=data)
+        case "step silent":
+            return replace(record, silent=_silent(event, at))
         case "step ended":
             ended = OUTCOMES[str(event.data["outcome"])]
             if event.data.get("again"):
                 ended = "planned"  # it never began, and this attempt at it never will
-            return replace(record, state=ended, attempt=event.attempt, ended=at, data=event.data)
+            record = replace(record, silent=None, ended=at, data=event.data)
+            return replace(record, state=ended, attempt=event.attempt)
         case "step skipped":
             return replace(record, state="skipped", ended=at, data=event.data)
         case "decided":
@@ -88,6 +90,14 @@ def _moved(record: ActionRecord, event: Event, at: float) -> ActionRecord:
             return record
         case _:
             assert_never(event.kind)
+
+
+def _silent(event: Event, at: float) -> float | None:
+    """Return since when an action prints nothing; None where it prints again."""
+    seconds = event.data.get("seconds")
+    if event.data.get("over") or not isinstance(seconds, (int, float)):
+        return None
+    return at - seconds
 
 
 def _decided(record: ActionRecord, choice: str, event: Event, at: float) -> ActionRecord:

@@ -26,7 +26,7 @@ SCOPE: Scope = "each"
 
 def check(step: Step) -> Iterable[Problem]:
     yield from refuse(step, "stdin", "cwd", "sudo", "secrets", "creates", "unless", "save")
-    yield from refuse(step, "until", "retry", "undo", "done_when")
+    yield from refuse(step, "until", "retry", "silent", "undo", "done_when")
     if step.args.get("that") == ():
         yield problem(step, "that", "an empty list asserts nothing", "write an expression")
 

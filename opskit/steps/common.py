@@ -31,6 +31,10 @@ RETRY = (
     Key("times", "int", required=True, minimum=1, help="how often to repeat"),
     Key("backoff", "duration", default=1.0, help="wait before the first repeat, then doubled"),
 )
+SILENT = (
+    Key("after", "duration", default=300.0, help="how long it may print nothing"),
+    Key("stop", "bool", default=False, help="end it then; it has failed"),
+)
 COMMON: tuple[Key, ...] = (
     Key("name", "literal", help="what the step is called on screen and in the record"),
     Key("when", "expression", help="do it only if this is true, for example `previous`"),
@@ -86,6 +90,13 @@ COMMON: tuple[Key, ...] = (
     Key("creates", "text", help="skip it if this path exists on the target"),
     Key("unless", "shell", help="skip it if this shell text (a read) succeeds on the target"),
     Key("timeout", "duration", default=600.0, help="stop it after this long"),
+    Key(
+        "silent",
+        "table",
+        keys=SILENT,
+        main="after",
+        help="how long it may print nothing before that is pointed out",
+    ),
     Key("undo", "steps", help="a step or a list of steps that takes it back"),
     Key("secrets", "map", help="environment variable (in `http`: header) → name of a secret"),
     Key("stdin", "text", help="what it reads; a secret may stand here alone: `'{{ token }}'`"),

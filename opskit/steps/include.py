@@ -21,6 +21,7 @@ def check(step: Step) -> Iterable[Problem]:
     yield from refuse(step, "stdin", "cwd", "sudo", "secrets", "creates", "unless", "save")
     yield from refuse(step, "until", "retry", "undo", "done_when", "on", "effect")
     yield from refuse(step, "for_each", "repeatable", "on_unknown", "timeout", "on_failure")
+    yield from refuse(step, "silent")
 
 
 def work(args: Mapping[str, Value], step: Step) -> Work:

@@ -16,7 +16,7 @@ SCOPE: Scope = "once"
 
 def check(step: Step) -> Iterable[Problem]:
     yield from refuse(step, "stdin", "cwd", "sudo", "secrets", "creates", "unless", "save")
-    yield from refuse(step, "until", "retry")
+    yield from refuse(step, "until", "retry", "silent")
 
 
 def work(args: Mapping[str, Value], step: Step) -> Ask:

@@ -32,7 +32,7 @@ SCOPE: Scope = "each"
 
 def check(step: Step) -> Iterable[Problem]:
     yield from refuse(step, "stdin", "cwd", "sudo", "secrets", "creates", "unless")
-    yield from refuse(step, "undo", "done_when", "retry", "until")
+    yield from refuse(step, "undo", "done_when", "retry", "until", "silent")
     if step.save is None:
         yield problem(step, "record", "the value goes nowhere", "add save: NAME")
     elif step.save.secret:

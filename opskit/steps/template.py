@@ -21,7 +21,7 @@ SCOPE: Scope = "each"
 
 def check(step: Step) -> Iterable[Problem]:
     yield from dest_problems(step)
-    yield from refuse(step, "stdin", "secrets", "save", "cwd", "until")
+    yield from refuse(step, "stdin", "secrets", "save", "cwd", "until", "silent")
 
 
 def work(args: Mapping[str, Value], step: Step) -> Upload:

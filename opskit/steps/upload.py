@@ -27,7 +27,7 @@ SCOPE: Scope = "each"
 
 def check(step: Step) -> Iterable[Problem]:
     yield from dest_problems(step)
-    yield from refuse(step, "stdin", "secrets", "save", "cwd", "until")
+    yield from refuse(step, "stdin", "secrets", "save", "cwd", "until", "silent")
     if step.args.get("unpack") is True and "mode" in step.args:
         yield problem(step, "mode", "`mode` and `unpack` together", "the archive has the modes")
 

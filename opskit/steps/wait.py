@@ -16,7 +16,7 @@ NOT_HERE = ("stdin", "cwd", "sudo", "secrets", "creates", "unless", "save", "unt
 
 
 def check(step: Step) -> Iterable[Problem]:
-    return refuse(step, *NOT_HERE, "undo", "done_when")
+    return refuse(step, *NOT_HERE, "silent", "undo", "done_when")
 
 
 def work(args: Mapping[str, Value], step: Step) -> Wait:

@@ -47,6 +47,8 @@ class Row:
     standing: Standing = "waiting"
     running: dict[str, float] = field(default_factory=dict)
     note: str = ""
+    silent: dict[str, float] = field(default_factory=dict)
+    """Since when something that goes on has printed nothing, where that was pointed out."""
     bad: dict[str, str] = field(default_factory=dict)
     """What ended badly here and has not been made good: action key → position."""
     seen: float = 0.0
@@ -116,6 +118,7 @@ class Board:
         self.state = "running"
         for row in self.rows.values():
             row.running.clear()
+            row.silent.clear()
             row.cells = ["planned" if cell == "running" else cell for cell in row.cells]
             if row.standing in ("running", "waiting"):
                 row.standing = self._rest(row)
@@ -127,6 +130,8 @@ class Board:
                 self._started(event, at)
             case "step ended":
                 self._ended(event, at)
+            case "step silent":
+                self._silent(event, at)
             case "step skipped":
                 self._close(event, "skipped", at)
             case "host opened":
@@ -169,6 +174,12 @@ class Board:
         if action is not None and not self._undoes(event.key):
             self.batch = max(self.batch, action.batch)
         self._mark(event.key, row, "running")
+
+    def _silent(self, event: Event, at: float) -> None:
+        row, seconds = self._row(event.host), event.data.get("seconds")
+        row.silent.pop(event.key, None)
+        if not event.data.get("over") and isinstance(seconds, (int, float)):
+            row.silent[event.key] = at - seconds
 
     def _ended(self, event: Event, at: float) -> None:
         outcome = str(event.data.get("outcome"))
@@ -223,6 +234,7 @@ class Board:
         row = self._row(event.host)
         self._said.pop(event.key, None)
         row.running.pop(event.key, None)
+        row.silent.pop(event.key, None)
         row.seen = at
         self._mark(event.key, row, cell)
         self._count(event.key, row)

@@ -36,6 +36,8 @@ def _now(run: Run, labels: Labels) -> Iterator[str]:
     yield f"  {'carried out by':<18} {safe.one_line(run.driver)}"
     for record in [r for r in run.actions.values() if r.state == "started"][:MOST]:
         since = f", since {amounts.clock(record.started)}" if record.started else ""
+        if record.silent is not None:
+            since += f", has printed nothing since {amounts.clock(record.silent)}"
         yield f"  {'now':<18} {safe.one_line(record.host)}: {labels.step(record)}{since}"
 
 

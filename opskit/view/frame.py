@@ -110,17 +110,19 @@ class Frame:
             time += f"/~{amounts.duration(expected)}" if expected is not None else ""
             action = self._board.labels.action(key)
             name = self._board.plan.stages[action.position].name if action else key
-            words = self._words(name, key, room - len(time) - 1)
+            since = row.silent.get(key)
+            silent = f"silent for {amounts.duration(now - since)}" if since is not None else ""
+            words = self._words(name, key, room - len(time) - 1, silent)
             return f"{safe.padded(words, room - len(time) - 1)} {time}"
         words = row.note if row.standing in TROUBLE else row.standing
         if row.standing == "undone" and row.note:
             words = f"undone, after {row.note}"
         return self._paint.state(safe.cut(words, room), row.standing)
 
-    def _words(self, name: str, key: str, room: int) -> str:
-        """Say which command runs and, once it has printed something, its last line."""
+    def _words(self, name: str, key: str, room: int, silent: str) -> str:
+        """Say which command runs and its last line, or for how long there has been none."""
         words = safe.one_line(f"{name}: {self._board.command(key)}")
-        last = safe.one_line(self._board.last_line(key))
+        last = silent or safe.one_line(self._board.last_line(key))
         if not last:
             return words
         share = max(min(safe.width(name), room - 12), room // 2)  # so that it keeps its place

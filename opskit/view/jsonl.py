@@ -122,5 +122,6 @@ def _action(record: ActionRecord) -> dict[str, Json]:
         "started": record.started,
         "ended": record.ended,
         "undoes": record.undoes,
+        **({"silent": record.silent} if record.silent is not None else {}),
         **record.data,
     }

@@ -108,6 +108,8 @@ def said(event: Event, labels: Labels) -> Said:
         case "step ended":
             word = WORDS.get(str(data.get("outcome")), "ended")
             return word, f"{labels.step(event)}{ending(data)}"
+        case "step silent":
+            return _silence(event, labels.step(event))
         case "step skipped":
             why = short(data, "why")
             false = f": `{why.removeprefix('when: ')}` is false" if why.startswith("when: ") else ""
@@ -161,6 +163,15 @@ def _said_of_run(event: Event) -> Said:
             return "run", f"ended: {short(data, 'status')}"
         case _:
             return event.kind, labelled(data)
+
+
+def _silence(event: Event, step: str) -> Said:
+    """Say that a step has printed nothing for long, or that it prints again."""
+    seconds = event.data.get("seconds")
+    lasted = amounts.duration(seconds) if isinstance(seconds, (int, float)) else "long"
+    if event.data.get("over"):
+        return "heard", f"{step} prints again, after {lasted}"
+    return "SILENT", f"{step} has printed nothing for {lasted}"
 
 
 def labelled(data: Mapping[str, Json]) -> str:

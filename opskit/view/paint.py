@@ -20,6 +20,7 @@ _STYLES = {
     "waiting": "33",
     "WAITING": "33",
     "STOPPED": "33",
+    "SILENT": "33",
     "begun": "33",
     "undone": "36",
     "running": "34",

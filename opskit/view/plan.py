@@ -245,6 +245,8 @@ def _rules(action: Action, stage: Stage) -> Iterator[str]:
         yield f"doubt is settled by: {works.headline(action.done_when)}"
     if stage.repeatable:
         yield "may be repeated when in doubt"
+    if stage.silent.stop:
+        yield f"ended when it prints nothing for {amounts.duration(stage.silent.after)}"
     if stage.on_failure is not None:
         yield f"on failure: {stage.on_failure}"
 

@@ -1,5 +1,6 @@
 """Retry, undo and resume after a failure, on real hosts: what was named, and nothing else."""
 
+import json
 import signal
 import time
 
@@ -217,6 +218,32 @@ def test_others_watch_pause_and_stop_a_run_from_elsewhere(fleet: Fleet) -> None:
     assert watcher.end() == 130, watcher.said()
     assert trouble.tally("web1") == ["one", "begin-two", "two"]
     trouble.run(status=0)  # with what it waits for there already
+
+
+def test_a_silent_step_is_pointed_out_to_all_who_watch_and_goes_on(fleet: Fleet) -> None:
+    trouble = Trouble(fleet=fleet)
+    text = held("two").replace("done;", "done; echo at last; sleep 2;")
+    trouble.write(ONE + step("two", text, silent="1s") + THREE, hosts="web1")
+    begun = trouble.start()
+    trouble.until("web1", "begin-two")
+    begun.process.send_signal(signal.SIGKILL)
+    begun.end()
+    resumed = trouble.start("resume", "last", "--json")
+    until(lambda: "step silent" in resumed.said(), "it, here")
+    watcher = trouble.start("attach", "last")
+    try:
+        until(lambda: "2 two has printed nothing for 1.0s" in watcher.said(), "it, elsewhere")
+        status = fleet.opskit("status", "last", status=130).stdout
+        assert "has printed nothing since" in status
+    finally:
+        trouble.let_go("web1")
+        ends = resumed.end(), watcher.end()
+    assert ends == (0, 0)
+    assert "2 two prints again, after" in watcher.said()
+    lines = [json.loads(line) for line in resumed.said().splitlines()]
+    assert {e["host"] for e in lines if e.get("event") == "step silent"} == {"web1"}
+    assert trouble.tally("web1") == ["one", "begin-two", "two", "three"]
+    fleet.proved()
 
 
 def test_an_abort_stops_what_runs(fleet: Fleet) -> None:

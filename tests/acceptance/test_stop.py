@@ -29,7 +29,7 @@ READ = f"test -e ~/{{{{ tag }}}}.go || {{ {ENDLESS}; }}"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stop:
-    """A run whose second step is stopped: by signals, or (without any) by its time-out.
+    """A run whose second step is stopped: by signals, or (without any) by a rule of its own.
 
     `exit`, `state` of the host and `tally` are what must be true then; `resumed` is the exit status
     of a resume where nobody can be asked, `after` the tally after it.
@@ -43,6 +43,7 @@ class Stop:
     signals: Sequence[signal.Signals] = ()
     read: bool = False
     timeout: str = "60s"
+    silent: str = "5m"
     says: str = ""
     left: bool = False
     """Whether something of it may be left on the host."""
@@ -52,7 +53,8 @@ class Stop:
     @property
     def keys(self) -> dict[str, str]:
         back = {} if self.read else {"undo": did("undo-two")}
-        return {"timeout": self.timeout, **({"effect": "read"} if self.read else {}), **back}
+        rules = {"timeout": self.timeout, "silent": self.silent}
+        return {**rules, **({"effect": "read"} if self.read else {}), **back}
 
 
 def once(name: str, *signals: signal.Signals, read: bool = False) -> Stop:
@@ -107,6 +109,20 @@ CASES = [
         name="timeout-astray", two=ASTRAY, timeout="1s", exit=4, state="unknown",
         tally="one begin-two", says="timed out after 1 s, can't tell", left=True, resumed=4,
         after="one begin-two",
+    ),
+    Stop(
+        name="silent", two=CHILDREN, silent="{after: 1s, stop: true}", exit=3, state="undone",
+        tally=BACK, says="ended because it printed nothing for 1s, confirmed gone",
+    ),
+    Stop(
+        name="silent-in-a-read", two=ENDLESS, silent="{after: 1s, stop: true}", read=True, exit=3,
+        state="undone", tally="one begin-two undo-one",
+        says="ended because it printed nothing for 1s, confirmed gone",
+    ),
+    Stop(
+        name="silent-astray", two=ASTRAY, silent="{after: 1s, stop: true}", exit=4,
+        state="unknown", tally="one begin-two", left=True, resumed=4, after="one begin-two",
+        says="ended because it printed nothing for 1s, can't tell",
     ),
     Stop(
         name="timeout-of-a-read", two=ENDLESS, timeout="1s", read=True, exit=3, state="undone",

@@ -150,6 +150,28 @@ def test_a_person_can_stop_what_runs(any_kit: Kit, effect: Effect, tmp_path: Pat
     assert any_kit.targets.stop(1) == {}
 
 
+@effects
+def test_one_attempt_can_be_ended_for_a_reason(
+    any_kit: Kit, effect: Effect, tmp_path: Path
+) -> None:
+    pid = tmp_path / "pid"
+
+    def end() -> None:
+        number_in(pid)
+        any_kit.targets.end({("it", 2): "not this attempt", ("that", 1): "nor this"}, 2)
+        assert alive(number_in(pid))
+        any_kit.targets.end({("it", 1): "ended because of it"}, 2)
+
+    ender = threading.Thread(target=end)
+    ender.start()
+    got = any_kit.do(f"sleep 60 & echo $! >{pid}; wait", effect=effect, key="it")
+    ender.join()
+    assert got.outcome == "failed"
+    assert got.output.reason == "ended because of it, confirmed gone"
+    assert got.output.evidence == {"ended": "confirmed gone"}
+    assert not alive(number_in(pid))
+
+
 def test_a_long_change_is_read_along(any_kit: Kit) -> None:
     began = time.monotonic()
     heard: list[tuple[float, Stream, bytes]] = []

@@ -4,6 +4,7 @@ It stands where sshd and the store stand, so that every crash point can be tried
 Whole runs against the real ones are in tests/acceptance.
 """
 
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -46,6 +47,12 @@ class World:
     """Actions that a person stops while they run, the first time."""
     forgets: bool = False
     """Whether hosts have lost what they knew of earlier attempts."""
+    acts: dict[str, Callable[[Write], None]] = field(default_factory=dict)
+    """What actions do while they run, besides being counted: action key → that."""
+    ended: dict[tuple[str, int], str] = field(default_factory=dict)
+    """Attempts that were to be ended, and why."""
+    over: threading.Event = field(default_factory=threading.Event)
+    """Set once something was to be ended."""
     results: dict[str, Output] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     barred: set[str] = field(default_factory=set)
@@ -60,6 +67,8 @@ class World:
         return Contact(nonce="n", boot_id="b", state_dir="/s", user="u", address="a")
 
     def perform(self, job: Job, write: Write) -> Output:
+        if act := self.acts.get(job.key):
+            act(write)
         with self.lock:
             self._die(job.key, self.crash_before)
             if job.key in self.lost:
@@ -92,6 +101,9 @@ class World:
             if self.dead:
                 raise Crash
             self.asked.append(job.key)
+        if act := self.acts.get(job.key):
+            act(write)
+        with self.lock:
             if self.forgets:
                 return Output(outcome="unknown", reason="its traces were removed")
             known = self.results.get(f"{job.key}@{job.attempt}")
@@ -111,6 +123,10 @@ class World:
 
     def stop(self, grace: float) -> Mapping[str, str]:
         return {}
+
+    def end(self, why: Mapping[tuple[str, int], str], grace: float) -> None:
+        self.ended |= why
+        self.over.set()
 
     def close(
         self, keep: Collection[str] = (), *, unread: Collection[str] = (), over: bool = True

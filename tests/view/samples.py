@@ -193,6 +193,10 @@ def started(key: str, step: str = "Switch") -> Event:
     )
 
 
+def silent(key: str, **data: Json) -> Event:
+    return replace(started(key), kind="step silent", data={"seconds": 300.0, **data})
+
+
 def ended(key: str, outcome: Outcome = "succeeded", step: str = "Switch", **data: Json) -> Event:
     return Event(
         kind="step ended",

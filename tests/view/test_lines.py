@@ -8,7 +8,7 @@ from opskit.view.jsonl import JsonLines
 from opskit.view.lines import Lines
 from opskit.view.tail import KEPT
 from tests.view import samples
-from tests.view.samples import ended, started
+from tests.view.samples import ended, silent, started
 
 ROW = re.compile(r"\d\d:\d\d:\d\dZ (\S+) +(\S+)( .*)?")
 
@@ -33,6 +33,7 @@ def test_every_kind_of_event_is_one_line_of_the_same_shape() -> None:
         Event(kind="host opened", host="web1"),
         Event(kind="host unreachable", host="web2", data={"reason": "no route"}),
         started("4@web1"),
+        silent("4@web1"),
         ended("4@web1"),
         Event(kind="step skipped", key="5@web1", host="web1", step="x", data={"why": "when"}),
         Event(kind="message", data={"text": "done"}),
@@ -46,6 +47,13 @@ def test_every_kind_of_event_is_one_line_of_the_same_shape() -> None:
     rows = written(*events)
     assert len(rows) == len(events)
     assert all(ROW.fullmatch(row) for row in rows)
+
+
+def test_a_silence_and_its_end_are_a_line_each() -> None:
+    assert written(silent("4@web1"), silent("4@web1", over=True, seconds=372.4)) == [
+        "08:00:00Z web1 SILENT   4 Switch has printed nothing for 5:00",
+        "08:00:00Z web1 heard    4 Switch prints again, after 6:12",
+    ]
 
 
 def test_the_host_is_always_the_second_word() -> None:

@@ -14,7 +14,7 @@ from opskit.view.frame import Frame
 from opskit.view.live import Live
 from opskit.view.paint import PLAIN, Paint, bare
 from tests.view import samples
-from tests.view.samples import ended, started
+from tests.view.samples import ended, silent, started
 
 
 def board(count: int = 4, expected: Mapping[str, float] | None = None) -> Board:
@@ -249,6 +249,22 @@ def test_failures_and_messages_stay_above_the_picture() -> None:
     assert "|        no room" in terminal.text
     assert "half way" in terminal.text
     assert "ok       4 Switch" not in terminal.text
+
+
+def test_for_how_long_a_step_is_silent_stands_in_its_row_until_it_prints_again() -> None:
+    terminal = Terminal()
+    watch = live(terminal)
+    watch(started("4@web1"))
+    watch(Chunk(key="4@web1", host="web1", attempt=1, stream="stdout", data=b"on it\n"))
+    watch(silent("4@web1"))
+    watch._draw()
+    assert "| silent for 5:00" in terminal.written[-1]
+    assert "on it" not in terminal.written[-1]
+    assert "SILENT   4 Switch has printed nothing for 5:00" in terminal.text
+    watch(silent("4@web1", over=True))
+    watch._draw()
+    assert "silent for" not in terminal.written[-1]
+    assert "| on it" in terminal.written[-1]
 
 
 def test_a_narrowed_terminal_is_still_wiped_whole() -> None:

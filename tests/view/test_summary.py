@@ -179,6 +179,15 @@ def test_a_run_that_somebody_carries_out_is_running_and_not_interrupted() -> Non
         "Next:",
         "  opskit status 20270115-080000-k3f9  look again",
     ]
+    quiet = {**now, "4@web1": replace(now["4@web1"], silent=1_800_000_015.0)}
+    (line,) = (
+        row
+        for row in summary.text(replace(live, actions=quiet), samples.plan()).splitlines()
+        if "now " in row
+    )
+    assert line.endswith(
+        "4 Switch, since 08:00:10Z, has printed nothing since 08:00:15Z",
+    )
     left = summary.text(replace(live, driver=""), samples.plan())
     assert left.startswith("INTERRUPTED · ")
     assert "no outcome recorded on web1: 4 Switch" in left
