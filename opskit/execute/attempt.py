@@ -8,6 +8,7 @@ from dataclasses import replace
 from opskit.errors import UnreachableError
 from opskit.execute.book import Book
 from opskit.execute.late import LateError, Works, holds, secret_names
+from opskit.execute.pauses import Pauses, backoff
 from opskit.execute.saving import Saving
 from opskit.execute.search import Search, become_of
 from opskit.execute.send import Outside, Ready, ask, drive
@@ -24,9 +25,6 @@ Spot = tuple[str, str | None]
 _AGAIN = 5
 """How often in a row an action is begun anew because it had never begun."""
 
-_LOOK = 0.2
-"""How often, between two tries, it is looked whether there may be another; seconds."""
-
 
 class Attempt:
     """Carries out actions one at a time for each target; called from many threads."""
@@ -42,6 +40,7 @@ class Attempt:
         self.works = Works()
         self.saving = Saving(book, outside)
         self.search = Search(book, outside)
+        self.pauses = Pauses(book, outside.stop)
 
     def post(self, *events: Event, wait: bool = True) -> None:
         """Record events, then let the book and the watcher know."""
@@ -76,6 +75,7 @@ class Attempt:
             skip_if=skip_if,
             tries=self._tries(action, stage),
             began=time.monotonic(),
+            first=self.pauses.first(action),
             job=job,
             unmasked=self.book.forgetful(),
         )
@@ -167,6 +167,9 @@ class Attempt:
 
         `spent` tells whether too many hosts have failed by now: then it is not tried again.
         """
+        pause = self.pauses.due(action, self.plan.stage(action))
+        if pause and not self.pauses.rests(pause, spent):
+            return
         try:
             opening = self.open(action)
         except UnreachableError as error:
@@ -213,11 +216,12 @@ class Attempt:
     def _following(self, ready: Ready, output: Output, spent: Callable[[], bool]) -> Ready | None:
         """Return the next attempt, once it may come; None where there is none to come."""
         retry = ready.stage.retry
-        tries, again = ready.tries - 1, 0
+        tries, again, first = ready.tries - 1, 0, None
         if output.again:
             tries, again = ready.tries, ready.again + 1  # it never began, so none was used up
+            first = ready.began if ready.first is None else ready.first
         elif output.outcome == "failed" and retry is not None and tries:
-            if not self._rests(retry.backoff * 2 ** (retry.times - tries), spent):
+            if not self.pauses.rests(backoff(ready.stage, tries), spent):
                 return None
         else:
             return None
@@ -226,7 +230,13 @@ class Attempt:
         number = ready.number + 1
         job = replace(ready.job, attempt=number)
         return replace(
-            ready, number=number, tries=tries, again=again, began=time.monotonic(), job=job
+            ready,
+            number=number,
+            tries=tries,
+            again=again,
+            began=time.monotonic(),
+            first=first,
+            job=job,
         )
 
     def rejoin(self, action: Action) -> None:
@@ -254,17 +264,6 @@ class Attempt:
         if record.state == "started" or not output.lost:
             self._end(ready, output, sizes, wait=True)
 
-    def _rests(self, seconds: float, spent: Callable[[], bool]) -> bool:
-        """Wait before the next try; tell whether it may come."""
-        end = time.monotonic() + seconds
-        stop = self.outside.stop.soft
-        while not stop.is_set() and not spent():
-            left = end - time.monotonic()
-            if left <= 0:
-                return True
-            stop.wait(min(left, _LOOK))
-        return False
-
     def _tries(self, action: Action, stage: Stage) -> int:
         """Return how often an action may be tried now; a stop may have come between two tries."""
         record = self.book.records.get(action.key)
@@ -281,7 +280,7 @@ class Attempt:
         work = ready.job.work
         match work:
             case Wait():
-                return self._wait(ready, work), {}
+                return self.pauses.wait(ready.action, work), {}
             case Check():
                 return _check(work), {}
             case Notify():
@@ -289,13 +288,6 @@ class Attempt:
                 return Output(outcome="succeeded"), {}
             case _:
                 return drive(self.outside, ready)
-
-    def _wait(self, ready: Ready, work: Wait) -> Output | None:
-        record = self.book.records.get(ready.action.key)
-        began = record.started if record and record.started else time.time()
-        if self.outside.stop.soft.wait(max(0.0, began + work.seconds - time.time())):
-            return None
-        return Output(outcome="succeeded")
 
     def _tell(self, ready: Ready, text: str) -> None:
         """Say something about an action, in the record and to whoever watches."""

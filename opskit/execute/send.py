@@ -38,7 +38,8 @@ class Ready:
     """An action whose turn it is, all texts filled.
 
     `number` is the attempt's; `tries`: how often it may be tried from here on; `again`: how often
-    in a row it had never begun. `began` is the monotonic time that its time-out counts from.
+    in a row it had never begun. `began` is the monotonic time that its time-out counts from,
+    `first` the one that its `until` counts from, where an earlier attempt was cut short.
     """
 
     action: Action
@@ -49,6 +50,7 @@ class Ready:
     tries: int
     began: float
     again: int = 0
+    first: float | None = None
     unmasked: bool = False
     """Whether what it prints can't be masked: a secret is not known any more. It is not kept."""
 
@@ -146,8 +148,13 @@ def _listening(outside: Outside, ready: Ready) -> AbstractContextManager[None]:
 
 
 def _until(outside: Outside, ready: Ready, until: Until, write: Write) -> Output | None:
-    """Repeat a read until it succeeds often enough in a row; None when the run is stopped."""
-    deadline = time.monotonic() + until.limit
+    """Repeat a read until it succeeds often enough in a row; None when the run is stopped.
+
+    Where an earlier attempt was cut short, its time counts, not its successes: nobody saw whether
+    it held meanwhile. Time for one row in which nothing fails is left in any case.
+    """
+    deadline = (time.monotonic() if ready.first is None else ready.first) + until.limit
+    least = 1 if ready.first is None else until.successes
     good = tries = 0
     while True:
         output = _once(outside, ready, write)
@@ -156,7 +163,8 @@ def _until(outside: Outside, ready: Ready, until: Until, write: Write) -> Output
         evidence = {**output.evidence, "tries": tries}
         if good >= until.successes:
             return replace(output, evidence=evidence)
-        if time.monotonic() + until.every > deadline:
+        rightly = good == tries < least
+        if time.monotonic() + until.every > deadline and not rightly:
             why = output.reason or f"{good} of {until.successes} successes in a row"
             reason = f"not so within {until.limit:g} s ({tries} tries); last: {why}"
             outcome = "failed" if output.outcome == "succeeded" else output.outcome

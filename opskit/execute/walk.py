@@ -192,8 +192,9 @@ class Walk:
             self.attempt.outside.targets.end(why, GRACE)
 
     def _start(self, action: Action) -> Ready | bool | None:
-        """Make an action ready whose target is open already. True: it has to look outside first."""
-        if action.skip_if is not None or not self.attempt.is_open(action):
+        """Make an action ready whose target is open already. True: something comes first."""
+        due = self.attempt.pauses.due(action, self.plan.stage(action))
+        if action.skip_if is not None or due or not self.attempt.is_open(action):
             return True
         ready = self.attempt.consider(action)
         return ready if ready is not None else True

@@ -24,6 +24,8 @@ class ActionRecord:
     state: ActionState
     attempt: int = 0
     started: float | None = None
+    first: float | None = None
+    """When it was first begun, where this attempt goes on with what another one had begun."""
     ended: float | None = None
     data: Mapping[str, Json] = field(default_factory=dict)
     undoes: str | None = None

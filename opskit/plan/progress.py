@@ -69,7 +69,7 @@ def _moved(record: ActionRecord, event: Event, at: float) -> ActionRecord:
         case "step started":
             left = event.data.get("tries_left")
             data: Mapping[str, Json] = {"tries_left": left} if left else {}
-            record = replace(record, silent=None, started=at, ended=None)
+            record = replace(record, first=_first(record, at), silent=None, started=at, ended=None)
             return replace(record, state="started", attempt=event.attempt, data=data)
         case "step silent":
             return replace(record, silent=_silent(event, at))
@@ -90,6 +90,12 @@ def _moved(record: ActionRecord, event: Event, at: float) -> ActionRecord:
             return record
         case _:
             assert_never(event.kind)
+
+
+def _first(record: ActionRecord, at: float) -> float:
+    """Return since when what is begun at `at` has been tried: one that was cut short counts."""
+    cut_short = record.state == "started" or record.data.get("again") is True
+    return record.first if cut_short and record.first is not None else at
 
 
 def _silent(event: Event, at: float) -> float | None:
