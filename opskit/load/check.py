@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
+from opskit.load.doubts import Doubts, saves
 from opskit.load.keys import ATTRIBUTES, GIVEN, SOMETIMES, VARIABLE
 from opskit.load.names import SyntaxProblemError, alone, attributes_in, names_in, offset_of
 from opskit.load.reading import Reader, Written
@@ -11,6 +12,7 @@ from opskit.load.rules import check_list, check_step, check_with
 from opskit.load.spots import spot
 from opskit.load.step import Draft, Role, RunbookDraft
 from opskit.load.suggest import advice, nearest
+from opskit.load.yaml import Scalar, Table
 from opskit.model.problem import Problem
 from opskit.model.runbook import Runbook, Step
 
@@ -31,30 +33,31 @@ class Scope(NamedTuple):
     some: frozenset[str] = SOMETIMES
     away: Mapping[str, str] = {}
     """Names that have no meaning here, with the reason."""
+    given: tuple[str, ...] = ()
+    """Conditions of the steps around: what stands here is done only where they hold."""
+    settled: frozenset[str] = frozenset()
+    """Names that are there for certain here, whatever was doubtful about them."""
 
     @property
     def names(self) -> frozenset[str]:
         return (GIVEN | self.params | self.saved | self.secrets | self.some) - self.away.keys()
 
+    def within(self, step: Step) -> "Scope":
+        return self if step.when is None else self._replace(given=(*self.given, step.when))
+
     def with_save(self, step: Step) -> "Scope":
         hidden = _hides(step)
-        public = _saves(step) - hidden
+        public = saves(step) - hidden
         secrets = (self.secrets - public) | hidden
         return self._replace(saved=self.saved | public, secrets=secrets)
-
-
-def _saves(step: Step) -> frozenset[str]:
-    if step.include is not None:
-        return frozenset(step.include.export)
-    return frozenset({step.save.name}) if step.save else frozenset()
 
 
 def _hides(step: Step) -> frozenset[str]:
     """Return which of the names that a step saves are secrets."""
     if step.include is None:
-        return _saves(step) if step.save is not None and step.save.secret else frozenset()
+        return saves(step) if step.save is not None and step.save.secret else frozenset()
     within = (*step.include.steps, *step.include.always)
-    return _saves(step) & frozenset(name for one in within for name in _hides(one))
+    return saves(step) & frozenset(name for one in within for name in _hides(one))
 
 
 def check_draft(reader: Reader, book: RunbookDraft, *, lint: bool) -> None:
@@ -66,7 +69,7 @@ def _later(book: RunbookDraft) -> dict[str, Draft]:
     """Map each saved name to the first step that saves it."""
     found: dict[str, Draft] = {}
     for draft in _in_order(book):
-        for name in _saves(draft.step):
+        for name in saves(draft.step):
             found.setdefault(name, draft)
     return found
 
@@ -75,7 +78,7 @@ def _each(step: Step, name: str) -> bool:
     """Tell whether a step saves a value for each host, rather than one for all."""
     if step.include is not None:
         within = (*step.include.steps, *step.include.always)
-        return any(_each(one, name) for one in within if name in _saves(one))
+        return any(_each(one, name) for one in within if name in saves(one))
     return step.on.scope == "each" or (step.on.scope == "group" and step.on.per == "host")
 
 
@@ -92,6 +95,7 @@ class _Checker:
         self.book = book
         self.lint = lint
         self.saved_by = _later(book)
+        self.doubts = Doubts()
         self.per_host = frozenset(n for n, d in self.saved_by.items() if _each(d.step, n))
 
     def check(self) -> None:
@@ -104,6 +108,7 @@ class _Checker:
             role: Role = "always" if draft.step.phase == "always" else "steps"
             self._step(draft, role, scope)
             self._save(draft, scope)
+            self.doubts.after(draft, scope.saved | scope.secrets)
             scope = scope.with_save(draft.step)
             self._undo(draft, scope)
         check_list(self.reader, self.book.steps, undoing=runbook.on_failure == "undo")
@@ -126,13 +131,15 @@ class _Checker:
             self._template(draft, written, here)
             self._handed_on(draft.step, written, here)
         if draft.done_when is not None:
-            self._step(draft.done_when, "done_when", here)
+            self._step(draft.done_when, "done_when", here.within(draft.step))
 
     def _undo(self, draft: Draft, scope: Scope) -> None:
-        scope = scope._replace(some=_narrowed(scope, draft.step, "steps", self.per_host).some)
+        some = _narrowed(scope, draft.step, "steps", self.per_host).some
+        scope = scope._replace(some=some).within(draft.step)
         for undo in draft.undo:
             self._step(undo, "undo", scope)
             scope = scope.with_save(undo.step)
+            scope = scope._replace(settled=scope.settled | saves(undo.step))
 
     def _template(self, draft: Draft, written: Written, scope: Scope) -> None:
         if written.type == "verbatim":
@@ -162,12 +169,30 @@ class _Checker:
         for name in sorted(names - known):
             if not self._of_inventory(written, name, scope):
                 self._unknown(written, name, scope)
+        self._known(written, names & known, scope, draft)
         for name in sorted(names & scope.secrets):
             self._secret(written, name, draft)
-        for name in sorted(names & known & ATTRIBUTES.keys()):
+
+    def _known(
+        self, written: Written, names: frozenset[str], scope: Scope, draft: Draft | None
+    ) -> None:
+        """Check names that have a meaning here: what is taken of them, whether they are there."""
+        for name in self.doubts.uses(names):
+            self._doubtful(written, name, scope, draft)
+        for name in sorted(names & ATTRIBUTES.keys()):
             self._attributes(written, name, ATTRIBUTES[name])
-        if "by_host" in names & known:
+        if "by_host" in names:
             self._attributes(written, "by_host", scope.saved)
+
+    def _doubtful(self, written: Written, name: str, scope: Scope, draft: Draft | None) -> None:
+        """Report a value that may not be there."""
+        if draft is None or name in scope.settled:
+            return
+        secret = name in scope.secrets
+        found = self.doubts.about(written, name, draft.step, scope.given, secret=secret)
+        if found is not None and (self.lint or not found.warn):
+            at = offset_of(written, name)
+            self._report(written, at, found.what, found.write, warn=found.warn)
 
     def _of_inventory(self, written: Written, name: str, scope: Scope) -> bool:
         """Tell whether a name may be one of the inventory's secrets, which are not known yet."""
@@ -199,7 +224,7 @@ class _Checker:
         """Point at a name that an included runbook saves for itself."""
         for draft in self.book.steps:
             included = draft.step.include
-            if included is not None and any(name in _saves(step) for step in included.steps):
+            if included is not None and any(name in saves(step) for step in included.steps):
                 return f"add export: [{name}] to {included.file}"
         return None
 
@@ -243,6 +268,9 @@ class _Checker:
                 told = f"`{name}` is not a secret"
                 cure = "declare it as type: secret, or save it as {name, secret: true}"
                 self.reader.error(draft.at("secrets"), told, cure)
+            elif self.doubts.uses({name}):
+                node = _under(draft, "secrets", variable)
+                self._doubtful(Written("secrets", "expression", name, node), name, scope, draft)
 
     def _shell(self, draft: Draft, written: Written) -> None:
         if "{{" in written.text or "{%" in written.text:
@@ -307,6 +335,14 @@ class _Checker:
         self.reader.problems.append(
             Problem(place=place, what=what, write=write, severity="warning" if warn else "error")
         )
+
+
+def _under(draft: Draft, key: str, name: str) -> Scalar:
+    """Return what stands under a name in a table of a step."""
+    table = draft.node.entries[key][1]
+    node = table.entries[name][1] if isinstance(table, Table) else table
+    assert isinstance(node, Scalar)
+    return node
 
 
 def _hands_on(step: Step, written: Written, name: str) -> bool:

@@ -15,10 +15,30 @@ class SyntaxProblemError(ValueError):
     """The template can't be parsed."""
 
 
+def terms(text: str) -> tuple[str, ...]:
+    """Return the conditions that `and` joins in an expression; none where it can't be read."""
+    from opskit import render
+
+    try:
+        render.expression_names(text)  # it parses as a whole
+        return render.terms(text)
+    except render.TemplateError:
+        return ()  # it is reported where it stands
+
+
+def expressions_with(written: Written, name: str) -> Iterator[str]:
+    """Yield the expressions that use a name; a template with `{% … %}` is one."""
+    if written.type == "expression" or "{%" in written.text:
+        yield written.text
+        return
+    word = re.compile(rf"(?<![\w.'\"]){re.escape(name)}\b")
+    yield from (found[1] for found in _BRACES.finditer(written.text) if word.search(found[1]))
+
+
 def names_in(written: Written) -> frozenset[str]:
     """Return the top-level names that a template or an expression needs from outside."""
     if written.type == "expression":
-        return _expression(written.text)
+        return expression_names(written.text)
     if "{{" not in written.text and "{%" not in written.text:
         return frozenset()
     simple = _SIMPLE.findall(written.text)
@@ -34,7 +54,8 @@ def names_in(written: Written) -> frozenset[str]:
         raise SyntaxProblemError(str(error)) from error
 
 
-def _expression(text: str) -> frozenset[str]:
+def expression_names(text: str) -> frozenset[str]:
+    """Return the top-level names that a bare expression needs from outside."""
     bare = _BARE.fullmatch(text)
     if bare:
         return frozenset({bare[1]}) - _CONSTANTS

@@ -2,7 +2,16 @@
 
 from opskit.render.quoting import WORD_LIMIT, TemplateError
 from opskit.render.shell import ShellProblem, shell_problems
-from opskit.render.template import condition, evaluate, expression_names, fill, names, text, value
+from opskit.render.template import (
+    condition,
+    evaluate,
+    expression_names,
+    fill,
+    names,
+    terms,
+    text,
+    value,
+)
 from opskit.render.views import HostView, host_view
 
 __all__ = [
@@ -17,6 +26,7 @@ __all__ = [
     "host_view",
     "names",
     "shell_problems",
+    "terms",
     "text",
     "value",
 ]

@@ -31,6 +31,7 @@ _UNSAID: Mapping[type[BaseException], str] = {
 
 _OPEN = frozenset({"if", "for"})
 _CLOSE = frozenset({"endif", "endfor"})
+_OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
 _BETWEEN = frozenset({"elif", "else"})
 
 
@@ -76,6 +77,24 @@ def tokens(template: str) -> tuple[Token, ...]:
         return tuple(_environment("plain").lex(template))
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(f"the template does not parse: {error.message}") from error
+
+
+@lru_cache(maxsize=1024)
+def terms(expression: str) -> tuple[str, ...]:
+    """Split a condition at each `and` that joins the whole of it; spaces don't tell it apart."""
+    inner = tokens("{{" + expression + "}}")[1:-1]
+    found = [(kind, value) for _, kind, value in inner if kind != "whitespace"]
+    depth, pieces = 0, [list[str]()]
+    for kind, value in found:
+        if kind == "operator":
+            depth += (value in _OPENING) - (value in _CLOSING)
+        if kind == "name" and depth == 0 and value in ("or", "if"):
+            return (" ".join(value for _, value in found),)
+        if kind == "name" and depth == 0 and value == "and":
+            pieces.append([])
+        else:
+            pieces[-1].append(value)
+    return tuple(" ".join(piece) for piece in pieces)
 
 
 @lru_cache(maxsize=4096)

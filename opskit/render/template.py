@@ -25,6 +25,13 @@ def expression_names(expression: str) -> frozenset[str]:
     return names("{{ (" + expression + "\n) }}")
 
 
+def terms(expression: str) -> tuple[str, ...]:
+    """Return the conditions that `and` joins in an expression, each written in one way."""
+    from opskit.render import engine
+
+    return engine.terms(expression)
+
+
 def _is_data(text: str) -> bool:
     """Tell whether nothing in a text is for the template engine."""
     return not any(mark in text for mark in ("{{", "{%", "{#"))

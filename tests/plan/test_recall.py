@@ -18,6 +18,7 @@ USE = """
   - {name: back, run: 'link {{ was }}', undo: [{run: 'forward {{ was }}'}]}
   - {name: sure, run: 'check {{ was }}', when: was != 'none'}
 """
+DOUBT = "when: run.id != 'x'"
 
 
 @dataclass
@@ -64,7 +65,8 @@ def test_another_value_makes_another_plan(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "steps",
     [
-        RECORD.replace("save:", "when: run.id != 'x', save:") + USE,
+        RECORD.replace("save:", f"{DOUBT}, save:")
+        + USE.replace("undo:", f"{DOUBT}, undo:").replace("when: was", f"{DOUBT} and was"),
         RECORD.replace("save:", "on: once, save:") + USE,
         RECORD + RECORD.replace("before", "again") + USE,
         RECORD.replace("replaced}", "replaced, run: '{{ run.id }}'}") + USE,

@@ -88,7 +88,8 @@ class Maker:
     def condition(self, *, host: bool) -> str:
         known = ["count > 2", "word != 'x'", "flag", "not flag", "vars.zone == 'z1'"]
         known += ["host.name != 'web1'", "vars.rack == 'r1'"] if host else []
-        late = [f"{name} != ''" for name in self.shared + (self.each if host else [])]
+        asked = "run.id and " if self.risky else ""  # without it that is refused
+        late = [f"{asked}{name} != ''" for name in self.shared + (self.each if host else [])]
         return self.chance.choice(known + late)
 
     # --- steps
@@ -126,6 +127,8 @@ class Maker:
         step |= {"phase": "preflight"} if phase == "preflight" else {}
         step |= {"for_each": self.chance.choice(ITEMS)} if item else {}
         step |= {"when": self.condition(host=host)} if self.likely(0.3) else {}
+        if self.risky:  # without a condition of its own a step that uses them is refused
+            step.setdefault("when", "run.id")
         if kind in ("run", "script"):
             step |= self._around(values, reads=reads)
         if kind in ("run", "script", "http") and not reads and phase == "main":
