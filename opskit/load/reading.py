@@ -105,7 +105,7 @@ class Reader:
     def entry(self, values: dict[str, Json], key: Key, node: Node) -> None:
         """Read one value into `values`, unless there is something wrong with it."""
         before = len(self.problems)
-        value = self.value(node, key)
+        value = self.value(node, key) if key.many else self._one(node, key, key.name)
         if len(self.problems) == before or value is not None:
             values[key.name] = value
 
@@ -125,6 +125,8 @@ class Reader:
         return self._one(node, key, path)
 
     def _one(self, node: Node, key: Key, path: str) -> Json:
+        if node.__class__ is Scalar and key.type in _SCALARS:
+            return self._scalar(node, key, path)  # nearly all are like this
         if key.type == "table" and key.main and not isinstance(node, Table):
             main = next(k for k in key.keys if k.name == key.main)
             value = self.value(node, main, path)

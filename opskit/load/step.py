@@ -74,6 +74,39 @@ class RunbookDraft(NamedTuple):
     lost: frozenset[str]
 
 
+class _Places(Mapping[str, Place]):
+    """Where the keys of a step stand: worked out when it is asked for, which is seldom."""
+
+    __slots__ = ("_keys", "_kind", "_reader", "_within")
+
+    def __init__(self, reader: Reader, node: Table, kind: str) -> None:
+        value = node.entries[kind][1]
+        self._reader = reader
+        self._keys = node.entries
+        self._kind = f"{kind}."
+        self._within = value.entries if isinstance(value, Table) else {}
+
+    def __getitem__(self, name: str) -> Place:
+        if name in self._keys:
+            return self._reader.place(self._keys[name][0])
+        if not name.startswith(self._kind):
+            raise KeyError(name)
+        return self._reader.place(self._within[name.removeprefix(self._kind)][0])
+
+    def __contains__(self, name: object) -> bool:
+        if name in self._keys:
+            return True
+        prefix = isinstance(name, str) and name.startswith(self._kind)
+        return prefix and str(name).removeprefix(self._kind) in self._within
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._keys
+        yield from (self._kind + name for name in self._within)
+
+    def __len__(self) -> int:
+        return len(self._keys) + len(self._within)
+
+
 class StepReader:
     """Reads the steps of one runbook."""
 
@@ -154,7 +187,7 @@ class StepReader:
             kind=kind,
             place=self.reader.place(node),
             args=args,
-            places=dict(self._places(node, kind)),
+            places=_Places(self.reader, node, kind),
             phase=_phase(role, common.pop("phase", "main")),
             effect=common.pop("effect", None) or _effect(role, module, args),
             on=_on(module, common.pop("on", None)),
@@ -244,13 +277,6 @@ class StepReader:
     def _done_when(self, node: Table, position: str) -> Draft | None:
         entry = node.entries.get("done_when")
         return self.step(entry[1], "done_when", f"{position}d") if entry else None
-
-    def _places(self, node: Table, kind: str) -> Iterator[tuple[str, Place]]:
-        for name, (key, value) in node.entries.items():
-            yield name, self.reader.place(key)
-            if name == kind and isinstance(value, Table):
-                for inner, (inner_key, _) in value.entries.items():
-                    yield f"{kind}.{inner}", self.reader.place(inner_key)
 
 
 def _meant(written: str, kinds: list[str]) -> str:

@@ -19,6 +19,7 @@ from opskit.model.value import Json
 LARGEST = 1024 * 1024
 DEEPEST = 32
 MOST_ALIASED = 10_000
+_SCALAR, _ALIAS = yaml.ScalarEvent, yaml.AliasEvent
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _INT = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
@@ -249,7 +250,9 @@ class _Composer:
     def _node(self, event: _Event, depth: int) -> Node:
         self.count += 1
         kind = event.__class__
-        if kind is yaml.AliasEvent:
+        if kind is _SCALAR and event.tag is None and event.anchor is None and depth <= DEEPEST:
+            return self._scalar(event)  # nearly all are like this
+        if kind is _ALIAS:
             return self._alias(event)
         if event.tag is not None and event.tag != "!":
             self._stop(event, f"the tag {event.tag}", "take it out; quote what must be text")
@@ -257,7 +260,7 @@ class _Composer:
             self._stop(event, f"nested more than {DEEPEST} deep", "keep it flatter")
         began = self.count
         node: Node
-        if kind is yaml.ScalarEvent:
+        if kind is _SCALAR:
             node = self._scalar(event)
         elif kind is yaml.SequenceStartEvent:
             node = self._items(event, depth)
@@ -268,11 +271,10 @@ class _Composer:
         return node
 
     def _scalar(self, event: _Event) -> Scalar:
-        if "\0" in event.value:
+        text, style, mark = event.value, event.style or "", event.start_mark
+        if style == '"' and "\0" in text:  # elsewhere none can be: there are no escapes
             self._stop(event, "a NUL character", "take it out; nothing can carry it")
-        mark, end = event.start_mark, event.end_mark.line + 1
-        style = event.style or ""
-        return Scalar(event.value, style, mark.line + 1, mark.column + 1, end)
+        return Scalar(text, style, mark.line + 1, mark.column + 1, event.end_mark.line + 1)
 
     def _alias(self, event: _Event) -> Node:
         """Share the node; what an alias stands for counts each time, so that bombs go off here."""
@@ -299,20 +301,26 @@ class _Composer:
 
     def _table(self, event: _Event, depth: int) -> Table:
         node = Table(event.start_mark.line + 1, event.start_mark.column + 1)
+        entries = node.entries
         while (inner := self.event()).__class__ is not yaml.MappingEndEvent:
             key = self._key(inner, depth)
             value = self._node(self.event(), depth + 1)
-            if not self._accepted(key):
+            name = key.text
+            if name in ("", "<<") and not self._accepted(key):
                 continue
-            if key.text in node.entries:
-                first = node.entries[key.text][0].line
-                self._report(key, f"the key {key.text!r} is on line {first} already", "keep one")
+            if name in entries:
+                first = entries[name][0].line
+                self._report(key, f"the key {name!r} is on line {first} already", "keep one")
             else:
-                node.entries[key.text] = (key, value)
+                entries[name] = (key, value)
         return node
 
     def _key(self, event: _Event, depth: int) -> Scalar:
-        if isinstance(event, yaml.MappingStartEvent) and event.flow_style:
+        if event.__class__ is _SCALAR and event.tag is None and event.anchor is None:
+            if depth < DEEPEST:
+                self.count += 1
+                return self._scalar(event)
+        elif event.__class__ is yaml.MappingStartEvent and event.flow_style:
             self._stop(
                 event,
                 "a value that begins with { and is not quoted",

@@ -3,12 +3,14 @@
 import random
 import re
 import time
+from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opskit import load
 from opskit.load.yaml import LARGEST, Scalar, Table, parse, plain
 from opskit.model.value import Json
 
@@ -165,3 +167,16 @@ def test_a_doubtful_word_is_one_only_when_bare() -> None:
     assert isinstance(root, Table)
     values = [value for _, value in root.entries.values()]
     assert [value.doubtful for value in values if isinstance(value, Scalar)] == [True, False, False]
+
+
+def test_a_step_knows_where_each_of_its_keys_stands(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    head = "opskit: 1\nname: r\nversion: 1.0.0\nsummary: s\nsteps:\n"
+    path.write_text(head + "  - name: look\n    http:\n      url: http://x/\n    timeout: 3s\n")
+    places = load.runbook(path).steps[0].places
+    found = {name: (place.line, place.column) for name, place in places.items()}
+    assert found == {"name": (6, 5), "http": (7, 5), "http.url": (8, 7), "timeout": (9, 5)}
+    assert len(places) == 4
+    for missing in ("url", "http.body", "http.name", "save"):
+        assert missing not in places
+        assert places.get(missing) is None
