@@ -32,6 +32,15 @@ def digest(job: Job) -> str:
     return hashlib.sha256(f"{job.key}\0{job.attempt}".encode()).hexdigest()[:32]
 
 
+def mark(job: Job) -> str:
+    """Return what the processes of a read carry in their environment, and no other run's.
+
+    Those of a change carry its digest instead, and are told from another run's by the nonce.
+    """
+    name = hashlib.sha256(f"{job.run}\0{job.key}\0{job.attempt}".encode()).hexdigest()[:32]
+    return f"{job.run}/{name}"
+
+
 def user_of(job: Job, sudo: str | None) -> str | None:
     """Return who the work runs as, where that is not who logs in."""
     return sudo or (job.host.connection.read_user if job.effect == "read" else None)
@@ -42,7 +51,7 @@ def perform(target: Target, job: Job, work: Command, write: Write) -> Output:
     user = user_of(job, work.sudo)
     changes = job.effect == "change"
     try:
-        given = words.words(job, work)
+        given = words.words(job, work, "" if changes else mark(job))
         session = target.session(user, writes=changes)
     except ValueError as error:
         return Output(outcome="failed", sent=False, reason=str(error))
@@ -62,6 +71,7 @@ def perform(target: Target, job: Job, work: Command, write: Write) -> Output:
         user=user,
         session=session,
         digest=digest(job) if changes else None,
+        mark="" if changes else mark(job),
     )
     try:
         return running.judged(attempt.change(given) if changes else attempt.read(given))
@@ -116,7 +126,7 @@ class Attempt:
             reason = f"{error.what} before the command had ended"
             return self.output("failed", reason=reason, lost=not self.target.connected)
         except TimeoutError:
-            verdict = end_read(self.target, self.user, self.session, GRACE)
+            verdict = end_read(self.target, self.user, self.session, mark(self.job), GRACE)
             return self.output("failed", reason=self.late(verdict))
         self.session.clean = answer[1] != "dirty"
         return self.ended(int(answer[0]))

@@ -49,56 +49,69 @@ def processes(stat: bytes) -> dict[int, Process]:
 
 
 def members(all_: Mapping[int, Process], root: int, session: int) -> set[Process]:
-    """Return what runs in `session` or descends from `root`, less `root` and its ancestors."""
+    """Return what runs in `session`, or descends from that or from `root`.
+
+    Less `root` itself and its ancestors.
+    """
     above = set()
     pid = root
     while pid in all_ and pid not in above:
         above.add(pid)
         pid = all_[pid].parent
-    below = {root}
+    below = {root} | {p.pid for p in all_.values() if session and p.session == session}
+    below -= above - {root}
     grown = True
     while grown:
         more = {p.pid for p in all_.values() if p.parent in below} - below
         below |= more
         grown = bool(more)
-    return {
-        p
-        for p in all_.values()
-        if not p.zombie
-        and p.pid not in above
-        and (p.pid in below or (session and p.session == session))
-    }
+    return {all_[pid] for pid in below - above if pid in all_ and not all_[pid].zombie}
 
 
 class Ender:
-    """Ends one tree of processes over a shell that is not part of it."""
+    """Ends one tree of processes over a shell that is not part of it.
 
-    def __init__(self, session: Session, *, root: int, timeout: float) -> None:
+    `mark`, and for a change the run's `nonce` there: what its processes are known by, wherever
+    they go (`_o_tag` in the shim).
+    """
+
+    def __init__(
+        self, session: Session, *, root: int, mark: str, timeout: float, nonce: str = ""
+    ) -> None:
         self._session = session
         self._root = root
+        self._mark = mark
+        self._nonce = nonce
         self._session_id = 0
         self._timeout = timeout
         self._known: dict[int, int] = {}
 
-    def end(self, grace: float, *, root_too: bool) -> bool:
-        """TERM, wait `grace` seconds, KILL; return whether all of it is gone."""
-        if not self._until_gone("TERM", grace) and not self._until_gone("KILL", _KILL_WAIT):
-            return False
-        if root_too:
-            return self._root_gone()
-        return True
+    def end_change(self, grace: float) -> Verdict:
+        """End a change; the shell that started it notes how it went, and ends by itself."""
+        return self._verdict(gone=self._end(grace) and self._root_gone())
 
-    def end_shell(self, grace: float) -> bool:
+    def end_shell(self, grace: float) -> Verdict:
         """End the shell before what it runs: it must not begin what it was just sent."""
         self._left()  # as long as it lives it can be seen what is its own
         self._call("_o_kill", "KILL", str(self._root))
-        return self.end(grace, root_too=False) and not self._alive(self._root)
+        return self._verdict(gone=self._end(grace) and not self._alive(self._root))
 
-    def strays(self, digest: str) -> list[int]:
-        """Processes that carry the action's mark but left its session and its tree."""
+    def _end(self, grace: float) -> bool:
+        """TERM, wait `grace` seconds, KILL; return whether all of it is gone."""
+        return self._until_gone("TERM", grace) or self._until_gone("KILL", _KILL_WAIT)
+
+    def _verdict(self, *, gone: bool) -> Verdict:
+        if not gone:
+            return "still there"
+        return "can't tell" if self._strays() else "confirmed gone"
+
+    def _strays(self) -> list[int]:
+        """Processes that carry the mark but left the session and the tree."""
+        if not self._mark:
+            return []
         out = bytearray()
-        self._call("_o_kin", digest, into=out)
-        pids = [int(path.split(b"/")[2]) for path in out.split() if path.count(b"/") > 2]
+        self._call("_o_kin", self._mark, self._nonce, into=out)
+        pids = {int(path.split(b"/")[2]) for path in out.split() if path.count(b"/") > 2}
         alive = self._look()
         return [pid for pid in pids if pid in alive and not alive[pid].zombie and pid != self._root]
 
@@ -159,13 +172,15 @@ class Ender:
         self._session.call(function, *words, timeout=self._timeout, write=take)
 
 
-def end_read(target: Target, user: str | None, session: Session, grace: float) -> Verdict:
+def end_read(
+    target: Target, user: str | None, session: Session, mark: str, grace: float
+) -> Verdict:
     """End what the shell of a read is busy with; that shell is of no more use."""
     spare = None
     try:
         spare = target.spare(user, writes=False)
-        ender = Ender(spare, root=session.pid, timeout=target.timeout)
-        return "confirmed gone" if ender.end_shell(grace) else "still there"
+        ender = Ender(spare, root=session.pid, mark=mark, timeout=target.timeout)
+        return ender.end_shell(grace)
     except (OpskitError, TimeoutError):
         return "can't tell"
     finally:
@@ -198,11 +213,11 @@ def end_change(
             return "confirmed gone"
         if state[0] != "running":
             return "ended" if state[0] == "done" else "can't tell"
-        root = int(state[1])
-        ender = Ender(spare, root=root, timeout=target.timeout)
-        if not ender.end(grace, root_too=True):
-            return "still there"
-        return "can't tell" if ender.strays(name) else "confirmed gone"
+        mark = f"{target.run}/{name}"
+        ender = Ender(
+            spare, root=int(state[1]), mark=mark, timeout=target.timeout, nonce=spare.nonce
+        )
+        return ender.end_change(grace)
     except (OpskitError, TimeoutError):
         return "can't tell"
     finally:

@@ -36,6 +36,7 @@ class Running:
     user: str | None = None
     session: Session | None = None
     digest: str | None = None
+    mark: str = ""
     give_up: threading.Event = field(default_factory=threading.Event)
     why: str = ""
     stopped: str = ""

@@ -238,7 +238,7 @@ def _stop(target: Target, running: Running, grace: float) -> tuple[str, Verdict]
     verdict: Verdict | Literal["ended"] = "can't tell"
     try:
         if running.session is not None and running.digest is None:
-            verdict = end_read(target, running.user, running.session, grace)
+            verdict = end_read(target, running.user, running.session, running.mark, grace)
         elif running.session is not None and running.digest is not None:
             verdict = end_change(target, running.user, running.digest, grace)
     finally:

@@ -21,8 +21,11 @@ _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _BUILTINS = frozenset(_BUILTIN.split())
 
 
-def words(job: Job, work: Command) -> tuple[str, ...]:
-    """Return the shim's words for a command; ValueError for what no shell can be given."""
+def words(job: Job, work: Command, mark: str = "") -> tuple[str, ...]:
+    """Return the shim's words for a command; ValueError for what no shell can be given.
+
+    `mark`: by which a read's processes are known, as the shim itself sees to it for a change.
+    """
     stdin = ""
     if isinstance(work.stdin, SecretRef):
         stdin = job.secrets[work.stdin.name].reveal()
@@ -32,6 +35,7 @@ def words(job: Job, work: Command) -> tuple[str, ...]:
         if not re.fullmatch(_NAME, name):
             raise ValueError(f"{name!r} is no name for an environment variable")
     environment = [f"{n}={job.secrets[s].reveal()}" for n, s in work.secrets.items()]
+    environment += [f"OPSKIT_ACTION={mark}"] if mark else []
     result = (
         work.cwd.fixed() if work.cwd is not None else "",
         "1" if work.stdin is not None else "0",

@@ -3,11 +3,13 @@
 All cases go on at once, on one host: most of their time is waiting.
 """
 
+import shlex
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,16 @@ ENDLESS = f"{did('begin-two')}; {MARK}; sleep 900; {did('two')}"
 CHILDREN = f'{did("begin-two")}; {MARK}; (sleep 900; true) & sh -c "sleep 900; true" & wait'
 DEAF = f'trap "" TERM; {ENDLESS}'
 ASTRAY = f"{MARK}; setsid -f sleep 900 >/dev/null 2>&1 </dev/null; {ENDLESS}"
+TREE = """
+(trap '' TERM; (sleep 901; true) & sleep 901; true) &
+setsid sh -c '(sleep 901; true) & sleep 901; true' &
+(setsid sh -c 'sleep 901; true' 9>&- >/dev/null 2>&1 </dev/null & sleep 900) &
+"""
+"""Children and theirs, some deaf to TERM, some in sessions of their own; all below the command."""
+LEAVES = """
+(env -i MARK="$MARK" setsid sh -c 'sleep 902; true' 9>&- >/dev/null 2>&1 </dev/null &)
+"""
+"""It has left session and tree, and thrown away what it would be known by but for our own mark."""
 READ = f"test -e ~/{{{{ tag }}}}.go || {{ {ENDLESS}; }}"
 
 
@@ -47,6 +59,9 @@ class Stop:
     says: str = ""
     left: bool = False
     """Whether something of it may be left on the host."""
+    family: str = ""
+    """What it starts besides: a script that is put on the host first."""
+    sudo: bool = False
     resumed: int | None = None
     after: str = ""
 
@@ -54,7 +69,8 @@ class Stop:
     def keys(self) -> dict[str, str]:
         back = {} if self.read else {"undo": did("undo-two")}
         rules = {"timeout": self.timeout, "silent": self.silent}
-        return {**rules, **({"effect": "read"} if self.read else {}), **back}
+        read = {"effect": "read"} if self.read else {}
+        return {**rules, **read, **({"sudo": "root"} if self.sudo else {}), **back}
 
 
 def once(name: str, *signals: signal.Signals, read: bool = False) -> Stop:
@@ -75,7 +91,33 @@ def twice(name: str, two: str, *signals: signal.Signals, left: bool = False) -> 
     )  # fmt: skip
 
 
+def family(*, leaves: bool, read: bool, sudo: bool, timeout: bool) -> Stop:
+    """Three generations are ended, wherever in the tree they are; who has left it is told of."""
+    how = ("leaves" if leaves else "stays", "read" if read else "change", "root" if sudo else "me")
+    verdict = "can't tell" if leaves else "confirmed gone"
+    known: dict[str, Any] = {
+        "name": "-".join((*how, "timeout" if timeout else "stop")), "two": FAMILY, "read": read,
+        "sudo": sudo, "left": leaves, "family": TREE + (LEAVES if leaves else ""),
+    }  # fmt: skip
+    if timeout:
+        back = "one begin-two undo-one" if read else BACK
+        unknown = leaves and not read
+        return Stop(
+            **known, timeout="1.5s", says=f"timed out after 1.5 s, {verdict}",
+            exit=4 if unknown else 3, state="unknown" if unknown else "undone",
+            tally="one begin-two" if unknown else back,
+        )  # fmt: skip
+    return Stop(
+        **known, signals=(INT, INT), says=f"stopped by a person, {verdict}", exit=130,
+        state="unknown" if leaves and not read else "failed", tally="one begin-two",
+    )  # fmt: skip
+
+
+FAMILY = (
+    f"{MARK}; . /tmp/{{{{ tag }}}}.sh; echo begin-two >>/home/ops/{{{{ tag }}}}; sleep 900; true"
+)
 BACK = "one begin-two undo-two undo-one"
+FLAGS = (False, True)
 CASES = [
     once("int", INT),
     once("term", TERM),
@@ -129,6 +171,12 @@ CASES = [
         tally="one begin-two undo-one", says="timed out after 1 s, confirmed gone",
     ),
 ]  # fmt: skip
+FAMILIES = [
+    (family(leaves=leaves, read=read, sudo=sudo, timeout=timeout), leaves ^ read ^ sudo ^ timeout)
+    for leaves in FLAGS for read in FLAGS for sudo in FLAGS for timeout in FLAGS
+]  # fmt: skip
+CASES += [case for case, odd in FAMILIES if not odd]
+REST = [case for case, odd in FAMILIES if odd]
 HOST = "web1"
 
 
@@ -137,6 +185,9 @@ def check(trouble: Trouble, case: Stop) -> None:
     one, three = step("one", did("one"), undo=did("undo-one")), step("three", did("three"))
     two = step("two", case.two, **case.keys)
     trouble.write(one + two + three, "on_failure: undo\n", hosts=HOST)
+    if case.family:
+        text = shlex.quote(case.family)
+        trouble.sh(HOST, f"printf %s {text} >/tmp/{trouble.tag}.sh; : >>/home/ops/{trouble.tag}")
     begun = trouble.start()
     try:
         if case.signals:
@@ -153,7 +204,7 @@ def check(trouble: Trouble, case: Stop) -> None:
     finally:
         begun.end(1)
         for pid in running(trouble):
-            trouble.sh(HOST, f"kill -KILL {pid}")
+            trouble.fleet.sh(HOST, f"kill -KILL {pid}")
 
 
 def ended(trouble: Trouble, case: Stop, status: int, said: str) -> None:
@@ -174,24 +225,39 @@ def resumed(trouble: Trouble, case: Stop) -> None:
 
 
 def running(trouble: Trouble) -> list[int]:
-    """Return the processes of this run on its host, as the host numbers them."""
-    found = trouble.sh(HOST, f"grep -lsaF MARK={trouble.tag}. /proc/[0-9]*/environ || true")
+    """Return the processes of this run on its host, as the host numbers them, by its root."""
+    found = trouble.fleet.sh(HOST, f"grep -lsaF MARK={trouble.tag}. /proc/[0-9]*/environ || true")
     return [int(path.split("/")[2]) for path in found.split()]
+
+
+def carried_out(
+    lab: Lab, factory: pytest.TempPathFactory, cases: Sequence[Stop]
+) -> Iterator[Mapping[str, "Future[None]"]]:
+    """Carry out all cases at once."""
+    with ThreadPoolExecutor(8) as pool:
+        found = {}
+        for case in cases:
+            fleet = Fleet(lab=lab, folder=factory.mktemp(case.name))
+            found[case.name] = pool.submit(check, Trouble(fleet=fleet, name=case.name), case)
+        yield found
 
 
 @pytest.fixture(scope="module")
 def outcomes(
     lab: Lab, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Mapping[str, "Future[None]"]]:
-    """Carry out all cases at once."""
-    with ThreadPoolExecutor(5) as pool:
-        found = {}
-        for case in CASES:
-            fleet = Fleet(lab=lab, folder=tmp_path_factory.mktemp(case.name))
-            found[case.name] = pool.submit(check, Trouble(fleet=fleet, name=case.name), case)
-        yield found
+    yield from carried_out(lab, tmp_path_factory, CASES)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_stop_ends_as_the_rules_say(case: Stop, outcomes: Mapping[str, "Future[None]"]) -> None:
     outcomes[case.name].result()
+
+
+@pytest.mark.soak
+def test_the_other_families_end_as_the_rules_say(
+    lab: Lab, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    for futures in carried_out(lab, tmp_path_factory, REST):
+        for future in futures.values():
+            future.result()

@@ -103,9 +103,10 @@ def test_what_is_to_be_ended_is_the_session_and_the_tree_less_who_asked() -> Non
             _process(14, 1, 10),  # left the tree, is still in the session
             _process(15, 11, 10, zombie=True),
             _process(16, 1, 16),  # somebody else
+            _process(17, 14, 17),  # below what left the tree, with a session of its own
         )
     }
-    assert {p.pid for p in members(all_, 11, 10)} == {12, 13, 14}
+    assert {p.pid for p in members(all_, 11, 10)} == {12, 13, 14, 17}
 
 
 def _job(work: Command, **secrets: str) -> Job:

@@ -1,6 +1,8 @@
 """The shim by itself, in every sh that hosts have."""
 
 import os
+import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -249,6 +251,40 @@ def test_a_text_may_be_longer_than_an_argument(made: Session) -> None:
     text = ": " + "x" * 300_000 + "\necho end"
     assert read(made, text)[1] == b"end\n"
     assert change(made, "long", text)[1] == b"end\n"
+
+
+ASTRAY = (
+    "(setsid sleep 20 >/dev/null 2>&1 </dev/null 9>&- &)\n"
+    "(env -i setsid sleep 20 >/dev/null 2>&1 </dev/null 9>&- &)\nsleep 0.2"
+)
+
+
+def kin(made: Session, name: str, nonce: str) -> list[int]:
+    """Return the processes that are known as an action's own, less those that only wait."""
+    found = call(made, "_o_kin", f"run1/{name}", nonce)[1].split()
+    pids = {int(path.split(b"/")[2]) for path in found}
+    return sorted(p for p in pids if Path(f"/proc/{p}/cmdline").read_bytes() == b"sleep\x0020\x00")
+
+
+@shells
+@pytest.mark.parametrize("effect", ["read", "change"])
+def test_what_leaves_session_and_tree_is_known_without_its_environment_too(
+    shell: str, tmp_path: Path, effect: str
+) -> None:
+    name, nonce = secrets.token_hex(16), secrets.token_hex(16)
+    made = session(shell, (str(tmp_path / "state"), "run1", nonce))
+    if effect == "read":
+        assert read(made, ASTRAY, env=(f"OPSKIT_ACTION=run1/{name}",))[0] == ("0", "clean")
+        nonce = ""
+    else:
+        assert change(made, name, ASTRAY)[0] == ("done", "0")
+    found = kin(made, name, nonce)
+    others = kin(made, secrets.token_hex(16), nonce) + kin(made, name, secrets.token_hex(16))
+    for pid in found:
+        os.kill(pid, signal.SIGKILL)
+    made.close()
+    assert len(found) == 2
+    assert set(others) < set(found)  # only the one that has the whole mark in its environment
 
 
 @shells
