@@ -201,6 +201,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection.row_factory = sqlite3.Row
     connection.execute("pragma foreign_keys = on")
     connection.execute("pragma trusted_schema = off")
+    connection.execute("pragma cell_size_check = on")
     connection.execute("pragma synchronous = full")
     return connection
 
@@ -311,9 +312,9 @@ def _told(location: str) -> Iterator[None]:
     """Say what SQLite or the file system said in words that help."""
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         what, hint = _words(error)
-        damaged = (getattr(error, "sqlite_errorname", "") or "").startswith("SQLITE_CORRUPT")
+        damaged = what == _MEANINGS[_CORRUPT][0]
         raise (DamagedError if damaged else StoreError)(what, where=location, hint=hint) from error
     except OSError as error:
         what = f"the store can't be used: {error.strerror or error}"
@@ -322,14 +323,19 @@ def _told(location: str) -> Iterator[None]:
         raise StoreError(what, where=location, hint=hint) from error
 
 
-def _words(error: sqlite3.Error) -> tuple[str, str]:
+def _words(error: sqlite3.Error | UnicodeDecodeError) -> tuple[str, str]:
     name = getattr(error, "sqlite_errorname", "") or ""
+    if isinstance(error, UnicodeDecodeError) or str(error).startswith(_UNREADABLE):
+        name = _CORRUPT
     for prefix, words in _MEANINGS.items():
         if name.startswith(prefix):
             return words
     return f"the record can't be used: {error}", "`opskit audit verify` says what is wrong with it"
 
 
+_CORRUPT = "SQLITE_CORRUPT"
+_UNREADABLE = ("Could not decode to UTF-8", "malformed database schema")
+"""What is said, with no name to it, of text that is none."""
 _MEANINGS = {
     "SQLITE_FULL": (
         "the record can't be written: the disk is full",
@@ -351,7 +357,7 @@ _MEANINGS = {
         "this file is not a record of opskit",
         f"{_ASIDE}; if it never was one, name another file: {_OTHER}",
     ),
-    "SQLITE_CORRUPT": (
+    _CORRUPT: (
         "the record is damaged",
         f"`opskit audit verify` names what can't be read. {_ASIDE}; until then: {_OTHER}",
     ),

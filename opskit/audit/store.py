@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, cast
 
-from opskit.audit import begin, chain, fold, locks
+from opskit.audit import begin, chain, fold, locks, whole
 from opskit.audit.chain import Finding
 from opskit.audit.database import Database, Row, Rows
 from opskit.audit.journal import Journal
 from opskit.audit.masking import Masker, fingerprints
 from opskit.audit.sink import Stream, unpack
-from opskit.errors import InputError, StoreError
+from opskit.errors import DamagedError, InputError, StoreError
 from opskit.model.codec import from_json, parse
 from opskit.model.event import Entry, Event
 from opskit.model.plan import Plan
@@ -158,9 +158,12 @@ class Store:
             if text == "last":
                 newest = rows.one("newest")
                 if newest is None:
+                    whole.runs(rows)
                     raise InputError("there are no runs yet", where=self._database.location)
                 return str(newest["id"])
             ids = [str(row["id"]) for row in rows.all("like_id", text=text)] if text else []
+            if not ids:
+                whole.runs(rows)
         if text in ids:
             return text
         if len(ids) != 1:
@@ -179,7 +182,10 @@ class Store:
             with self._database.reading() as rows:
                 row = _run(rows, run)
                 page = rows.all("events", run=row["number"], after=number, limit=PAGE)
+                if len(page) < PAGE:
+                    whole.entries(rows, row, page[-1]["number"] if page else number)
             for found in page:
+                whole.entry(run, number, found)
                 yield _entry(run, previous, found)
                 previous, number = found["hash"], found["number"]
             if len(page) < PAGE:
@@ -196,8 +202,7 @@ class Store:
     def state(self, run: str) -> RunState:
         """Return how a run stands, without reading all that happened in it."""
         with self._database.reading() as rows:
-            head = rows.one("head", run=_run(rows, run)["number"])
-        return "planned" if head is None else cast(RunState, head["state"])
+            return whole.state(rows, _run(rows, run))
 
     def runs(
         self,
@@ -212,7 +217,10 @@ class Store:
         `since`: UTC seconds. `previews`: dry runs too. `load` tells all about one.
         """
         with self._database.reading() as rows:
+            whole.runs(rows)
             found = rows.all("runs", since=since, runbook=runbook, limit=limit, previews=previews)
+        for row in found:
+            whole.listed(row, ended=row["state"] not in fold.OPEN)
         return [self.load(row["id"]) if row["state"] in fold.OPEN else _ended(row) for row in found]
 
     def plan(self, run: str) -> Plan:
@@ -300,17 +308,17 @@ class Store:
             raise self._damaged("a document of this run is missing")
         try:
             return zlib.decompress(row["body"]).decode("utf-8", "surrogatepass")
-        except zlib.error as error:
+        except (zlib.error, TypeError) as error:
             raise self._damaged(f"a document of this run can't be read: {error}") from error
 
     def _unpacked(self, row: Row) -> bytes:
         try:
             return unpack(row["packed"], row["body"])
-        except zlib.error as error:
+        except (zlib.error, TypeError) as error:
             raise self._damaged(f"an output can't be read: {error}") from error
 
-    def _damaged(self, what: str) -> StoreError:
-        return StoreError(
+    def _damaged(self, what: str) -> DamagedError:
+        return DamagedError(
             what, where=self._database.location, hint="`opskit audit verify` says what is wrong"
         )
 
@@ -318,6 +326,7 @@ class Store:
 def _run(rows: Rows, run: str) -> Row:
     row = rows.one("run", id=run)
     if row is None:
+        whole.named(rows, run)
         raise InputError(f"there is no run {run!r}", hint="`opskit runs` lists them")
     return row
 
@@ -331,8 +340,8 @@ def _first(rows: Rows, row: Row) -> Mapping[str, Any]:
 def _event(run: str, body: bytes) -> Event:
     try:
         return from_json(Event, parse(body))
-    except ValueError as error:
-        raise StoreError(
+    except (ValueError, AttributeError) as error:  # what is no bytes at all can't be decoded
+        raise DamagedError(
             f"an entry of run {run} can't be read: {error}",
             hint=f"`opskit audit verify {run}` says what is wrong with it",
         ) from error

@@ -47,11 +47,12 @@ def everything(database: Database) -> list[Finding]:
     """Check the database, that no run is missing, and every run with all that belongs to it."""
     damage = [Finding(run="", number=0, what=what, damage=True) for what in database.damage()]
     runs: list[Row] = []
-    findings = list(_readable("", _listed(database, runs)))
+    broken = bool(damage)
+    findings = list(_readable("", _listed(database, runs), broken=broken))
     for row in runs:
-        findings += _readable(row["id"], _run(database, row))
-    findings += _readable("", _seals(database))
-    findings += _readable("", _documents(database))
+        findings += _readable(str(row["id"]), _run(database, row), broken=broken)
+    findings += _readable("", _seals(database), broken=broken)
+    findings += _readable("", _documents(database), broken=broken)
     return [*damage, *dict.fromkeys(findings)]
 
 
@@ -63,11 +64,16 @@ def _listed(database: Database, runs: list[Row]) -> Iterator[Finding]:
     yield from _missing_runs(store["runs"] if store else 0, [row["number"] for row in runs])
 
 
-def _readable(run: str, findings: Iterator[Finding]) -> Iterator[Finding]:
-    """Pass findings on; where the file is too damaged to read on, that is one, and the last."""
+def _readable(run: str, findings: Iterator[Finding], *, broken: bool) -> Iterator[Finding]:
+    """Pass findings on; where the file is too damaged to read on, that is one, and the last.
+
+    In a file that is `broken` any value may stand in any place, a number where a text should be.
+    """
     try:
         yield from findings
-    except DamagedError:
+    except (DamagedError, TypeError, AttributeError, ValueError) as error:
+        if not broken and not isinstance(error, DamagedError):
+            raise
         what = "some of it can't be read" if run else "parts of the file can't be read"
         yield Finding(run=run, number=0, what=what, damage=True)
 

@@ -120,9 +120,18 @@ class Server:
 
 
 @contextlib.contextmanager
-def server(**settings: str) -> Iterator[Server]:
-    """Give a server that runs, with these settings, and leave nothing of it."""
+def server(*, disk: str = "", **settings: str) -> Iterator[Server]:
+    """Give a server that runs, with these settings, and leave nothing of it.
+
+    `disk`: the size of a disk of its own, as mount takes it; without that the test is skipped.
+    """
     folder = Path(tempfile.mkdtemp(prefix="opskit-pg."))  # short: a socket's path is limited
+    if disk:
+        words = ["mount", "-t", "tmpfs", "-o", f"size={disk}", "tmpfs", str(folder)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            folder.rmdir()
+            pytest.skip(f"no small disk here: {done.stderr.strip()}")
     try:
         if os.geteuid() == 0:
             shutil.chown(folder, "nobody")
@@ -134,6 +143,8 @@ def server(**settings: str) -> Iterator[Server]:
         finally:
             found.stop()
     finally:
+        if disk:
+            subprocess.run(["umount", str(folder)], check=True)
         shutil.rmtree(folder)
 
 

@@ -57,6 +57,13 @@ select id from runs where number = :number;
 -- name: every_run
 select number, id, kind, runbook, created from runs order by number;
 
+-- name: counts
+-- How many runs there are, by all who know of it.
+select s.runs as counted, (select count(*) from runs) as listed,
+    (select coalesce(max(number), 0) from runs) as newest,
+    (select count(*) from runs r join heads h on h.run = r.number) as headed
+from store s;
+
 -- name: newest
 -- The newest run that did something, or was to: a dry run is named by its id.
 select id from runs where kind <> 'preview' order by number desc limit 1;
@@ -73,7 +80,8 @@ select r.number, r.id, h.entries, h.state, h.ended, e.at, e.body, (
     select x.body from events x where x.run = r.number and x.kind = 'run ended'
     order by x.number desc limit 1
 ) as ending
-from runs r join heads h on h.run = r.number join events e on e.run = r.number and e.number = 1
+from runs r join heads h on h.run = r.number
+left join events e on e.run = r.number and e.number = 1
 where (cast(:since as double precision) is null or r.created >= :since)
 and (cast(:runbook as text) is null or r.runbook = :runbook)
 and (:previews or r.kind <> 'preview')
