@@ -31,7 +31,9 @@ class Standing:
 def moved(standing: Standing, event: Event, at: float) -> Standing:
     """Return where the run stands after one more event, at `at` in UTC seconds."""
     match event.kind:
-        case "run created" | "run imported" | "note" | "message" | "budget tripped":
+        case (
+            "run created" | "run imported" | "note" | "message" | "budget tripped" | "plan amended"
+        ):  # fmt: skip
             return standing
         case "step ended" | "step skipped" | "step silent":
             # What was in flight may come in after the run has begun to wait.
@@ -76,17 +78,19 @@ def run(
     driver: str = "",
 ) -> Run:
     """Fold the entries of a run; `plan` fetches its plan as JSON, `driver` carries it out now."""
-    from opskit.plan import progress  # brings all that makes plans: lists of runs don't need it
+    from opskit.plan import Progress  # brings all that makes plans: lists of runs don't need it
 
-    standing = Standing()
+    standing, so_far = Standing(), Progress()
     for entry in entries:
         standing = moved(standing, entry.event, entry.at)
-    actions = progress(entries)
+        so_far.take(entry.event, entry.at)
+    actions: Mapping[str, ActionRecord] = so_far.records
     hosts = standing.hosts
     if hosts is None:
         actions = actions if driver else _left(actions, plan())
         known = {key: record for key, record in actions.items() if record.state != "planned"}
-        hosts = _hosts(entries, known, plan(), alive=bool(driver))
+        found = _hosts(entries, known, plan(), alive=bool(driver))
+        hosts = {name: _kept_out(state, name, so_far.excluded) for name, state in found.items()}
     created = entries[0]
     return Run(
         id=id_,
@@ -102,8 +106,20 @@ def run(
         entries=len(entries),
         driver=driver if standing.state in OPEN else "",
         unreachable=_unreachable(entries),
-        **facts(created.event),
+        **{**facts(created.event), **_amended(entries)},
     )
+
+
+def _kept_out(state: HostState, host: str, excluded: Collection[str]) -> HostState:
+    """Say of a host that the run goes on without it, unless something is known that counts more."""
+    kept = host in excluded and state not in ("undo failed", "unknown", "undone")
+    return "excluded" if kept else state
+
+
+def _amended(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return the digest of the plan that a run carries out by now, where that was changed."""
+    last = next((e.event for e in reversed(entries) if e.event.kind == "plan amended"), None)
+    return {} if last is None else {"plan": str(last.data.get("plan") or "")}
 
 
 def _unreachable(entries: Sequence[Entry]) -> Mapping[str, str]:

@@ -50,7 +50,7 @@ def bring(importer: Importer, *, everything: bool) -> Iterator[Taken]:
 def _bring_one(importer: Importer, run: Row, head: Row | None, created: Mapping[str, Any]) -> Taken:
     id_ = str(run["id"])
     wrong = [f.what for f in verify.one(importer.source, id_)]
-    wrong += verify.documents_of(importer.source, created)
+    wrong += verify.documents_of(importer.source, run)
     if wrong or head is None:
         return Taken(run=id_, fate="refused", why=wrong[0] if wrong else "it has no head")
     if head["state"] in fold.OPEN:
@@ -94,7 +94,7 @@ def _copy(importer: Importer, run: Row, head: Row, created: Mapping[str, Any]) -
         if key:
             rows.run("add_key", store=created["store"], body=key)
         with source.reading() as found:
-            _documents(found, rows, created)
+            _documents(found, rows, run)
             _events(found, rows, run, row)
             _outputs(found, rows, run, row)
         standing = {name: head[name] for name in ("entries", "hash", "state", "ended")}
@@ -104,8 +104,8 @@ def _copy(importer: Importer, run: Row, head: Row, created: Mapping[str, Any]) -
     importer.target.transact(work, lambda rows: rows.one("run", id=run["id"]) is not None)
 
 
-def _documents(found: Rows, rows: Rows, created: Mapping[str, Any]) -> None:
-    for digest in created.get("documents", {}).values():
+def _documents(found: Rows, rows: Rows, run: Row) -> None:
+    for digest in verify.documents(found, run):
         document = found.one("document", digest=digest)
         if document is not None:
             rows.run("add_document", digest=digest, body=document["body"])

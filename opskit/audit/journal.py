@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from opskit.audit import chain, locks
+from opskit.audit import begin, chain, locks
 from opskit.audit.database import Database, Row, Rows
 from opskit.audit.locks import Hold
 from opskit.audit.masking import Masker
@@ -14,7 +14,8 @@ from opskit.audit.sink import STREAMS, Part, Sink, Stored, Stream, pack, unpack
 from opskit.audit.writer import Writer
 from opskit.errors import StoreError
 from opskit.model.event import Event
-from opskit.model.value import Secret
+from opskit.model.plan import Plan
+from opskit.model.value import Json, Secret
 
 WAITING = 16 * 1024 * 1024
 """Bytes of output that may wait to be written; beyond that the host is read more slowly."""
@@ -24,10 +25,16 @@ _PLACE = ("run", "key", "attempt", "stream", "part")
 """What names a part of an output."""
 
 
+def secret_steps(plan: Plan) -> frozenset[str]:
+    """Return the positions of the steps whose standard output is a secret."""
+    stages = plan.stages.items()
+    return frozenset(p for p, stage in stages if stage.save is not None and stage.save.secret)
+
+
 class Journal:
     """Adds to the record of a run that this process drives; `close` ends that.
 
-    `begin`: called before the first event that is not a note; it may refuse. `secret_steps`: the
+    `resume`: called before the first event that is not a note; it may refuse. `secret_steps`: the
     positions of steps whose standard output is a secret.
     """
 
@@ -39,7 +46,7 @@ class Journal:
         *,
         masker: Masker,
         secret_steps: Collection[str] = (),
-        begin: Callable[[], None] | None = None,
+        resume: Callable[[], None] | None = None,
     ) -> None:
         self._database = database
         self._row = run
@@ -50,11 +57,11 @@ class Journal:
         only grows there."""
         self._masker = masker
         self._secret_steps = frozenset(secret_steps)
-        self._begin = begin
+        self._resume = resume
         self._end = self._would_be = chain.End()
         """Where the run ends as far as we have been told, and where it would with what is sent."""
         self._beginning = threading.Lock()
-        self._writer = Writer[chain.Dated | Part](
+        self._writer = Writer[chain.Dated | Part | begin.Document](
             self._commit, limit=WAITING, name=f"record of {run['id']}"
         )
 
@@ -70,11 +77,30 @@ class Journal:
         """
         if any(event.kind != "note" for event in events):
             self._begin_once()
-        now = time.time()
-        entries = [chain.dated(event, now, self._masker) for event in events]
-        ticket = self._writer.put(entries, sum(len(entry.body) for entry in entries))
+        ticket = self._put((), events)
         if wait:
             self._writer.wait(ticket)
+
+    def amend(self, plan: Plan, data: Mapping[str, Json], *events: Event) -> Event:
+        """Let the run carry out another plan from here on; return the event that says so.
+
+        It is added with its plan and with `events` after it, all or nothing, and is durable on
+        return. InputError when a secret stands in the plan.
+        """
+        document = begin.documents(plan, {}, self._masker)["plan"]
+        kept: Mapping[str, Json] = {"plan": plan.digest, "documents": {"plan": document.digest}}
+        amended = Event(kind="plan amended", data={**data, **kept})
+        self._secret_steps |= secret_steps(plan)
+        self._begin_once()
+        self._writer.wait(self._put([document], [amended, *events]))
+        return amended
+
+    def _put(self, documents: Sequence[begin.Document], events: Sequence[Event]) -> int:
+        """Hand on what goes into one commit; return the ticket to wait for it."""
+        now = time.time()
+        entries = [chain.dated(event, now, self._masker) for event in events]
+        size = sum(len(entry.body) for entry in entries) + sum(len(d.body) for d in documents)
+        return self._writer.put([*documents, *entries], size)
 
     def output(self, key: str, host: str, attempt: int, *, again: bool = False) -> Sink:
         """Return the sink for the output of this attempt.
@@ -136,19 +162,22 @@ class Journal:
 
     def _begin_once(self) -> None:
         with self._beginning:
-            if self._begin is not None:
-                self._begin()  # refused now, it is asked again next time
-                self._begin = None
+            if self._resume is not None:
+                self._resume()  # refused now, it is asked again next time
+                self._resume = None
 
     def _hand_on(self, part: Part) -> None:
         self._writer.put([part], len(part.data))
 
-    def _commit(self, items: Sequence[chain.Dated | Part]) -> None:
+    def _commit(self, items: Sequence[chain.Dated | Part | begin.Document]) -> None:
+        documents = [item for item in items if isinstance(item, begin.Document)]
         entries = [item for item in items if isinstance(item, chain.Dated)]
         parts = [self._output_row(item) for item in items if isinstance(item, Part)]
 
         def work(rows: Rows) -> chain.End:
             self._refuse_stranger(rows)
+            for document in documents:
+                rows.run("add_document", digest=document.digest, body=document.body)
             if parts:
                 rows.many("add_output", parts)
             self._would_be = chain.extend(rows, self._row, entries) if entries else self._end

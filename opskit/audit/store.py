@@ -2,14 +2,14 @@
 
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, cast
 
 from opskit.audit import begin, chain, fold, locks, whole
 from opskit.audit.chain import Finding
 from opskit.audit.database import Database, Row, Rows
-from opskit.audit.journal import Journal
+from opskit.audit.journal import Journal, secret_steps
 from opskit.audit.masking import Masker, fingerprints
 from opskit.audit.sink import Stream, unpack
 from opskit.errors import DamagedError, InputError, StoreError
@@ -79,15 +79,14 @@ class Store:
             documents=begin.documents(plan, documents, masker),
             instead_of=masker.mask(instead_of),
         )
-        steps = [p for p, stage in plan.stages.items() if stage.save and stage.save.secret]
-        return self._begin(birth, secrets, masker, steps)
+        return self._begin(birth, secrets, masker, secret_steps(plan))
 
     def _begin(
         self,
         birth: begin.Birth,
         secrets: Sequence[Secret],
         masker: Masker,
-        secret_steps: Sequence[str],
+        steps: Collection[str],
     ) -> Journal:
         key = self._database.secret_key() if secrets else b""
         with ExitStack() as undo:
@@ -100,7 +99,7 @@ class Store:
                 event = begin.first_event(rows, row, birth, marks)
                 chain.extend(rows, row, [chain.dated(event, row["created"], masker)])
             undo.pop_all()
-        return Journal(self._database, row, hold, masker=masker, secret_steps=secret_steps)
+        return Journal(self._database, row, hold, masker=masker, secret_steps=steps)
 
     def reopen(self, run: str, *, who: str, origin: str, secrets: Sequence[Secret] = ()) -> Journal:
         """Go on with the record of an earlier run; RefusedError while another process does.
@@ -134,7 +133,7 @@ class Store:
 
         stages = self._plan_json(run).get("stages", {})
         steps = [p for p, stage in stages.items() if stage.get("save", {}).get("secret")]
-        return Journal(self._database, row, hold, masker=masker, secret_steps=steps, begin=resume)
+        return Journal(self._database, row, hold, masker=masker, secret_steps=steps, resume=resume)
 
     def append(self, run: str, *events: Event) -> None:
         """Add to a run that another process may be carrying out: a note, say. Durable on return."""
@@ -224,7 +223,7 @@ class Store:
         return [self.load(row["id"]) if row["state"] in fold.OPEN else _ended(row) for row in found]
 
     def plan(self, run: str) -> Plan:
-        """Return the plan that a run carries out."""
+        """Return the plan that a run carries out: its first, or the last that it was given."""
         try:
             return from_json(Plan, cast(Json, self._plan_json(run)))
         except ValueError as error:
@@ -237,7 +236,8 @@ class Store:
     def documents(self, run: str) -> Mapping[str, str]:
         """Return the texts that a run came from, by name; "plan" is its plan as JSON."""
         with self._database.reading() as rows:
-            digests = _first(rows, _run(rows, run)).get("documents", {})
+            row = _run(rows, run)
+            digests = {**_first(rows, row).get("documents", {}), **_amended(rows, row)}
             return {name: self._document(rows, digest) for name, digest in digests.items()}
 
     def output(self, run: str, key: str, attempt: int, stream: Stream) -> Iterator[bytes]:
@@ -296,7 +296,9 @@ class Store:
 
     def _plan_json(self, run: str) -> Mapping[str, Any]:
         with self._database.reading() as rows:
-            digest = _first(rows, _run(rows, run)).get("documents", {}).get("plan", "")
+            row = _run(rows, run)
+            kept = _amended(rows, row) or _first(rows, row).get("documents", {})
+            digest = kept.get("plan", "")
             if digest != self._plan[0]:
                 text = self._document(rows, digest).encode("utf-8", "surrogatepass")
                 self._plan = (digest, cast(Mapping[str, Any], parse(text)))
@@ -335,6 +337,13 @@ def _first(rows: Rows, row: Row) -> Mapping[str, Any]:
     """Return the data of a run's first event."""
     found = rows.one("first_event", run=row["number"])
     return {} if found is None else cast(Mapping[str, Any], _event(row["id"], found["body"]).data)
+
+
+def _amended(rows: Rows, row: Row) -> Mapping[str, Any]:
+    """Return the documents that a decision has put in the place of a run's first ones."""
+    last = next(iter(rows.all("amendments", run=row["number"])), None)
+    data = _event(row["id"], last["body"]).data if last is not None else {}
+    return cast(Mapping[str, Any], data.get("documents", {}))
 
 
 def _event(run: str, body: bytes) -> Event:

@@ -3,8 +3,9 @@
 import hashlib
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from opskit.audit import fold
 from opskit.audit.chain import Finding, link
@@ -29,6 +30,8 @@ class _Seen:
     created: Mapping[str, Any] = field(default_factory=dict)
     imported: Mapping[str, Any] | None = None
     """What its entry says by which it came here from another store."""
+    amended: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list)
+    """Entries by which the run got another plan, and what they say."""
     started: set[tuple[str, int]] = field(default_factory=set)
     ended: dict[tuple[str, int, str], tuple[int, str]] = field(default_factory=dict)
     """Stream of an attempt → the entry that tells its digest, and the digest."""
@@ -136,6 +139,8 @@ def _take_in(seen: _Seen, number: int, event: Event, at: float) -> None:
         seen.created = event.data
     elif event.kind == "run imported" and seen.imported is None:
         seen.imported = event.data
+    elif event.kind == "plan amended":
+        seen.amended.append((number, event.data))
     elif event.kind == "step started":
         seen.started.add((event.key, event.attempt))
     elif event.kind == "step ended":
@@ -156,12 +161,19 @@ def _beginning(rows: Rows, seen: _Seen) -> Iterator[tuple[int, str]]:
         if created.get(name) != run[name]:
             yield 1, f"the list of runs says another {name} than the first entry"
     yield from _origin(rows, seen)
-    for name, mark in created.get("documents", {}).items():
+    for entry, said in ((1, created), *seen.amended):
+        for what in _named(rows, said):
+            yield entry, what
+
+
+def _named(rows: Rows, said: Mapping[str, Any]) -> Iterator[str]:
+    """Check the documents that an entry names."""
+    for name, mark in said.get("documents", {}).items():
         row = rows.one("document", digest=mark)
         if row is None:
-            yield 1, f"the document {name!r} is missing"
+            yield f"the document {name!r} is missing"
         elif name == "plan":
-            yield from _plan(row["body"], created.get("plan", ""))
+            yield from _plan(row["body"], said.get("plan", ""))
 
 
 def _origin(rows: Rows, seen: _Seen) -> Iterator[tuple[int, str]]:
@@ -179,13 +191,13 @@ def _origin(rows: Rows, seen: _Seen) -> Iterator[tuple[int, str]]:
         yield 1, "the run before this one is missing"
 
 
-def _plan(body: bytes, mark: str) -> Iterator[tuple[int, str]]:
+def _plan(body: bytes, mark: str) -> Iterator[str]:
     try:
         plan = parse(zlib.decompress(body))
     except (zlib.error, ValueError):
         return  # told of as a document
     if isinstance(plan, dict) and digest({k: v for k, v in plan.items() if k != "digest"}) != mark:
-        yield 1, "the plan is not the one whose digest was recorded"
+        yield "the plan is not the one whose digest was recorded"
 
 
 def _end(rows: Rows, seen: _Seen) -> Iterator[tuple[int, str]]:
@@ -268,14 +280,32 @@ def _seal(rows: Rows, by: str, run: str, seal: Json) -> Iterator[Finding]:
         yield Finding(run=run, number=number, what=what)
 
 
-def documents_of(database: Database, created: Mapping[str, Any]) -> list[str]:
-    """Say which of the documents that a run came from were changed; `created`: its first event."""
+def documents(rows: Rows, run: Row) -> Mapping[str, str]:
+    """Return the documents that a run came from or was given: digest → name."""
+    entries = [
+        *rows.all("amendments", run=run["number"]),
+        rows.one("first_event", run=run["number"]),
+    ]
+    named: dict[str, str] = {}
+    for entry in entries:
+        with suppress(ValueError):  # what can't be read is told of with its run
+            data = cast(
+                Mapping[str, Any], from_json(Event, parse(entry["body"])).data if entry else {}
+            )
+            named |= {mark: name for name, mark in data.get("documents", {}).items()}
+    return named
+
+
+def documents_of(database: Database, run: Row) -> list[str]:
+    """Say which of the documents that a run came from or was given were changed."""
     with database.reading() as rows:
-        found = [rows.one("document", digest=d) for d in created.get("documents", {}).values()]
-    marks = created.get("documents", {}).items()
+        found = [
+            (name, mark, rows.one("document", digest=mark))
+            for mark, name in documents(rows, run).items()
+        ]
     return [
         f"the document {name!r} was changed"
-        for (name, mark), row in zip(marks, found, strict=True)
+        for name, mark, row in found
         if row is None or not _intact(row["body"], mark)
     ]
 

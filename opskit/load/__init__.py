@@ -2,7 +2,7 @@
 
 from opskit.load.hosts import select
 from opskit.load.inventory import check_inventory, inventory
-from opskit.load.parameters import Parameters, parameters
+from opskit.load.parameters import Parameters, changed, parameters
 from opskit.load.params import WrongValueError, value_of
 from opskit.load.plain import mapping
 from opskit.load.runbook import check, kind, lint, runbook
@@ -11,6 +11,7 @@ from opskit.model.value import Json
 __all__ = [
     "Parameters",
     "WrongValueError",
+    "changed",
     "check",
     "check_inventory",
     "inventory",

@@ -1,16 +1,25 @@
 """Finding and reading the files that a person wrote."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from opskit.load.reading import Reader
 from opskit.load.suggest import nearest
 from opskit.load.yaml import LARGEST, Scalar
 from opskit.model.problem import Place, Problem
 
+Kept: TypeAlias = Mapping[str, str]
+"""Texts of files by their paths, as a record has them: where there are some, no disk is read."""
 
-def read(path: Path, problems: list[Problem]) -> bytes | None:
+
+def read(path: Path, problems: list[Problem], kept: Kept | None = None) -> bytes | None:
     """Read a whole file of bounded size, or say why not."""
+    if kept is not None and str(path) in kept:
+        return kept[str(path)].encode("utf-8", "surrogatepass")
+    if kept is not None:
+        problems.append(Problem(place=Place(file=str(path)), what="it is not in the record"))
+        return None
     try:
         if not path.is_file():
             what = "this is a directory" if path.is_dir() else "there is no such file"
@@ -25,7 +34,13 @@ def read(path: Path, problems: list[Problem]) -> bytes | None:
 
 
 def find(
-    reader: Reader, node: Scalar, names: Sequence[str], folders: Sequence[Path], what: str
+    reader: Reader,
+    node: Scalar,
+    names: Sequence[str],
+    folders: Sequence[Path],
+    what: str,
+    *,
+    kept: Kept | None = None,
 ) -> Path | None:
     """Find the first of some names in some folders; report what was meant when there is none."""
     if Path(node.text).is_absolute():
@@ -33,7 +48,7 @@ def find(
     for folder in folders:
         for name in names:
             path = folder / name
-            if path.is_file():
+            if path.is_file() if kept is None else str(path) in kept:
                 return path
     near = _near(names[0], folders)
     looked = ", ".join(dict.fromkeys(str(folder) for folder in folders))

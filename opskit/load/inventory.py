@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from opskit.load.files import read
+from opskit.load.files import Kept, read
 from opskit.load.groups import Groups, read_groups
 from opskit.load.keys import ADDRESS, HOST, HOST_NAME, INVENTORY
 from opskit.load.keys import VARIABLE as NAME
@@ -42,9 +42,9 @@ class _Around(NamedTuple):
     balancers: Mapping[str, System]
 
 
-def inventory(path: Path) -> Inventory:
+def inventory(path: Path, kept: Kept | None = None) -> Inventory:
     """Read an inventory that is going to be used; raises ProblemsError with every error in it."""
-    found, problems = check_inventory(path)
+    found, problems = check_inventory(path, kept)
     errors = [problem for problem in problems if problem.severity == "error"]
     if found is None and not errors:
         errors = [Problem(place=Place(file=str(path)), what="this can't be read")]
@@ -53,10 +53,10 @@ def inventory(path: Path) -> Inventory:
     return found
 
 
-def check_inventory(path: Path) -> tuple[Inventory | None, list[Problem]]:
+def check_inventory(path: Path, kept: Kept | None = None) -> tuple[Inventory | None, list[Problem]]:
     """Read an inventory for lint: with every error and every warning."""
     problems: list[Problem] = []
-    raw = read(path, problems)
+    raw = read(path, problems, kept)
     if raw is None:
         return None, problems
     parsed = parse(raw, str(path))

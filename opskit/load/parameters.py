@@ -65,6 +65,19 @@ def parameters(
     return Parameters(public=public, secrets=secrets)
 
 
+def changed(runbook: Runbook, given: Mapping[str, str]) -> Mapping[str, Json]:
+    """Check and convert other values for some public parameters; ProblemsError with all wrong."""
+    problems: list[Problem] = []
+    found = _command_line(runbook, given, problems)
+    public: dict[str, Json] = {}
+    for param in runbook.params:
+        if param.name in found:
+            _public(param, found[param.name], public, problems)
+    if problems:
+        raise ProblemsError(problems)
+    return public
+
+
 def _asked(
     param: Param, ask: Ask, public: dict[str, Json], secrets: dict[str, Secret]
 ) -> list[Problem]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from opskit.load.check import check_draft
-from opskit.load.files import find, read
+from opskit.load.files import Kept, find, read
 from opskit.load.hosts import ExpressionError, check_terms
 from opskit.load.keys import FORMAT, NAME, RUNBOOK
 from opskit.load.params import read_params
@@ -29,8 +29,9 @@ _INVENTORY = re.compile(
 class Library:
     """Reads runbooks and the files beside them, each once."""
 
-    def __init__(self, search: Sequence[Path], *, lint: bool) -> None:
+    def __init__(self, search: Sequence[Path], *, lint: bool, kept: Kept | None = None) -> None:
         self.search = search
+        self.kept = kept
         self.lint = lint
         self.problems: list[Problem] = []
         self.shelf: dict[Path, Runbook | None] = {}
@@ -57,7 +58,7 @@ class _Book:
 
     def read(self) -> Runbook | None:
         """Read the file; its problems go to the library."""
-        raw = read(self.path, self.library.problems)
+        raw = read(self.path, self.library.problems, self.library.kept)
         if raw is None:
             return None
         parsed = parse(raw, str(self.path))
@@ -177,7 +178,7 @@ class _Book:
             else [f"{written}.yaml", f"{written}.yml"]
         )
         folders = [self.path.parent, *self.library.search]
-        return find(reader, node, names, folders, "runbook")
+        return find(reader, node, names, folders, "runbook", kept=self.library.kept)
 
     def source(self, reader: Reader, node: Scalar, *, template: bool) -> tuple[str, str] | None:
         """Read a script or a template into the runbook; return its path and text."""
@@ -185,11 +186,12 @@ class _Book:
         folders = [here, here / "templates", here.parent / "templates", here.parent]
         if not template:
             folders = [here, here / "scripts", here.parent / "scripts", here.parent]
-        path = find(reader, node, [node.text], folders, "template" if template else "script")
+        what, kept = "template" if template else "script", self.library.kept
+        path = find(reader, node, [node.text], folders, what, kept=kept)
         if path is None:
             return None
         problems: list[Problem] = []
-        raw = read(path, problems)
+        raw = read(path, problems, kept)
         reader.problems.extend(replace(p, place=reader.place(node)) for p in problems)
         text = _decoded(raw) if raw is not None else None
         if raw is not None and text is None:
@@ -235,9 +237,9 @@ def check(path: Path, search: Sequence[Path]) -> tuple[Runbook | None, list[Prob
 
 
 def _read(
-    path: Path, search: Sequence[Path], *, lint: bool
+    path: Path, search: Sequence[Path], *, lint: bool, kept: Kept | None = None
 ) -> tuple[Runbook | None, list[Problem]]:
-    library = Library(search, lint=lint)
+    library = Library(search, lint=lint, kept=kept)
     book = library.book(path)
     return book, sorted(set_of(library.problems), key=_order)
 
@@ -269,9 +271,14 @@ def _order(problem: Problem) -> tuple[str, int, int]:
     return problem.place.file, problem.place.line, problem.place.column
 
 
-def runbook(path: Path, search: Sequence[Path] = ()) -> Runbook:
-    """Read a runbook that is going to run; raises ProblemsError with every error in it."""
-    book, problems = _read(path, search, lint=False)
+def runbook(path: Path, search: Sequence[Path] = (), kept: Kept | None = None) -> Runbook:
+    """Read a runbook that is going to run; raises ProblemsError with every error in it.
+
+    With `kept` all of it comes from there: what was read when a run was planned.
+    """
+    if kept is not None:
+        search = [*dict.fromkeys(Path(name).parent for name in kept)]
+    book, problems = _read(path, search, lint=False, kept=kept)
     errors = [problem for problem in problems if problem.severity == "error"]
     if book is None and not errors:
         errors = [Problem(place=Place(file=str(path)), what="this can't be read")]

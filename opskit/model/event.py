@@ -20,6 +20,7 @@ EventKind = Literal[
     "message",
     "waiting",
     "decided",
+    "plan amended",
     "note",
     "budget tripped",
     "undo began",
@@ -50,8 +51,12 @@ class Event:
                      undo also undoes (key) and last (bool: with it the original is undone)
       step skipped   why
       message        text
-      waiting        why (confirm|manual|unknown|failed|budget|pause|interrupted), question, choices
-      decided        who, choice, reason
+      waiting        why (confirm|manual|unknown|failed|budget|pause|interrupted), question,
+                     choices, hosts (budget: those that fell out)
+      decided        who, choice, why (of the question), reason, evidence (a list of objects: what
+                     the record, the hosts and done_when said before the choice)
+      plan amended   who, parameters (those that have another value now), plan (digest), documents
+                     {plan: digest}; from here on the run carries out this plan
       note           who, text
       budget tripped failed (host names), limit
       undo began     hosts, why

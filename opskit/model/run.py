@@ -9,9 +9,18 @@ from opskit.model.states import ActionState, RunState
 from opskit.model.value import Json
 
 HostState = Literal[
-    "not started", "begun", "done", "failed", "unreachable", "unknown", "undone", "undo failed"
+    "not started",
+    "begun",
+    "done",
+    "failed",
+    "unreachable",
+    "unknown",
+    "undone",
+    "undo failed",
+    "excluded",
 ]
-"""How a host came out; *begun*: some of its steps were done, none failed, and some are left."""
+"""How a host came out; *begun*: some of its steps were done, none failed, and some are left;
+*excluded*: a person let the run go on without it."""
 
 
 @frozen

@@ -14,12 +14,14 @@ from opskit.plan.again import (
     state_of,
 )
 from opskit.plan.make import make, seal
-from opskit.plan.progress import Progress, progress
+from opskit.plan.progress import EXCLUDE, UNDO, Progress, progress
 from opskit.plan.spread import ALWAYS, PREFLIGHT
 
 __all__ = [
     "ALWAYS",
+    "EXCLUDE",
     "PREFLIGHT",
+    "UNDO",
     "Progress",
     "acts",
     "changes",

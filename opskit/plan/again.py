@@ -58,13 +58,14 @@ def reverse(
     hosts: Collection[str] | None = None,
     *,
     again: bool = False,
+    without: Collection[str] = (),
 ) -> Plan:
     """Return how to take back what was done: batch by batch in reverse, last step first.
 
     With `hosts`, only the stacks of these hosts; what was done once for several hosts stays.
     Taken back are changes that succeeded or failed. What lies under a change of which nobody knows
     whether it happened stays: that one is settled first. So does what lies under an undo that
-    failed, unless a person wants it tried `again`.
+    failed, unless a person wants it tried `again`, and all that was done on or for hosts `without`.
     """
     unsettled = _hosts_of(plan, records, lambda a: state_of(records, a.key) in _UNSETTLED)
     stuck = set() if again else _hosts_of(plan, records, lambda a: _stuck(records, a))
@@ -73,6 +74,7 @@ def reverse(
         for action in plan.actions
         if action.batch != ALWAYS
         and _undoable(plan, records, action, hosts)
+        and not {action.host, action.target} & set(without)
         and not unsettled & set(concerned(plan, action))
         and not stuck >= set(concerned(plan, action))
     ]

@@ -18,6 +18,9 @@ DECIDED: Mapping[str, ActionState] = {
 }
 """What an answer makes of an action. "retry" gives it a new attempt, "abort" ends the run."""
 
+EXCLUDE, UNDO = "exclude", "undo"
+"""Answers by which the run goes on without a host, or takes back what it did."""
+
 
 OUTCOMES: Mapping[str, ActionState] = {
     "succeeded": "succeeded",
@@ -31,9 +34,12 @@ class Progress:
 
     def __init__(self) -> None:
         self.records: dict[str, ActionRecord] = {}
+        self.excluded: set[str] = set()
+        """Hosts that a person has the run go on without."""
 
     def take(self, event: Event, at: float) -> None:
         """Take in the next event of the run; `at` in UTC seconds."""
+        self._exclude(event)
         if not event.key:
             return
         record = self.records.get(event.key) or ActionRecord(
@@ -45,6 +51,18 @@ class Progress:
             self._undone(changed, event)
         if event.kind == "step started" and event.attempt > 1:
             self._afresh(event.key)
+
+    def _exclude(self, event: Event) -> None:
+        """Keep who is left out: by a decision, until one to try the host again.
+
+        One with an unknown change is that in the end: a resume asks what became of it.
+        """
+        if event.kind == "decided" and event.data.get("choice") == EXCLUDE:
+            self.excluded.add(event.host)
+        elif event.kind == "decided" and event.host and not event.key:
+            self.excluded.discard(event.host)
+        elif event.kind == "run ended" and isinstance(hosts := event.data.get("hosts"), Mapping):
+            self.excluded -= {host for host, state in hosts.items() if state == "unknown"}
 
     def _afresh(self, key: str) -> None:
         """Let the undo of a change that is done once more count as not done yet."""
@@ -85,7 +103,8 @@ def _moved(record: ActionRecord, event: Event, at: float) -> ActionRecord:
             return _decided(record, str(event.data.get("choice")), event, at)
         case (
             "run created" | "run resumed" | "run imported" | "host opened" | "host unreachable"
-            | "message" | "waiting" | "note" | "budget tripped" | "undo began" | "run ended"
+            | "message" | "waiting" | "note" | "plan amended" | "budget tripped" | "undo began"
+            | "run ended"
         ):  # fmt: skip
             return record
         case _:

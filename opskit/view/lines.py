@@ -141,6 +141,10 @@ def _said_of_run(event: Event) -> Said:
                 else ""
             )
             return "run", f"{run} {title} by {who}{_because(data, 'reason')}{here}".strip()
+        case "plan amended":
+            given = data.get("parameters")
+            values = labelled(given) if isinstance(given, Mapping) else ""
+            return "amended", f"{values} from here on, by {short(data, 'who')}"
         case "run resumed":
             return "resumed", f"by {short(data, 'who')}"
         case "run imported":

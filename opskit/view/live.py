@@ -21,7 +21,16 @@ from opskit.view.paint import Paint, bare
 
 INTERVAL = 0.25
 _KEPT: frozenset[EventKind] = frozenset(
-    {"message", "note", "decided", "budget tripped", "undo began", "run resumed", "step silent"}
+    {
+        "message",
+        "note",
+        "decided",
+        "plan amended",
+        "budget tripped",
+        "undo began",
+        "run resumed",
+        "step silent",
+    }
 )
 """Events that stay on the screen; a question is asked there, or the summary has it."""
 

@@ -22,6 +22,7 @@ _STYLES = {
     "STOPPED": "33",
     "SILENT": "33",
     "begun": "33",
+    "excluded": "33",
     "undone": "36",
     "running": "34",
     "aborted": "33",

@@ -93,7 +93,7 @@ def _steps(run: Run, labels: Labels) -> Iterator[str]:
 
 
 def _people(entries: Iterable[Entry], labels: Labels) -> Iterator[str]:
-    kinds = ("decided", "note", "waiting", "run resumed")
+    kinds = ("decided", "plan amended", "note", "waiting", "run resumed")
     told = [entry for entry in entries if entry.event.kind in kinds]
     if told:
         yield from ("", "## Questions, decisions and notes", "")

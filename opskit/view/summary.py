@@ -20,6 +20,7 @@ ORDER: tuple[HostState, ...] = (
     "failed",
     "unreachable",
     "undone",
+    "excluded",
     "done",
     "begun",
     "not started",
@@ -120,7 +121,7 @@ def next_steps(run: Run, plan: Plan | None = None) -> Iterator[tuple[str, str]]:
         return
     states = set(run.hosts.values())
     if run.state in _OPEN:
-        yield f"opskit resume {run.id}", _why_resume(run)
+        yield f"opskit {'decide' if _asks(run) else 'resume'} {run.id}", _why_resume(run)
     bad = details.most_telling(run)
     if bad is not None and run.state != "succeeded":
         step = shlex.quote(Labels(plan).position(bad.key) or bad.step)
@@ -141,8 +142,11 @@ def next_steps(run: Run, plan: Plan | None = None) -> Iterator[tuple[str, str]]:
 def _why_resume(run: Run) -> str:
     if run.state == "unknown":
         return "say what became of the unknown changes, and go on"
-    asks = run.state == "waiting" and not interrupted(run)
-    return "answer the question and go on" if asks else "go on where it stopped"
+    return "answer the question and go on" if _asks(run) else "go on where it stopped"
+
+
+def _asks(run: Run) -> bool:
+    return run.state == "waiting" and not interrupted(run)
 
 
 _OPEN: tuple[RunState, ...] = ("planned", "running", "undoing", "waiting", "unknown")
@@ -153,6 +157,7 @@ _RETRY: tuple[tuple[str, frozenset[HostState]], ...] = (
     ("unknown", frozenset({"unknown"})),
     ("not-started", frozenset({"not started", "begun"})),
     ("undone", frozenset({"undone"})),
+    ("excluded", frozenset({"excluded"})),
 )
 
 

@@ -5,7 +5,8 @@ import hashlib
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from opskit import audit
 from opskit.audit import Finding, Store
 from opskit.audit.chain import link
 from opskit.errors import DamagedError, StoreError
+from opskit.model.codec import canonical, to_json
+from opskit.plan import seal
 from tests.contract.samples import begin, ended, started, waiting, whole_run
 
 
@@ -317,3 +320,26 @@ def test_a_damaged_file_is_told_of_as_far_as_it_can_be_read(store: Store, path: 
             found = opened.verify()
             assert any(finding.damage for finding in found), damaged
             opened.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        ("update documents set body = {other} where digest = '{digest}'", "plan is not the one"),
+        ("delete from documents where digest = '{digest}'", "document 'plan' is missing"),
+    ],
+)
+def test_a_plan_that_a_run_was_given_later_is_checked_too(
+    store: Store, path: Path, statement: str, found: str
+) -> None:
+    (run, *_) = store.runs()
+    new = seal(replace(store.plan(run.id), parameters={"release": "r8"}))
+    with store.reopen(run.id, who="ann", origin="desk") as journal:
+        amended = journal.amend(new, {"who": "ann"})
+    assert store.verify() == []
+    number, documents = store.load(run.id).entries, amended.data["documents"]
+    assert isinstance(documents, Mapping)
+    other = zlib.compress(canonical(to_json(replace(new, version="9")))).hex()
+    tamper(path, statement.format(digest=documents["plan"], other=f"x'{other}'"))
+    assert f"entry {number}: the {found}" in whats(store.verify(run.id))
+    assert found in whats(store.verify())

@@ -13,8 +13,11 @@ from opskit.errors import InputError, StoreError
 from opskit.execute import journal as execute
 from opskit.model.codec import canonical, digest, to_json
 from opskit.model.event import Event
+from opskit.model.plan import Plan
 from opskit.model.text import text
+from opskit.model.value import Secret
 from opskit.model.work import Recall
+from opskit.plan import seal
 from tests.contract import samples
 from tests.contract.samples import begin, ended, finished, started, waiting, whole_run
 
@@ -314,3 +317,38 @@ def test_a_journal_is_what_the_executor_needs(store: Store) -> None:
         needed: execute.Journal = journal
         sink: execute.Sink = needed.output("1/web1", "web1", 1)
         assert sink.close() == {}
+
+
+def other_plan() -> Plan:
+    """Return the same plan with another value of its parameter."""
+    return seal(replace(samples.plan(), parameters={"release": "r8"}))
+
+
+def test_a_run_carries_out_the_plan_that_it_was_given_last(store: Store) -> None:
+    with begin(store) as journal:
+        journal.append(started(), ended())
+        answer = Event(kind="decided", key="1/web1", host="web1", data={"choice": "retry"})
+        journal.amend(other_plan(), {"who": "ann", "parameters": {"release": "r8"}}, answer)
+        assert store.plan(journal.run) == other_plan()
+    kinds = [entry.event.kind for entry in store.entries(journal.run)]
+    assert kinds[-2:] == ["plan amended", "decided"]
+    assert store.load(journal.run).plan == other_plan().digest != samples.plan().digest
+    documents = store.documents(journal.run)
+    assert documents["plan"].encode() == canonical(to_json(other_plan()))
+    assert documents["runbook"] == "name: deploy\n"
+    with store.reopen(journal.run, who="bob", origin="desk") as again:
+        again.amend(samples.plan(), {"who": "bob"})
+        again.append(finished())
+    assert store.plan(journal.run) == samples.plan()
+    assert store.verify() == []
+    assert store.verify(journal.run) == []
+
+
+def test_a_plan_that_shows_a_secret_is_not_taken(store: Store) -> None:
+    secret = Secret("token", "correct-horse")
+    shown = seal(replace(samples.plan(), parameters={"release": "correct-horse"}))
+    with begin(store, secrets=(secret,)) as journal:
+        with pytest.raises(InputError, match="stands open in the plan"):
+            journal.amend(shown, {"who": "ann"})
+        journal.append(started())
+        assert store.plan(journal.run) == samples.plan()

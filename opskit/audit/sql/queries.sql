@@ -109,6 +109,11 @@ select host, body from events where run = :run and kind = 'step started' order b
 -- name: last_waiting
 select body from events where run = :run and kind = 'waiting' order by number desc limit 1;
 
+-- name: amendments
+-- What changed the plan of a run, the newest first.
+select number, at, kind, key, host, body, hash from events
+where run = :run and kind = 'plan amended' order by number desc;
+
 -- name: document
 select body from documents where digest = :digest;
 
