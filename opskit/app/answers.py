@@ -3,31 +3,45 @@
 from collections.abc import Mapping, Sequence
 
 _ABORT = "end the run as it stands; nothing more is done, nothing is taken back"
+_EXCLUDE = "go on without this host; nothing more starts there, what was done there stays"
+_UNDO = "take back what the run did, on every host, and come to the end"
 _MEANINGS: Mapping[str, Mapping[str, str]] = {
     "failed": {
         "retry": "do the step again there",
-        "skip": "leave the step as it is and go on with the next one",
+        "done": "it is done after all, by hand perhaps; go on with the next step",
+        "skip": "leave the step as it is and go on with the next one; no undo takes it back",
         "failed": "it has failed there; what follows is as the runbook says",
+        "exclude": _EXCLUDE,
+        "undo": _UNDO,
         "abort": _ABORT,
     },
     "unknown": {
         "done": "it has happened; go on with the next step",
         "failed": "it has not happened, or not well; what follows is as the runbook says",
         "retry": "do it, although it may have happened already",
+        "exclude": _EXCLUDE + "; it stays unknown",
+        "undo": _UNDO + "; where this is unknown nothing is taken back",
         "abort": _ABORT,
     },
     "manual": {
         "done": "it is done; go on",
         "failed": "it could not be done; what follows is as the runbook says",
+        "exclude": _EXCLUDE,
+        "undo": _UNDO,
         "abort": _ABORT,
     },
     "confirm": {
         "yes": "go on",
         "no": "the step has failed; what follows is as the runbook says",
+        "exclude": _EXCLUDE,
+        "undo": _UNDO,
         "abort": _ABORT,
     },
     "budget": {
-        "undo": "take back what the run did, on every host",
+        "retry": "try the hosts that fell out again; what is unknown there is not repeated",
+        "exclude": "go on without the hosts that fell out; nothing more starts there, what was done"
+        " there stays",
+        "undo": _UNDO,
         "stop": "leave everything as it is now, and come to the end",
         "abort": "the same, without the steps that come at the end of every run",
     },
@@ -35,7 +49,16 @@ _MEANINGS: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def meanings(why: str, choices: Sequence[str]) -> Mapping[str, str]:
-    """Return what each of these choices does when a run asks for this reason."""
-    known = _MEANINGS.get(why, {})
+REASONED = ("done", "failed", "skip", "no", "exclude")
+"""Answers that somebody will want to know the reason of."""
+
+
+def meanings(why: str, choices: Sequence[str], *, parameters: bool = False) -> Mapping[str, str]:
+    """Return what each of these choices does when a run asks for this reason.
+
+    `parameters`: whether a retry can be given others.
+    """
+    known = dict(_MEANINGS.get(why, {}))
+    if parameters and "retry" in known and why != "budget":
+        known["retry"] += "; with `-p NAME=VALUE`: with another value of a parameter"
     return {choice: known.get(choice, "") for choice in choices}

@@ -11,12 +11,14 @@ from opskit.model.plan import Action, Plan
 from opskit.model.run import ActionRecord
 from opskit.model.states import ActionState
 from opskit.model.value import Json, Secret
-from opskit.plan import Progress, state_of
+from opskit.plan import EXCLUDE, UNDO, Progress, state_of
 
 TRIPPED = "too many hosts failed"
 FAILED = "failed"
 ASKED = "asked for"
-"""Why an undo began: too many hosts failed, these hosts failed, a person wanted it."""
+DECIDED = "decided"
+"""Why an undo began: too many hosts failed, these hosts failed, a person wanted it of a run, or
+answered a run's question so."""
 SHARED = ""
 """The key under which values are kept that a step saved for all hosts."""
 
@@ -33,6 +35,8 @@ class Book:
         self.tripped = False
         self.undoing = False
         """Whether too many hosts failed, so that an undo was begun that has not come to its end."""
+        self.taking_back = False
+        """Whether a person has decided that all is taken back, and it has not come to its end."""
         self.going_back: set[str] = set()
         """Hosts that failed alone and whose undo was begun."""
         self.scope: frozenset[str] | None = None
@@ -55,6 +59,11 @@ class Book:
     def records(self) -> Mapping[str, ActionRecord]:
         return self._progress.records
 
+    @property
+    def excluded(self) -> set[str]:
+        """The hosts that a person has the run go on without."""
+        return self._progress.excluded
+
     def state(self, action: Action) -> ActionState:
         return state_of(self.records, action.key)
 
@@ -72,7 +81,7 @@ class Book:
                 self._begun[event.key] = self._contacts.get(str(event.data.get("target")), {})
             elif event.kind == "host unreachable":
                 self.unreachable[event.host] = str(event.data.get("reason", ""))
-            elif event.kind == "decided" and not event.key:
+            elif event.kind == "decided":
                 self._decided(event)
             elif event.kind == "budget tripped":
                 self.tripped = True
@@ -80,6 +89,7 @@ class Book:
                 self._goes_back(event)
             elif event.kind == "run ended":
                 self.undoing, self.going_back, self.scope = False, set(), None
+                self.taking_back = False
             elif event.kind == "step ended" and "saved" in event.data:
                 self._save(event)
 
@@ -101,16 +111,25 @@ class Book:
             self.going_back |= set(map(str, only))
 
     def _decided(self, event: Event) -> None:
-        """Take in an answer about a host (it may be tried again) or about the run."""
-        if event.host:
-            self.unreachable.pop(event.host, None)
-            self.tripped = self.undoing = False
-            self.going_back.discard(event.host)
-            self.choices.clear()
+        """Take in an answer about an action, a host (tried again, left out) or the run."""
+        choice, why = str(event.data.get("choice")), str(event.data.get("why"))
+        if event.key:
+            self.taking_back = self.taking_back or choice == UNDO
+        elif event.host:
+            self._answered(event.host)
+            if choice != EXCLUDE:
+                self.unreachable.pop(event.host, None)
             only = event.data.get("hosts")
-            self.scope = frozenset(map(str, only)) if isinstance(only, (list, tuple)) else None
+            if why != "budget":
+                self.scope = frozenset(map(str, only)) if isinstance(only, (list, tuple)) else None
         else:
-            self.choices[str(event.data.get("why"))] = str(event.data.get("choice"))
+            self.choices[why] = choice
+
+    def _answered(self, host: str) -> None:
+        """Let what followed from the fall of a host count no more."""
+        self.tripped = self.undoing = self.taking_back = False
+        self.going_back.discard(host)
+        self.choices.clear()
 
     def _save(self, event: Event) -> None:
         saved = event.data["saved"]

@@ -51,9 +51,12 @@ class Ending:
     def _host(
         self, fallen: Collection[HostState], host: str, left: Mapping[str, HostState]
     ) -> HostState:
+        out = host in self.book.excluded
         for state in WORST:
-            if state in fallen:
+            if state in fallen and not (out and state in ("unreachable", "failed")):
                 return state
+        if out:
+            return "excluded"
         if host in self.book.unreachable:
             return "unreachable"
         return left.get(host, "done")

@@ -7,9 +7,10 @@ from itertools import groupby
 
 from opskit.errors import Exit
 from opskit.execute.attempt import Attempt
-from opskit.execute.book import ASKED, FAILED, TRIPPED, Book
+from opskit.execute.book import ASKED, DECIDED, FAILED, TRIPPED, Book
 from opskit.execute.ending import Ending
 from opskit.execute.fall import is_lost
+from opskit.execute.offers import OFFERS, after_falls
 from opskit.execute.send import Outside
 from opskit.execute.stop import GRACE
 from opskit.execute.walk import Question, Walk, waves
@@ -84,11 +85,13 @@ class Course:
         self.outside = outside
         self.pool = pool
         self.attempt = Attempt(plan, book, outside)
-        self.walk = Walk(plan, self.attempt, pool, book.scope)
+        self.walk = Walk(plan, self.attempt, pool, book.scope, book.excluded)
         self.undo_failed: set[str] = set()
 
     def run(self, *, pause_after_batch: bool) -> RunState:
         """Go forward, settle what failed, do `always`, end the run."""
+        if self.book.taking_back:
+            return self._give_up()
         last = len(self.plan.batches) - 1
         for batch, actions in groupby(self.plan.actions, key=lambda a: a.batch):
             if batch == ALWAYS:
@@ -105,6 +108,17 @@ class Course:
                 return self._pause(batch)
         if self.walk.tripped:
             self._trip()
+        if self.interrupted() or self.waiting():
+            return "waiting"
+        self._always()
+        return "waiting" if self.interrupted() or self.waiting() else self.end()
+
+    def _give_up(self) -> RunState:
+        """Take back what was done, as a person has decided, do `always`, end the run."""
+        self.walk.rejoin([a for a in self.plan.actions if is_lost(self.plan, self.book, a)])
+        if self.interrupted():
+            return "waiting"
+        self.undo(self.book.scope, DECIDED)
         if self.interrupted() or self.waiting():
             return "waiting"
         self._always()
@@ -147,7 +161,8 @@ class Course:
 
     def _pause(self, batch: int) -> RunState:
         text = f"batch {batch + 1} of {len(self.plan.batches)} is done"
-        data: dict[str, Json] = {"why": "pause", "question": text, "choices": ["go on", "abort"]}
+        data: dict[str, Json] = {"why": "pause", "question": text}
+        data["choices"] = list(OFFERS["pause"])
         self.attempt.post(Event(kind="waiting", data=data))
         return "waiting"
 
@@ -178,14 +193,19 @@ class Course:
                 action=None,
                 why="budget",
                 text=f"{len(failed)} hosts fell out, more than {self.plan.max_failures}",
-                choices=("undo", "stop", "abort"),
+                choices=after_falls(self.plan, self.book, self.walk.fallen),
+                hosts=tuple(self.walk.fallen),
             )
         elif "undo" in (policy, choice):
             self.undo(self.book.scope, TRIPPED)
 
     def undo(self, hosts: Collection[str] | None, why: str) -> None:
-        """Take back what was done on these hosts (None: everywhere), last first."""
-        back = reverse(self.plan, self.book.records, hosts)
+        """Take back what was done on these hosts (None: everywhere), last first.
+
+        What was done on hosts that were left out stays, unless a person wants the run undone.
+        """
+        without = () if why == ASKED else self.book.excluded
+        back = reverse(self.plan, self.book.records, hosts, without=without)
         if not back.actions:
             return
         names: list[Json] = list(dict.fromkeys(a.host or a.target for a in back.actions))
@@ -206,7 +226,7 @@ class Course:
         self.book.facts = {**self.book.facts, "status": self.ending().state()}
         plan = replace(self.plan, max_failures=len(self.plan.hosts))
         for wave in waves(always):
-            walk = Walk(plan, self.attempt, self.pool)
+            walk = Walk(plan, self.attempt, self.pool, spared=self.book.excluded)
             walk.fallen = {h: f for h, f in self.walk.fallen.items() if f.state == "unreachable"}
             walk.go(wave)
             self.walk.question = self.walk.question or walk.question

@@ -7,6 +7,7 @@ from typing import assert_never
 
 from opskit.execute.attempt import Attempt
 from opskit.execute.fall import Fall, harmless, is_lost, policy, stopped, struck, unfinished, unsent
+from opskit.execute.offers import about
 from opskit.execute.send import Ready
 from opskit.execute.silence import Found
 from opskit.execute.stop import GRACE
@@ -22,18 +23,23 @@ from opskit.plan import concerned
 
 @frozen
 class Question:
-    """What a run waits for: the action (None: the run as a whole), why, the words, the choices."""
+    """What a run waits for: the action (None: the run as a whole), why, the words, the choices.
+
+    `hosts`: those that fell out, where too many did.
+    """
 
     action: Action | None
     why: str
     text: str
     choices: tuple[str, ...]
+    hosts: tuple[str, ...] = ()
 
 
 class Walk:
     """Goes through the waves of one plan and keeps who fell out on the way.
 
-    `scope`: the hosts that it is about (None: all); others are left as they are.
+    `scope`: the hosts that it is about (None: all), `spared`: those of them that it is not about.
+    Others are left as they are.
     """
 
     def __init__(
@@ -42,12 +48,14 @@ class Walk:
         attempt: Attempt,
         pool: ThreadPoolExecutor,
         scope: Collection[str] | None = None,
+        spared: Collection[str] = (),
     ) -> None:
         self.plan = plan
         self.attempt = attempt
         self.book = attempt.book
         self.pool = pool
         self.scope = scope
+        self.spared = spared
         self.fallen: dict[str, Fall] = {}
         self._struck: set[str] = set()
         self.question: Question | None = None
@@ -141,7 +149,7 @@ class Walk:
         return any(self._within(host) and host not in self.fallen for host in hosts)
 
     def _within(self, host: str) -> bool:
-        return self.scope is None or host in self.scope
+        return (self.scope is None or host in self.scope) and host not in self.spared
 
     def _hosts(self, action: Action) -> list[str]:
         """Return the hosts that an action is for, as far as this walk is about them."""
@@ -265,7 +273,7 @@ class Walk:
                     text=f"{name} on {host} was {reason}"
                     if by_person
                     else f"{name} failed on {host}: {reason}",
-                    choices=("retry", "skip", "failed", "abort"),
+                    choices=about(self.plan, self.book, action, "failed"),
                 )
             )
             return
@@ -296,7 +304,7 @@ class Walk:
                     why="unknown",
                     text=f"Nobody knows whether {stage.name!r} happened on {record.host}: "
                     f"{record.data.get('reason', '')}" + untold,
-                    choices=("done", "failed", "retry", "abort"),
+                    choices=about(self.plan, self.book, action, "unknown"),
                 )
             )
 
@@ -314,13 +322,13 @@ class Walk:
             if ready is None:
                 continue  # skipped, or it could not be written out
             assert isinstance(ready.job.work, Ask)
-            manual = ready.job.work.manual
+            why = "manual" if ready.job.work.manual else "confirm"
             self._hold(
                 Question(
                     action=action,
-                    why="manual" if manual else "confirm",
+                    why=why,
                     text=ready.job.work.question.fixed(),
-                    choices=("done", "failed", "abort") if manual else ("yes", "no", "abort"),
+                    choices=about(self.plan, self.book, action, why),
                 )
             )
             break
@@ -336,6 +344,7 @@ class Walk:
             "why": self.question.why,
             "question": self.question.text,
             "choices": list(self.question.choices),
+            **({"hosts": list(self.question.hosts)} if self.question.hosts else {}),
         }
 
 

@@ -291,7 +291,8 @@ def test_a_change_that_a_person_stopped_is_asked_about_and_not_taken_back(tmp_pa
     assert paper.entries[-1].event.data["why"] == "interrupted"
     state, _ = go(plan, world, paper)
     assert state == "waiting"
-    assert paper.entries[-1].event.data["choices"] == ["retry", "skip", "failed", "abort"]
+    choices = ["retry", "done", "skip", "failed", "undo", "abort"]
+    assert paper.entries[-1].event.data["choices"] == choices
     assert not [k for k in world.sent if "!" in k]
     answer(paper, "retry")
     assert go(plan, world, paper)[0] == "succeeded"

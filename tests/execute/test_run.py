@@ -150,7 +150,8 @@ def test_unknown_is_never_repeated_without_permission(tmp_path: Path) -> None:
     state, paper = go(plan, world)
     assert state == "waiting"
     assert world.effects.count("1/web1@1") == 1
-    assert paper.entries[-1].event.data["choices"] == ["done", "failed", "retry", "abort"]
+    choices = ["done", "failed", "retry", "exclude", "abort"]
+    assert paper.entries[-1].event.data["choices"] == choices
 
 
 def test_unknown_that_may_be_repeated_is(tmp_path: Path) -> None:
