@@ -5,17 +5,21 @@
 
 from opskit.app.adhoc import exec_ as exec  # noqa: A004 - the word of the command line
 from opskit.app.again import resume, retry, undo
+from opskit.app.decide import Open, decide, question, refuse_unasked
+from opskit.app.deciding import Answer
 from opskit.app.find import inventory, lint, list_runbooks, settings, show
 from opskit.app.look import Preview, Reading
 from opskit.app.look import look as preview
 from opskit.app.person import Person, Question
 from opskit.app.prepare import Ask, Prepared, check_plan, prepare, save_plan
 from opskit.app.record import entries, last_words, load_run, output, plan_of, runs, verify
-from opskit.app.runs import abort, decide, note, run
+from opskit.app.runs import abort, note, run
 from opskit.app.steer import follow, pause, stop
 
 __all__ = [
+    "Answer",
     "Ask",
+    "Open",
     "Person",
     "Prepared",
     "Preview",
@@ -38,6 +42,8 @@ __all__ = [
     "plan_of",
     "prepare",
     "preview",
+    "question",
+    "refuse_unasked",
     "resume",
     "retry",
     "run",

@@ -5,8 +5,9 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 
+from opskit.app.deciding import answered
 from opskit.app.person import Person
-from opskit.app.runs import answered, go_on, reopened
+from opskit.app.runs import go_on, reopened
 from opskit.app.session import Session
 from opskit.audit.fold import SHARED
 from opskit.errors import InputError, RefusedError
@@ -21,9 +22,18 @@ from opskit.settings import Settings
 
 
 def resume(
-    settings: Settings, name: str, person: Person, watch: Watcher, *, stop: Stop | None = None
+    settings: Settings,
+    name: str,
+    person: Person,
+    watch: Watcher,
+    *,
+    stop: Stop | None = None,
+    asking: bool = False,
 ) -> Run:
-    """Go on with a run that was interrupted or that waits for an answer."""
+    """Go on with a run that was interrupted or that waits for an answer.
+
+    `asking`: to answer it; then a run that only pauses is not gone on with unasked.
+    """
     with reopened(settings, name, person, watch, stop) as current:
         found = current.store.load(current.run)
         if found.state in ("succeeded", "undone", "aborted", "failed"):
@@ -34,9 +44,10 @@ def resume(
                 else f"`opskit report {found.id}` shows what it did",
             )
         if any(entry.event.data.get("status") == "unknown" for entry in current.past()):
-            current.plan = asking(current.plan)  # it has ended once without asking
+            current.plan = asked_of(current.plan)  # it has ended once without asking
         why = found.question.get("why") if found.question else "interrupted"
-        if why not in _NOT_ASKED_FIRST and not answered(current, found):
+        first = why not in _NOT_ASKED_FIRST or (asking and why == "pause")
+        if first and not answered(current, found):
             return current.store.load(current.run)
         return go_on(current)
 
@@ -45,7 +56,7 @@ _NOT_ASKED_FIRST = ("interrupted", "pause", "unknown")
 """Where a run stands that a resume goes on with: of what is unknown the hosts are asked first."""
 
 
-def asking(plan: Plan) -> Plan:
+def asked_of(plan: Plan) -> Plan:
     """Let a plan ask what became of unknown changes, also where it would go on without."""
     stages = {
         position: replace(stage, on_unknown="ask") if stage.on_unknown == "fail" else stage
@@ -65,8 +76,8 @@ def retry(
 ) -> Run:
     """Do again, in the same run, what failed or was taken back on these hosts, and what is left.
 
-    `hosts` are names, or the words failed, unreachable, unknown, undone, not-started. Other hosts
-    are left as they are.
+    `hosts` are names, or the words failed, unreachable, unknown, undone, not-started, excluded.
+    Other hosts are left as they are.
     """
     with reopened(settings, name, person, watch, stop) as current:
         found = _settled(current)
@@ -127,6 +138,7 @@ def select_hosts(found: Run, words: Sequence[str]) -> list[str]:
 
 _STATES = {
     "failed", "unreachable", "unknown", "undone", "undo failed", "not started", "begun", "done",
+    "excluded",
 }  # fmt: skip
 _ALSO = {"failed": {"unreachable", "undo failed"}, "not started": {"begun"}}
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Protocol
 
+from opskit.model.finding import Finding
 from opskit.model.frozen import frozen
 
 
@@ -13,7 +14,8 @@ class Question:
 
     text: str
     choices: tuple[str, ...]
-    evidence: tuple[str, ...] = ()
+    why: str = ""
+    evidence: tuple[Finding, ...] = ()
     meanings: Mapping[str, str] = field(default_factory=dict)
     """choice → what it does"""
 

@@ -62,7 +62,7 @@ def prepare(settings: Settings, ask: Ask, person: Person) -> Prepared:
     inventory = find.inventory(settings, ask.inventory)
     parameters = load.parameters(
         runbook,
-        _given(ask.params),
+        given_words(ask.params),
         ask.params_file,
         settings.environ,
         _asker(person) if person.interactive else None,
@@ -99,7 +99,7 @@ def _recorded(settings: Settings) -> Iterator[Callable[[Recall], str | None]]:
             store.close()
 
 
-def _given(words: tuple[str, ...]) -> Mapping[str, str]:
+def given_words(words: tuple[str, ...]) -> Mapping[str, str]:
     """Split `name=value` words; a name given twice is refused, since one of them is a mistake."""
     given: dict[str, str] = {}
     for word in words:

@@ -7,19 +7,19 @@ from dataclasses import replace
 from opskit import audit
 from opskit.app import secrets as fetching
 from opskit.app.admission import acquainted, beginning, waiting_for_locks
-from opskit.app.answers import meanings
-from opskit.app.person import Person, Question
+from opskit.app.deciding import answered, ending
+from opskit.app.person import Person
 from opskit.app.prepare import Prepared
 from opskit.app.session import Session, as_recorded, session, show_tokens
 from opskit.audit import Store
-from opskit.errors import Exit, InputError, RefusedError
+from opskit.errors import InputError, RefusedError
 from opskit.execute import ASKED, Stop, Watcher, execute, take_back
 from opskit.model.event import Entry, Event
 from opskit.model.frozen import frozen
-from opskit.model.plan import Action, Plan
+from opskit.model.plan import Plan
 from opskit.model.run import Run
 from opskit.model.value import Json, Secret
-from opskit.plan import changes, reads_only
+from opskit.plan import reads_only
 from opskit.settings import Settings
 
 
@@ -127,115 +127,6 @@ def undo_under_way(past: Sequence[Entry]) -> Back | None:
     return None
 
 
-def answered(current: Session, found: Run) -> bool:
-    """Ask the person what the run asks; True when it can go on."""
-    question = found.question
-    if question is None or question.get("why") == "interrupted" or not current.person.interactive:
-        return False
-    choices = question.get("choices")
-    words = tuple(str(c) for c in choices) if isinstance(choices, (list, tuple)) else ()
-    asked = Question(
-        text=str(question.get("question", "")),
-        choices=words,
-        evidence=_evidence(current, str(question.get("key", ""))),
-        meanings=meanings(str(question.get("why")), words),
-    )
-    choice = current.person.ask(asked)
-    if choice is None:
-        return False
-    _decided(current, question, choice, evidence=asked.evidence)
-    return choice != "abort"
-
-
-REASONED = ("done", "failed", "skip", "no")
-"""Answers that somebody will want to know the reason of."""
-
-
-def decide(
-    settings: Settings,
-    name: str,
-    choice: str,
-    person: Person,
-    watch: Watcher,
-    *,
-    reason: str = "",
-    stop: Stop | None = None,
-) -> Run:
-    """Answer what a run waits for, and go on with it. Whoever comes second is refused."""
-    with reopened(settings, name, person, watch, stop) as current:
-        found = current.store.load(current.run)
-        question = found.question or {}
-        offered = question.get("choices")
-        choices = [str(c) for c in offered] if isinstance(offered, (list, tuple)) else []
-        if not choices:
-            raise InputError(
-                f"run {found.id} asks nothing ({found.state})",
-                hint=f"`opskit status {found.id}` shows where it is",
-            )
-        if choice not in choices:
-            raise InputError(
-                f"{choice!r} is no answer to: {question.get('question')}",
-                hint=f"one of: {', '.join(choices)}",
-            )
-        evidence = _evidence(current, str(question.get("key", "")))
-        _decided(current, question, choice, evidence=evidence, reason=reason)
-        return go_on(current) if choice != "abort" else current.store.load(current.run)
-
-
-def _decided(
-    current: Session,
-    question: Mapping[str, Json],
-    choice: str,
-    *,
-    evidence: Sequence[str],
-    reason: str = "",
-) -> None:
-    """Record an answer; an abort ends the run as it stands."""
-    event = Event(
-        kind="decided",
-        key=str(question.get("key", "")),
-        host=str(question.get("host", "")) if question.get("key") else "",
-        step=str(question.get("step", "")),
-        data={
-            "who": current.person.who,
-            "choice": choice,
-            "why": question.get("why"),
-            **({"reason": reason} if reason else {}),
-            **({"evidence": list(evidence)} if evidence else {}),
-            **_undoes(current.plan, str(question.get("key", ""))),
-        },
-    )
-    events = [event]
-    if choice == "abort":
-        events += ending(current.store.load(current.run), current.plan)
-    current.journal.append(*events)
-    for one in events:
-        current.outside.watch(one)
-
-
-def _undoes(plan: Plan, key: str) -> Mapping[str, Json]:
-    """Say of the answer about an undo step what it is the undo of."""
-    for action in plan.actions:
-        for undo in action.undo:
-            if undo.key == key:
-                return {"undoes": action.key, "last": undo.last}
-    return {}
-
-
-def _evidence(current: Session, key: str) -> tuple[str, ...]:
-    """Return the last lines of what the action in question printed."""
-    record = current.store.load(current.run).actions.get(key)
-    if record is None:
-        return ()
-    lines: list[str] = []
-    for stream in ("stdout", "stderr"):
-        tail = b""
-        for piece in current.store.output(current.run, key, record.attempt, stream):
-            tail = (tail + piece)[-4096:]
-        lines += tail.decode(errors="replace").splitlines()[-5:]
-    return tuple(lines)
-
-
 @contextmanager
 def reopened(
     settings: Settings,
@@ -316,20 +207,3 @@ def abort(settings: Settings, name: str, person: Person) -> Run:
                 Event(kind="decided", data=decided), *ending(found, store.plan(found.id))
             )
         return store.load(found.id)
-
-
-def ending(found: Run, plan: Plan) -> list[Event]:
-    """Return what is recorded last when a person ends a run as it stands."""
-    hosts: dict[str, Json] = dict(found.hosts)
-    touched = any(changes(plan, action) and _sent(found, action) for action in plan.actions)
-    code = Exit.FAILED if touched else Exit.REFUSED
-    code = Exit.UNKNOWN if "unknown" in hosts.values() else code
-    data: dict[str, Json] = {"status": "aborted", "hosts": hosts, "exit": int(code)}
-    return [Event(kind="run ended", data=data)]
-
-
-def _sent(found: Run, action: Action) -> bool:
-    """Tell whether an action was begun on its target, however that ended."""
-    record = found.actions.get(action.key)
-    begun = record is not None and record.state not in ("planned", "skipped")
-    return begun and record is not None and record.data.get("sent") is not False

@@ -56,7 +56,7 @@ def abort(call: Call, run: str) -> Exit:
     required=True,
     metavar="HOSTS",
     shell_complete=complete.hosts_or_states,
-    help="Names of hosts, or failed,unreachable,unknown,undone,not-started (begun too).",
+    help="Names of hosts, or failed,unreachable,unknown,undone,excluded,not-started (begun too).",
 )
 @yes_option
 @live_option

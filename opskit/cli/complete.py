@@ -121,7 +121,7 @@ def hosts_of_run(context: click.Context, _: click.Parameter, so_far: str) -> Fou
 
 def hosts_or_states(context: click.Context, _: click.Parameter, so_far: str) -> Found:
     """Offer what `retry --hosts` takes, after the last comma."""
-    words = ("failed", "unreachable", "unknown", "undone", "not-started")
+    words = ("failed", "unreachable", "unknown", "undone", "not-started", "excluded")
     return _hosts_or(words, context, so_far)
 
 

@@ -10,6 +10,7 @@ from opskit.app.person import Question
 from opskit.cli import screen
 from opskit.cli.interrupts import LeftOpen
 from opskit.view import safe
+from opskit.view.evidence import lines as known
 
 TRIES = 5
 
@@ -135,7 +136,7 @@ def _has_console() -> bool:
 def _worded(question: Question) -> tuple[Sequence[str], str]:
     """Return what to show (what is asked, what was printed, what each answer does) and a prompt."""
     text = safe.visible(question.text)
-    evidence = [f"    | {safe.stripped(line)}" for line in question.evidence]
+    evidence = [*known(question.evidence)]
     if not question.meanings:
         return evidence, text
     meant = {**question.meanings, "Ctrl-D": "answer later, with `opskit resume`; the run waits"}

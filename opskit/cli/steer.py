@@ -3,14 +3,16 @@
 import click
 
 from opskit import app
-from opskit.app.runs import REASONED
+from opskit.app.answers import REASONED
 from opskit.cli import complete, screen
 from opskit.cli.again import live_option, run_argument
 from opskit.cli.call import Call, options
 from opskit.cli.run import told
 from opskit.cli.watching import watching
 from opskit.errors import Exit, InputError
-from opskit.view.jsonl import JsonLines
+from opskit.model.value import Json
+from opskit.view import evidence, safe
+from opskit.view.jsonl import JsonLines, line
 from opskit.view.lines import Lines
 
 
@@ -18,25 +20,74 @@ from opskit.view.lines import Lines
 @run_argument
 @click.argument("choice", required=False, shell_complete=complete.choices)
 @click.option("--reason", default="", metavar="TEXT", help="Why, for the record.")
+@click.option(
+    "-p",
+    "--param",
+    "params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="With retry: another value of a parameter. May be given several times.",
+)
 @live_option
 @options
-def decide(call: Call, run: str, choice: str | None, reason: str, no_live: bool) -> Exit:
-    """Answer what a run waits for, and go on with it. Without CHOICE you are asked."""
+def decide(
+    call: Call, *, run: str, choice: str | None, reason: str, params: tuple[str, ...], no_live: bool
+) -> Exit:
+    """Answer what a run waits for, and go on with it.
+
+    What happened is shown first, with what its hosts say now. Without CHOICE you are asked; where
+    nobody can be asked, only the question is shown (exit 4).
+    """
     found = app.load_run(call.settings, run)
+    if choice is None and params:
+        raise InputError("-p goes with a choice", hint=f"opskit decide {run} retry -p NAME=VALUE")
+    if choice is None and not call.person.interactive:
+        return _shown(call, app.question(call.settings, found.id))
+    if choice is None:
+        app.refuse_unasked(call.settings, found.id)
     plan = app.plan_of(call.settings, found.id)
-    if choice in REASONED and not reason:
-        raise InputError(
-            f"{choice!r} needs a reason: whoever reads the record will want it",
-            hint="add --reason TEXT",
-        )
     with watching(call, plan, run=found.id, live=not no_live) as (watch, stop):
         if choice is None:
-            done = app.resume(call.settings, found.id, call.person, watch, stop=stop)
+            done = app.resume(call.settings, found.id, call.person, watch, stop=stop, asking=True)
         else:
             done = app.decide(
-                call.settings, found.id, choice, call.person, watch, reason=reason, stop=stop
+                call.settings,
+                found.id,
+                app.Answer(choice=choice, reason=reason),
+                call.person,
+                watch,
+                show=lambda matter: _known(call, matter),
+                words=params,
+                stop=stop,
             )
-    return told(call, done, plan)
+    return told(call, done, app.plan_of(call.settings, done.id))
+
+
+def _shown(call: Call, matter: app.Open) -> Exit:
+    """Show what a run asks, and leave it as it is."""
+    call.answer(
+        lambda: evidence.text(
+            matter.run, matter.question.text, matter.question.evidence, matter.question.meanings,
+            given=call.given,
+        ),
+        [_json(matter) | {"exit": int(Exit.WAITING)}],
+    )  # fmt: skip
+    return Exit.WAITING
+
+
+def _known(call: Call, matter: app.Open) -> None:
+    """Show what is known before an answer is recorded."""
+    if call.json:
+        screen.out(line(_json(matter)))
+        return
+    with call.person.pause():
+        said = [safe.visible(matter.question.text), *evidence.lines(matter.question.evidence)]
+        screen.out("".join(f"{one}\n" for one in said))
+
+
+def _json(matter: app.Open) -> dict[str, Json]:
+    asked = matter.question
+    return evidence.json(matter.run, asked.text, asked.evidence, asked.meanings, wanting=REASONED)
 
 
 @click.command()

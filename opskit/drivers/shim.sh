@@ -156,12 +156,17 @@ _o_open() {
   _o_end "$_o_r"
 }
 
+# state_dir: where that is, in _o_dir.
+_o_home() {
+  # shellcheck disable=SC2088 # the word itself, as the inventory has it
+  case $1 in '~') _o_dir=$HOME ;; '~/'*) _o_dir=$HOME/${1#??} ;; *) _o_dir=$1 ;; esac
+}
+
 # state_dir run nonce, words of _o_raise: make the run's directory; what stands in its nonce file is
 # the nonce.
 _o_mine() {
   umask 077
-  # shellcheck disable=SC2088 # the word itself, as the inventory has it
-  case $1 in '~') _o_dir=$HOME ;; '~/'*) _o_dir=$HOME/${1#??} ;; *) _o_dir=$1 ;; esac
+  _o_home "$1"
   _o_run=$_o_dir/runs/$2 _o_r=closed
   [ -d "$_o_run" ] || mkdir -p -- "$_o_run" || return 0
   # shellcheck disable=SC3067 # dash, bash and busybox all have -O
@@ -457,6 +462,17 @@ _o_ask() {
   _o_state "$_o_run/$1"
   _o_out "$_o_r"
 }
+
+# state_dir run digest: the nonce that the run's directory has (- where it has none), and the state of
+# an action, for who only looks: nothing is made.
+_o_tell() {
+  _o_home "$1"
+  _o_p=$_o_dir/runs/$2 _o_a=''
+  read -r _o_a <"$_o_p/nonce"
+  _o_q=${_o_a:--}
+  _o_state "$_o_p/$3"
+  _o_out "$_o_q $_o_r"
+} 2>/dev/null
 
 # digest: keep an action that has not begun from ever beginning; state. Whoever makes its files first
 # decides that, whatever is still on its way here.

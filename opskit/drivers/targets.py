@@ -14,7 +14,7 @@ from opskit.drivers.target import Running, Target
 from opskit.drivers.wire import Link
 from opskit.errors import InputError, UnreachableError
 from opskit.model.inventory import CONTROLLER, Host
-from opskit.model.job import Contact, Job, Output
+from opskit.model.job import Contact, Job, Output, Trace
 from opskit.model.work import Command, Recall, Remove, Request, Upload
 
 History = Callable[[Recall], str | None]
@@ -103,6 +103,14 @@ class Targets:
                 return upload.rejoin(self._of(job), job, job.work, write, left)
             case _:
                 raise TypeError(f"nothing to look for of {type(job.work).__name__}")
+
+    def tell(self, job: Job, seconds: float) -> Trace:
+        """Say what the host says now of a change that was sent before; changes nothing there."""
+        if not isinstance(job.work, (Command, Upload, Remove)):
+            raise TypeError(f"nothing is kept of {type(job.work).__name__}")
+        from opskit.drivers import traces  # before a person decides only
+
+        return traces.tell(self._of(job), job, job.work.sudo, seconds)
 
     def probe(self, job: Job) -> Output:
         """Look at what an upload would meet; creates nothing."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import field
+from typing import Literal
 
 from opskit.model.event import Outcome
 from opskit.model.frozen import frozen
@@ -45,6 +46,18 @@ class Job:
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     capture: int = 1024 * 1024
     contact: Contact | None = None
+
+
+@frozen
+class Trace:
+    """What a host says now of an attempt, to who only looks.
+
+    `status`: what it ended with. `says` is a sentence without its beginning and its end.
+    """
+
+    state: Literal["ended", "running", "never began", "can't tell", "unreachable"]
+    says: str
+    status: int | None = None
 
 
 @frozen

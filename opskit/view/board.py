@@ -199,6 +199,8 @@ class Board:
         """Take in a person's answer: what is to be done again counts as not done."""
         choice = event.data.get("choice")
         row = self.rows.get(event.host)
+        if row is not None and choice == "exclude":
+            row.note = "left out by a person"
         if row is None or choice not in ("retry", "done", "skip"):
             return
         if event.key:

@@ -128,6 +128,9 @@ def test_a_question_in_the_middle_can_be_left_open(fleet: Fleet, key: str, statu
     with running(fleet, ONE + ask + THREE) as (trouble, person):
         person.until("abort] ")
         person.type(key)
+        if key == "no\n":
+            person.until("reason (why? for the record)")
+            person.type("not tonight\n")
         assert person.end() == status, person.text()
         sane(person)
     assert trouble.ended()[0] == status
@@ -135,3 +138,25 @@ def test_a_question_in_the_middle_can_be_left_open(fleet: Fleet, key: str, statu
     assert trouble.tallies(HOSTS) == dict.fromkeys(HOSTS, done)
     if status == 4:
         fleet.opskit("resume", "last", status=4)
+
+
+def test_who_decides_on_a_terminal_sees_what_is_known_and_gives_a_reason(fleet: Fleet) -> None:
+    trouble = Trouble(fleet=fleet)
+    bad = step("two", f"{did('two')}; echo seen; false", on_failure="ask")
+    trouble.write(ONE + bad + THREE, hosts="web1:web2", head="max_failures: 1\n")
+    trouble.run(status=4)
+    words = ["decide", "last"]
+    with terminal(words, environ=fleet.environ, folder=fleet.folder) as person:
+        for number, host in enumerate(HOSTS):
+            person.until(f"'two' failed on {host}: exit status 1")
+            assert person.text().count("| seen") == number + 1
+            assert person.text().count("it has ended, with status 1") == number + 1
+            person.type("skip\n")
+            person.until("reason (why? for the record)")
+            person.type("\n")  # none is not enough
+            person.type(f"known on {host}\n")
+        assert person.end() == 0, person.text()
+        sane(person)
+    chosen = [event for event in fleet.events() if event["event"] == "decided"]
+    assert [event["reason"] for event in chosen] == [f"known on {host}" for host in HOSTS]
+    assert trouble.tallies(HOSTS) == dict.fromkeys(HOSTS, "one two three")

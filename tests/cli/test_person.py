@@ -18,6 +18,7 @@ import sys
 from opskit.app.person import Question
 from opskit.cli import screen
 from opskit.cli.person import Terminal
+from opskit.model.finding import Finding
 screen.prepare()
 t = Terminal()
 """
@@ -72,7 +73,7 @@ def test_the_end_of_input_answers_nothing() -> None:
 def test_evidence_stands_above_the_question_and_is_harmless() -> None:
     script = (
         'print("answer", t.ask(Question(text="Did it happen?", choices=("yes", "no"),'
-        ' evidence=("\\x1b[2Jlast line",))))'
+        ' evidence=(Finding(source="output", lines=("\\x1b[2Jlast line",)),))))'
     )
     shown, _ = typed(script, b"yes\n")
     assert shown.index("    | last line") < shown.index("Did it happen?")
@@ -82,12 +83,14 @@ def test_evidence_stands_above_the_question_and_is_harmless() -> None:
 def test_a_question_says_what_each_answer_does() -> None:
     script = (
         'print("answer", t.ask(Question(text="Switch failed on web2", choices=("retry", "abort"),'
-        ' evidence=("no such file",), meanings={"retry": "do it again", "abort": "end"})))'
+        ' evidence=(Finding(source="output", lines=("no such file",)),),'
+        ' meanings={"retry": "do it again", "abort": "end"})))'
     )
     shown, _ = typed(script, b"r\n")
     rows = [row.rstrip() for row in shown.splitlines()]
-    assert rows[:6] == [
+    assert rows[:7] == [
         "Switch failed on web2",
+        "  it printed",
         "    | no such file",
         "  retry   do it again",
         "  abort   end",

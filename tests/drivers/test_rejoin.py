@@ -14,7 +14,7 @@ import pytest
 from opskit.drivers.command import digest
 from opskit.drivers.words import words
 from opskit.errors import OpskitError
-from opskit.model.job import Contact, Job, Output
+from opskit.model.job import Contact, Job, Output, Trace
 from opskit.model.text import text
 from opskit.model.work import Command, Remove, Upload
 from tests.drivers.kit import RUN, Kit, kit
@@ -244,3 +244,65 @@ def test_of_the_one_that_starts_and_the_one_that_bars_one_wins(
             assert told(second, job)[0].again is output.again
     assert won[True]
     assert won[False]
+
+
+# --- who only looks ---
+
+
+def looked(first: Kit, job: Job) -> Trace:
+    """Look at a change as somebody does who is about to decide: nothing is made there."""
+    here = Path(first.host.connection.state_dir)
+    before = sorted((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in here.rglob("*"))
+    other = kit(first.host)
+    try:
+        found = other.targets.tell(job, 10.0)
+    finally:
+        other.targets.close()
+    after = sorted((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in here.rglob("*"))
+    assert after == before
+    return found
+
+
+def test_a_look_tells_what_has_ended(first: Kit, second: Kit, tmp_path: Path) -> None:
+    job = sent(first, f"echo x >>{tmp_path}/mark; exit 7")
+    wait(tmp_path / "mark")
+    assert told(second, job)[0].status == 7
+    assert looked(first, job) == Trace(state="ended", says="it has ended, with status 7", status=7)
+
+
+def test_a_look_tells_what_still_runs_and_leaves_it_alone(
+    first: Kit, second: Kit, tmp_path: Path
+) -> None:
+    job = sent(first, f"echo x >>{tmp_path}/mark; sleep 1; echo y >>{tmp_path}/mark")
+    wait(tmp_path / "mark")
+    assert looked(first, job).state == "running"
+    assert told(second, job)[0].outcome == "succeeded"
+    assert (tmp_path / "mark").read_text() == "x\ny\n"
+
+
+def test_a_look_keeps_nothing_from_beginning(first: Kit, tmp_path: Path) -> None:
+    job = prepared(first, f"echo x >>{tmp_path}/mark")
+    assert looked(first, job).state == "never began"
+    session = first.targets._of(job).session(None, writes=True)
+    assert isinstance(job.work, Command)
+    session.call("_o_change", digest(job), "65536", *words(job, job.work), timeout=20)
+    assert (tmp_path / "mark").read_text() == "x\n"
+
+
+def test_a_look_says_what_it_can_not_tell(first: Kit) -> None:
+    job = prepared(first)
+    contact = job.contact
+    assert contact is not None
+    other = replace(job, contact=replace(contact, nonce="0" * 32))
+    assert looked(first, other).says == "it has no traces of this run any more"
+    booted = replace(job, contact=replace(contact, boot_id="0"))
+    assert "started anew since" in looked(first, booted).says
+
+
+def test_a_look_says_of_a_host_that_it_is_not_there(first: Kit) -> None:
+    job = prepared(first)
+    away = replace(job.host, connection=replace(job.host.connection, port=1))
+    if first.host.name == "controller":
+        pytest.skip("this machine is always there")
+    found = kit(away).targets.tell(replace(job, host=away), 5.0)
+    assert (found.state, "it can't be asked" in found.says) == ("unreachable", True)

@@ -65,8 +65,10 @@ def arm(at: str, number: int) -> None:
     match at:
         case "before":
             around(Journal, "append", count, None)
+            around(Journal, "amend", count, None)
         case "after":
             around(Journal, "append", None, count)
+            around(Journal, "amend", None, count)
         case "synced":
             around(Session, "begin", count, None)
         case "sent":

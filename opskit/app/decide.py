@@ -1,0 +1,139 @@
+"""Decide what a run waits for: look at it first, then answer, then go on with it."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from opskit.app import secrets as fetching
+from opskit.app.again import refuse_driven
+from opskit.app.amend import Amended, amended
+from opskit.app.deciding import Answer, evidence, offered, put, record, refuse_without_reason
+from opskit.app.person import Person, Question
+from opskit.app.runs import go_on, opened, reopened
+from opskit.app.session import Session, as_recorded
+from opskit.audit import Store
+from opskit.errors import InputError, OpskitError
+from opskit.execute import Stop, Watcher
+from opskit.model.frozen import frozen
+from opskit.model.plan import Plan
+from opskit.model.run import Run
+from opskit.model.value import Secret
+from opskit.settings import Settings
+from opskit.view import amounts
+
+
+@frozen
+class Open:
+    """A run with the question that it waits for."""
+
+    run: Run
+    question: Question
+
+
+def question(settings: Settings, name: str) -> Open:
+    """Return what a run waits for and what is known of it, and leave it as it is.
+
+    Its hosts are only looked at. It is refused where somebody else is about to answer.
+    """
+    from opskit.app.evidence import Matter, gather  # loads what asks hosts
+
+    with opened(settings) as store:
+        found = store.load(store.find(name))
+        refuse_driven(found)
+        _refuse_unasked(store, found)
+        past = list(store.entries(found.id))
+        plan = as_recorded(store.plan(found.id), past)
+        known = _secrets(settings, plan)
+        matter = Matter(store=store, found=found, plan=plan, past=past, known=known)
+        return Open(run=found, question=put(found, plan, gather(matter)))
+
+
+def refuse_unasked(settings: Settings, name: str) -> None:
+    """Refuse to answer a run that asks nothing."""
+    with opened(settings) as store:
+        _refuse_unasked(store, store.load(store.find(name)))
+
+
+def _secrets(settings: Settings, plan: Plan) -> Mapping[str, Secret]:
+    """Get secrets that a look may need; where they can't be had the look says so."""
+    try:
+        return fetching.fetch(plan, {}, settings.environ)
+    except OpskitError:
+        return {}
+
+
+def decide(
+    settings: Settings,
+    name: str,
+    answer: Answer,
+    person: Person,
+    watch: Watcher,
+    *,
+    show: Callable[[Open], None],
+    words: Sequence[str] = (),
+    stop: Stop | None = None,
+) -> Run:
+    """Answer what a run waits for, and go on with it. Whoever comes second is refused.
+
+    `words`: parameters that a retry is to have other values of, as name=value. What is known of the
+    matter is passed to `show` before the answer is recorded.
+    """
+    refuse_without_reason(answer.choice, answer.reason)
+    with reopened(settings, name, person, watch, stop) as current:
+        found = current.store.load(current.run)
+        _refuse_unasked(current.store, found)
+        _refuse_unoffered(found, answer.choice)
+        new = _amended(current, found, answer.choice, words)
+        known = evidence(current, found)
+        show(Open(run=found, question=put(found, current.plan, known)))
+        whole = Answer(
+            choice=answer.choice,
+            reason=answer.reason,
+            evidence=known,
+            plan=new.plan if new is not None else None,
+            parameters=new.parameters if new is not None else {},
+        )
+        record(current, found, whole)
+        if new is not None:
+            current.plan = as_recorded(new.plan, current.past())
+        return go_on(current) if answer.choice != "abort" else current.store.load(current.run)
+
+
+def _amended(current: Session, found: Run, choice: str, words: Sequence[str]) -> Amended | None:
+    """Return the plan of the run with other parameters, where some are given."""
+    if not words:
+        return None
+    asked = found.question or {}
+    key = str(asked.get("key", ""))
+    if choice != "retry" or not key or "!" in key:
+        raise InputError(
+            "-p is for the retry of a step: nothing else is done with other parameters",
+            hint="leave it out, or begin a new run with it",
+        )
+    return amended(current.store, current.run, words, found.actions, key)
+
+
+def _refuse_unasked(store: Store, found: Run) -> None:
+    """Refuse to answer where nothing is asked; say who has answered, if somebody has."""
+    if offered(found):
+        return
+    last = None
+    for entry in store.entries(found.id):
+        last = entry if entry.event.kind == "decided" else last
+    said = ""
+    if last is not None:
+        data = last.event.data
+        said = f"; {data.get('who')} answered {data.get('choice')!r} at {amounts.moment(last.at)}"
+    goes_on = found.exit is None or found.state == "unknown"
+    hint = f"`opskit resume {found.id}` goes on with it" if goes_on else (
+        f"`opskit status {found.id}` shows where it is"
+    )  # fmt: skip
+    raise InputError(f"run {found.id} asks nothing ({found.state}){said}", hint=hint)
+
+
+def _refuse_unoffered(found: Run, choice: str) -> None:
+    choices = offered(found)
+    if choice not in choices:
+        asked = found.question or {}
+        raise InputError(
+            f"{choice!r} is no answer to: {asked.get('question')}",
+            hint=f"one of: {', '.join(choices)}",
+        )
