@@ -221,3 +221,34 @@ def test_a_host_that_does_not_answer_is_not_waited_for_long(fleet: Fleet) -> Non
         fleet.lab.heal("web2")
     assert "it can't be asked" in says(question, "host") or "no answer" in says(question, "host")
     assert question["choices"]
+
+
+def test_where_too_many_fell_out_the_run_goes_on_without_them_or_tries_again(fleet: Fleet) -> None:
+    trouble = Trouble(fleet=fleet)
+    trouble.write(ONE + THREE, "on_failure: ask\n", hosts="web1:web2")
+    fleet.lab.cut("web2", reset=True)
+    try:
+        trouble.run(status=4)
+        question = asked(fleet)
+        assert [one.get("data") for one in question["evidence"]] == [None, {"reached": False}]
+        fleet.opskit("decide", "last", "exclude", status=2)
+        fleet.opskit("decide", "last", "retry", status=4)  # it asks the same again
+        fleet.opskit("decide", "last", "exclude", "--reason", "its cable", status=1)
+    finally:
+        fleet.lab.heal("web2")
+    assert trouble.ended() == (1, "failed", {"web1": "done", "web2": "excluded"})
+    assert [event["choice"] for event in decided(fleet)] == ["retry", "exclude"]
+    fleet.opskit("retry", "last", "--hosts", "excluded", "--yes")
+    assert trouble.ended() == (0, "succeeded", dict.fromkeys(BOTH, "done"))
+    assert trouble.tallies(BOTH) == dict.fromkeys(BOTH, "one three")
+    fleet.proved()
+
+
+@pytest.mark.soak
+def test_an_amended_retry_whose_process_was_killed_is_carried_out_once(fleet: Fleet) -> None:
+    two = step("two", did("two-{{ want }}") + "; test {{ want }} = good", on_failure="ask")
+    trouble = with_parameters(fleet, ONE + two + THREE, "web1")
+    killed(fleet, "decide", "last", "retry", "-p", "want=good")
+    fleet.opskit("resume", "last")
+    assert trouble.tally("web1") == ["one", "two-bad", "two-good", "three"]
+    fleet.proved()

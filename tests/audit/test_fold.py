@@ -144,3 +144,13 @@ def test_a_read_or_a_wait_that_was_cut_short_is_not_unknown() -> None:
     assert run_of(*done[:2], waits).hosts["web3"] == "begun"
     assert run_of(waits).hosts["web3"] == "not started"
     assert run_of(event("step started", "2/web3", "web3")).hosts["web3"] == "unknown"
+
+
+def test_a_host_that_a_person_left_out_is_excluded_until_it_is_tried_again() -> None:
+    failed = event("step ended", "1/web1", "web1", outcome="failed")
+    out = event("decided", "1/web1", "web1", choice="exclude")
+    again = event("decided", host="web1", choice="retry")
+    assert run_of(START, failed, ASK, out).hosts["web1"] == "excluded"
+    assert run_of(START, failed, ASK, out, again).hosts["web1"] == "failed"
+    lost = event("step ended", "1/web1", "web1", outcome="unknown")
+    assert run_of(START, lost, ASK, out).hosts["web1"] == "unknown"
