@@ -225,6 +225,10 @@ _o_fenced() {
       [ "${_o_t%.*}" = "$_o_store" ] && [ "${_o_t##*.}" -le "$_o_no" ] && continue
       _o_by=''
       read -r _o_by <"$_o_q"
+      if [ "$_o_by" = free ]; then
+        [ "${_o_t%.*}" = "$_o_store" ] || continue
+        _o_by='(another one, which has ended since)'
+      fi
       return 0
     done
     _o_by='(another one, which has ended since)'
@@ -233,9 +237,17 @@ _o_fenced() {
   return 1
 } 2>/dev/null
 
-# Take our tokens away.
+# Say on our tokens that they hold nothing any more. They stay: whoever was overtaken, and comes back
+# on a new connection, must find that somebody was later. One that is not the latest is removed.
 _o_release() {
-  for _o_l in $_o_locks; do rm -f -- "$_o_dir/locks/$_o_l/$_o_store.$_o_no"; done
+  for _o_l in $_o_locks; do
+    _o_t=$_o_dir/locks/$_o_l/$_o_store
+    [ -e "$_o_t.$_o_no" ] || continue
+    printf 'free\n' >|"$_o_t.$_o_no"
+    for _o_q in "$_o_t".*; do
+      [ "${_o_q##*.}" -le "$_o_no" ] || rm -f -- "$_o_t.$_o_no"
+    done
+  done
   _o_locks=''
 } 2>/dev/null
 

@@ -51,6 +51,31 @@ def test_the_later_one_counts(shell: str, tmp_path: Path) -> None:
 
 
 @shells
+def test_an_old_one_counts_for_nothing_though_the_newer_has_let_go(
+    shell: str, tmp_path: Path
+) -> None:
+    """Who stood still meanwhile may have lost its connection, and comes on a new one."""
+    old = joined(shell, tmp_path, lease(3))
+    new = joined(shell, tmp_path, lease(4))
+    new.call("_o_free", timeout=5)
+    late = joined(shell, tmp_path, lease(3))
+    assert (late.nonce, late.fenced_by) == ("", "(another one, which has ended since)")
+    assert change(old, "a", f"touch {tmp_path}/a") == ("fenced",)
+    other = joined(shell, tmp_path, lease(1, "bb", "other"), run="run2")
+    assert (other.nonce, other.fenced_by) == ("n", "")
+    refused = joined(shell, tmp_path, lease(5))
+    assert refused.fenced_by == "other (deploy), by ann"
+    other.call("_o_free", timeout=5)
+    next_ = joined(shell, tmp_path, lease(6))
+    assert (next_.nonce, next_.fenced_by) == ("n", "")
+    assert change(next_, "b", f"touch {tmp_path}/b") == ("done", "0")
+    assert tokens(tmp_path) == ["aa.6", "bb.1"]
+    assert not (tmp_path / "a").exists()
+    for one in (old, new, late, other, refused, next_):
+        one.close()
+
+
+@shells
 def test_one_of_another_record_is_refused_until_the_lock_is_free(
     shell: str, tmp_path: Path
 ) -> None:
@@ -59,7 +84,6 @@ def test_one_of_another_record_is_refused_until_the_lock_is_free(
     assert (other.nonce, other.fenced_by) == ("", "r9 (deploy), by ann")
     assert change(mine, "a", "true") == ("done", "0")
     mine.call("_o_free", timeout=5)
-    assert tokens(tmp_path) == []
     again = joined(shell, tmp_path, lease(2, "bb", "other"), run="run2")
     assert (again.nonce, again.fenced_by) == ("n", "")
     for one in (mine, other, again):
@@ -90,11 +114,12 @@ def test_a_run_without_locks_is_in_nobodys_way(shell: str, tmp_path: Path) -> No
 
 
 @shells
+@pytest.mark.parametrize("turns", [25, pytest.param(1000, marks=pytest.mark.soak)])
 def test_of_the_one_that_begins_and_the_one_that_comes_later_one_wins(
-    shell: str, tmp_path: Path
+    shell: str, tmp_path: Path, turns: int
 ) -> None:
     """Whoever begins claims, then looks; whoever comes shows its token, then looks."""
-    for turn in range(25):
+    for turn in range(turns):
         folder = tmp_path / str(turn)
         folder.mkdir()
         old = joined(shell, folder, lease(1))
