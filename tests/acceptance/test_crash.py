@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from opskit.app.answers import REASONED
 from opskit.lab import Lab
 from tests.support.fleet import Fleet
 from tests.support.terminal import terminal
@@ -194,7 +195,7 @@ def answered(trouble: Trouble, case: Kill) -> None:
                 time.sleep(0.05)
             if person.process.poll() is not None:
                 break
-            person.type(answer + "\n")
+            person.type(f"{answer}\nas it was seen\n" if answer in REASONED else f"{answer}\n")
         assert person.end() == case.end, person.text()
     assert trouble.ended()[0] == case.end
     assert " ".join(trouble.tally("web1")) == case.after, person.text()

@@ -229,7 +229,7 @@ CASES = [
         state="waiting",
         hosts="web1 web3 web4: begun, web2: failed",
         tally={"web1": HALF, "web2": HALF, "web3": HALF, "web4": HALF},
-        says=["'two' failed on web2", "[retry/skip/failed/abort]", "resume"],
+        says=["[retry/done/skip/failed/exclude/undo/abort]", "opskit decide"],
     ),
     Case(
         name="a-step-may-say-undo-for-itself",
