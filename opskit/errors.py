@@ -8,8 +8,9 @@ OpskitError
 ├── UnreachableError  1   a host could not be reached or is not a POSIX shell
 ├── StoreError        2   the record can't be read or written; nothing was touched
 │   ├── DamagedError  2   the same: its file is damaged
-│   └── UnrecordedError 130  it takes no more of a run that is under way; nothing was sent after it
-│                         (where a run can't even be begun: RefusedError)
+│   ├── UnrecordedError 130  it takes no more of a run that is under way; nothing was sent after it
+│   │                     (where a run can't even be begun: RefusedError)
+│   └── TakenOverError 130  another process goes on with the run that this one was carrying out
 └── WaitingError      4   a person must answer, and nobody can be asked here
 """
 
@@ -85,6 +86,12 @@ class DamagedError(StoreError):
 
 class UnrecordedError(StoreError):
     """A run was left in its middle because its record took no more; it can be resumed."""
+
+    exit = Exit.INTERRUPTED
+
+
+class TakenOverError(StoreError):
+    """A person has let another process go on with a run, or has given its locks to another run."""
 
     exit = Exit.INTERRUPTED
 

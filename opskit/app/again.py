@@ -29,12 +29,14 @@ def resume(
     *,
     stop: Stop | None = None,
     asking: bool = False,
+    steal: str = "",
 ) -> Run:
     """Go on with a run that was interrupted or that waits for an answer.
 
-    `asking`: to answer it; then a run that only pauses is not gone on with unasked.
+    `asking`: to answer it; then a run that only pauses is not gone on with unasked. `steal`, here
+    and below: the run's id, where it is to be taken from whoever carries it out.
     """
-    with reopened(settings, name, person, watch, stop) as current:
+    with reopened(settings, name, person, watch, stop, steal=steal) as current:
         found = current.store.load(current.run)
         if found.state in ("succeeded", "undone", "aborted", "failed"):
             raise InputError(
@@ -73,13 +75,14 @@ def retry(
     watch: Watcher,
     *,
     stop: Stop | None = None,
+    steal: str = "",
 ) -> Run:
     """Do again, in the same run, what failed or was taken back on these hosts, and what is left.
 
     `hosts` are names, or the words failed, unreachable, unknown, undone, not-started, excluded.
     Other hosts are left as they are.
     """
-    with reopened(settings, name, person, watch, stop) as current:
+    with reopened(settings, name, person, watch, stop, steal=steal) as current:
         found = _settled(current)
         chosen = select_hosts(found, hosts)
         keys = repeated(current.plan, found.actions, chosen)
@@ -151,9 +154,10 @@ def undo(
     hosts: Sequence[str] | None = None,
     *,
     stop: Stop | None = None,
+    steal: str = "",
 ) -> Run:
     """Take back what a run did, on all its hosts or on some."""
-    with reopened(settings, name, person, watch, stop) as current:
+    with reopened(settings, name, person, watch, stop, steal=steal) as current:
         found = _settled(current)
         chosen = select_hosts(found, hosts) if hosts else None
         refuse_undo(current.plan, found, chosen)
@@ -214,7 +218,8 @@ def refuse_driven(found: Run) -> None:
     if found.driver:
         raise RefusedError(
             f"run {found.id} is being carried out right now by {found.driver}",
-            hint=f"wait for it; `opskit status {found.id}` shows where it is",
+            hint=f"wait for it; `opskit status {found.id}` shows where it is; if that process"
+            f" hangs or is cut off, `--steal {found.id}` takes its place",
         )
 
 

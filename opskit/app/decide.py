@@ -70,14 +70,15 @@ def decide(
     show: Callable[[Open], None],
     words: Sequence[str] = (),
     stop: Stop | None = None,
+    steal: str = "",
 ) -> Run:
     """Answer what a run waits for, and go on with it. Whoever comes second is refused.
 
     `words`: parameters that a retry is to have other values of, as name=value. What is known of the
-    matter is passed to `show` before the answer is recorded.
+    matter is passed to `show` before the answer is recorded. `steal`: as in `resume`.
     """
     refuse_without_reason(answer.choice, answer.reason)
-    with reopened(settings, name, person, watch, stop) as current:
+    with reopened(settings, name, person, watch, stop, steal=steal) as current:
         found = current.store.load(current.run)
         _refuse_unasked(current.store, found)
         _refuse_unoffered(found, answer.choice)

@@ -10,8 +10,15 @@ from opskit.app.admission import acquainted, beginning, waiting_for_locks
 from opskit.app.deciding import answered, ending
 from opskit.app.person import Person
 from opskit.app.prepare import Prepared
-from opskit.app.session import Session, as_recorded, session, show_tokens
-from opskit.audit import Store
+from opskit.app.session import (
+    Session,
+    as_recorded,
+    session,
+    show_newer,
+    show_tokens,
+    targets_of,
+)
+from opskit.audit import Journal, Store
 from opskit.errors import InputError, RefusedError
 from opskit.execute import ASKED, Stop, Watcher, execute, take_back
 from opskit.model.event import Entry, Event
@@ -46,6 +53,7 @@ def run(
     connector = acquainted(plan)
     with beginning():
         store = audit.open(settings.store)
+        store.attend(lambda _: None, lambda: stop is not None and stop.pressed)
         journal = waiting_for_locks(
             lambda: store.create(
                 plan,
@@ -75,6 +83,7 @@ def run(
         steal=steal,
     ) as current:
         current.pause_after_batch = pause_after_batch
+        show_tokens(current, steal)
         announce(current)
         return go_on(current)
 
@@ -134,16 +143,30 @@ def reopened(
     person: Person,
     watch: Watcher,
     stop: Stop | None,
+    *,
+    steal: str = "",
 ) -> Iterator[Session]:
-    """Open an earlier run to go on with it; its plan is the one that the record has."""
+    """Open an earlier run to go on with it; its plan is the one that the record has.
+
+    `steal`: its id, where it is to be taken from the process that carries it out.
+    """
     store = audit.open(settings.store)
     try:
         found = store.find(name)
+        refuse_other(found, steal)
+        store.attend(
+            lambda text: watch(Event(kind="message", data={"text": text})),
+            lambda: stop is not None and stop.pressed,
+        )
         plan = store.plan(found)
         known = _secrets_again(settings, store, found, plan, person)
         with beginning():
             journal = store.reopen(
-                found, who=person.who, origin=person.origin, secrets=list(known.values())
+                found,
+                who=person.who,
+                origin=person.origin,
+                secrets=list(known.values()),
+                steal=steal or None,
             )
     except BaseException:
         store.close()
@@ -154,6 +177,15 @@ def reopened(
     ) as current:
         show_tokens(current)
         yield current
+
+
+def refuse_other(run: str, steal: str) -> None:
+    """Refuse to take a run whose id was not typed: `--steal` is no habit."""
+    if steal and steal != run:
+        raise InputError(
+            f"this is run {run}, and --steal names {steal!r}",
+            hint=f"only if nothing else helps: --steal {run}",
+        )
 
 
 def _secrets_again(
@@ -191,19 +223,39 @@ def note(settings: Settings, name: str, text: str, person: Person) -> None:
         store.append(store.find(name), Event(kind="note", data={"who": person.who, "text": text}))
 
 
-def abort(settings: Settings, name: str, person: Person) -> Run:
-    """End a run that nobody carries out at the moment, as it stands; its locks are free then."""
+def abort(settings: Settings, name: str, person: Person, *, steal: str = "") -> Run:
+    """End a run that nobody carries out at the moment, as it stands; its locks are free then.
+
+    `steal`: its id, where it is to be taken from the process that carries it out.
+    """
     with opened(settings) as store:
         found = store.load(store.find(name))
+        refuse_other(found.id, steal)
         if found.exit is not None and found.state != "unknown":
             raise InputError(
                 f"run {found.id} has ended ({found.state}); there is nothing to abort",
                 hint=f"`opskit undo {found.id}` takes back what it did",
             )
-        journal = store.reopen(found.id, who=person.who, origin=person.origin, secrets=[])
-        with journal:
+        plan = store.plan(found.id)
+        with store.reopen(
+            found.id, who=person.who, origin=person.origin, steal=steal or None
+        ) as journal:
+            if journal.displaced:
+                _overtake(store, journal, plan, person)
             decided: Mapping[str, Json] = {"who": person.who, "choice": "abort", "why": "asked"}
-            journal.append(
-                Event(kind="decided", data=decided), *ending(found, store.plan(found.id))
-            )
+            found = store.load(found.id)
+            journal.append(Event(kind="decided", data=decided), *ending(found, plan))
         return store.load(found.id)
+
+
+def _overtake(store: Store, journal: Journal, plan: Plan, person: Person) -> None:
+    """Let a process that was cut off begin nothing more on the hosts of its run."""
+    if reads_only(plan) or not plan.locks:
+        return
+    past = list(store.entries(journal.run))
+    plan = as_recorded(plan, past)
+    targets = targets_of(store, journal, plan, {}, about=person.who)
+    try:
+        show_newer(targets, past)
+    finally:
+        targets.close(keep=plan.hosts, unread=plan.hosts)

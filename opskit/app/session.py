@@ -10,14 +10,15 @@ from typing import Any
 from opskit.app import secrets as fetching
 from opskit.app.person import Person
 from opskit.app.watch import Guard
-from opskit.audit import Journal, Store
+from opskit.audit import Journal, Store, Wish
 from opskit.audit.begin import refuse_poor_secrets
 from opskit.audit.fold import OPEN
-from opskit.errors import StoreError, UnreachableError, UnrecordedError
+from opskit.errors import InputError, StoreError, TakenOverError, UnreachableError, UnrecordedError
 from opskit.execute import Outside, Stop, Watcher
 from opskit.execute.driver import Driver
 from opskit.model.event import Entry, Event
 from opskit.model.frozen import mutable
+from opskit.model.inventory import Host
 from opskit.model.plan import Plan
 from opskit.model.value import Json, Secret
 from opskit.plan import reads_only
@@ -69,7 +70,9 @@ def session(
 ) -> Iterator[Session]:
     """Open what an execution touches, and close all of it however that ends."""
     outside = Outside(
-        targets=_targets(store, journal, plan, known, about=person.who, steal=steal, how=connector),
+        targets=targets_of(
+            store, journal, plan, known, about=person.who, steal=steal, how=connector
+        ),
         journal=journal,
         secrets=known,
         watch=(guard := Guard(watch, known)),
@@ -80,6 +83,9 @@ def session(
         lambda text: guard(Event(kind="message", data={"text": text})),
         lambda: outside.stop.pressed,
     )
+    journal.listen(
+        lambda wish: _heard(outside, wish), lambda by: _cut_off(outside, journal.run, by)
+    )
     try:
         with journal:
             current = Session(
@@ -88,6 +94,9 @@ def session(
             recorded = True
             try:
                 yield current
+            except TakenOverError:
+                recorded = False
+                raise
             except StoreError as error:
                 recorded = False
                 raise _left(journal.run, error) from error
@@ -97,15 +106,31 @@ def session(
         store.close()
 
 
-def _targets(
+def _heard(outside: Outside, wish: Wish) -> None:
+    """Do what somebody wishes who is not here, and say so here."""
+    text = f"{wish.who} asks for a {wish.kind}: nothing new starts"
+    what = "is ended" if wish.kind == "stop" else "goes on to its end (Ctrl-C ends it too)"
+    text += f", what runs on the hosts {what}"
+    outside.watch(Event(kind="message", data={"text": text}))
+    outside.stop.asked(wish.kind == "stop")
+
+
+def _cut_off(outside: Outside, run: str, by: str) -> None:
+    """Begin nothing more in a run that another process goes on with."""
+    outside.stop.forsake()
+    text = f"run {run} was taken over by {by}; nothing new starts here"
+    outside.watch(Event(kind="message", data={"text": text}))
+
+
+def targets_of(
     store: Store,
     journal: Journal,
     plan: Plan,
     known: Mapping[str, Secret],
     *,
     about: str,
-    steal: str,
-    how: Any,  # noqa: ANN401 - a connector, of a module that is not loaded here
+    steal: str = "",
+    how: Any = None,  # noqa: ANN401 - a connector, of a module that is not loaded here
 ) -> Driver:
     """Return the targets of a run, which are shown what locks it has and by whom."""
     from opskit.drivers.targets import Targets, lease_words  # loaded only to use them
@@ -114,12 +139,19 @@ def _targets(
     said = f"{journal.run} ({plan.runbook}), by {about}"
     return Targets(
         journal.run,
-        plan.hosts,
+        {**(_hosts_of(store, steal) if steal else {}), **plan.hosts},
         history=store.recall,
         hidden=fetching.variables(plan, known),
         connector=how,
         leases=lease_words(locks, *journal.lease, said, steal),
     )
+
+
+def _hosts_of(store: Store, run: str) -> Mapping[str, Host]:
+    """Return the hosts of a run whose locks are taken away; of another record's none is known."""
+    with suppress(InputError):
+        return as_recorded(store.plan(run), store.entries(run)).hosts
+    return {}
 
 
 def _hide(secret: Secret, journal: Journal, guard: Guard) -> None:
@@ -174,16 +206,26 @@ def _begun(current: Session) -> Mapping[str, bool]:
     return found
 
 
-def show_tokens(current: Session) -> None:
+def show_tokens(current: Session, taken: str = "") -> None:
     """Show every host of a run that goes on that its locks have a newer holder, before all else.
 
-    A process that has been overtaken can't begin anything there from then on.
+    A process that has been overtaken can't begin anything there from then on. `taken`: another run,
+    whose locks this one has taken away; its hosts are shown that, too.
     """
     if reads_only(current.plan) or not current.plan.locks:
         return
+    past = current.past()
+    if taken:
+        with suppress(InputError):  # it is of another record, and known to the hosts alone
+            past += current.store.entries(taken)
+    show_newer(current.outside.targets, past)
+
+
+def show_newer(targets: Driver, past: Iterable[Entry]) -> None:
+    """Show the hosts that a run has opened that its locks have a newer holder."""
     opened = {
         (entry.event.host, str(entry.event.data.get("become") or ""))
-        for entry in current.past()
+        for entry in past
         if entry.event.kind == "host opened"
     }
     if not opened:
@@ -191,7 +233,7 @@ def show_tokens(current: Session) -> None:
 
     def show(spot: tuple[str, str]) -> None:
         with suppress(UnreachableError):  # it is said when something is to be done there
-            current.outside.targets.open(spot[0], writes=True, become=spot[1] or None)
+            targets.open(spot[0], writes=True, become=spot[1] or None)
 
     with ThreadPoolExecutor(min(100, len(opened))) as pool:
         list(pool.map(show, sorted(opened)))

@@ -1,19 +1,25 @@
-"""What is asked of a run that another process carries out: to be watched, to pause, to stop."""
+"""What is asked of a run that another process carries out: to be watched, to pause, to stop.
 
-import os
-import signal
+All of it goes through the record, so that it does not matter on which machine that process is.
+"""
+
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
+from opskit.app.person import Person
 from opskit.app.runs import opened
-from opskit.errors import InputError, RefusedError
+from opskit.audit import Driver, Store, WishKind
+from opskit.errors import RefusedError
 from opskit.model.event import Entry
 from opskit.settings import Settings
 
 _LOOK = 0.3
 """How often the record is looked at for what is new; seconds."""
+_HEARS = 20.0
+"""How long a process may take to hear what is asked of it: longer than it takes to know that one
+elsewhere is gone; seconds."""
 _ENDS = 90.0
-"""How long a process may take to come to its end once it has been told; seconds."""
+"""How long it may take to come to its end once it has heard; seconds."""
 
 
 def follow(settings: Settings, name: str) -> Iterator[Entry]:
@@ -22,7 +28,7 @@ def follow(settings: Settings, name: str) -> Iterator[Entry]:
         run = store.find(name)
         last: Entry | None = None
         while True:
-            alive = store.driver_pid(run) is not None
+            alive = store.driver(run) is not None
             for entry in store.entries(run, last):
                 last = entry
                 yield entry
@@ -31,34 +37,46 @@ def follow(settings: Settings, name: str) -> Iterator[Entry]:
             time.sleep(_LOOK)
 
 
-def pause(settings: Settings, name: str) -> str:
+def pause(settings: Settings, name: str, person: Person) -> str:
     """Let nothing new start in a run; what runs comes to its end. Return the run's id then."""
-    return _told(settings, name, (signal.SIGTERM,))
+    return _asked(settings, name, "pause", person)
 
 
-def stop(settings: Settings, name: str) -> str:
+def stop(settings: Settings, name: str, person: Person) -> str:
     """Let nothing new start in a run, and end what it is running. Return the run's id then."""
-    return _told(settings, name, (signal.SIGINT, signal.SIGINT))
+    return _asked(settings, name, "stop", person)
 
 
-def _told(settings: Settings, name: str, signals: Sequence[signal.Signals]) -> str:
+def _asked(settings: Settings, name: str, kind: WishKind, person: Person) -> str:
+    """Ask something of the process that carries a run out, and wait until it has let go of it."""
     with opened(settings) as store:
         run = store.find(name)
-        pid = store.driver_pid(run)
-        if pid is None:
-            raise InputError(
-                f"no process on this machine is carrying out run {run}",
-                hint=f"`opskit status {run}` shows where it is, and who has it",
+        driver, number = store.ask(run, kind, person.who)
+        if _goes_on(store, run, driver, number, _HEARS):
+            raise RefusedError(
+                f"run {run} is being carried out by {driver.words}, which does not react: asked for"
+                f" a {kind}, it has not heard in {_HEARS:.0f} s",
+                hint="it stops when it comes to itself. If it hangs or is cut off, take its place:"
+                f" `opskit resume {run} --steal {run}` goes on with the run,"
+                f" `opskit abort {run} --steal {run}` ends it",
             )
-        for number in signals:
-            os.kill(pid, number)
-            time.sleep(0.5)  # two at once would be one
-        end = time.monotonic() + _ENDS
-        while store.driver_pid(run) == pid:
-            if time.monotonic() > end:
-                raise RefusedError(
-                    f"process {pid} carries out run {run}; it has been told and is not done yet",
-                    hint=f"`opskit attach {run}` shows what it waits for",
-                )
-            time.sleep(_LOOK)
+        if _goes_on(store, run, driver, None, _ENDS):
+            raise RefusedError(
+                f"run {run} is being carried out by {driver.words}, which has been asked for a"
+                f" {kind}; after {_ENDS:.0f} s it is not done yet",
+                hint=f"`opskit attach {run}` shows what it waits for",
+            )
         return run
+
+
+def _goes_on(store: Store, run: str, asked: Driver, number: int | None, limit: float) -> bool:
+    """Wait until a process has let go of a run, or has heard of an entry if one is named; tell
+    whether it has done neither in time."""
+    end = time.monotonic() + limit
+    while (now := store.driver(run)) is not None and now.token == asked.token:
+        if number is not None and now.heard >= number:
+            return False
+        if time.monotonic() > end:
+            return True
+        time.sleep(_LOOK)
+    return False

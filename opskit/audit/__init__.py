@@ -4,12 +4,26 @@ from pathlib import Path
 
 from opskit.audit.chain import Finding
 from opskit.audit.database import Database
+from opskit.audit.holders import Driver
 from opskit.audit.journal import Journal
 from opskit.audit.postgres.address import is_address, parse
+from opskit.audit.pulse import Kind as WishKind
+from opskit.audit.pulse import Wish
 from opskit.audit.store import Store
 from opskit.errors import InputError
 
-__all__ = ["Finding", "Journal", "Store", "database", "exists", "location", "open"]
+__all__ = [
+    "Driver",
+    "Finding",
+    "Journal",
+    "Store",
+    "Wish",
+    "WishKind",
+    "database",
+    "exists",
+    "location",
+    "open",
+]
 
 
 def open(place: str | Path) -> Store:  # noqa: A001 (`audit.open` is what it does)

@@ -27,13 +27,6 @@ class Rows(Protocol):
         """Carry it out once for each of these."""
 
 
-class Claim(Protocol):
-    """Something that one process has to itself, and loses when it dies."""
-
-    def release(self) -> None:
-        """Give it up; a second time does nothing."""
-
-
 class Database(Protocol):
     """Where the record is kept. Every failure is a StoreError that names `location`."""
 
@@ -61,8 +54,11 @@ class Database(Protocol):
         lost and not the work.
         """
 
-    def claim(self, name: str) -> Claim | None:
-        """Take a name for this process; None when a living process has it."""
+    def aside(self) -> AbstractContextManager[Rows]:
+        """Return a connection for small things that may be lost: each query is a transaction.
+
+        Nothing else waits for it, and it waits for little: soon it is a StoreError.
+        """
 
     def damage(self) -> list[str]:
         """Return what is wrong with the database itself: broken pages, guards taken away."""

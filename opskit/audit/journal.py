@@ -6,10 +6,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from opskit.audit import begin, chain, locks
+from opskit.audit import begin, chain, holders, locks
 from opskit.audit.database import Database, Row, Rows
-from opskit.audit.locks import Hold
+from opskit.audit.holders import Hold
 from opskit.audit.masking import Masker
+from opskit.audit.pulse import Pulse, Wish
 from opskit.audit.sink import STREAMS, Part, Sink, Stored, Stream, pack, unpack
 from opskit.audit.writer import Writer
 from opskit.errors import StoreError
@@ -50,7 +51,8 @@ class Journal:
     ) -> None:
         self._database = database
         self._row = run
-        self._claim = hold.claim
+        self.displaced = hold.displaced
+        """The process that drove the run when this one took it, if it had not let go of it."""
         self._token = hold.token
         self.lease = (hold.store, hold.number)
         """Where this process stands among all that hold something: the store, and a number that
@@ -64,10 +66,21 @@ class Journal:
         self._writer = Writer[chain.Dated | Part | begin.Document](
             self._commit, limit=WAITING, name=f"record of {run['id']}"
         )
+        self._pulse = Pulse(database, run, hold.token, hold.heard)
 
     @property
     def run(self) -> str:
         return str(self._row["id"])
+
+    def listen(self, hear: Callable[[Wish], None], lost: Callable[[str], None]) -> None:
+        """Name who hears what others wish of this run, and who is told when another process has
+        taken over. Both are called in threads of their own."""
+        self._pulse.lost = lambda: lost(self._successor())
+        self._pulse.hear = hear
+
+    def _successor(self) -> str:
+        with self._database.reading() as rows:
+            return holders.successor(rows, self._row["number"])
 
     def append(self, *events: Event, wait: bool = True) -> None:
         """Add events, in this order. With `wait`, return once they are durable.
@@ -141,9 +154,11 @@ class Journal:
         """Write what is left, and let go of the run; of its locks too, once it has ended."""
         try:
             self._writer.close()
+            self._pulse.close()
             self._let_go()
         finally:
-            self._claim.release()
+            self._pulse.close()
+            holders.let_go(self._token)
 
     def __enter__(self) -> Self:
         return self
@@ -192,13 +207,7 @@ class Journal:
 
     def _refuse_stranger(self, rows: Rows) -> None:
         """Refuse to write where another process goes on, or where the record has gone back."""
-        head = rows.one("head", run=self._row["number"])
-        if head is None or head["token"] != self._token:
-            raise StoreError(
-                f"another process has taken over run {self.run}",
-                where=self._database.location,
-                hint=f"`opskit status {self.run}` shows what it does",
-            )
+        head = holders.refuse_cut_off(rows, self._row, self._token, self._database.location)
         if head["entries"] < self._end.number:
             raise StoreError(
                 f"the record has lost entries of run {self.run} that it had confirmed",
@@ -229,7 +238,6 @@ class Journal:
             rows.run("release", run=number)
             if locks.given_up(rows, number, head["state"]):
                 rows.run("free_locks", run=number)
-            self._claim.release()  # before others may look: they would take us for alive
 
         # Done twice it does nothing: the token is gone by then.
         self._database.transact(work, lambda _: False)

@@ -12,14 +12,13 @@ from errno import ENOTDIR
 from pathlib import Path
 from typing import TypeVar
 
-from opskit.audit.claims import FileClaim, claim_file
 from opskit.audit.database import Row
 from opskit.audit.queries import named, script
 from opskit.errors import DamagedError, StoreError
 
 SCHEMA = "sqlite/schema.sql"
 APPLICATION = 0x6F70736B  # "opsk", in the file's header: `file store.db` shows it
-FORMAT = 2
+FORMAT = 3
 PATIENCE = 30.0
 """Seconds to wait for another process to finish its transaction; none of ours takes one."""
 
@@ -37,6 +36,8 @@ class SqliteDatabase:
         self.warnings = _network_warning(path)
         self._lock = threading.RLock()
         self._idle: list[sqlite3.Connection] = []
+        self._beside: sqlite3.Connection | None = None
+        self._beside_lock = threading.Lock()
         with _told(self.location):
             _make_file(path)
             self._writer = _connect(path)
@@ -78,11 +79,13 @@ class SqliteDatabase:
         with self.writing() as rows:
             return work(rows)
 
-    def claim(self, name: str) -> FileClaim | None:
-        folder = Path(f"{self.path}.holds")
-        with _told(self.location):
-            folder.mkdir(mode=0o700, exist_ok=True)
-            return claim_file(folder / name)
+    @contextmanager
+    def aside(self) -> "Iterator[SqliteRows]":
+        with self._beside_lock, _told(self.location):
+            if self._beside is None:
+                self._beside = _connect(self.path, patience=1.0)
+                self._beside.execute("pragma synchronous = normal")
+            yield SqliteRows(self._beside)
 
     def damage(self) -> list[str]:
         checked: list[str] = []
@@ -108,9 +111,10 @@ class SqliteDatabase:
 
     def close(self) -> None:
         with self._lock:
-            for connection in (*self._idle, self._writer):
+            for connection in (*self._idle, self._writer, self._beside):
                 with suppress(sqlite3.Error):
-                    connection.close()
+                    if connection is not None:
+                        connection.close()
             self._idle.clear()
 
     def _take_idle(self) -> sqlite3.Connection:
@@ -193,10 +197,10 @@ _KINDS: Mapping[Callable[[int], bool], str] = {
 }
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, *, patience: float = PATIENCE) -> sqlite3.Connection:
     """Open the store: the one place where that is done."""
     connection = sqlite3.connect(
-        path, timeout=PATIENCE, isolation_level=None, check_same_thread=False
+        path, timeout=patience, isolation_level=None, check_same_thread=False
     )
     connection.row_factory = sqlite3.Row
     connection.execute("pragma foreign_keys = on")

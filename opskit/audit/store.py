@@ -6,15 +6,17 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, cast
 
-from opskit.audit import begin, chain, fold, locks, whole
+from opskit.audit import begin, chain, fold, holders, locks, pulse, telling, whole
 from opskit.audit.chain import Finding
 from opskit.audit.database import Database, Row, Rows
+from opskit.audit.holders import Driver, Onlooker
 from opskit.audit.journal import Journal, secret_steps
 from opskit.audit.masking import Masker, fingerprints
 from opskit.audit.sink import Stream, unpack
 from opskit.errors import DamagedError, InputError, StoreError
 from opskit.model.codec import from_json, parse
 from opskit.model.event import Entry, Event
+from opskit.model.frozen import frozen
 from opskit.model.plan import Plan
 from opskit.model.run import Run
 from opskit.model.states import RunState
@@ -31,10 +33,14 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._plan: tuple[str, Mapping[str, Any]] = ("", {})
+        self._onlooker = Onlooker()
+        self._tell: Callable[[str], None] = lambda _: None
+        self._stopped: Callable[[], bool] = lambda: False
 
     def attend(self, tell: Callable[[str], None], stopped: Callable[[], bool]) -> None:
-        """Name who is told when the database is away and when it is back, and who may cut waiting
-        for it short."""
+        """Name who is told what is waited for (that the database is back, that a process elsewhere
+        shows whether it lives), and who may cut that short."""
+        self._tell, self._stopped = tell, stopped
         self._database.attend(tell, stopped)
 
     def close(self) -> None:
@@ -61,9 +67,9 @@ class Store:
         """Begin the record of a run and take its locks, both or neither.
 
         `documents`: the texts that it came from, by name; the plan is added as "plan". `steal`: a
-        run whose locks are taken away from it, unless a process drives it. `instead_of`: the store
-        that this one stands in for. InputError when the plan shows a secret; RefusedError when
-        another run has a lock; StoreError.
+        run whose locks are taken away from it; a process that drives it is cut off. `instead_of`:
+        the store that this one stands in for. InputError when the plan shows a secret;
+        RefusedError when another run has a lock; StoreError.
         """
         begin.refuse_poor_secrets(secrets)
         masker = Masker.of(secrets)
@@ -79,7 +85,11 @@ class Store:
             documents=begin.documents(plan, documents, masker),
             instead_of=masker.mask(instead_of),
         )
-        return self._begin(birth, secrets, masker, secret_steps(plan))
+        return holders.patiently(
+            lambda: self._begin(birth, secrets, masker, secret_steps(plan)),
+            self._tell,
+            self._stopped,
+        )
 
     def _begin(
         self,
@@ -92,44 +102,69 @@ class Store:
         with ExitStack() as undo:
             with self._database.writing() as rows:
                 row = begin.add_run(rows, birth)
-                locks.take(self._database, rows, birth.locks, row, steal=birth.steal)
-                hold = locks.hold(self._database, rows, row, who=birth.who, origin=birth.origin)
-                undo.callback(hold.claim.release)
+                look = self._onlooker
+                locks.take(rows, birth.locks, row, look, who=birth.who, steal=birth.steal)
+                hold = holders.hold(rows, row, look, who=birth.who, origin=birth.origin)
+                undo.callback(holders.let_go, hold.token)
                 marks = fingerprints(secrets, key=key, run=row["id"])
                 event = begin.first_event(rows, row, birth, marks)
                 chain.extend(rows, row, [chain.dated(event, row["created"], masker)])
             undo.pop_all()
         return Journal(self._database, row, hold, masker=masker, secret_steps=steps)
 
-    def reopen(self, run: str, *, who: str, origin: str, secrets: Sequence[Secret] = ()) -> Journal:
+    def reopen(
+        self,
+        run: str,
+        *,
+        who: str,
+        origin: str,
+        secrets: Sequence[Secret] = (),
+        steal: str | None = None,
+    ) -> Journal:
         """Go on with the record of an earlier run; RefusedError while another process does.
 
         "run resumed" is recorded before the first event that is not a note. A run that has ended
-        takes its locks again then; append raises RefusedError where another run has one.
+        takes its locks again then; append raises RefusedError where another run has one. `steal`:
+        the run's id, where it is to be taken from the process that drives it, which is cut off.
         """
         masker = Masker.of(secrets)
-        who, origin = masker.mask(who), masker.mask(origin)
+        birth = _Rebirth(run=run, who=masker.mask(who), origin=masker.mask(origin), steal=steal)
+        return holders.patiently(lambda: self._reopen(birth, masker), self._tell, self._stopped)
+
+    def _reopen(self, birth: "_Rebirth", masker: Masker) -> Journal:
+        run, who, look = birth.run, birth.who, self._onlooker
         with ExitStack() as undo:
             with self._database.writing() as rows:
-                row = _run(rows, run)
-                hold = locks.hold(self._database, rows, row, who=who, origin=origin)
-                undo.callback(hold.claim.release)
-                names = _first(rows, row).get("locks", ())
+                row = telling.run(rows, run)
+                hold = holders.hold(
+                    rows, row, look, who=who, origin=birth.origin, steal=birth.steal
+                )
+                undo.callback(holders.let_go, hold.token)
+                names = telling.first(rows, row).get("locks", ())
                 head = rows.one("head", run=row["number"])
                 if head is not None and head["state"] in fold.OPEN:
-                    locks.take(self._database, rows, names, row)
+                    locks.take(rows, names, row, look, who=who)
             undo.pop_all()
 
         def resume() -> None:
-            event = Event(kind="run resumed", data={"who": who, "from": origin})
+            data: dict[str, Json] = {"who": who, "from": birth.origin}
+            data |= {"took_over": hold.displaced} if hold.displaced else {}
+            event = Event(kind="run resumed", data=data)
             entry = chain.dated(event, time.time(), masker)
 
             def work(rows: Rows) -> None:
-                locks.take(self._database, rows, names, row)
+                holders.refuse_cut_off(rows, row, hold.token, self._database.location)
+                locks.take(rows, names, row, look, who=who)
                 landing.append(chain.extend(rows, row, [entry]))
 
             landing: list[chain.End] = []
-            self._database.transact(work, lambda rows: chain.stands(rows, row, landing[-1]))
+            holders.patiently(
+                lambda: self._database.transact(
+                    work, lambda rows: chain.stands(rows, row, landing[-1])
+                ),
+                self._tell,
+                self._stopped,
+            )
 
         stages = self._plan_json(run).get("stages", {})
         steps = [p for p, stage in stages.items() if stage.get("save", {}).get("secret")]
@@ -141,10 +176,32 @@ class Store:
         entries = [chain.dated(event, now, Masker([])) for event in events]
 
         def work(rows: Rows) -> None:
-            landing.append((_run(rows, run), chain.extend(rows, _run(rows, run), entries)))
+            row = telling.run(rows, run)
+            landing.append((row, chain.extend(rows, row, entries)))
 
         landing: list[tuple[Row, chain.End]] = []
         self._database.transact(work, lambda rows: chain.stands(rows, *landing[-1]))
+
+    def ask(self, run: str, kind: pulse.Kind, who: str) -> tuple[Driver, int]:
+        """Wish something of the process that carries out a run; return it and the wish's number.
+
+        InputError where no process does. The wish is an entry of the run's record.
+        """
+        entry = chain.dated(pulse.wished(pulse.Wish(kind=kind, who=who)), time.time(), Masker([]))
+
+        def work(rows: Rows) -> None:
+            row = telling.run(rows, run)
+            driver = self._onlooker.driver(rows, row["number"])
+            if driver is None:
+                raise InputError(
+                    f"no process is carrying out run {run}",
+                    hint=f"`opskit status {run}` shows where it is",
+                )
+            landing.append((driver, row, chain.extend(rows, row, [entry])))
+
+        landing: list[tuple[Driver, Row, chain.End]] = []
+        self._database.transact(work, lambda rows: chain.stands(rows, *landing[-1][1:]))
+        return landing[-1][0], landing[-1][2].number
 
     # ---- reading
 
@@ -166,26 +223,26 @@ class Store:
         if text in ids:
             return text
         if len(ids) != 1:
-            raise _no_one_run(text, ids)
+            raise telling.no_one_run(text, ids)
         return ids[0]
 
-    def driver_pid(self, run: str) -> int | None:
-        """Return the other process on this machine that is carrying out a run right now."""
+    def driver(self, run: str) -> Driver | None:
+        """Return the other process that is carrying out a run right now, on whatever machine."""
         with self._database.reading() as rows:
-            return locks.driver_pid(rows, int(_run(rows, run)["number"]))
+            return self._onlooker.driver(rows, int(telling.run(rows, run)["number"]))
 
     def entries(self, run: str, after: Entry | None = None) -> Iterator[Entry]:
         """Yield everything recorded about a run, in its order; or only what came `after` that."""
         previous, number = (after.hash, after.number) if after is not None else ("", 0)
         while True:
             with self._database.reading() as rows:
-                row = _run(rows, run)
+                row = telling.run(rows, run)
                 page = rows.all("events", run=row["number"], after=number, limit=PAGE)
                 if len(page) < PAGE:
                     whole.entries(rows, row, page[-1]["number"] if page else number)
             for found in page:
                 whole.entry(run, number, found)
-                yield _entry(run, previous, found)
+                yield telling.entry(run, previous, found)
                 previous, number = found["hash"], found["number"]
             if len(page) < PAGE:
                 return
@@ -193,15 +250,16 @@ class Store:
     def load(self, run: str) -> Run:
         """Return the run as its entries tell it."""
         with self._database.reading() as rows:
-            number = int(_run(rows, run)["number"])
-            driver = locks.driver(rows, number)
+            number = int(telling.run(rows, run)["number"])
+            found = self._onlooker.driver(rows, number)
+        driver = found.words if found is not None else ""
         entries = list(self.entries(run))
         return fold.run(run, number, entries, lambda: self._plan_json(run), driver=driver)
 
     def state(self, run: str) -> RunState:
         """Return how a run stands, without reading all that happened in it."""
         with self._database.reading() as rows:
-            return whole.state(rows, _run(rows, run))
+            return whole.state(rows, telling.run(rows, run))
 
     def runs(
         self,
@@ -220,7 +278,10 @@ class Store:
             found = rows.all("runs", since=since, runbook=runbook, limit=limit, previews=previews)
         for row in found:
             whole.listed(row, ended=row["state"] not in fold.OPEN)
-        return [self.load(row["id"]) if row["state"] in fold.OPEN else _ended(row) for row in found]
+        return [
+            self.load(row["id"]) if row["state"] in fold.OPEN else telling.ended(row)
+            for row in found
+        ]
 
     def plan(self, run: str) -> Plan:
         """Return the plan that a run carries out: its first, or the last that it was given."""
@@ -236,8 +297,11 @@ class Store:
     def documents(self, run: str) -> Mapping[str, str]:
         """Return the texts that a run came from, by name; "plan" is its plan as JSON."""
         with self._database.reading() as rows:
-            row = _run(rows, run)
-            digests = {**_first(rows, row).get("documents", {}), **_amended(rows, row)}
+            row = telling.run(rows, run)
+            digests = {
+                **telling.first(rows, row).get("documents", {}),
+                **telling.amended(rows, row),
+            }
             return {name: self._document(rows, digest) for name, digest in digests.items()}
 
     def output(self, run: str, key: str, attempt: int, stream: Stream) -> Iterator[bytes]:
@@ -245,7 +309,7 @@ class Store:
         part = 0
         while True:
             with self._database.reading() as rows:
-                number = _run(rows, run)["number"]
+                number = telling.run(rows, run)["number"]
                 found = rows.all(
                     "output", run=number, key=key, attempt=attempt, stream=stream, part=part
                 )
@@ -268,7 +332,7 @@ class Store:
             for row in found:
                 if row["state"] not in recall.status:
                     continue
-                value = _recalled(rows, row, recall)
+                value = telling.recalled(rows, row, recall)
                 if value is not None:
                     return value
         return None
@@ -276,7 +340,7 @@ class Store:
     def secrets_match(self, run: str, secrets: Sequence[Secret]) -> bool:
         """Tell whether these have the values that the run's secrets had when it began."""
         with self._database.reading() as rows:
-            created = _first(rows, _run(rows, run))
+            created = telling.first(rows, telling.run(rows, run))
         recorded = created.get("secrets", {})
         if not recorded:
             return True
@@ -296,8 +360,8 @@ class Store:
 
     def _plan_json(self, run: str) -> Mapping[str, Any]:
         with self._database.reading() as rows:
-            row = _run(rows, run)
-            kept = _amended(rows, row) or _first(rows, row).get("documents", {})
+            row = telling.run(rows, run)
+            kept = telling.amended(rows, row) or telling.first(rows, row).get("documents", {})
             digest = kept.get("plan", "")
             if digest != self._plan[0]:
                 text = self._document(rows, digest).encode("utf-8", "surrogatepass")
@@ -325,81 +389,11 @@ class Store:
         )
 
 
-def _run(rows: Rows, run: str) -> Row:
-    row = rows.one("run", id=run)
-    if row is None:
-        whole.named(rows, run)
-        raise InputError(f"there is no run {run!r}", hint="`opskit runs` lists them")
-    return row
+@frozen
+class _Rebirth:
+    """That somebody goes on with a run."""
 
-
-def _first(rows: Rows, row: Row) -> Mapping[str, Any]:
-    """Return the data of a run's first event."""
-    found = rows.one("first_event", run=row["number"])
-    return {} if found is None else cast(Mapping[str, Any], _event(row["id"], found["body"]).data)
-
-
-def _amended(rows: Rows, row: Row) -> Mapping[str, Any]:
-    """Return the documents that a decision has put in the place of a run's first ones."""
-    last = next(iter(rows.all("amendments", run=row["number"])), None)
-    data = _event(row["id"], last["body"]).data if last is not None else {}
-    return cast(Mapping[str, Any], data.get("documents", {}))
-
-
-def _event(run: str, body: bytes) -> Event:
-    try:
-        return from_json(Event, parse(body))
-    except (ValueError, AttributeError) as error:  # what is no bytes at all can't be decoded
-        raise DamagedError(
-            f"an entry of run {run} can't be read: {error}",
-            hint=f"`opskit audit verify {run}` says what is wrong with it",
-        ) from error
-
-
-def _entry(run: str, previous: str, row: Row) -> Entry:
-    return Entry(
-        run=run,
-        number=row["number"],
-        at=row["at"],
-        previous=previous,
-        hash=row["hash"],
-        event=_event(run, row["body"]),
-    )
-
-
-def _ended(row: Row) -> Run:
-    """Return a run that has ended, from its first event and its end."""
-    ending = _event(row["id"], row["ending"])
-    standing = fold.moved(fold.Standing(), ending, row["ended"])
-    return Run(
-        id=row["id"],
-        number=row["number"],
-        state=row["state"],
-        created=row["at"],
-        ended=row["ended"],
-        exit=standing.exit,
-        hosts=cast(Any, standing.hosts),
-        actions={},
-        saved={},
-        entries=row["entries"],
-        **fold.facts(_event(row["id"], row["body"])),
-    )
-
-
-def _recalled(rows: Rows, run: Row, recall: Recall) -> str | None:
-    value = None
-    for row in rows.each("endings_with", run=run["number"], marker=b'"saved":'):
-        for host, name, saved in fold.saved_by(_event(run["id"], row["body"])):
-            if host in (recall.host, fold.SHARED) and name == recall.value:
-                value = saved
-    return value
-
-
-def _no_one_run(text: str, ids: Sequence[str]) -> InputError:
-    if not ids:
-        return InputError(
-            f"no run is named {text!r}",
-            hint="give its id, the beginning or the end of it, or `last`; `opskit runs` lists them",
-        )
-    several = ", ".join(ids[:5]) + (" and more" if len(ids) > 5 else "")
-    return InputError(f"{text!r} could be any of {several}", hint="give more of the id")
+    run: str
+    who: str
+    origin: str
+    steal: str | None

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from opskit.errors import OpskitError, StoreError
+from opskit.errors import OpskitError, StoreError, TakenOverError
 
 T = TypeVar("T")
 
@@ -76,6 +76,8 @@ class Writer(Generic[T]):
 
     def _check(self) -> None:
         error = self._error
+        if isinstance(error, TakenOverError):
+            raise TakenOverError(error.what, where=error.where, hint=error.hint) from error
         if isinstance(error, OpskitError):
             raise StoreError(error.what, where=error.where, hint=error.hint) from error
         if error is not None:

@@ -21,30 +21,41 @@ from opskit.view.summary import title
 
 run_argument = click.argument("run", shell_complete=complete.run_ids)
 yes_option = click.option("--yes", "-y", is_flag=True, help="Don't ask before changing anything.")
+steal_option = click.option(
+    "--steal",
+    default="",
+    metavar="RUN",
+    help="Take the run from the process that carries it out; RUN is its full id.",
+)
 live_option = click.option("--no-live", is_flag=True, help="Plain lines, no live picture.")
 
 
 @click.command()
 @run_argument
+@steal_option
 @live_option
 @options
-def resume(call: Call, run: str, no_live: bool) -> Exit:
+def resume(call: Call, run: str, steal: str, no_live: bool) -> Exit:
     """Go on with a run that was interrupted or that waits for an answer. RUN may be `last`."""
     found = app.load_run(call.settings, run)
     plan = app.plan_of(call.settings, found.id)
     with watching(call, plan, run=found.id, live=not no_live) as (watch, stop):
-        done = app.resume(call.settings, found.id, call.person, watch, stop=stop)
+        done = app.resume(call.settings, found.id, call.person, watch, stop=stop, steal=steal)
     return told(call, done, plan)
 
 
 @click.command()
 @run_argument
+@steal_option
 @options
-def abort(call: Call, run: str) -> Exit:
-    """End a run as it stands. What it is running on hosts is stopped, nothing is taken back."""
-    if app.load_run(call.settings, run).driver:
-        run = app.stop(call.settings, run)
-    done = app.abort(call.settings, run, call.person)
+def abort(call: Call, run: str, steal: str) -> Exit:
+    """End a run as it stands. What it is running on hosts is stopped, nothing is taken back.
+
+    With --steal the process that carries it out is not asked, and what runs on hosts goes on.
+    """
+    if not steal and app.load_run(call.settings, run).driver:
+        run = app.stop(call.settings, run, call.person)
+    done = app.abort(call.settings, run, call.person, steal=steal)
     told(call, done, app.plan_of(call.settings, done.id))
     return Exit.OK
 
@@ -59,13 +70,14 @@ def abort(call: Call, run: str) -> Exit:
     help="Names of hosts, or failed,unreachable,unknown,undone,excluded,not-started (begun too).",
 )
 @yes_option
+@steal_option
 @live_option
 @options
-def retry(call: Call, run: str, hosts: str, yes: bool, no_live: bool) -> Exit:
+def retry(call: Call, run: str, *, hosts: str, yes: bool, steal: str, no_live: bool) -> Exit:
     """Do again what failed, was taken back or never began on these hosts, in the same run."""
     words = listed(hosts)
     plan = app.plan_of(call.settings, run)
-    found = app.load_run(call.settings, run)
+    found = _free(app.load_run(call.settings, run), steal)
     refuse_driven(found)
     chosen = select_hosts(found, words)
     again = set(repeated(plan, found.actions, chosen))
@@ -79,8 +91,13 @@ def retry(call: Call, run: str, hosts: str, yes: bool, no_live: bool) -> Exit:
         screen.err("Nothing was done.\n")
         return Exit.REFUSED
     with watching(call, plan, run=found.id, live=not no_live) as (watch, stop):
-        done = app.retry(call.settings, run, words, call.person, watch, stop=stop)
+        done = app.retry(call.settings, found.id, words, call.person, watch, stop=stop, steal=steal)
     return told(call, done, plan)
+
+
+def _free(found: Run, steal: str) -> Run:
+    """Look at a run that is to be taken as if nobody carried it out."""
+    return replace(found, driver="") if steal and steal == found.id else found
 
 
 def _meant(action: Action, hosts: Sequence[str]) -> bool:
@@ -96,12 +113,13 @@ def _meant(action: Action, hosts: Sequence[str]) -> bool:
     help="Only on these: names, or done,failed,begun. Default: all hosts of the run.",
 )
 @yes_option
+@steal_option
 @live_option
 @options
-def undo(call: Call, run: str, hosts: str | None, yes: bool, no_live: bool) -> Exit:
+def undo(call: Call, run: str, *, hosts: str | None, yes: bool, steal: str, no_live: bool) -> Exit:
     """Take back what a run did: last step first, from the record of what really happened."""
     plan = app.plan_of(call.settings, run)
-    found = app.load_run(call.settings, run)
+    found = _free(app.load_run(call.settings, run), steal)
     chosen = select_hosts(found, listed(hosts)) if hosts else None
     refuse_undo(plan, found, chosen)
     back = reverse(plan, found.actions, chosen, again=True)
@@ -114,7 +132,7 @@ def undo(call: Call, run: str, hosts: str | None, yes: bool, no_live: bool) -> E
         screen.err("Nothing was done.\n")
         return Exit.REFUSED
     with watching(call, plan, run=found.id, live=not no_live) as (watch, stop):
-        done = app.undo(call.settings, run, call.person, watch, chosen, stop=stop)
+        done = app.undo(call.settings, found.id, call.person, watch, chosen, stop=stop, steal=steal)
     if exit_status(done) == Exit.OK and not call.json:
         screen.out("What was asked for is taken back.\n")
     return told(call, done, plan)

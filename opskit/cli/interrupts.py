@@ -1,5 +1,6 @@
 """Ctrl-C and its like: the first asks a run to stop, the next ones end what it is running."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -71,6 +72,15 @@ class Interrupts:
             self._listener = acting
         acting.start()
 
+    def asked(self, hard: bool) -> None:
+        """Do what somebody asks for who is not here, as a first Ctrl-C would, or a second."""
+        if self._asking():  # nothing runs: the question stays open, and that is all
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        while self.count < (2 if hard else 1):
+            self.count += 1
+            self._press()
+
     def _act(self, text: str) -> None:
         self._say(text)
         if self.count <= 2:
@@ -95,7 +105,7 @@ def stopping(
     tell: Callable[[str], None] = screen.err,
     asking: Callable[[], bool] = lambda: False,
     answer: Answer | None = None,
-) -> Iterator[None]:
+) -> Iterator[Interrupts]:
     """Let signals press a stop while a run goes on; afterwards they mean what they did before.
 
     `answer`: on a terminal, waits for a person's yes to stopping what runs too.
@@ -106,7 +116,7 @@ def stopping(
         if before[number] is not signal.SIG_IGN:  # nohup
             signal.signal(number, handler.handle)
     try:
-        yield
+        yield handler
     finally:
         handler.close()
         for number, old in before.items():

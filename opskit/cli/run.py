@@ -53,7 +53,7 @@ class How(TypedDict):
     "--steal",
     default="",
     metavar="RUN",
-    help="Take the locks of this run away from it, if nothing carries it out.",
+    help="Take the locks of this run away from it, whoever carries it out; RUN is its full id.",
 )
 @click.option("--detach", is_flag=True, help="Let it go on in the background.")
 @click.option("--no-live", is_flag=True, help="Plain lines instead of the live picture.")

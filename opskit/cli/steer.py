@@ -5,7 +5,7 @@ import click
 from opskit import app
 from opskit.app.answers import REASONED
 from opskit.cli import complete, screen
-from opskit.cli.again import live_option, run_argument
+from opskit.cli.again import live_option, run_argument, steal_option
 from opskit.cli.call import Call, options
 from opskit.cli.run import told
 from opskit.cli.watching import watching
@@ -28,10 +28,18 @@ from opskit.view.lines import Lines
     metavar="NAME=VALUE",
     help="With retry: another value of a parameter. May be given several times.",
 )
+@steal_option
 @live_option
 @options
 def decide(
-    call: Call, *, run: str, choice: str | None, reason: str, params: tuple[str, ...], no_live: bool
+    call: Call,
+    *,
+    run: str,
+    choice: str | None,
+    reason: str,
+    params: tuple[str, ...],
+    steal: str,
+    no_live: bool,
 ) -> Exit:
     """Answer what a run waits for, and go on with it.
 
@@ -48,7 +56,15 @@ def decide(
     plan = app.plan_of(call.settings, found.id)
     with watching(call, plan, run=found.id, live=not no_live) as (watch, stop):
         if choice is None:
-            done = app.resume(call.settings, found.id, call.person, watch, stop=stop, asking=True)
+            done = app.resume(
+                call.settings,
+                found.id,
+                call.person,
+                watch,
+                stop=stop,
+                asking=True,
+                steal=steal,
+            )
         else:
             done = app.decide(
                 call.settings,
@@ -59,6 +75,7 @@ def decide(
                 show=lambda matter: _known(call, matter),
                 words=params,
                 stop=stop,
+                steal=steal,
             )
     return told(call, done, app.plan_of(call.settings, done.id))
 
@@ -115,6 +132,6 @@ def attach(call: Call, run: str) -> Exit:
 @options
 def pause(call: Call, run: str) -> Exit:
     """Let nothing new start in a run that is under way; it can be resumed."""
-    paused = app.load_run(call.settings, app.pause(call.settings, run))
+    paused = app.load_run(call.settings, app.pause(call.settings, run, call.person))
     told(call, paused, app.plan_of(call.settings, paused.id))
     return Exit.OK

@@ -32,10 +32,10 @@ def watching(
     stop = Stop()
     person = call.person
     if watcher is not None:
-        with stopping(stop.press):
+        with heeding(stop):
             yield watcher, stop
     elif call.json:
-        with stopping(stop.press, asking=lambda: person.asking):
+        with heeding(stop, asking=lambda: person.asking):
             yield JsonLines(screen.out, run=run), stop
     elif live and screen.can_draw():
         from opskit.view.live import Live, terminal_size
@@ -52,10 +52,10 @@ def watching(
         )
         person.pause = picture.paused
         listen = _answered(call, picture.entered)
-        with picture, stopping(stop.press, picture.tell, lambda: person.asking, listen):
+        with picture, heeding(stop, picture.tell, lambda: person.asking, listen):
             yield picture, stop
     else:
-        with stopping(stop.press, asking=lambda: person.asking, answer=_answered(call)):
+        with heeding(stop, asking=lambda: person.asking, answer=_answered(call)):
             yield Lines(screen.out, plan, paint=screen.paint()), stop
 
 
@@ -63,11 +63,24 @@ def watching(
 def late_watching(call: Call) -> Iterator[tuple[Watcher, Stop]]:
     """Watch what is planned only within: every line of output, as it comes."""
     stop = Stop()
-    with stopping(stop.press, answer=_answered(call)):
+    with heeding(stop, answer=_answered(call)):
         if call.json:
             yield JsonLines(screen.out, outputs=True), stop
         else:
             yield Lines(screen.out, paint=screen.paint(), outputs=True), stop
+
+
+@contextmanager
+def heeding(
+    stop: Stop,
+    tell: Callable[[str], None] = screen.err,
+    asking: Callable[[], bool] = lambda: False,
+    answer: Answer | None = None,
+) -> Iterator[None]:
+    """Let signals press a stop while a run goes on, and what is asked for from elsewhere."""
+    with stopping(stop.press, tell, asking, answer) as interrupts:
+        stop.asked = interrupts.asked
+        yield
 
 
 def _answered(call: Call, entered: Callable[[], None] = lambda: None) -> Answer | None:

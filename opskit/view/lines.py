@@ -146,7 +146,8 @@ def _said_of_run(event: Event) -> Said:
             values = labelled(given) if isinstance(given, Mapping) else ""
             return "amended", f"{values} from here on, by {short(data, 'who')}"
         case "run resumed":
-            return "resumed", f"by {short(data, 'who')}"
+            before = short(data, "took_over")
+            return "resumed", f"by {short(data, 'who')}" + (f", after {before}" if before else "")
         case "run imported":
             return "imported", f"by {short(data, 'who')}, from store {short(data, 'store')}"
         case "host opened":

@@ -212,7 +212,7 @@ def test_others_watch_pause_and_stop_a_run_from_elsewhere(fleet: Fleet) -> None:
     watcher = trouble.start("attach", "last")
     until(lambda: "2 two" in watcher.said(), "the step on another screen")
     pausing = trouble.start("pause", "last")
-    time.sleep(1)
+    until(lambda: "asks for a pause" in begun.said(), "the wish")
     trouble.let_go("web1")
     assert (begun.end(), pausing.end()) == (130, 0)
     assert watcher.end() == 130, watcher.said()

@@ -1,14 +1,12 @@
-"""The database: its guards, its formats, its roles, its claims, and what its errors say."""
+"""The database: its guards, its formats, its roles, and what its errors say."""
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -18,21 +16,11 @@ from opskit.audit import Store
 from opskit.audit.postgres import guards, keep, schema
 from opskit.audit.postgres.address import parse
 from opskit.audit.postgres.schema import Migration
-from opskit.errors import InputError, RefusedError, StoreError
-from tests.contract.samples import begin, ended, finished, python, started, whole_run
+from opskit.errors import InputError, StoreError
+from tests.contract.samples import begin, ended, finished, started, whole_run
 from tests.support.postgres import Server, rows, server
 
 pytestmark = pytest.mark.acceptance
-
-HOLD = """
-import sys
-from opskit import audit
-from tests.contract import samples
-journal = samples.begin(audit.open(sys.argv[1]))
-print(journal.run, flush=True)
-sys.stdin.read()
-"""
-
 
 LET_THROUGH = """
 create or replace function opskit.refuse() returns trigger language plpgsql
@@ -150,7 +138,7 @@ def test_a_role_may_run_things_and_can_not_change_what_happened(postgres: Server
         "update events set at = 0", "delete from events", "truncate events",
         "delete from runs", "update outputs set body = ''", "update documents set body = ''",
         "alter table events disable trigger events_keep", "drop table events",
-        "update store set id = 'x'", "insert into migrations values (2, 'x', 'x')",
+        "update store set id = 'x'", "insert into migrations values (3, 'x', 'x')",
         "create table opskit.mine (x int)", "delete from heads",
         LET_THROUGH,
     ):  # fmt: skip
@@ -216,7 +204,7 @@ def test_a_database_without_a_record_is_refused_until_it_is_made(postgres: Serve
 
 def test_a_record_of_a_newer_opskit_is_refused(url: str) -> None:
     rows(url, "insert into migrations values (99, 'later', 'x')")
-    with pytest.raises(StoreError, match=r"newer opskit .*format 99; this one knows 1"):
+    with pytest.raises(StoreError, match=r"newer opskit .*format 99; this one knows 2"):
         audit.open(url)
     with pytest.raises(StoreError, match="newer opskit"):
         keep.migrate(parse(url))
@@ -229,8 +217,8 @@ def test_an_older_record_is_brought_up_to_date_step_by_step(
     known = schema.migrations()
     assert keep.migrate(parse(url)) == ()
     later = (
-        Migration(number=2, name="colours", sql="alter table runs add column colour text;"),
-        Migration(number=3, name="more", sql="create table more (x integer); -- ; \n"),
+        Migration(number=3, name="colours", sql="alter table runs add column colour text;"),
+        Migration(number=4, name="more", sql="create table more (x integer); -- ; \n"),
     )
     monkeypatch.setattr(schema, "migrations", lambda: (*known, *later))
     with pytest.raises(StoreError, match="older opskit") as raised:
@@ -245,12 +233,12 @@ def test_a_step_that_fails_leaves_the_record_as_it_was(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = schema.migrations()
-    bad = Migration(number=2, name="bad", sql="create table half (x integer); select 1/0;")
+    bad = Migration(number=3, name="bad", sql="create table half (x integer); select 1/0;")
     monkeypatch.setattr(schema, "migrations", lambda: (*known, bad))
     with pytest.raises(StoreError):
         keep.migrate(parse(url))
     assert rows(url, "select max(number), to_regclass('opskit.half') from migrations") == [
-        (1, None)
+        (2, None)
     ]
 
 
@@ -259,43 +247,28 @@ def test_a_script_is_split_where_its_statements_end() -> None:
     assert schema.statements(script) == ["a ';' b", "$$ d; e $$ f", "g-h"]
 
 
-# ---- claims
-
-
-def test_a_process_that_dies_loses_its_claim(store: Store, url: str) -> None:
-    process = python(HOLD, url)
-    assert process.stdout is not None
-    run = process.stdout.readline().strip()
-    with pytest.raises(RefusedError, match=f"process {process.pid} on"):
-        store.reopen(run, who="bob", origin="desk")
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)
-    taken = None
-    for _ in range(100):  # the server needs a moment to notice
-        try:
-            taken = store.reopen(run, who="bob", origin="desk")
-            break
-        except RefusedError:
-            time.sleep(0.05)
-    assert taken is not None
-    taken.close()
-
-
-def test_a_run_of_another_machine_is_seen_to_be_carried_out(
-    store: Store, url: str, monkeypatch: pytest.MonkeyPatch
+def test_a_record_without_signs_of_life_gets_them_and_its_roles_may_give_them(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = python(HOLD, url)
-    assert process.stdout is not None
-    run = process.stdout.readline().strip()
-    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(nodename="elsewhere"))
-    assert store.load(run).driver.startswith(f"ann (process {process.pid} on ")
-    assert store.driver_pid(run) is None
-    process.kill()
-    process.communicate(timeout=30)
-    until = time.monotonic() + 10
-    while store.load(run).driver:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    known = schema.migrations()
+    url = postgres.database(empty=True)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(schema, "migrations", lambda: known[:1])
+        earlier.setattr(schema, "GRANTS", schema.GRANTS[:-1])
+        keep.init(parse(url), "veteran")
+    with pytest.raises(StoreError, match="older opskit"):
+        audit.open(url)
+    assert keep.migrate(parse(url)) == ("signs of life",)
+    mine = url.replace("owner@", "veteran@")
+    with contextlib.closing(audit.open(mine)) as store, begin(store):
+        until = time.monotonic() + 20
+        while rows(url, "select max(beats) from holds") == [(0,)]:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+    assert {check.state for check in keep.check(parse(mine)) if check.name != "durable"} == {"ok"}
+    rows(url, "revoke update (beats) on holds from veteran")
+    (rights,) = [check for check in keep.check(parse(mine)) if check.name == "rights"]
+    assert (rights.state, "sign of life" in rights.what) == ("bad", True)
 
 
 # ---- passwords and errors

@@ -11,7 +11,7 @@ import pytest
 
 from opskit import audit
 from opskit.audit import Journal, Store
-from opskit.audit.postgres import keeper, watchdog
+from opskit.audit.postgres import watchdog
 from opskit.audit.postgres.database import PostgresDatabase
 from opskit.errors import RefusedError, StoreError
 from opskit.model.event import Event
@@ -200,17 +200,12 @@ def test_who_loses_the_connection_may_write_nothing_once_another_has_taken_over(
     line.refusing = True
     line.cut()
     other = audit.open(direct)
-    until = time.monotonic() + 10
-    while True:
-        try:
-            again = other.reopen(journal.run, who="bob", origin="desk")
-            break
-        except RefusedError:  # the server has not noticed yet
-            assert time.monotonic() < until
-            time.sleep(0.05)
+    with pytest.raises(RefusedError, match="is being carried out right now by ann"):
+        other.reopen(journal.run, who="bob", origin="desk")  # its process lives
+    again = other.reopen(journal.run, who="bob", origin="desk", steal=journal.run)
     again.append(Event(kind="note", data={"text": "mine"}))
     line.refusing = False
-    with pytest.raises(StoreError, match="another process has taken over"):
+    with pytest.raises(StoreError, match="was taken over by bob "):
         journal.append(ended())
     with pytest.raises(StoreError):
         journal.close()
@@ -221,7 +216,7 @@ def test_who_loses_the_connection_may_write_nothing_once_another_has_taken_over(
     other.close()
 
 
-def test_who_loses_the_connection_takes_the_run_back_where_nobody_was_quicker(
+def test_who_loses_the_connection_goes_on_on_another_where_nobody_took_over(
     store: Store, postgres: Server, line: Proxy, through: str
 ) -> None:
     with begin(store) as journal:
@@ -344,26 +339,5 @@ def test_a_server_that_is_restarted_in_order_and_a_session_that_is_ended_cost_no
             with pytest.raises(RefusedError):
                 store.reopen(journal.run, who="bob", origin="desk")
         assert noted(store, journal.run) == [str(number) for number in range(6)]
-        assert store.verify() == []
-        store.close()
-
-
-def test_a_claim_that_is_lost_in_a_silence_is_taken_again_without_an_entry(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(keeper, "EVERY", 0.2)
-    with server() as mine:
-        url = mine.database()
-        store = audit.open(url)
-        with begin(store) as journal:
-            journal.append(started())
-            mine.kill()
-            mine.start()
-            time.sleep(3)
-            other = audit.open(url)
-            with pytest.raises(RefusedError, match="is being carried out right now by ann"):
-                other.reopen(journal.run, who="bob", origin="desk")
-            other.close()
-            journal.append(ended(), finished())
         assert store.verify() == []
         store.close()

@@ -120,3 +120,24 @@ def test_a_yes_stops_what_runs_and_the_end_of_the_run_ends_the_question() -> Non
         until(lambda: len(pressed) == 3, 2.0)
     assert time.monotonic() - began < 1
     assert len(pressed) == 3
+
+
+@pytest.mark.parametrize(("hard", "presses"), [(False, 1), (True, 2)])
+def test_what_is_asked_for_from_elsewhere_is_done_as_often_as_it_takes(
+    hard: bool, presses: int
+) -> None:
+    pressed: list[None] = []
+    with stopping(lambda: pressed.append(None), lambda _: None) as interrupts:
+        interrupts.asked(hard)
+        interrupts.asked(hard)
+    assert len(pressed) == presses
+
+
+def test_what_is_asked_for_from_elsewhere_ends_a_question() -> None:
+    pressed: list[None] = []
+    with (
+        stopping(lambda: pressed.append(None), lambda _: None, lambda: True) as interrupts,
+        pytest.raises(LeftOpen),
+    ):
+        interrupts.asked(False)
+    assert pressed == []

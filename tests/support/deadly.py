@@ -1,5 +1,7 @@
 """opskit that is killed with SIGKILL: `python -m tests.support.deadly AT N WORDS…`.
 
+With DEADLY=SIGSTOP in the environment it stands still there, until it gets a SIGCONT.
+
 AT: `before` or `after` the N-th time that events are added to the record, `synced` (before the N-th
 request is sent to a host), `sent` (after it was sent, before anything of the answer is read),
 `read` (once the N-th piece of an answer has come), or `time` (N milliseconds after the first
@@ -18,7 +20,7 @@ POINTS = ("before", "after", "synced", "sent", "read", "time")
 
 
 def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.Signals[os.environ.get("DEADLY", "SIGKILL")])
 
 
 class Count:

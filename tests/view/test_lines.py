@@ -56,6 +56,12 @@ def test_a_silence_and_its_end_are_a_line_each() -> None:
     ]
 
 
+def test_who_goes_on_with_a_run_is_said_and_after_whom() -> None:
+    before = "ann (process 7 on lap1)"
+    (row,) = written(Event(kind="run resumed", data={"who": "bob", "took_over": before}))
+    assert row.endswith(f"by bob, after {before}")
+
+
 def test_the_host_is_always_the_second_word() -> None:
     rows = written(started("4@web1"), started("4@web2"), ended("4@web1", "failed", reason="no"))
     assert [row.split()[1] for row in rows] == ["web1", "web2", "web1"]

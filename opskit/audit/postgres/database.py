@@ -10,39 +10,31 @@ import psycopg
 
 from opskit.audit.postgres import guards, schema
 from opskit.audit.postgres.address import Address
-from opskit.audit.postgres.keeper import Keeper
 from opskit.audit.postgres.patience import Patience
 from opskit.audit.postgres.reading import Reading
 from opskit.audit.postgres.rows import Connection, PostgresRows, queries
 from opskit.audit.postgres.session import connect, identity, let_be, transaction
 from opskit.audit.postgres.watchdog import Watchdog
 from opskit.audit.postgres.words import AwayError, told
-from opskit.errors import StoreError
 
 T = TypeVar("T")
 
 _EVICTION = 10.0
 """Seconds that a session of ours that has broken may take to be gone from the server."""
 
-_GLANCE = 1.0
-"""Seconds for which another process may hold our claim only to see whether we live."""
-
-
-class PostgresClaim:
-    """A session's lock: the server lets go of it when the session ends, however it ends."""
-
-    def __init__(self, release: Callable[[], None]) -> None:
-        self._release = release
-
-    def release(self) -> None:
-        self._release()
+_BRIEF = b"""
+set synchronous_commit = off;
+set lock_timeout = '2s';
+set statement_timeout = '5s'
+"""
+"""For what may be lost, and should not wait."""
 
 
 class PostgresDatabase:
     """One database, whose schema `opskit` was made by `opskit store init`.
 
-    What is written goes through the session that holds this process's claims, so that a process
-    without them can't write: when that session breaks, the next one takes the claims first.
+    What is written goes through one session; when that breaks, the next one ends it at the server
+    first.
     """
 
     def __init__(self, address: Address) -> None:
@@ -53,8 +45,8 @@ class PostgresDatabase:
         self._pool = threading.Lock()
         self._idle: list[Connection] = []
         self._watchdog = Watchdog()
-        self._keeper = Keeper(self._keep)
-        self._held: set[str] = set()
+        self._beside: Connection | None = None
+        self._beside_lock = threading.Lock()
         self._writer: Connection | None = None
         self._self: dict[str, Any] = {}
         with told(address):
@@ -68,8 +60,8 @@ class PostgresDatabase:
                 self._watchdog.close()
                 raise
 
-    def _open(self) -> Connection:
-        return connect(self._address, self._watchdog.over)
+    def _open(self, more: bytes = b"") -> Connection:
+        return connect(self._address, self._watchdog.over, more)
 
     def attend(self, tell: Callable[[str], None], stopped: Callable[[], bool]) -> None:
         self.patience.tell, self.patience.stopped = tell, stopped
@@ -116,17 +108,6 @@ class PostgresDatabase:
             with self._watchdog.over(session):
                 session.execute(b"select 1")
 
-    def _keep(self) -> None:
-        """Take claims again whose session has broken, unless somebody is at it already."""
-        if not self._lock.acquire(blocking=False):
-            return
-        try:
-            if self._held:
-                with suppress(StoreError):  # whoever writes next is told
-                    self._look()
-        finally:
-            self._lock.release()
-
     @contextmanager
     def _transaction(self) -> Iterator[PostgresRows]:
         with self._lock, told(self._address):
@@ -153,15 +134,14 @@ class PostgresDatabase:
                     waiting.pause(error)
 
     def _session(self) -> Connection:
-        """Return the session that writes; where it has broken, another one with our claims."""
+        """Return the session that writes, another one where it has broken."""
         if self._writer is None or self._writer.closed:
             let_be(self._writer)
             self._writer = None
             fresh = self._open()
             try:
                 with self._watchdog.over(fresh):
-                    for name in sorted(self._held):
-                        self._take_back(fresh, name)
+                    self._end_old(fresh)
                     self._self = identity(fresh)
             except BaseException:
                 let_be(fresh)
@@ -169,45 +149,28 @@ class PostgresDatabase:
             self._writer = fresh
         return self._writer
 
-    def _take_back(self, connection: Connection, name: str) -> None:
-        """Claim a name again that this process has had; another may have it by now."""
-        began = time.monotonic()
-        while not _taken(connection, name):
-            # The server may not know yet that our session is gone. It must be: it could still
-            # carry out what it was sent.
-            ended = connection.execute(queries()["end_session"], self._self).fetchone()
-            if time.monotonic() - began > (_GLANCE if ended is None else _EVICTION):
-                raise StoreError(
-                    f"the connection to the record broke; another process has taken over {name}",
-                    where=self.location,
-                    hint=f"`opskit status {name}` shows what it does; nothing was sent after this",
-                )
+    def _end_old(self, connection: Connection) -> None:
+        """End our session that has broken, where the server has not missed it yet: it could have
+        the store to itself, in the middle of something that nobody waits for any more."""
+        end = time.monotonic() + _EVICTION
+        while self._self and time.monotonic() < end:
+            if connection.execute(queries()["end_session"], self._self).fetchone() is None:
+                return
             time.sleep(0.05)
 
-    # ---- claims
+    # ---- beside that
 
-    def claim(self, name: str) -> PostgresClaim | None:
-        with self._lock, told(self._address):
-            if name in self._held:
-                return None
-            session = self._session()
-            with self._watchdog.over(session):
-                if not _taken(session, name):
-                    return None
-            self._held.add(name)
-            self._keeper.start()
-
-        def release() -> None:
-            with self._lock:
-                if name not in self._held:
-                    return
-                self._held.discard(name)
-                if self._writer is not None and not self._writer.closed:
-                    # Where it fails the session is gone, and the claim with it.
-                    with suppress(psycopg.Error), self._watchdog.over(self._writer):
-                        self._writer.execute(queries()["unclaim"], {"name": name})
-
-        return PostgresClaim(release)
+    @contextmanager
+    def aside(self) -> Iterator[PostgresRows]:
+        with self._beside_lock, told(self._address):
+            session = self._beside = self._beside or self._open(_BRIEF)
+            try:
+                with self._watchdog.over(session):
+                    yield PostgresRows(session)
+            except BaseException:
+                let_be(session)
+                self._beside = None
+                raise
 
     # ---- the rest
 
@@ -222,16 +185,9 @@ class PostgresDatabase:
         return bytes(found["body"]) if found else b""
 
     def close(self) -> None:
-        self._keeper.close()
         self._watchdog.close()
         with self._lock:
-            for connection in (*self._idle, self._writer):
+            for connection in (*self._idle, self._writer, self._beside):
                 let_be(connection)
             self._idle.clear()
-            self._writer = None
-            self._held.clear()
-
-
-def _taken(connection: Connection, name: str) -> bool:
-    found = connection.execute(queries()["claim"], {"name": name}).fetchone()
-    return found is not None and bool(found["taken"])
+            self._writer = self._beside = None

@@ -138,7 +138,12 @@ def _rights(connection: Connection) -> Iterator[Check]:
         what = f"this role may not read or add to: {', '.join(sorted(set(few)))}"
         hint = "as the owner of the record: `opskit store init --role ROLE`"
         yield Check(name="rights", state="bad", what=what, hint=hint)
-    if not many and not few:
+    silent = not (rows.one("may_beat") or {}).get("allowed")
+    if silent:
+        what = "this role may give no sign of life: its runs would be taken for left"
+        hint = "as the owner of the record: `opskit store init --role ROLE`"
+        yield Check(name="rights", state="bad", what=what, hint=hint)
+    if not many and not few and not silent:
         yield Check(name="rights", state="ok", what="reads and adds; can't change or delete")
 
 

@@ -135,6 +135,7 @@ GRANTS = (
     "grant insert, update on opskit.heads to {role}",
     "grant insert, delete on opskit.locks, opskit.holds to {role}",
     "grant update (runs, tokens) on opskit.store to {role}",
+    "grant update (beats, beat, heard) on opskit.holds to {role}",
 )
 
 

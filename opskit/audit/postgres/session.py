@@ -41,7 +41,7 @@ select set_config('synchronous_commit', 'on', false)
 where current_setting('synchronous_commit') in ('off', 'local')
 """
 """What is asked by name is found in our schema first. A process that stands still keeps the store
-to itself for a minute at most, one whose machine is gone keeps its claims for half a minute."""
+to itself for a minute at most, one whose machine is gone for half a minute."""
 
 logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what it has to say it raises, too
 
@@ -49,8 +49,10 @@ logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what it has to
 def connect(
     address: Address,
     over: Callable[[Connection], AbstractContextManager[object]] = nullcontext,
+    more: bytes = b"",
 ) -> Connection:
-    """Open a session; psycopg.Error. `over`: looks after it while it is being set up."""
+    """Open a session; psycopg.Error. `over`: looks after it while it is being set up; `more`: what
+    else is to be set in it."""
     try:
         wanted = {**_DEFAULTS, **conninfo_to_dict(address.url)}
     except psycopg.ProgrammingError:
@@ -69,6 +71,8 @@ def connect(
         _refuse_old(found.info.server_version, address)
         with over(found):
             found.execute(_SETTINGS)
+            if more:
+                found.execute(more)
     except BaseException:
         found.close()
         raise

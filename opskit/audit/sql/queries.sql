@@ -106,6 +106,16 @@ select 1 from events where run = :run and kind = 'step started' limit 1;
 -- name: last_started
 select host, body from events where run = :run and kind = 'step started' order by number desc limit 1;
 
+-- name: notes
+-- Remarks among the entries of a run from one to another.
+select number, body from events
+where run = :run and number > :after and number <= :upto and kind = 'note' order by number;
+
+-- name: takers
+-- What was last said of who went on with a run, or took its locks away; the newest first.
+select kind, body from events
+where run = :run and kind in ('run resumed', 'note') order by number desc limit 50;
+
 -- name: last_waiting
 select body from events where run = :run and kind = 'waiting' order by number desc limit 1;
 
@@ -159,7 +169,7 @@ insert into holds (run, token, who, origin, machine, pid, started, boot, since)
 values (:run, :token, :who, :origin, :machine, :pid, :started, :boot, :since);
 
 -- name: holder
-select token, who, origin, machine, pid, started, boot, since from holds where run = :run;
+select token, who, origin, machine, pid, started, boot, since, beats, heard from holds where run = :run;
 
 -- name: release
 delete from holds where run = :run;

@@ -10,21 +10,14 @@ where run = :run and kind = 'step ended' and position(:marker in body) > 0 order
 -- The store to this transaction, until it ends.
 select pg_advisory_xact_lock(hashtextextended('opskit: the record', 0));
 
--- name: claim
--- A name to this session, until it lets go or is gone.
-select pg_try_advisory_lock(hashtextextended('opskit: ' || :name, 0)) as taken;
+-- name: beat
+-- A sign of life of the process that drives a run.
+update holds set beats = beats + 1, beat = clock_timestamp(), heard = :heard
+where run = :run and token = :token returning beats;
 
--- name: unclaim
-select pg_advisory_unlock(hashtextextended('opskit: ' || :name, 0)) as released;
-
--- name: claimed
--- Whether any session has claimed a run, seen without being in its way.
-select 1 as found from runs r where r.number = :run and exists (
-    select 1 from pg_locks l
-    where l.locktype = 'advisory' and l.granted and l.objsubid = 1
-    and l.database = (select oid from pg_database where datname = current_database())
-    and (l.classid::bigint << 32) | l.objid::bigint = hashtextextended('opskit: ' || r.id, 0)
-);
+-- name: quiet
+-- How long ago the last one was, by the server's clock: it has set both times.
+select extract(epoch from clock_timestamp() - beat)::double precision as seconds from holds where run = :run;
 
 -- name: session
 -- This session, so that another can end it: a process id alone may be another's by then.
@@ -71,6 +64,11 @@ select c.relname as table, c.relname in ('heads', 'locks', 'holds', 'store') as 
     pg_has_role(c.relowner, 'usage') as owns
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where n.nspname = 'opskit' and c.relkind = 'r' order by c.relname;
+
+-- name: may_beat
+-- Whether this session's role may give signs of life.
+select has_column_privilege('holds', 'beats', 'update') and has_column_privilege('holds', 'beat', 'update')
+    and has_column_privilege('holds', 'heard', 'update') as allowed;
 
 -- name: server
 select current_user as role, current_database() as database, current_setting('server_version') as version,

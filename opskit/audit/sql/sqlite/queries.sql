@@ -8,9 +8,13 @@ insert into store (only, id, created) values (1, :id, :created);
 select body from events
 where run = :run and kind = 'step ended' and instr(body, :marker) > 0 order by number;
 
--- name: claimed
--- Whether a process of another machine drives a run: none can, a file is for one machine.
-select 1 where 0;
+-- name: beat
+-- A sign of life of the process that drives a run.
+update holds set beats = beats + 1, heard = :heard where run = :run and token = :token returning beats;
+
+-- name: quiet
+-- How long ago the last one was, by the clock of the store: a file has none.
+select 0.0 as seconds from holds where run = :run and 0;
 
 -- name: guards
 select name, sql from sqlite_master where type = 'trigger' order by name;

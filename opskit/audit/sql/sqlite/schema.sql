@@ -1,4 +1,4 @@
--- The record of all runs, format 2. Facts are appended and never changed: the triggers below refuse
+-- The record of all runs, format 3. Facts are appended and never changed: the triggers below refuse
 -- it. What may change stands apart: `heads` (derived, can be rebuilt from the events), `locks` and
 -- `holds` (who works on what right now), and the counter in `store`.
 
@@ -72,7 +72,9 @@ create table holds (                            -- the process that drives a run
     pid     integer not null,
     started text not null,                      -- start time of the process, in clock ticks since boot
     boot    text not null,                      -- boot id of the machine
-    since   real not null
+    since   real not null,
+    beats   integer not null default 0,         -- a count that grows while the process lives
+    heard   integer not null default 0          -- the last entry in which it looked for wishes
 );
 
 -- Facts are append only.
