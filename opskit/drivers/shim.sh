@@ -398,6 +398,7 @@ _o_noted() {
   case $_o_a in
     '') return 1 ;;
     p*) [ "$_o_b" != . ] || _o_b='' ;;
+    *[!0-9]*) _o_a='?' _o_b='' ;; # a disk that fails, or a person
     *) [ "$_o_b" != . ] || _o_r="done $_o_a" ;;
   esac
 }

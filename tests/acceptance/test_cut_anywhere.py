@@ -25,7 +25,7 @@ from tests.support.trouble import Trouble, did, step
 
 pytestmark = pytest.mark.acceptance
 
-CASES = 10
+CASES = 8
 SOAK = int(os.environ.get("OPSKIT_CUTS", "300"))
 FILE = random.Random("file").randbytes(50_000)
 SLOW = f"{did('begin')}; for n in 1 2 3 4 5; do echo slow-$n; sleep 0.25; done; {did('end')}"
