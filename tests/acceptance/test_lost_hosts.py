@@ -298,3 +298,64 @@ def test_a_lost_host_ends_as_the_rules_say(
     case: Lost, outcomes: Mapping[str, "Future[None]"]
 ) -> None:
     outcomes[case.name].result()
+
+
+GONE_FOR = 30.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Away:
+    """A host that is off the net for half a minute is come back to before the time-out."""
+
+    trouble: Trouble
+    host: str
+    harm: Harm
+    read: bool
+    lock: Lock
+
+    def check(self) -> None:
+        trouble, lab = self.trouble, self.trouble.fleet.lab
+        effect = {"effect": "read"} if self.read else {}
+        two = step("two", held("two"), timeout="180s", **effect)
+        trouble.write(step("one", did("one")) + two + step("three", did("three")), hosts=self.host)
+        begun = trouble.start()
+        try:
+            trouble.until(self.host, "begin-two")
+            with self.lock:
+                if self.harm == "freeze":
+                    lab.freeze(self.host)
+                else:
+                    lab.cut(self.host, reset=self.harm == "reset")
+            time.sleep(GONE_FOR)
+            with self.lock:
+                lab.heal(self.host)
+            back = time.monotonic()
+            trouble.let_go(self.host)
+            status = begun.end(120)
+            took = time.monotonic() - back
+        finally:
+            begun.end(1)
+        assert status == 0, begun.said()
+        # A line that was only silent lives on; over a new one a read is made again.
+        wanted = ("one begin-two two", *(TWICE if self.read else ()))
+        assert " ".join(trouble.tally(self.host)) in {f"{known} three" for known in wanted}
+        assert took < 45, begun.said()
+        trouble.proved()
+
+
+@pytest.mark.soak
+def test_a_run_goes_on_by_itself_when_the_net_is_back(rough: Lab, tmp_path: Path) -> None:
+    harms: tuple[Harm, ...] = ("cut", "reset", "freeze")
+    lock = Lock()
+    with ThreadPoolExecutor(6) as pool:
+        work = []
+        for number, (harm, read) in enumerate((h, r) for h in harms for r in (False, True)):
+            folder = tmp_path / f"{harm}{read}"
+            folder.mkdir()
+            away = Away(
+                trouble=Trouble(fleet=Fleet(lab=rough, folder=folder)),
+                host=f"web{number + 1}", harm=harm, read=read, lock=lock,
+            )  # fmt: skip
+            work.append(pool.submit(away.check))
+        for one in work:
+            one.result()
