@@ -226,7 +226,7 @@ def test_creates_skips_what_is_there(tmp_path: Path) -> None:
 def test_a_late_value_that_is_missing_fails_before_anything_is_sent(tmp_path: Path) -> None:
     steps = (
         "  - {name: a, run: a, effect: read, save: x, when: host == 'web2' and run.id}\n"
-        "  - {name: b, run: 'use {{ x }}'}\n"
+        "  - {name: b, run: 'use {{ x }}', when: run.id}\n"
     )
     plan = planned(runbook(steps, "max_failures: 1\n"), tmp_path)
     world = World(answers={"1/web2": b"v\n"})
@@ -299,7 +299,7 @@ def test_a_question_that_one_host_skips_is_still_asked_for_the_others(tmp_path: 
 def test_a_look_that_wants_a_value_which_is_not_there_fails_the_step(tmp_path: Path) -> None:
     steps = """
   - {name: one, run: one, effect: read, save: there, when: "run.id and host.name != 'web1'"}
-  - {name: two, run: two, unless: 'test -e {{ there }}'}
+  - {name: two, run: two, unless: 'test -e {{ there }}', when: run.id}
 """
     plan = planned(runbook(steps, "max_failures: 1\n"), tmp_path)
     world = World(fails={"2/web2?skip": -1})

@@ -91,7 +91,10 @@ def test_a_secret_within_an_include_stays_there_unless_it_is_exported(tmp_path: 
 
 def test_a_secret_that_is_not_there_fails_its_step_before_anything_is_sent(tmp_path: Path) -> None:
     skipped = READ.replace("effect", "when: \"run.id and host.name == 'web2'\", effect")
-    plan = planned(runbook(skipped + USE, "max_failures: 1\n"), tmp_path)
+    use = USE.replace("run: use", "when: run.id, run: use").replace(
+        "http:", "when: run.id, http:", 1
+    )
+    plan = planned(runbook(skipped + use, "max_failures: 1\n"), tmp_path)
     world = Vault()
     paper, _ = carry_out(plan, world)
     assert hosts(paper) == {"web1": "failed", "web2": "done"}
