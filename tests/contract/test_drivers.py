@@ -57,7 +57,7 @@ def far(location: str) -> Iterator[Elsewhere]:
 def near(location: str) -> Iterator[Elsewhere]:
     """The same on this machine."""
     process = python(DRIVE, location)
-    yield Elsewhere(process=process)
+    yield Elsewhere(process=process, here=True)
     process.kill()
     process.communicate(timeout=30)
 
@@ -115,18 +115,20 @@ def test_one_elsewhere_that_is_gone_is_known_to_be_once_it_is_overdue(
     assert store.load(run).driver == ""
 
 
-def test_who_waits_for_that_may_leave(store: Store, far: Elsewhere) -> None:
+def test_who_waits_for_that_may_leave(store: Store, location: str, far: Elsewhere) -> None:
     run = run_of(far)
-    far.send(signal.SIGSTOP)
+    far.freeze(location)
     time.sleep(0.5)  # what it was about to write
     store.attend(lambda _: None, lambda: True)
     with pytest.raises(RefusedError, match="is being carried out right now"):
         reopened(store, run)
 
 
-def test_one_elsewhere_that_stood_still_too_long_is_cut_off(store: Store, far: Elsewhere) -> None:
+def test_one_elsewhere_that_stood_still_too_long_is_cut_off(
+    store: Store, location: str, far: Elsewhere
+) -> None:
     run = run_of(far)
-    far.send(signal.SIGSTOP)
+    far.freeze(location)
     with reopened(store, run) as again:
         far.send(signal.SIGCONT)
         far.say("go on")
@@ -148,7 +150,7 @@ def test_a_lock_of_one_elsewhere_that_is_overdue_and_began_nothing_is_free(
     far = elsewhere(idle, location)
     try:
         run = run_of(far)
-        far.send(signal.SIGSTOP)
+        far.freeze(location)
         with begin(store) as journal:
             journal.append(started())
             far.send(signal.SIGCONT)
@@ -165,10 +167,10 @@ def test_a_lock_of_one_elsewhere_that_is_overdue_and_began_nothing_is_free(
 
 
 def test_one_that_stands_still_here_lives_and_is_cut_off_by_a_person_only(
-    store: Store, near: Elsewhere
+    store: Store, location: str, near: Elsewhere
 ) -> None:
     run = run_of(near)
-    near.process.send_signal(signal.SIGSTOP)
+    near.freeze(location)
     time.sleep(OVERDUE + 0.5)
     with pytest.raises(RefusedError, match="is being carried out right now by ann"):
         reopened(store, run)
@@ -197,9 +199,11 @@ def test_one_that_is_dead_and_not_buried_is_gone_at_once(store: Store, near: Els
     assert took(lambda: reopened(store, run).close()) < 1.0
 
 
-def test_who_loses_its_lock_to_another_run_is_cut_off_too(store: Store, near: Elsewhere) -> None:
+def test_who_loses_its_lock_to_another_run_is_cut_off_too(
+    store: Store, location: str, near: Elsewhere
+) -> None:
     run = run_of(near)
-    near.process.send_signal(signal.SIGSTOP)
+    near.freeze(location)
     with begin(store, "rollback", steal=run) as journal:
         journal.append(started())
         near.process.send_signal(signal.SIGCONT)
@@ -276,11 +280,11 @@ def test_nobody_to_ask_is_said(store: Store) -> None:
 
 
 def test_what_was_wished_of_an_earlier_process_is_none_of_ours(
-    store: Store, near: Elsewhere, monkeypatch: pytest.MonkeyPatch
+    store: Store, location: str, near: Elsewhere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pulse, "LISTEN", 0.1)
     run = run_of(near)
-    near.process.send_signal(signal.SIGSTOP)
+    near.freeze(location)
     store.ask(run, "pause", "bob")
     near.process.kill()
     near.process.wait()

@@ -7,10 +7,11 @@ whether one of them lives.
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -27,16 +28,35 @@ class Elsewhere:
     """A process over there. `send` reaches it from here; nothing else does."""
 
     process: "subprocess.Popen[str]"
+    here: bool = False
+    """Whether it is on this machine, after all."""
+    passed: list[str] = field(default_factory=list)
+    """Lines that were read on the way to another one."""
 
     def send(self, number: signal.Signals) -> None:
         os.kill(self._inner(), number)
 
+    def freeze(self, store: str) -> None:
+        """Let it stand still, but not while it has the store (a file) to itself: nobody could
+        write there then."""
+        while True:
+            self.send(signal.SIGSTOP)
+            if "://" in store or _free(store):
+                return
+            self.send(signal.SIGCONT)
+            time.sleep(0.05)
+
     def line(self, beginning: str = "") -> str:
-        """Return the next line that it prints and that begins like this."""
+        """Return the first line that begins like this, of those that nobody was given yet."""
+        for line in self.passed:
+            if line.startswith(beginning):
+                self.passed.remove(line)
+                return line.strip()
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.startswith(beginning):
                 return line.strip()
+            self.passed.append(line)
         raise AssertionError(f"it ended without a line that begins with {beginning!r}")
 
     def say(self, word: str) -> None:
@@ -52,6 +72,8 @@ class Elsewhere:
 
     def _inner(self) -> int:
         pid = self.process.pid
+        if self.here:
+            return pid
         end = time.monotonic() + 10
         while time.monotonic() < end and self.process.poll() is None:
             text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
@@ -59,6 +81,19 @@ class Elsewhere:
                 return int(text.split()[0])
             time.sleep(0.01)
         raise ProcessLookupError(pid)
+
+
+def _free(store: str) -> bool:
+    time.sleep(0.05)  # a signal needs a moment
+    connection = sqlite3.connect(store, timeout=0.2, isolation_level=None)
+    try:
+        connection.execute("begin immediate")
+        connection.execute("rollback")
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        connection.close()
+    return True
 
 
 def elsewhere(code: str, *words: str) -> Elsewhere:
