@@ -1,7 +1,6 @@
 """What every store promises about the process that drives a run: here, elsewhere, gone, frozen."""
 
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ import pytest
 from opskit import audit
 from opskit.audit import Store, Wish, holders, pulse
 from opskit.errors import InputError, LockedError, RefusedError, TakenOverError
+from tests.contract.race import one_wins
 from tests.contract.samples import begin, ended, finished, python, started
 from tests.support.elsewhere import NAME, Elsewhere, elsewhere
 
@@ -379,29 +379,5 @@ def test_of_several_that_go_on_with_a_run_at_the_same_moment_one_does(
 ) -> None:
     with begin(store) as journal:
         journal.append(started())
-    processes = [python(RESUME_TOGETHER, location, journal.run) for _ in range(4)]
-    try:
-        assert {_answer(process) for process in processes} == {"ready"}
-        for _ in range(times):
-            for process in processes:
-                _say(process, "begin")
-            answers = [_answer(process) for process in processes]
-            assert sorted(answers) == ["refused", "refused", "refused", "won"]
-            for process, answer in zip(processes, answers, strict=True):
-                _say(process, "end")
-                assert answer == "refused" or _answer(process) == "done"
-    finally:
-        for process in processes:
-            process.communicate(timeout=30)
+    one_wins([python(RESUME_TOGETHER, location, journal.run) for _ in range(4)], times)
     assert store.verify() == []
-
-
-def _say(process: "subprocess.Popen[str]", word: str) -> None:
-    assert process.stdin is not None
-    process.stdin.write(f"{word}\n")
-    process.stdin.flush()
-
-
-def _answer(process: "subprocess.Popen[str]") -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()

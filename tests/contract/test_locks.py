@@ -1,6 +1,5 @@
 """What every store promises about who may work: one run per lock, one process per run."""
 
-import subprocess
 from dataclasses import replace
 
 import pytest
@@ -9,6 +8,7 @@ from opskit import audit
 from opskit.audit import Store
 from opskit.errors import RefusedError
 from opskit.model.event import Event
+from tests.contract.race import one_wins
 from tests.contract.samples import begin, ended, finished, python, started, waiting, whole_run
 
 RUN_AND_DIE = """
@@ -266,33 +266,9 @@ def test_locks_hold_across_stores_that_are_open_twice(store: Store, location: st
 def test_of_several_that_begin_at_the_same_moment_one_gets_the_lock(
     location: str, times: int
 ) -> None:
-    processes = [python(BEGIN_TOGETHER, location) for _ in range(4)]
-    try:
-        assert {_answer(process) for process in processes} == {"ready"}
-        for _ in range(times):
-            for process in processes:
-                _say(process, "begin")
-            answers = [_answer(process) for process in processes]
-            assert sorted(answers) == ["refused", "refused", "refused", "won"]
-            for process, answer in zip(processes, answers, strict=True):
-                _say(process, "end")
-                assert answer == "refused" or _answer(process) == "done"
-    finally:
-        for process in processes:
-            process.communicate(timeout=30)
+    one_wins([python(BEGIN_TOGETHER, location) for _ in range(4)], times)
 
     store = audit.open(location)
     assert len(store.runs(limit=1000)) == times
     assert store.verify() == []
     store.close()
-
-
-def _say(process: "subprocess.Popen[str]", word: str) -> None:
-    assert process.stdin is not None
-    process.stdin.write(f"{word}\n")
-    process.stdin.flush()
-
-
-def _answer(process: "subprocess.Popen[str]") -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
