@@ -12,7 +12,7 @@ import pytest
 from opskit.errors import UnreachableError
 from opskit.model.text import text
 from opskit.model.work import Upload
-from tests.drivers.kit import Kit, kit
+from tests.drivers.kit import RUN, Kit, kit
 from tests.support.sshd import Sshd, free_port, keygen, sshd
 
 pytestmark = pytest.mark.acceptance
@@ -186,7 +186,7 @@ def test_a_line_that_breaks_is_known_as_broken_at_once(tmp_path: Path) -> None:
         assert got.output.lost, got.output.reason  # so it is made again, once the host is back
         assert "broke" in got.output.reason
         large = Upload(content=text("x" * 80_000_000), dest=text(f"{tmp_path}/it"))
-        under_way = tmp_path / ".it.opskit.run1"
+        under_way = tmp_path / f".it.opskit.{RUN}"
 
         def cut_then() -> None:
             _come(under_way)
