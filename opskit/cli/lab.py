@@ -9,6 +9,7 @@ import click
 from opskit.cli import complete, screen
 from opskit.view import jsonl
 
+SOURCES = ("auto", "embedded", "system")
 FAULTS = ("unhealthy", "slow", "errors", "crash", "wrong-release")
 
 
@@ -62,6 +63,31 @@ def lab() -> None:
     type=click.Choice(("namespaces", "user-namespaces", "shared")),
     help="How far hosts are kept apart. Default: as far as this machine and user allow.",
 )
+@click.option(
+    "--postgres",
+    is_flag=False,
+    flag_value="auto",
+    type=click.Choice(SOURCES),
+    help="A PostgreSQL, too: the one that comes with the extra `lab`, or the machine's own.",
+)
+@click.option(
+    "--redis",
+    is_flag=False,
+    flag_value="auto",
+    type=click.Choice(SOURCES),
+    help="A Redis, too: the one that comes with the extra `lab`, or the machine's own.",
+)
+@click.option(
+    "--data",
+    default="",
+    metavar="SET,…",
+    help="Fill a database each: teams, tickets, sync, youtility, payouts, catalog.",
+)
+@click.option("--rows", type=int, help="How many rows of each. Default: 1000 (catalog: 20).")
+@click.option("--tables", default=40, show_default=True, help="How many tables in `catalog`.")
+@click.option("--planted", is_flag=True, help="Plant faults and duplicates, and say where.")
+@click.option("--cases", default=1, show_default=True, help="How many of each that is planted.")
+@click.option("--seed", default=1, show_default=True, help="Another one makes other data.")
 @json_option
 @folder_option
 def up(
@@ -71,12 +97,24 @@ def up(
     release: str,
     disk: str,
     isolation: str | None,
+    postgres: str | None,
+    redis: str | None,
+    data: str,
     as_json: bool,
     folder: Path | None,
+    rows: int | None,
+    tables: int,
+    cases: int,
+    seed: int,
+    planted: bool,
 ) -> None:
-    """Start a fleet."""
+    """Start a fleet, and a PostgreSQL and a Redis beside it if asked for."""
     from opskit import lab as fleet
     from opskit.lab.layout import Mode
+
+    sets = tuple(name.strip() for name in data.split(",") if name.strip())
+    amount = fleet.Amount(rows=rows, tables=tables, cases=cases, seed=seed, planted=planted)
+    wish = fleet.Wish(postgres=postgres, redis=redis, data=sets, amount=amount)
 
     made = fleet.up(
         folder,
@@ -85,6 +123,7 @@ def up(
         release=release,
         disk_size=disk,
         isolation=Mode(isolation) if isolation else None,
+        wish=wish,
     )
     _say(made.status(), f"{made.describe()}\ninventory: {made.inventory}", as_json=as_json)
 

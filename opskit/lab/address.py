@@ -16,10 +16,13 @@ HOLD_PORT = 4242
 SSH = 2222
 SERVICE = 8000
 BALANCER = 8080
+SERVERS = {"postgres": (2, 5432), "redis": (3, 6379)}
+"""Where beside the hosts a server listens: the last part of its address, and its port."""
 
 
-def claim() -> tuple[int, socket.socket]:
+def claim(servers: Iterable[str] = ()) -> tuple[int, socket.socket]:
     """A free net's number, and the socket that holds it for as long as it is open anywhere."""
+    ports = (SSH, SERVICE, BALANCER, *(SERVERS[name][1] for name in servers))
     for number in range(1, 255):
         holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
@@ -29,7 +32,7 @@ def claim() -> tuple[int, socket.socket]:
             if error.errno != errno.EADDRINUSE:
                 raise
             continue
-        if _ports_free(number, (SSH, SERVICE, BALANCER)):
+        if _ports_free(number, ports):
             return number, holder
         holder.close()
     raise OpskitError(
@@ -41,6 +44,11 @@ def claim() -> tuple[int, socket.socket]:
 def address(net: int, index: int) -> str:
     """The address of a lab's host by its place, counted from 0."""
     return f"127.42.{net}.{FIRST + index}"
+
+
+def of_server(net: int, name: str) -> str:
+    """The address of a lab's PostgreSQL or Redis."""
+    return f"127.42.{net}.{SERVERS[name][0]}"
 
 
 def _ports_free(net: int, ports: Iterable[int]) -> bool:

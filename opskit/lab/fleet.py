@@ -1,12 +1,10 @@
 """A lab from its first process to its last: up, down, and what a person does to its hosts."""
 
 import contextlib
-import fcntl
-import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -22,16 +20,20 @@ from opskit.lab import (
     mode,
     processes,
     programs,
+    servers,
     tree,
 )
 from opskit.lab import release as releases
 from opskit.lab.layout import Host, Layout, Mode, Role
+from opskit.lab.lock import lock
+from opskit.lab.servers import Wish
 from opskit.model.frozen import frozen
 
 BOOT_SECONDS = 20.0
 ENDED = "run/lab.ended"  # on a host: what it serves with has ended
 SCRIPTS = ("start.sh", "keeper.sh", "disk.sh", "boot.sh", "init.sh")
 FOLDERS = ("run", "log", "bin", "keys", "disk", "hosts")
+LATER = ("secrets", "planted")  # only where there are servers
 FILES = ("id_ed25519", "id_ed25519.pub", "known_hosts", "inventory.yaml", layout.STATE_FILE)
 
 
@@ -62,11 +64,17 @@ class Lab:
         return self.layout.folder
 
     def status(self) -> dict[str, object]:
-        """Where the inventory lies, and each host's address, login, first pid and root folder."""
-        return {
+        """Where the inventory lies, and each host's address, login, first pid and root folder.
+
+        With PostgreSQL or Redis also `servers`: where they are, and who comes in how.
+        """
+        found: dict[str, object] = {
             "inventory": str(self.inventory),
             "hosts": [self._host_status(host) for host in self.layout.hosts],
         }
+        if self.layout.servers:
+            found["servers"] = [servers.status(self.layout, one) for one in self.layout.servers]
+        return found
 
     def host_status(self, name: str) -> dict[str, object]:
         """The same of one host, and whether it is up, frozen or cut off."""
@@ -95,6 +103,7 @@ class Lab:
         for host in self.layout.hosts:
             login = f"ssh -p {address.SSH} {self.layout.user}@{host.address}"
             lines.append(f"  {host.name:8} {faults.state(self.layout, host):8} {login}")
+        lines += servers.describe(self.layout)
         return "\n".join(lines)
 
     def exec(
@@ -182,20 +191,25 @@ def up(
     *,
     disk_size: str = "512m",
     isolation: Mode | None = None,
+    wish: Wish | None = None,
 ) -> Lab:
     """Start a practice fleet in a folder that is empty or absent; returns when all hosts answer.
+
+    `wish` asks for a PostgreSQL or a Redis beside the hosts, and for data.
 
     Raises InputError when it can't be done here, OpskitError when a host does not come up.
     """
     folder = layout.folder_of(folder)
     _check(folder, web=web, lb=lb, release=release, disk_size=disk_size)
+    wish = wish or Wish()
+    wanted = servers.find(wish)
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder):
         made = _make_room(folder) or made
         try:
             plan = _plan(folder, isolation, made=made, web=web, lb=lb, release=release)
-            return _start(replace(plan, disk_size=disk_size))
+            return _start(replace(plan, disk_size=disk_size, servers=wanted), wish)
         except BaseException as error:
             log = _last_words(folder)
             _remove(folder, made=made)
@@ -264,11 +278,11 @@ def _plan(
     )
 
 
-def _start(plan: Layout) -> Lab:
-    """Keeper, then hosts side by side, then the inventory; whoever reads it finds them up."""
-    net, holder = address.claim()
+def _start(plan: Layout, wish: Wish) -> Lab:
+    """Keeper, then hosts and servers side by side, then the inventory: they are up when it is."""
+    net, holder = address.claim(server.name for server in plan.servers)
     with holder:
-        plan = replace(plan, net=net, hosts=plan.readdressed(net))
+        plan = plan.readdressed(net)
         plan.save()
         _lay_out(plan)
         ground.of(plan).start_keeper(plan, holder.fileno())
@@ -279,7 +293,9 @@ def _start(plan: Layout) -> Lab:
         ground.of(plan).boot(plan, host)
 
     with ThreadPoolExecutor(8) as pool:
+        beside = pool.submit(servers.start, plan, wish)
         list(pool.map(bring_up, plan.hosts))
+        beside.result()
     for host in plan.hosts:
         if not wait_for(plan, host):
             raise processes.TooLateError(f"{host.name} serves nobody; see {plan.log(host.name)}")
@@ -352,6 +368,7 @@ def _processes(folder: Path) -> tuple[int, ...]:
 
 def _remove(folder: Path, *, made: bool) -> None:
     """Processes first: the mounts go with the last of them."""
+    servers.stop(folder)
     for _ in range(10):  # what is killed may have started another a moment before
         pids = _processes(folder)
         if not pids:
@@ -359,7 +376,8 @@ def _remove(folder: Path, *, made: bool) -> None:
         processes.end([process for pid in pids if (process := processes.identify(pid))])
     else:
         raise OpskitError(f"pid {pids[0]} does not end, not even by SIGKILL", where=str(folder))
-    for name in FOLDERS:
+    servers.remove(folder)
+    for name in (*FOLDERS, *LATER):
         if (folder / name).exists():
             shutil.rmtree(folder / name)
     for name in (*FILES, f"{layout.STATE_FILE}.new"):
@@ -376,21 +394,3 @@ def _last_words(folder: Path) -> str:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
         texts += [f"  {log.stem}: {line}" for line in lines]
     return "\n".join(texts)
-
-
-@contextlib.contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """One `up` or `down` at a time in a folder; the lock is on the folder itself."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OpskitError(
-                "another `opskit lab` command is at work on this lab",
-                where=str(folder),
-                hint="wait for it to end, then try again",
-            ) from None
-        yield
-    finally:
-        os.close(handle)

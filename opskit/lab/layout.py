@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from opskit.model.frozen import frozen
 
 VERSION = 1
 STATE_FILE = "lab.json"
+TYPED = ("version", "folder", "mode", "hosts", "servers")
 CUT_FLAG = "/run/lab.cut"  # on a host: it is cut off the net
 
 
@@ -41,6 +42,18 @@ class Host:
 
 
 @frozen
+class Server:
+    """PostgreSQL or Redis, beside the hosts; `programs` is the folder that its programs are in."""
+
+    name: str
+    source: str  # embedded or system
+    programs: str
+    address: str
+    port: int
+    databases: tuple[str, ...] = ()
+
+
+@frozen
 class Layout:
     """A lab: where it lies, which hosts it has, and how they are kept apart."""
 
@@ -58,6 +71,7 @@ class Layout:
     disk_size: str
     hosts: tuple[Host, ...]
     ready: bool = False
+    servers: tuple[Server, ...] = ()
 
     @property
     def key(self) -> Path:
@@ -88,9 +102,15 @@ class Layout:
         """The hosts of one role, in order."""
         return tuple(host for host in self.hosts if host.role is role)
 
-    def readdressed(self, net: int) -> tuple[Host, ...]:
-        """The same hosts in another net."""
-        return fleet(len(self.of(Role.WEB)), len(self.of(Role.LB)), net)
+    def readdressed(self, net: int) -> "Layout":
+        """The same hosts and servers in another net."""
+        hosts = fleet(len(self.of(Role.WEB)), len(self.of(Role.LB)), net)
+        servers = (replace(one, address=address.of_server(net, one.name)) for one in self.servers)
+        return replace(self, net=net, hosts=hosts, servers=tuple(servers))
+
+    def secret(self, name: str) -> Path:
+        """The file that holds a password."""
+        return self.folder / "secrets" / name
 
     def record(self, name: str) -> Path:
         """Where the pid and start time of a daemon of the lab are written."""
@@ -144,13 +164,15 @@ def _from_value(value: Mapping[str, object], folder: Path) -> Layout:
             where=str(folder / STATE_FILE),
             hint="end it with that version, or: opskit lab down",
         )
-    rest = {k: v for k, v in value.items() if k not in ("version", "folder", "mode", "hosts")}
-    hosts = value["hosts"]
+    rest = {k: v for k, v in value.items() if k not in TYPED}
+    hosts, servers = value["hosts"], value.get("servers", [])
     assert isinstance(hosts, list)
+    assert isinstance(servers, list)
     return Layout(
         folder=folder,
         mode=Mode(str(value["mode"])),
         hosts=tuple(Host(**host | {"role": Role(host["role"])}) for host in hosts),
+        servers=tuple(Server(**one | {"databases": tuple(one["databases"])}) for one in servers),
         **rest,  # type: ignore[arg-type]  # save() wrote these from a Layout
     )
 

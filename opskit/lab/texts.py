@@ -164,6 +164,7 @@ def _shell() -> str:
 def hosts_file(layout: Layout) -> str:
     """Names for the addresses, so that sudo and people find them."""
     lines = [f"{host.address} {host.name}" for host in layout.hosts]
+    lines += [f"{server.address} {server.name}" for server in layout.servers]
     return "\n".join(["127.0.0.1 localhost", *lines, ""])
 
 

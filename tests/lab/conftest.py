@@ -1,16 +1,21 @@
 """A practice service for quick tests, and a fleet for those that need real hosts."""
 
+import importlib.util
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import pytest
 
 from opskit import lab as labs
-from opskit.lab import address, release
+from opskit.lab import address, programs, release
 
 UP_SECONDS = 15.0
 
@@ -89,3 +94,77 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 def lab(fleet: Fleet) -> labs.Lab:
     """The fleet's lab."""
     return fleet.lab
+
+
+def link(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stranger:
+    """An ordinary user of this machine, with a folder of his and a copy of opskit in it."""
+
+    name: str
+    home: Path
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as this user, with nothing of ours in the environment."""
+        become = ["setpriv", f"--reuid={self.name}", f"--regid={self.name}", "--init-groups"]
+        environment = {
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(self.home),
+            "LC_ALL": "C.UTF-8",
+            "OPSKIT_LAB": str(self.home / "lab"),
+            "PYTHONPATH": str(self.home / "packages"),
+        }
+        return subprocess.run(
+            [*become, *words],
+            env=environment,
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def install(self, *names: str) -> None:
+        """Give this user packages that are installed here, as second names of the same files."""
+        for name in names:
+            spec = importlib.util.find_spec(name)
+            assert spec is not None
+            assert spec.origin is not None
+            package = Path(spec.origin).parent
+            for part in (package, package.with_name(f"{name}.libs")):
+                if part.exists():
+                    shutil.copytree(part, self.home / "packages" / part.name, copy_function=link)
+
+    def lab(self, *words: str) -> str:
+        """Run `opskit lab` as this user; it must succeed."""
+        done = self.run(programs.host_python(), "-m", "opskit", "lab", *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def stranger() -> Iterator[Stranger]:
+    """A user made for one test."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a user; the other tests ran as an ordinary one")
+    useradd, userdel = programs.find("useradd"), programs.find("userdel")
+    if useradd is None or userdel is None or not programs.host_python().startswith("/usr"):
+        pytest.skip("needs useradd, and a Python that other users may run")
+    name = f"opskit-lab-{os.getpid()}"
+    with tempfile.TemporaryDirectory(prefix="opskit-lab-") as home:
+        subprocess.run([useradd, "-M", "-d", home, "-s", "/bin/bash", name], check=True)
+        try:
+            packages = Path(home) / "packages"
+            shutil.copytree(Path(labs.__file__).parents[1], packages / "opskit")
+            shutil.copytree(Path(click.__file__).parent, packages / "click")
+            subprocess.run(["chown", "-R", name, home], check=True)
+            yield Stranger(name=name, home=Path(home))
+        finally:
+            subprocess.run([userdel, name], check=True, capture_output=True)

@@ -2,25 +2,21 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 
 from opskit import lab as labs
 from opskit.errors import InputError, OpskitError
-from opskit.lab import processes, programs
+from opskit.lab import processes
 from opskit.lab.layout import Mode
 from opskit.lab.load import Load
+from tests.lab.conftest import Stranger
 from tests.lab.remote import leftovers, service_answers, ssh, ssh_words
 
 pytestmark = pytest.mark.acceptance
@@ -114,61 +110,6 @@ def test_where_namespaces_are_refused_the_lab_says_so_and_works(tmp_path: Path) 
     finally:
         labs.down(tmp_path / "lab")
     assert leftovers(tmp_path / "lab") == []
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stranger:
-    """An ordinary user of this machine, with a folder of his and a copy of opskit in it."""
-
-    name: str
-    home: Path
-
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run a command as this user, with nothing of ours in the environment."""
-        become = ["setpriv", f"--reuid={self.name}", f"--regid={self.name}", "--init-groups"]
-        environment = {
-            "PATH": "/usr/bin:/bin",
-            "HOME": str(self.home),
-            "LC_ALL": "C.UTF-8",
-            "OPSKIT_LAB": str(self.home / "lab"),
-            "PYTHONPATH": str(self.home / "packages"),
-        }
-        return subprocess.run(
-            [*become, *words],
-            env=environment,
-            cwd=self.home,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    def lab(self, *words: str) -> str:
-        """Run `opskit lab` as this user; it must succeed."""
-        done = self.run(programs.host_python(), "-m", "opskit", "lab", *words)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-
-@pytest.fixture
-def stranger() -> Iterator[Stranger]:
-    """A user made for one test."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can make a user; the other tests ran as an ordinary one")
-    useradd, userdel = programs.find("useradd"), programs.find("userdel")
-    if useradd is None or userdel is None or not programs.host_python().startswith("/usr"):
-        pytest.skip("needs useradd, and a Python that other users may run")
-    name = f"opskit-lab-{os.getpid()}"
-    with tempfile.TemporaryDirectory(prefix="opskit-lab-") as home:
-        subprocess.run([useradd, "-M", "-d", home, "-s", "/bin/bash", name], check=True)
-        try:
-            packages = Path(home) / "packages"
-            shutil.copytree(Path(labs.__file__).parents[1], packages / "opskit")
-            shutil.copytree(Path(click.__file__).parent, packages / "click")
-            subprocess.run(["chown", "-R", name, home], check=True)
-            yield Stranger(name=name, home=Path(home))
-        finally:
-            subprocess.run([userdel, name], check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("isolation", [[], ["--isolation", "shared"]])
