@@ -171,7 +171,8 @@ def reopened(
     except BaseException:
         store.close()
         raise
-    plan = as_recorded(plan, store.entries(found))
+    # Until now somebody else may have had the run, and given it another plan.
+    plan = as_recorded(store.plan(found), store.entries(found))
     with session(
         store, journal, plan, known=known, person=person, watch=watch, stop=stop
     ) as current:
@@ -231,21 +232,26 @@ def abort(settings: Settings, name: str, person: Person, *, steal: str = "") -> 
     with opened(settings) as store:
         found = store.load(store.find(name))
         refuse_other(found.id, steal)
-        if found.exit is not None and found.state != "unknown":
-            raise InputError(
-                f"run {found.id} has ended ({found.state}); there is nothing to abort",
-                hint=f"`opskit undo {found.id}` takes back what it did",
-            )
-        plan = store.plan(found.id)
+        _refuse_ended(found)
         with store.reopen(
             found.id, who=person.who, origin=person.origin, steal=steal or None
         ) as journal:
+            # Until now somebody else may have had the run: ended it, or given it another plan.
+            found, plan = store.load(found.id), store.plan(found.id)
+            _refuse_ended(found)
             if journal.displaced:
                 _overtake(store, journal, plan, person)
             decided: Mapping[str, Json] = {"who": person.who, "choice": "abort", "why": "asked"}
-            found = store.load(found.id)
             journal.append(Event(kind="decided", data=decided), *ending(found, plan))
         return store.load(found.id)
+
+
+def _refuse_ended(found: Run) -> None:
+    if found.exit is not None and found.state != "unknown":
+        raise InputError(
+            f"run {found.id} has ended ({found.state}); there is nothing to abort",
+            hint=f"`opskit undo {found.id}` takes back what it did",
+        )
 
 
 def _overtake(store: Store, journal: Journal, plan: Plan, person: Person) -> None:
