@@ -194,13 +194,14 @@ def _secrets_again(
 ) -> Mapping[str, Secret]:
     """Get the secrets of an earlier run once more; others than those it had are refused."""
     given: dict[str, Secret] = {}
-    for name in fetching.wanted(plan):
+    used = fetching.wanted(plan)
+    for name in used:
         if name not in plan.secrets and person.interactive:
             value = person.secret(name)
             if value is not None:
                 given[name] = Secret(name, value)
     known = fetching.fetch(plan, given, settings.environ)
-    if not store.secrets_match(found, list(known.values())):
+    if not store.secrets_match(found, list(known.values()), used=used):
         raise RefusedError(
             f"run {found} had other values of its secrets",
             hint="give it the same ones, or begin a new run",

@@ -41,6 +41,16 @@ class Birth:
     instead_of: str = ""
 
 
+@frozen
+class Rebirth:
+    """That somebody goes on with a run."""
+
+    run: str
+    who: str
+    origin: str
+    steal: str | None
+
+
 def add_run(rows: Rows, birth: Birth) -> Row:
     """Number a new run and keep its documents; return its row."""
     store = rows.one("store")

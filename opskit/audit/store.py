@@ -16,7 +16,6 @@ from opskit.audit.sink import Stream, unpack
 from opskit.errors import DamagedError, InputError, StoreError
 from opskit.model.codec import from_json, parse
 from opskit.model.event import Entry, Event
-from opskit.model.frozen import frozen
 from opskit.model.plan import Plan
 from opskit.model.run import Run
 from opskit.model.states import RunState
@@ -128,10 +127,12 @@ class Store:
         the run's id, where it is to be taken from the process that drives it, which is cut off.
         """
         masker = Masker.of(secrets)
-        birth = _Rebirth(run=run, who=masker.mask(who), origin=masker.mask(origin), steal=steal)
+        birth = begin.Rebirth(
+            run=run, who=masker.mask(who), origin=masker.mask(origin), steal=steal
+        )
         return holders.patiently(lambda: self._reopen(birth, masker), self._tell, self._stopped)
 
-    def _reopen(self, birth: "_Rebirth", masker: Masker) -> Journal:
+    def _reopen(self, birth: begin.Rebirth, masker: Masker) -> Journal:
         run, who, look = birth.run, birth.who, self._onlooker
         with ExitStack() as undo:
             with self._database.writing() as rows:
@@ -337,16 +338,22 @@ class Store:
                     return value
         return None
 
-    def secrets_match(self, run: str, secrets: Sequence[Secret]) -> bool:
-        """Tell whether these have the values that the run's secrets had when it began."""
+    def secrets_match(
+        self, run: str, secrets: Sequence[Secret], *, used: Collection[str] | None = None
+    ) -> bool:
+        """Tell whether these have the values that the run's secrets had when it began.
+
+        `used`: those that its plan has use for still (None: all); an amended one may need fewer.
+        """
         with self._database.reading() as rows:
             created = telling.first(rows, telling.run(rows, run))
         recorded = created.get("secrets", {})
-        if not recorded:
+        names = recorded.keys() if used is None else recorded.keys() & set(used)
+        if not names:
             return True
         key = self._database.secret_key(str(created.get("store") or ""))
         given = fingerprints(secrets, key=key, run=run)
-        return all(given.get(name) == mark for name, mark in recorded.items())
+        return all(given.get(name) == recorded[name] for name in names)
 
     def verify(self, run: str | None = None) -> list[Finding]:
         """Return everything that is wrong with the record of a run, or with the whole."""
@@ -387,13 +394,3 @@ class Store:
         return DamagedError(
             what, where=self._database.location, hint="`opskit audit verify` says what is wrong"
         )
-
-
-@frozen
-class _Rebirth:
-    """That somebody goes on with a run."""
-
-    run: str
-    who: str
-    origin: str
-    steal: str | None

@@ -153,6 +153,26 @@ def test_a_retry_with_another_parameter_goes_on_with_the_amended_plan(fleet: Fle
     fleet.proved()
 
 
+def test_a_run_whose_amended_plan_needs_a_secret_no_more_can_be_gone_on_with(fleet: Fleet) -> None:
+    two = step("two", did("two") + "; test {{ want }} = good", on_failure="ask")
+    items = "'{{ [1] if want == \"bad\" else [] }}'"
+    three = step("three", did("three"), for_each=items, secrets="{TOKEN: token}")
+    four = step("four", did("four") + "; test -e ~/{{ tag }}.ok", on_failure="ask")
+    trouble = Trouble(fleet=fleet)
+    path = trouble.write(two + three + four, hosts="web1")
+    path.write_text(path.read_text().replace("params: {tag: {type: string}}\n", PARAMS))
+    (fleet.folder / "token").write_text("correct-horse")
+    inventory = fleet.folder / "with-secret.yaml"
+    secrets = f"secrets:\n  token: 'file:{fleet.folder}/token'\n"
+    inventory.write_text(fleet.lab.inventory.read_text() + secrets)
+    trouble.run("--inventory", str(inventory), status=4)
+    fleet.opskit("decide", "last", "retry", "-p", "want=good", status=4)
+    trouble.sh("web1", f"touch ~/{trouble.tag}.ok")
+    fleet.opskit("decide", "last", "retry", status=0)
+    assert trouble.tally("web1") == ["two", "two", "four", "four"]
+    fleet.proved()
+
+
 def test_all_is_taken_back_by_a_decision(fleet: Fleet) -> None:
     trouble = waiting(fleet, "")
     fleet.opskit("decide", "last", "undo", status=3)

@@ -177,4 +177,6 @@ def test_the_record_knows_whether_a_secret_is_still_the_same(store: Store) -> No
     assert not store.secrets_match(journal.run, [Secret("token", "another value")])
     assert not store.secrets_match(journal.run, [Secret("other", SECRET.reveal())])
     assert not store.secrets_match(journal.run, [])
+    assert not store.secrets_match(journal.run, [], used=["token"])
+    assert store.secrets_match(journal.run, [], used=["other"])
     assert store.secrets_match(bare.run, [])
