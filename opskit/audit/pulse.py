@@ -50,12 +50,13 @@ def wished(wish: Wish) -> Event:
 class Pulse:
     """Lets a count grow in the store, and looks there, until it is closed or has no more to say.
 
-    `hear` is called with each wish, `lost` once when another process has taken over.
+    `hear` is called with each wish, `lost` once when another process has taken over. Until they are
+    named nothing counts as heard.
     """
 
     def __init__(self, database: Database, run: Row, token: str, heard: int) -> None:
-        self.hear: Callable[[Wish], None] = lambda _: None
-        self.lost: Callable[[], None] = lambda: None
+        self.hear: Callable[[Wish], None] | None = None
+        self.lost: Callable[[], None] | None = None
         self._database = database
         self._run = int(run["number"])
         self._token = token
@@ -78,10 +79,11 @@ class Pulse:
                 if found or time.monotonic() >= due:
                     rows.all("beat", run=self._run, token=self._token, heard=self._heard)
                     due = time.monotonic() + BEAT
-            if found is None:
+            if found is None and self.lost is not None:
                 _apart(self.lost)
                 return
-            for wish in found:
+            for wish in found or ():
+                assert self.hear is not None  # else none is looked for
                 _apart(partial(self.hear, wish))
 
     def _wishes(self, rows: Rows) -> list[Wish] | None:
@@ -89,7 +91,7 @@ class Pulse:
         head = rows.one("head", run=self._run)
         if head is None or head["token"] != self._token:
             return None
-        if head["entries"] == self._heard:
+        if head["entries"] == self._heard or self.hear is None:
             return []
         notes = rows.all("notes", run=self._run, after=self._heard, upto=head["entries"])
         self._heard = head["entries"]

@@ -20,6 +20,7 @@ import sys
 from opskit import audit
 from tests.contract import samples
 journal = samples.begin(audit.open(sys.argv[1]))
+journal.listen(lambda wish: None, lambda by: None)
 journal.append(samples.started())
 print("run", journal.run, flush=True)
 sys.stdin.read()

@@ -297,6 +297,35 @@ def test_what_was_wished_of_an_earlier_process_is_none_of_ours(
     assert heard == []
 
 
+def test_what_is_wished_before_the_run_can_hear_is_heard_once_it_can(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulse, "LISTEN", 0.05)
+    heard: list[Wish] = []
+    with begin(store) as journal:
+        wish = Wish(kind="pause", who="bob")
+        store.append(journal.run, pulse.wished(wish))
+        time.sleep(0.5)
+        journal.listen(heard.append, lambda _: None)
+        time.sleep(0.5)
+        journal.append(finished())
+    assert heard == [wish]
+
+
+def test_who_was_overtaken_before_it_can_hear_is_told_once_it_can(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulse, "LISTEN", 0.05)
+    lost = threading.Event()
+    journal = begin(store)
+    journal.append(started())
+    with store.reopen(journal.run, who="bob", origin="desk", steal=journal.run):
+        time.sleep(0.5)
+        journal.listen(lambda _: None, lambda _: lost.set())
+        assert lost.wait(2)
+    journal.close()
+
+
 # ---- signs of life
 
 
