@@ -12,7 +12,7 @@ from opskit.app.look import Preview, Reading
 from opskit.app.look import look as preview
 from opskit.app.person import Person, Question
 from opskit.app.prepare import Ask, Prepared, check_plan, prepare, save_plan
-from opskit.app.record import entries, last_words, load_run, output, plan_of, runs, verify
+from opskit.app.record import entries, free_run, last_words, load_run, output, plan_of, runs, verify
 from opskit.app.runs import abort, note, run
 from opskit.app.steer import follow, pause, stop
 
@@ -35,6 +35,7 @@ __all__ = [
     "last_words",
     "lint",
     "list_runbooks",
+    "free_run",
     "load_run",
     "note",
     "output",

@@ -7,6 +7,7 @@ from opskit.app.again import refuse_driven
 from opskit.app.amend import Amended, amended
 from opskit.app.deciding import Answer, evidence, offered, put, record, refuse_without_reason
 from opskit.app.person import Person, Question
+from opskit.app.record import once_clear
 from opskit.app.runs import go_on, opened, reopened
 from opskit.app.session import Session, as_recorded
 from opskit.audit import Store
@@ -36,7 +37,7 @@ def question(settings: Settings, name: str) -> Open:
     from opskit.app.evidence import Matter, gather  # loads what asks hosts
 
     with opened(settings) as store:
-        found = store.load(store.find(name))
+        found = once_clear(store, store.find(name))
         refuse_driven(found)
         _refuse_unasked(store, found)
         past = list(store.entries(found.id))

@@ -1,5 +1,6 @@
 """What the record has: runs, their events, outputs, and whether it proves itself."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -12,6 +13,9 @@ from opskit.model.plan import Plan
 from opskit.model.run import ActionRecord, Run
 from opskit.settings import Settings
 from opskit.view.labels import Labels
+
+_LOOK = 0.5
+"""Seconds between two looks whether a process elsewhere lives."""
 
 
 @contextmanager
@@ -27,6 +31,19 @@ def load_run(settings: Settings, name: str) -> Run:
     """Return a run by id, unique prefix, or "last"."""
     with _opened(settings) as store:
         return store.load(store.find(name))
+
+
+def free_run(settings: Settings, name: str) -> Run:
+    """Return a run once it is clear whether another process carries it out."""
+    with _opened(settings) as store:
+        return once_clear(store, store.find(name))
+
+
+def once_clear(store: Store, run: str) -> Run:
+    """Return a run; where a process elsewhere may carry it out or not, watch that first."""
+    while (driver := store.driver(run)) is not None and not driver.sure:
+        time.sleep(_LOOK)
+    return store.load(run)
 
 
 def plan_of(settings: Settings, name: str) -> Plan:

@@ -49,11 +49,13 @@ class Hold:
 
 @frozen
 class Driver:
-    """The process that drives a run. `heard`: the last entry in which it looked for wishes."""
+    """The process that drives a run. `heard`: the last entry in which it looked for wishes; `sure`:
+    whether it is known to live, else a further look within `OVERDUE` may find it gone."""
 
     token: str
     words: str
     heard: int
+    sure: bool
 
 
 class UnsureError(RefusedError):
@@ -115,7 +117,12 @@ class Onlooker:
         rebooted = holder["machine"] == os.uname().nodename and not _same_boot(holder)
         if verdict == "unsure" and rebooted and rows.one("quiet", run=run) is None:
             return None
-        return Driver(token=holder["token"], words=words(holder), heard=holder["heard"])
+        return Driver(
+            token=holder["token"],
+            words=words(holder),
+            heard=holder["heard"],
+            sure=verdict == "lives",
+        )
 
 
 def patiently(

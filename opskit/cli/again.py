@@ -77,7 +77,7 @@ def retry(call: Call, run: str, *, hosts: str, yes: bool, steal: str, no_live: b
     """Do again what failed, was taken back or never began on these hosts, in the same run."""
     words = listed(hosts)
     plan = app.plan_of(call.settings, run)
-    found = _free(app.load_run(call.settings, run), steal)
+    found = _free(call, run, steal)
     refuse_driven(found)
     chosen = select_hosts(found, words)
     again = set(repeated(plan, found.actions, chosen))
@@ -95,9 +95,12 @@ def retry(call: Call, run: str, *, hosts: str, yes: bool, steal: str, no_live: b
     return told(call, done, plan)
 
 
-def _free(found: Run, steal: str) -> Run:
+def _free(call: Call, run: str, steal: str) -> Run:
     """Look at a run that is to be taken as if nobody carried it out."""
-    return replace(found, driver="") if steal and steal == found.id else found
+    if not steal:
+        return app.free_run(call.settings, run)
+    found = app.load_run(call.settings, run)
+    return replace(found, driver="") if steal == found.id else found
 
 
 def _meant(action: Action, hosts: Sequence[str]) -> bool:
@@ -119,7 +122,7 @@ def _meant(action: Action, hosts: Sequence[str]) -> bool:
 def undo(call: Call, run: str, *, hosts: str | None, yes: bool, steal: str, no_live: bool) -> Exit:
     """Take back what a run did: last step first, from the record of what really happened."""
     plan = app.plan_of(call.settings, run)
-    found = _free(app.load_run(call.settings, run), steal)
+    found = _free(call, run, steal)
     chosen = select_hosts(found, listed(hosts)) if hosts else None
     refuse_undo(plan, found, chosen)
     back = reverse(plan, found.actions, chosen, again=True)

@@ -9,8 +9,9 @@ import pytest
 
 from opskit import app, audit
 from opskit.app.runs import reopened
+from opskit.audit import holders
 from opskit.cli.person import Terminal
-from opskit.errors import InputError
+from opskit.errors import InputError, RefusedError
 from opskit.model.plan import Plan
 from opskit.model.text import text
 from opskit.model.value import Secret, SecretSource
@@ -77,6 +78,34 @@ with samples.begin(audit.open(sys.argv[1])) as journal:
 print("over", flush=True)
 sys.stdin.read()
 """
+
+
+WAIT = """
+import sys
+from opskit import audit
+from tests.contract import samples
+journal = samples.begin(audit.open(sys.argv[1]))
+journal.append(samples.waiting())
+print("run", journal.run, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_who_only_looks_sees_that_a_process_elsewhere_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holders, "OVERDUE", 4.0)
+    location = str(tmp_path / "store.db")
+    settings = Settings(store=location, inventory=None, runbooks=(), folder=tmp_path, environ={})
+    far = elsewhere(WAIT, location)
+    try:
+        run = far.line("run ").split()[1]
+        with pytest.raises(RefusedError, match="is being carried out right now by ann"):
+            app.question(settings, run)
+    finally:
+        far.end()
+    assert app.free_run(settings, run).driver == ""
+    assert app.question(settings, run).question.text == "Go on?"
 
 
 def test_a_run_that_comes_to_its_end_meanwhile_is_not_aborted(tmp_path: Path) -> None:
