@@ -90,7 +90,9 @@ def _moved(record: ActionRecord, event: Event, at: float) -> ActionRecord:
             record = replace(record, first=_first(record, at), silent=None, started=at, ended=None)
             return replace(record, state="started", attempt=event.attempt, data=data)
         case "step silent":
-            return replace(record, silent=_silent(event, at))
+            # It may be told of an attempt that has ended just then.
+            goes_on = record.state == "started" and record.attempt == event.attempt
+            return replace(record, silent=_silent(event, at)) if goes_on else record
         case "step ended":
             ended = OUTCOMES[str(event.data["outcome"])]
             if event.data.get("again"):

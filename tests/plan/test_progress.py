@@ -1,0 +1,33 @@
+"""Where actions stand by what was recorded of them."""
+
+from opskit.model.event import Event
+from opskit.plan import Progress
+
+
+def event(kind: str, attempt: int = 1, **data: object) -> Event:
+    made: Event = Event(
+        kind=kind,  # type: ignore[arg-type]
+        key="1/web1",
+        host="web1",
+        step="s",
+        attempt=attempt,
+        data=data,  # type: ignore[arg-type]
+    )
+    return made
+
+
+def silent_after(*events: Event) -> float | None:
+    progress = Progress()
+    for number, one in enumerate(events):
+        progress.take(one, 100.0 + number)
+    return progress.records["1/web1"].silent
+
+
+def test_silence_is_of_the_attempt_that_goes_on_alone() -> None:
+    began, silent = event("step started"), event("step silent", seconds=60.0)
+    ended = event("step ended", outcome="failed", tries_left=1)
+    assert silent_after(began, silent) == 41.0
+    assert silent_after(began, silent, event("step silent", seconds=70.0, over=True)) is None
+    # What watches for silence may be a little late.
+    assert silent_after(began, ended, silent) is None
+    assert silent_after(began, ended, event("step started", 2), silent) is None
