@@ -83,8 +83,8 @@ def retry(
     Other hosts are left as they are.
     """
     with reopened(settings, name, person, watch, stop, steal=steal) as current:
+        chosen = select_hosts(current.store.load(current.run), hosts)  # as the person saw them
         found = _settled(current)
-        chosen = select_hosts(found, hosts)
         keys = repeated(current.plan, found.actions, chosen)
         events = [
             Event(

@@ -91,17 +91,17 @@ def session(
             current = Session(
                 store=store, journal=journal, plan=plan, outside=outside, person=person
             )
-            recorded = True
+            recorded = mine = True
             try:
                 yield current
             except TakenOverError:
-                recorded = False
+                mine = False
                 raise
             except StoreError as error:
                 recorded = False
                 raise _left(journal.run, error) from error
             finally:
-                _leave(current, recorded=recorded)
+                _leave(current, recorded=recorded) if mine else _leave_alone(current)
     finally:
         store.close()
 
@@ -181,11 +181,20 @@ def _leave(current: Session, *, recorded: bool) -> None:
         state = current.store.state(current.run)
         begun = {} if state in _SETTLED else _begun(current)
     except StoreError:  # it can't be asked: whatever may have been begun, anywhere
-        everywhere = dict.fromkeys(action.target for action in current.plan.actions)
-        current.outside.targets.close(keep=everywhere, unread=everywhere, over=False)
+        _leave_alone(current)
         return
     unread = begun if not recorded else {host for host, lost in begun.items() if lost}
     current.outside.targets.close(keep=begun, unread=unread, over=state not in OPEN)
+
+
+def _leave_alone(current: Session) -> None:
+    """Let go of the hosts, and of nothing that is on them.
+
+    A run that another process has taken is that one's to tidy up after: what was seen to end here
+    is not in the record, and only the traces tell of it.
+    """
+    everywhere = dict.fromkeys(action.target for action in current.plan.actions)
+    current.outside.targets.close(keep=everywhere, unread=everywhere, over=False)
 
 
 _SETTLED = ("succeeded", "undone", "aborted")

@@ -163,6 +163,25 @@ def test_who_stood_still_in_the_middle_of_a_step_says_who_took_over(anywhere: Fl
     trouble.proved()
 
 
+def test_who_was_cut_off_leaves_what_hosts_know_to_whoever_asks_for_it(fleet: Fleet) -> None:
+    """The step comes to its end before the eyes of the one who may not record it any more."""
+    trouble = Trouble(fleet=fleet)
+    trouble.write(ONE + TWO + THREE, hosts="web1:web2")
+    begun = trouble.start()
+    for host in ("web1", "web2"):
+        trouble.until(host, "begin-two")
+    run = newest(fleet)
+    fleet.opskit("abort", run, "--steal", run, status=0)
+    trouble.let_go("web1", "web2")
+    assert begun.end() == 130, begun.said()
+    assert trouble.ended(run) == (6, "aborted", dict.fromkeys(("web1", "web2"), "unknown"))
+    fleet.opskit("retry", run, "--hosts", "unknown", "--yes", status=0)
+    assert trouble.tallies(("web1", "web2")) == dict.fromkeys(
+        ("web1", "web2"), "one begin-two two three"
+    )
+    trouble.proved()
+
+
 def test_each_who_goes_on_shows_hosts_a_higher_token(fleet: Fleet) -> None:
     trouble = Trouble(fleet=fleet)
     bad = f"{did('two')}; test -e ~/{{{{ tag }}}}.go"
