@@ -43,13 +43,40 @@ def repeated(plan: Plan, records: Records, hosts: Collection[str]) -> list[str]:
     """Return the keys that a retry on these hosts does again: what failed there or was taken back.
 
     Unknown changes are among them: whoever names the host has decided that they may be repeated.
+    So is what rests on a change that was taken back, below it on its hosts.
     """
     again = ("failed", "unknown", "undone", "undo failed")
-    return [
-        action.key
-        for action in plan.actions
-        if state_of(records, action.key) in again and (not action.host or action.host in hosts)
-    ]
+    back: set[str] = set()
+    keys: list[str] = []
+    for action in plan.actions:
+        if action.host and action.host not in hosts:
+            continue
+        state = state_of(records, action.key)
+        if state in again or (
+            back & set(concerned(plan, action)) and _rests(plan, records, action)
+        ):
+            keys.append(action.key)
+        if state == "undone":
+            back.update(concerned(plan, action))
+    return keys
+
+
+def _rests(plan: Plan, records: Records, action: Action) -> bool:
+    """Tell whether what was done is worth nothing once a change above it was taken back.
+
+    A restart that leaves nothing to take back (`undo: []`) ran what is there no more; a check found
+    that to be well. What a read has saved stays the run's: it may tell how things were before. What
+    lasts and has no undo still stands, and where a person had a step skipped, that holds.
+    """
+    stage = plan.stage(action)
+    if action.batch == ALWAYS or stage.save is not None:
+        return False
+    record = records.get(action.key)
+    if record is None or record.data.get("choice") == "skip":
+        return False
+    return record.state in ("succeeded", "skipped") and (
+        stage.effect == "read" or not stage.lasting
+    )
 
 
 def reverse(

@@ -254,6 +254,47 @@ def test_a_retry_leaves_other_hosts_as_they_are(tmp_path: Path) -> None:
     )
 
 
+RELEASE = """
+  - {name: look, run: look, effect: read}
+  - {name: switch, run: switch, undo: {run: back}}
+  - {name: note, run: note, effect: read, save: noted}
+  - {name: restart, run: restart, undo: []}
+  - {name: migrate, run: migrate}
+  - {name: well, run: well, effect: read}
+  - {name: pause, wait: 10ms}
+  - {name: last, run: last, undo: {run: back last}}
+"""
+
+
+def test_a_retry_does_again_what_rests_on_a_change_that_was_taken_back(tmp_path: Path) -> None:
+    """The service was restarted into the release that is gone again, and seen to be well with it.
+
+    What lasts though nothing takes it back, and what the run has saved, stay as they are.
+    """
+    plan = planned(runbook(RELEASE, "batches: [1]\n"), tmp_path, hosts=2)
+    world = World()
+    _, paper = go(plan, world)
+    assert back(plan, world, paper, ["web1"]) == "failed"  # the other host has its changes still
+    assert hosts(paper) == {"web1": "undone", "web2": "done"}
+    retry(plan, paper, "web1")
+    world.sent.clear()
+    assert go(plan, world, paper)[0] == "succeeded"
+    assert world.sent == ["2/web1", "4/web1", "6/web1", "8/web1"]
+
+
+def test_a_retry_after_a_failure_that_took_nothing_back_repeats_that_step_alone(
+    tmp_path: Path,
+) -> None:
+    plan = planned(runbook(RELEASE), tmp_path, hosts=1)
+    world = World(fails={"8/web1": 1})
+    state, paper = go(plan, world)
+    assert state == "failed"
+    retry(plan, paper, "web1")
+    world.sent.clear()
+    assert go(plan, world, paper)[0] == "succeeded"
+    assert world.sent == ["8/web1"]
+
+
 def test_a_retry_that_is_cut_short_stays_with_its_hosts(tmp_path: Path) -> None:
     plan = planned(runbook(TWO, "batches: [2]\n"), tmp_path, hosts=4)
     world = World(fails={"1/web1": 1})
