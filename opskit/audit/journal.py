@@ -79,8 +79,11 @@ class Journal:
         self._pulse.hear = hear
 
     def _successor(self) -> str:
-        with self._database.reading() as rows:
-            return holders.successor(rows, self._row["number"])
+        try:
+            with self._database.reading() as rows:
+                return holders.successor(rows, self._row["number"])
+        except StoreError:  # it can't be asked by whom; that it was is known
+            return "another process"
 
     def append(self, *events: Event, wait: bool = True) -> None:
         """Add events, in this order. With `wait`, return once they are durable.

@@ -288,7 +288,7 @@ def documents(rows: Rows, run: Row) -> Mapping[str, str]:
     ]
     named: dict[str, str] = {}
     for entry in entries:
-        with suppress(ValueError):  # what can't be read is told of with its run
+        with suppress(ValueError, AttributeError):  # what can't be read is told of with its run
             data = cast(
                 Mapping[str, Any], from_json(Event, parse(entry["body"])).data if entry else {}
             )

@@ -5,12 +5,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from opskit import app
 from opskit.cli import complete, failure
 from opskit.cli.call import Call
+
+_ASKED = ("runbook", "params", "params_file", "limit", "from_step")
 
 
 def runbook_options(command: Callable[..., int | None]) -> Callable[..., int | None]:
@@ -47,23 +50,9 @@ def runbook_options(command: Callable[..., int | None]) -> Callable[..., int | N
         help="Begin at this step of the main part.",
     )
     @functools.wraps(command)
-    def wrapped(
-        *,
-        runbook: str,
-        params: tuple[str, ...],
-        params_file: Path | None,
-        limit: str | None,
-        from_step: str | None,
-        **rest: object,
-    ) -> int | None:
-        ask = app.Ask(
-            runbook=runbook,
-            params=params,
-            params_file=params_file,
-            limit=limit,
-            from_step=from_step,
-        )
-        return command(ask=ask, **rest)
+    def wrapped(**given: Any) -> int | None:  # noqa: ANN401 - as click gives them
+        ask = app.Ask(**{name: given.pop(name) for name in _ASKED})
+        return command(ask=ask, **given)
 
     return wrapped
 
