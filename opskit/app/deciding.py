@@ -185,5 +185,4 @@ def ending(found: Run, plan: Plan) -> list[Event]:
 def _sent(found: Run, action: Action) -> bool:
     """Tell whether an action was begun on its target, however that ended."""
     record = found.actions.get(action.key)
-    begun = record is not None and record.state not in ("planned", "skipped")
-    return begun and record is not None and record.data.get("sent") is not False
+    return record is not None and record.stands not in ("planned", "skipped") and record.sent

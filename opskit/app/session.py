@@ -207,7 +207,7 @@ def _begun(current: Session) -> Mapping[str, bool]:
     for planned in current.plan.actions:
         for action in (planned, *planned.undo):
             record = records.get(action.key)
-            if record is None or record.state in ("planned", "skipped"):
+            if record is None or record.stands in ("planned", "skipped"):
                 continue
             if current.plan.stage(action).effect == "change":
                 lost = record.state == "started" or record.data.get("lost") is True

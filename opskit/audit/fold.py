@@ -89,7 +89,8 @@ def run(
     if hosts is None:
         actions = actions if driver else _left(actions, plan())
         known = {key: record for key, record in actions.items() if record.state != "planned"}
-        found = _hosts(entries, known, plan(), alive=bool(driver))
+        begun = _begun(plan(), actions)
+        found = _hosts(entries, known, plan(), begun, alive=bool(driver))
         hosts = {name: _kept_out(state, name, so_far.excluded) for name, state in found.items()}
     created = entries[0]
     return Run(
@@ -164,10 +165,12 @@ def _hosts(
     entries: Sequence[Entry],
     actions: Mapping[str, ActionRecord],
     plan: Mapping[str, Any],
+    begun: Collection[str],
     *,
     alive: bool = False,
 ) -> Mapping[str, HostState]:
-    """Return where hosts stand; `alive`: what was started may well be going on."""
+    """Return where hosts stand, of which these have `begun`; `alive`: what was started may well be
+    going on."""
     states: dict[str, set[str]] = {}
     for record in actions.values():
         if record.undoes is None:
@@ -177,7 +180,7 @@ def _hosts(
     left: dict[str, HostState] = {
         a["host"]: "not started" for a in _own_actions(plan) if a["key"] not in actions
     }
-    left |= dict.fromkeys(left.keys() & _begun(plan, actions), "begun")
+    left |= dict.fromkeys(left.keys() & begun, "begun")
     if alive:
         left |= {host: "begun" for host, found in states.items() if "started" in found}
         states = {host: found - {"started"} for host, found in states.items()}
@@ -213,7 +216,7 @@ def _begun(plan: Mapping[str, Any], actions: Mapping[str, ActionRecord]) -> Coll
     """Return the hosts on which something of the main part was done and still stands."""
     main = (a for a in plan.get("actions", ()) if a["batch"] >= 0 and a["key"] in actions)
     idle = ("planned", "skipped", "undone")
-    return {a["host"] for a in main if actions[a["key"]].state not in idle}
+    return {a["host"] for a in main if actions[a["key"]].stands not in idle}
 
 
 def _own_actions(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -63,7 +63,8 @@ class Ending:
 
     def _acted(self, action: Action) -> bool:
         """Tell whether an action was done, however it ended, and still stands."""
-        return self.book.state(action) not in ("planned", "skipped", "undone")
+        record = self.book.records.get(action.key)
+        return record is not None and record.stands not in ("planned", "skipped", "undone")
 
     def _own(self) -> Iterator[Action]:
         """Yield the main actions that each host has to itself."""
@@ -130,5 +131,4 @@ class Ending:
 
     def _begun(self, action: Action) -> bool:
         record = self.book.records.get(action.key)
-        sent = record is not None and record.data.get("sent") is not False
-        return sent and self.book.state(action) != "planned"
+        return record is not None and record.sent and record.stands != "planned"

@@ -40,6 +40,19 @@ class ActionRecord:
     undoes: str | None = None
     silent: float | None = None
     """Since when it has printed nothing, where that was pointed out."""
+    before: ActionState | None = None
+    """How an earlier attempt stands that was begun on the target and has not been taken back."""
+
+    @property
+    def stands(self) -> ActionState:
+        """How it stands on its target: by an earlier attempt where this one did not begin there."""
+        idle = self.state in ("planned", "skipped") or self.data.get("sent") is False
+        return self.before if idle and self.before is not None else self.state
+
+    @property
+    def sent(self) -> bool:
+        """Whether something of it may have been begun on its target."""
+        return self.before is not None or self.data.get("sent") is not False
 
 
 @frozen

@@ -94,7 +94,7 @@ def reverse(
     whether it happened stays: that one is settled first. So does what lies under an undo that
     failed, unless a person wants it tried `again`, and all that was done on or for hosts `without`.
     """
-    unsettled = _hosts_of(plan, records, lambda a: state_of(records, a.key) in _UNSETTLED)
+    unsettled = _hosts_of(plan, records, lambda a: records[a.key].stands in _UNSETTLED)
     stuck = set() if again else _hosts_of(plan, records, lambda a: _stuck(records, a))
     wanted = [
         action
@@ -172,14 +172,9 @@ def _undoable(plan: Plan, records: Records, action: Action, hosts: Collection[st
     if hosts is not None and (action.host not in hosts or _shared(plan.stage(action))):
         return False
     record = records.get(action.key)
-    if record is None or (record.state == "failed" and _never_sent(record)):
+    if record is None or (record.stands == "failed" and not record.sent):
         return False
-    return record.state in ("succeeded", "failed", "undo failed")
-
-
-def _never_sent(record: ActionRecord) -> bool:
-    """Tell whether it is certain that nothing of an action was ever started on its target."""
-    return record.attempt <= 1 and record.data.get("sent") is False
+    return record.stands in ("succeeded", "failed", "undo failed")
 
 
 def _shared(stage: Stage) -> bool:
@@ -269,8 +264,9 @@ def standing(plan: Plan, records: Records) -> list[Action]:
         for action in plan.actions
         if action.batch != ALWAYS
         and changes(plan, action)
-        and state_of(records, action.key) not in ("planned", "skipped", "undone")
-        and records[action.key].data.get("sent") is not False
+        and (record := records.get(action.key)) is not None
+        and record.stands not in ("planned", "skipped", "undone")
+        and record.sent
     ]
 
 

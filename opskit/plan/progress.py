@@ -77,9 +77,9 @@ class Progress:
         if original is None or record.state not in ("succeeded", "failed", "skipped"):
             return
         if record.state == "failed":
-            self.records[original.key] = replace(original, state="undo failed")
+            self.records[original.key] = replace(original, state="undo failed", before=None)
         elif event.data.get("last"):
-            self.records[original.key] = replace(original, state="undone")
+            self.records[original.key] = replace(original, state="undone", before=None)
 
 
 def _moved(record: ActionRecord, event: Event, at: float) -> ActionRecord:
@@ -87,8 +87,10 @@ def _moved(record: ActionRecord, event: Event, at: float) -> ActionRecord:
         case "step started":
             left = event.data.get("tries_left")
             data: Mapping[str, Json] = {"tries_left": left} if left else {}
-            record = replace(record, first=_first(record, at), silent=None, started=at, ended=None)
-            return replace(record, state="started", attempt=event.attempt, data=data)
+            record = replace(record, first=_first(record, at), before=_before(record), silent=None)
+            return replace(
+                record, state="started", attempt=event.attempt, started=at, ended=None, data=data
+            )
         case "step silent":
             # It may be told of an attempt that has ended just then.
             goes_on = record.state == "started" and record.attempt == event.attempt
@@ -119,6 +121,12 @@ def _first(record: ActionRecord, at: float) -> float:
     return record.first if cut_short and record.first is not None else at
 
 
+def _before(record: ActionRecord) -> ActionState | None:
+    """Return how an action stands on its target, where another attempt is to follow."""
+    begun = record.stands in ("succeeded", "failed", "unknown", "undo failed") and record.sent
+    return record.stands if begun else None
+
+
 def _silent(event: Event, at: float) -> float | None:
     """Return since when an action prints nothing; None where it prints again."""
     seconds = event.data.get("seconds")
@@ -129,7 +137,7 @@ def _silent(event: Event, at: float) -> float | None:
 
 def _decided(record: ActionRecord, choice: str, event: Event, at: float) -> ActionRecord:
     if choice == "retry":
-        return replace(record, state="planned", ended=None)
+        return replace(record, state="planned", ended=None, before=_before(record))
     state = DECIDED.get(choice)
     return replace(record, state=state, ended=at, data=event.data) if state else record
 

@@ -1,6 +1,7 @@
 """Hosts that fall out: who falls with them, what is taken back, what a resume and a retry do."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from threading import Event as Flag
 
@@ -13,7 +14,7 @@ from opskit.model.event import Chunk, Event
 from opskit.model.job import Contact, Job, Output
 from opskit.model.plan import Plan
 from opskit.model.states import RunState
-from opskit.plan import failed_undos, repeated, reverse
+from opskit.plan import failed_undos, repeated, reverse, standing
 from tests.support.world import (
     FACTS,
     Crash,
@@ -181,6 +182,30 @@ def test_a_person_may_have_a_failed_undo_done_again(tmp_path: Path) -> None:
     paper.append(Event(kind="decided", key=keys[0], host="web1", data={"choice": "retry"}))
     assert back(plan, world, paper) == "undone"
     assert [e for e in world.effects if "!" in e] == ["2/web1!1@1", "2/web1!1@2", "1/web1!1@1"]
+
+
+@pytest.mark.parametrize("begins", [False, True])
+def test_what_failed_stands_until_it_has_been_done_again(tmp_path: Path, begins: bool) -> None:
+    plan = planned(runbook(TWO), tmp_path, hosts=1)
+    world = World(fails={"2/web1": -1})
+    _, paper = go(plan, world)
+    paper.append(Event(kind="decided", key="2/web1", host="web1", data={"choice": "retry"}))
+    if begins:  # and comes to nothing: it never reached the host
+        begun = Event(kind="step started", key="2/web1", host="web1", step="two", attempt=2)
+        paper.append(
+            begun, replace(begun, kind="step ended", data={"outcome": "failed", "sent": False})
+        )
+    assert [a.key for a in standing(plan, records(paper))] == ["1/web1", "2/web1"]
+    assert back(plan, world, paper) == "undone"
+    assert [e for e in world.effects if "!" in e] == ["2/web1!1@1", "1/web1!1@1"]
+    assert standing(plan, records(paper)) == []
+
+
+def test_what_nobody_knows_of_is_not_known_because_it_may_be_tried_again(tmp_path: Path) -> None:
+    plan = planned(runbook(TWO), tmp_path, hosts=1)
+    _, paper = go(plan, World(unknown={"2/web1"}))
+    paper.append(Event(kind="decided", key="2/web1", host="web1", data={"choice": "retry"}))
+    assert reverse(plan, records(paper)).actions == ()
 
 
 def test_an_undo_that_was_asked_for_is_not_taken_for_a_run_that_goes_on(tmp_path: Path) -> None:
