@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from opskit.load.databases import read_databases
 from opskit.load.files import Kept, read
 from opskit.load.groups import Groups, read_groups
 from opskit.load.keys import ADDRESS, HOST, HOST_NAME, INVENTORY
@@ -95,6 +96,7 @@ class _Sheet:
             balancers=read_systems(self.reader, root, BALANCERS, groups, tuple(entries)),
         )
         hosts = {name: self._host(entry, around) for name, entry in entries.items()}
+        secrets = self._secrets(value_at(root, "secrets"))
         self._same_address(hosts, groups, entries)
         return Inventory(
             file=str(self.path),
@@ -104,14 +106,15 @@ class _Sheet:
             groups={"all": tuple(hosts), **groups.hosts},
             services={name: system.values for name, system in around.services.items()},
             balancers={name: system.values for name, system in around.balancers.items()},
-            secrets=self._secrets(value_at(root, "secrets")),
+            databases=read_databases(self.reader, value_at(root, "databases"), hosts, secrets),
+            secrets=secrets,
             vars=around.vars,
         )
 
     def _top(self, root: Table) -> Table:
         """Leave the parts that have readers of their own to them."""
         own = Table(root.line, root.column)
-        later = ("hosts", "groups", "services", "balancers", "secrets")
+        later = ("hosts", "groups", "services", "balancers", "databases", "secrets")
         for name, (key, value) in root.entries.items():
             node = Scalar("later", '"', key.line, key.column, key.line) if name in later else value
             if name != "secrets":

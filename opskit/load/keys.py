@@ -1,5 +1,6 @@
 """The keys of a runbook, of its parameters and of an inventory."""
 
+from opskit.model.inventory import MARKERS
 from opskit.steps import Key
 
 FORMAT = 1
@@ -138,6 +139,43 @@ BALANCER: tuple[Key, ...] = (
         "this port; null: they are not asked",
     ),
 )
+DATABASE: tuple[Key, ...] = (
+    Key(
+        "url",
+        "literal",
+        required=True,
+        help="`postgresql://USER@HOST:PORT/DATABASE`, with libpq's options after a `?`; no "
+        "password, and no pooler that hands out a connection for a transaction only",
+    ),
+    Key("password", "name", help="name of the secret with the user's password"),
+    Key("via", "literal", help="host through whose SSH connection it is reached"),
+    Key("standby", "bool", default=False, help="whether it is a standby; asserted before use"),
+    Key(
+        "system_identifier",
+        "literal",
+        pattern=r"[0-9]{1,20}",
+        help="that of the cluster, as pg_control_system() has it; asserted before use",
+    ),
+    Key(
+        "read_role",
+        "literal",
+        help="role that reads are made as (`SET ROLE`), where the user may write or is a superuser",
+    ),
+    Key(
+        "marker_schema",
+        "literal",
+        default=MARKERS,
+        pattern=r"[A-Za-z_][A-Za-z0-9_]{0,62}",
+        help="schema of the table in which changes leave their marks",
+    ),
+    Key(
+        "max_output",
+        "size",
+        minimum=1024,
+        help="how much of what a statement returns is kept; 16MiB",
+    ),
+    Key("connect_timeout", "duration", default=10.0, help="how long connecting may take"),
+)
 INVENTORY: tuple[Key, ...] = (
     Key("opskit", "data", required=True, help="version of the file format: 1"),
     Key("connection", "table", keys=CONNECTION, help="how hosts are reached"),
@@ -146,5 +184,6 @@ INVENTORY: tuple[Key, ...] = (
     Key("groups", "data", help="name → list of hosts, or a table, see below"),
     Key("services", "data", help="name → what runs where, see below"),
     Key("balancers", "data", help="name → load balancer, see below"),
+    Key("databases", "data", help="name → PostgreSQL database, see below"),
     Key("secrets", "map", help="name → `env:NAME`, `file:PATH` or `cmd:COMMAND`"),
 )

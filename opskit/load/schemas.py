@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from opskit.load.keys import (
     BALANCER,
+    DATABASE,
     FORMAT,
     GROUP,
     HOST,
@@ -65,7 +66,7 @@ def inventory_schema() -> Json:
     """Return the JSON Schema (2020-12) of an inventory file."""
     properties = _properties(INVENTORY)
     properties["opskit"] = {"const": FORMAT, "description": _help(INVENTORY, "opskit")}
-    for name in ("hosts", "groups", "services", "balancers"):
+    for name in ("hosts", "groups", "services", "balancers", "databases"):
         pattern = HOST_NAME if name in ("hosts", "groups") else VARIABLE
         properties[name] = _named(name.removesuffix("s"), pattern, _help(INVENTORY, name))
     names: Json = {"type": "array", "items": {"type": "string"}}
@@ -78,6 +79,7 @@ def inventory_schema() -> Json:
             "group": {"anyOf": [{"type": "null"}, names, _table(GROUP)]},
             "service": _nullable(SERVICE, free=True),
             "balancer": _nullable(BALANCER, free=False),
+            "database": _table(DATABASE),
         },
     }
 

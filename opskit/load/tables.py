@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from opskit.load.keys import (
     BALANCER,
     CONNECTION,
+    DATABASE,
     GIVEN,
     GROUP,
     HOST,
@@ -53,6 +54,7 @@ def blocks() -> Mapping[str, str]:
         "group": table(GROUP),
         "service": table(SERVICE),
         "balancer": table(BALANCER),
+        "database": table(DATABASE),
     }
     return {name: text.strip() for name, text in found.items()}
 

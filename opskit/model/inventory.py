@@ -8,6 +8,10 @@ from opskit.model.value import Json, SecretSource
 
 CONTROLLER = "controller"
 """The name of the machine that opskit itself runs on, where an action needs a target."""
+DATABASE = "db:"
+"""What the name of a database has before it where it is a target."""
+MARKERS = "opskit_db"
+"""The schema in which changes leave their marks, unless the inventory says otherwise."""
 
 
 @frozen
@@ -40,6 +44,37 @@ class Host:
 
 
 @frozen
+class Database:
+    """A PostgreSQL database. `url` has no password in it; `password` names the secret.
+
+    `via`: the host through whose connection it is reached. `standby`: whether it is one, which is
+    asserted. `read_role`: what reads are made as. `marker_schema`: where the table is in which
+    changes leave their mark.
+    """
+
+    name: str
+    url: str
+    password: str | None = None
+    via: str | None = None
+    standby: bool = False
+    system_identifier: str | None = None
+    read_role: str | None = None
+    marker_schema: str = MARKERS
+    max_output: int = 16 * 1024 * 1024
+    connect_timeout: float = 10.0
+
+
+def database_target(name: str) -> str:
+    """Return what a database is called as a target; no host can be called so."""
+    return f"{DATABASE}{name}"
+
+
+def database_of(target: str) -> str | None:
+    """Return the name of the database that a target is, None where it is a host."""
+    return target.removeprefix(DATABASE) if target.startswith(DATABASE) else None
+
+
+@frozen
 class Inventory:
     """The hosts of one environment. `source` is the file's text, kept in the record of each run."""
 
@@ -50,5 +85,6 @@ class Inventory:
     groups: Mapping[str, tuple[str, ...]]
     services: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
     balancers: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
+    databases: Mapping[str, Database] = field(default_factory=dict)
     secrets: Mapping[str, SecretSource] = field(default_factory=dict)
     vars: Mapping[str, Json] = field(default_factory=dict)

@@ -143,3 +143,25 @@ def test_five_hundred_hosts_in_nested_groups_load_quickly(tmp_path: Path) -> Non
     found = read(tmp_path, text)
     assert len(found.groups["g0"]) == 31
     assert found.hosts["h30"].groups[-1] == "g30"
+
+
+def test_a_database_is_named_with_what_is_to_be_asserted_of_it(tmp_path: Path) -> None:
+    text = "opskit: 1\nhosts: {db1: }\nsecrets: {word: env:WORD}\ndatabases:\n"
+    text += "  main: {url: 'postgresql://app@db1:5433/app?sslmode=require', password: word,\n"
+    text += "         via: db1, system_identifier: 7000000000000000001, read_role: reader}\n"
+    text += "  copy: {url: 'postgresql://app@/app?host=/run/postgresql', standby: true}\n"
+    main, copy = read(tmp_path, text).databases.values()
+    assert (main.password, main.via, main.read_role) == ("word", "db1", "reader")
+    assert main.system_identifier == "7000000000000000001"
+    assert (copy.standby, copy.marker_schema, copy.password) == (True, "opskit_db", None)
+
+
+def test_a_password_in_the_address_of_a_database_is_shown_nowhere(tmp_path: Path) -> None:
+    text = "opskit: 1\nhosts: {db1: }\ndatabases:\n"
+    text += "  a: {url: 'postgresql://app:hidden0@db1/app'}\n"
+    text += "  b: {url: 'postgresql://app@db1/app?password=hidden0'}\n"
+    text += "  c: {url: 'postgresql://app:hidden0@db1:x/'}\n"
+    with pytest.raises(ProblemsError) as caught:
+        read(tmp_path, text)
+    assert "hidden0" not in str(caught.value)
+    assert len(caught.value.problems) == 3
