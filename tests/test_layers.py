@@ -19,7 +19,7 @@ ONLY_IN = {
     "paramiko": ["drivers"],
     "httpx": ["drivers"],
     "sqlite3": ["audit"],
-    "psycopg": ["audit"],
+    "psycopg": ["audit", "drivers"],
     "click": ["cli"],
 }
 """Which packages may import a library; what each knows about the outside stays in one place."""

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 from opskit.errors import LockedError, RefusedError, StoreError
 from opskit.execute import Stop
-from opskit.model.inventory import CONTROLLER
 from opskit.model.plan import Plan
 from opskit.plan import reads_only
 
@@ -51,7 +50,9 @@ def acquainted(plan: Plan) -> Any:  # noqa: ANN401 - of the SSH library, which i
 
     Returns what knows the keys, for the connections to come.
     """
-    hosts = {a.target: plan.hosts[a.target] for a in plan.actions if a.target != CONTROLLER}
+    vias = [one.via for one in plan.databases.values() if one.via]
+    names = dict.fromkeys([*(a.target for a in plan.actions), *vias])
+    hosts = {name: plan.hosts[name] for name in names if name in plan.hosts}
     if not hosts or reads_only(plan):
         return None
     from opskit.drivers.targets import connector

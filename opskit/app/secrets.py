@@ -33,6 +33,7 @@ def wanted(plan: Plan) -> list[str]:
     for action in _all(plan.actions):
         for work in (action.work, action.skip_if, action.done_when):
             names |= dict.fromkeys(_of(work))
+    names |= dict.fromkeys(one.password for one in plan.databases.values() if one.password)
     return list(names)
 
 
@@ -78,6 +79,13 @@ def variables(plan: Plan, known: Mapping[str, Secret]) -> list[str]:
     given = [f"{PREFIX}{name.upper()}" for name in known]
     sources = [source.source.partition(":") for source in plan.secrets.values()]
     return [*given, *(name for kind, _, name in sources if kind == "env")]
+
+
+def one(sources: Mapping[str, SecretSource], name: str, environ: Mapping[str, str]) -> Secret:
+    """Fetch one secret of an inventory, for what is no run."""
+    found = _fetch(sources[name], environ, name)
+    remember([found])
+    return found
 
 
 def _fetch(source: SecretSource, environ: Mapping[str, str], where: str) -> Secret:

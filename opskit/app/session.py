@@ -144,6 +144,9 @@ def targets_of(
         hidden=fetching.variables(plan, known),
         connector=how,
         leases=lease_words(locks, *journal.lease, said, steal),
+        databases=plan.databases,
+        secrets=known,
+        runbook=plan.runbook,
     )
 
 

@@ -41,6 +41,7 @@ SECTIONS = {
     "Set up": {
         "init": Entry("opskit.cli.init:init", "Make a folder with a working example."),
         "store": Entry("opskit.cli.store:store", "The record of a team: make, check, import."),
+        "db": Entry("opskit.cli.database:db", "Make databases fit for changes."),
         "lab": Entry("opskit.cli.lab:lab", "A practice fleet on this machine."),
         "schema": Entry("opskit.cli.look:schema", "Print the JSON Schema of runbook files."),
         "completion": Entry("opskit.cli.completion:completion", "Print completion for a shell."),
@@ -79,7 +80,7 @@ def call(argv: list[str]) -> int:
     return int(status) if isinstance(status, int) else int(Exit.OK)
 
 
-ACTING = frozenset({*SECTIONS["Do"], "note", "init", "lab"})
+ACTING = frozenset({*SECTIONS["Do"], "note", "init", "lab", "db"})
 """Commands that do something besides printing: their status says how that went."""
 
 

@@ -13,9 +13,10 @@ from opskit.drivers.stop import Verdict, end_change, end_read
 from opskit.drivers.target import Running, Target
 from opskit.drivers.wire import Link
 from opskit.errors import InputError, UnreachableError
-from opskit.model.inventory import CONTROLLER, Host
+from opskit.model.inventory import CONTROLLER, Database, Host, database_of
 from opskit.model.job import Contact, Job, Output, Trace
-from opskit.model.work import Command, Recall, Remove, Request, Upload
+from opskit.model.value import Secret
+from opskit.model.work import Command, Query, Recall, Remove, Request, Survey, Upload
 
 History = Callable[[Recall], str | None]
 
@@ -52,8 +53,18 @@ class Targets:
         hidden: Collection[str] = (),
         connector: Any = None,  # noqa: ANN401 - what `connector()` gave; its module is heavy
         leases: Sequence[str] = (),
+        databases: Mapping[str, Database] | None = None,
+        secrets: Mapping[str, Secret] | None = None,
+        runbook: str = "",
     ) -> None:
-        """`leases`: what a host is shown of the run's locks (`lease_words`)."""
+        """`leases`: what a host is shown of the run's locks (`lease_words`).
+
+        `secrets` are for the databases; what goes to hosts comes with each job.
+        """
+        self._databases = databases or {}
+        self._secrets = secrets or {}
+        self._runbook = runbook
+        self._sql: Any = None
         self._run = run
         self._leases = tuple(leases)
         self._hosts = hosts
@@ -66,6 +77,8 @@ class Targets:
 
     def open(self, host: str, *, writes: bool, become: str | None = None) -> Contact:
         """Connect to `host`; UnreachableError says why not. Without `writes` it creates nothing."""
+        if (name := database_of(host)) is not None:
+            return self._postgres().open(name)  # type: ignore[no-any-return]  # it is a Contact
         target = self._target(host)
         session = target.session(become, writes=writes)
         return Contact(
@@ -85,6 +98,8 @@ class Targets:
                 return self._file(job, job.work, write)
             case Request():
                 return self._request(self._of(job), job, job.work, write)
+            case Query() | Survey():
+                return self._postgres().perform(job, write)  # type: ignore[no-any-return]
             case Recall():
                 return self._recall(job.work, write)
             case _:
@@ -101,6 +116,8 @@ class Targets:
                 from opskit.drivers import upload
 
                 return upload.rejoin(self._of(job), job, job.work, write, left)
+            case Query():
+                return self._postgres().rejoin(job, write, left)  # type: ignore[no-any-return]
             case _:
                 raise TypeError(f"nothing to look for of {type(job.work).__name__}")
 
@@ -111,6 +128,10 @@ class Targets:
         from opskit.drivers import traces  # before a person decides only
 
         return traces.tell(self._of(job), job, job.work.sudo, seconds)
+
+    def make_marks(self, database: str, role: str | None) -> None:
+        """Make the table in which changes leave their marks; UnreachableError says why not."""
+        self._postgres().make_marks(database, role)
 
     def probe(self, job: Job) -> Output:
         """Look at what an upload would meet; creates nothing."""
@@ -126,7 +147,19 @@ class Targets:
         Where a target is being connected to, that is given up.
         """
         self.hang_up()
-        return _stop_all([(t, run) for t in self._targets.values() if (run := t.running)], grace)
+        asked = self._give_up()
+        busy = [(t, run) for t in self._targets.values() if (run := t.running)]
+        return {**_stop_all(busy, grace), **_stopped(asked)}
+
+    def _give_up(self, why: Mapping[tuple[str, int], str] | None = None) -> list[Running]:
+        """Let statements be ended, all or those of which it is said why; each ends its own."""
+        found = []
+        for running in self._sql.busy() if self._sql is not None else ():
+            if why is None or (running.key, running.attempt) in why:
+                running.why = "" if why is None else why[running.key, running.attempt]
+                running.give_up.set()
+                found.append(running)
+        return found
 
     def end(self, why: Mapping[tuple[str, int], str], grace: float) -> None:
         """End attempts that still run (action key, number → why); their output says how it went."""
@@ -167,6 +200,17 @@ class Targets:
             if shared is not None:
                 shared.close()
         self._targets, self._connector, self._requester = {}, None, None
+
+    def _postgres(self) -> Any:  # noqa: ANN401 - of a module that loads the PostgreSQL library
+        from opskit.drivers.postgres import databases
+
+        with self._lock:
+            if self._sql is None:
+                about = databases.About(run=self._run, runbook=self._runbook, secrets=self._secrets)
+                self._sql = databases.Databases(
+                    about, self._databases, lambda host: self._target(host).link.tunnel
+                )
+            return self._sql
 
     def _of(self, job: Job) -> Target:
         return self._target(job.host.name, job.host)
@@ -232,6 +276,14 @@ class Targets:
             )
         write("stdout", value.encode())
         return Output(outcome="succeeded", stdout=value.encode())
+
+
+def _stopped(asked: list[Running]) -> Mapping[str, Verdict]:
+    if not asked:
+        return {}
+    from opskit.drivers.postgres import databases
+
+    return databases.stop(asked)
 
 
 def _stop_all(busy: Sequence[tuple[Target, Running]], grace: float) -> Mapping[str, Verdict]:

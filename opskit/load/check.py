@@ -152,6 +152,8 @@ class _Checker:
         self._names(written, scope, draft)
         if written.type == "shell":
             self._shell(draft, written)
+        elif written.type == "sql":
+            self._sql(draft, written)
 
     def _names(self, written: Written, scope: Scope, draft: Draft | None = None) -> None:
         if written.type == "expression" and "{{" in written.text:
@@ -241,6 +243,9 @@ class _Checker:
             told = f"{told}; in shell text it would be in the process list"
             cure = f'add secrets: {{{name.upper()}: {name}}} and write "${name.upper()}"'
             self._report(written, offset, told, cure)
+        elif written.type == "sql":
+            told = f"{told}; bound values are shown in the plan and recorded"
+            self._report(written, offset, told, "let the database make it, or a `run` step")
         else:
             told = f"{told}; it may stand in `secrets:` and `stdin:` only"
             header = written.key.removeprefix("headers.") if "headers." in written.key else ""
@@ -276,6 +281,26 @@ class _Checker:
         if "{{" in written.text or "{%" in written.text:
             self._quoting(written)
         self._writing(draft, written)
+
+    def _sql(self, draft: Draft, written: Written) -> None:
+        """What can't be bound, and what a read must not say, is an error wherever it is found."""
+        from opskit import render
+        from opskit.render import sql
+
+        try:
+            problems = sql.sql_problems(written.text)
+            text, holes = sql.neutral(written.text)
+        except render.TemplateError:
+            return  # reported as a name problem already
+        for one in problems:
+            self._report(written, one.offset, one.what, one.write)
+        for match in re.finditer(_RAW, written.text):
+            told = "`raw` puts a value into SQL as it is"
+            self._report(written, match.start(), told, "make sure who may set it", warn=True)
+        wrong = sql.judged(text, read=draft.step.effect == "read", alone=_alone(draft.step))
+        if wrong is not None and not problems:
+            offset = sql.offset_in(written.text, holes, wrong[0])
+            self._report(written, offset, wrong[1], wrong[2])
 
     def _writing(self, draft: Draft, written: Written) -> None:
         if self.lint and (draft.step.effect == "read" or written.key == "unless"):
@@ -343,6 +368,11 @@ def _under(draft: Draft, key: str, name: str) -> Scalar:
     node = table.entries[name][1] if isinstance(table, Table) else table
     assert isinstance(node, Scalar)
     return node
+
+
+def _alone(step: Step) -> bool:
+    """Tell whether an SQL step does without a transaction."""
+    return step.args.get("transaction") == "none"
 
 
 def _hands_on(step: Step, written: Written, name: str) -> bool:

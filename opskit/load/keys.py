@@ -166,7 +166,7 @@ DATABASE: tuple[Key, ...] = (
         "literal",
         default=MARKERS,
         pattern=r"[A-Za-z_][A-Za-z0-9_]{0,62}",
-        help="schema of the table in which changes leave their marks",
+        help="schema of the table in which changes leave their marks (`opskit db init`)",
     ),
     Key(
         "max_output",

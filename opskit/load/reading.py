@@ -17,7 +17,20 @@ NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _MODE = re.compile(r"0?[0-7]{3,4}")
 _TEMPLATED = frozenset(
-    {"text", "shell", "url", "file", "int", "number", "bool", "duration", "size", "enum", "mode"}
+    {
+        "text",
+        "shell",
+        "sql",
+        "url",
+        "file",
+        "int",
+        "number",
+        "bool",
+        "duration",
+        "size",
+        "enum",
+        "mode",
+    }
 )
 
 
@@ -25,7 +38,7 @@ class Written(NamedTuple):
     """A template or an expression as it stands in the file."""
 
     key: str
-    type: Literal["text", "shell", "url", "expression", "verbatim"]
+    type: Literal["text", "shell", "sql", "url", "expression", "verbatim"]
     text: str
     node: Scalar
     file: str | None = None
@@ -149,7 +162,7 @@ class Reader:
 
     def text(self, node: Scalar, key: Key, path: str) -> Json:
         """Take a scalar as it was written, whatever an untyped reader would make of it."""
-        if key.type in ("shell", "expression", "verbatim", "url"):
+        if key.type in ("shell", "sql", "expression", "verbatim", "url"):
             self.written.append(Written(path, _context(key), node.text, node))
         elif is_template(node.text):
             self.error(node, f"`{path}` is not rendered", "write it without {{ }}")
@@ -187,9 +200,9 @@ class Reader:
             )
 
 
-def _context(key: Key) -> Literal["text", "shell", "url", "expression", "verbatim"]:
+def _context(key: Key) -> Literal["text", "shell", "sql", "url", "expression", "verbatim"]:
     match key.type:
-        case "shell" | "url" | "expression" | "verbatim":
+        case "shell" | "sql" | "url" | "expression" | "verbatim":
             return key.type
         case _:
             return "text"
@@ -315,6 +328,8 @@ _STRUCTURES: Mapping[str, Callable[[Reader, Node, Key, str], Json]] = {
 _SCALARS: Mapping[str, Callable[[Reader, Scalar, Key, str], Json]] = {
     "text": Reader.text,
     "shell": Reader.text,
+    "sql": Reader.text,
+    "sqlfile": Reader.text,
     "url": Reader.text,
     "expression": Reader.text,
     "verbatim": Reader.text,

@@ -37,6 +37,8 @@ _MEANT = {
     "rollback": "undo",
 }
 """What other tools call it."""
+_RENDERED: Mapping[str, Literal["text", "sql"]] = {"template": "text", "sqlfile": "sql"}
+"""As what the text of a file is rendered; a script's is not."""
 
 
 class Books(Protocol):
@@ -218,7 +220,7 @@ class StepReader:
                 continue
             if key.type == "runbook":
                 include = self.books.include(self.reader, value)
-            elif key.type in ("script", "template"):
+            elif key.type in ("script", "template", "sqlfile"):
                 self._source(value, key)
         return args, include
 
@@ -234,7 +236,7 @@ class StepReader:
         found = self.books.source(self.reader, node, template=key.type == "template")
         if found is not None:
             path, text = found
-            how: Literal["text", "verbatim"] = "text" if key.type == "template" else "verbatim"
+            how: Literal["text", "sql", "verbatim"] = _RENDERED.get(key.type, "verbatim")
             self.reader.written.append(
                 Written(key.name, how, text, Scalar(text, "file", 1, 1, 1), path)
             )
@@ -328,9 +330,9 @@ def _phase(role: Role, written: Phase) -> Phase:
 
 
 def _effect(role: Role, module: StepKind, args: Mapping[str, Json]) -> Literal["read", "change"]:
-    """Shell text in `done_when` is a read without saying so; lint looks at it as at any read."""
-    shell = any(key.type == "shell" for key in module.KEYS)
-    return "read" if role == "done_when" and shell else effect_of(module, args)
+    """What `done_when` says in shell or SQL is a read; lint looks at it as at any read."""
+    said = any(key.type in ("shell", "sql") for key in module.KEYS)
+    return "read" if role == "done_when" and said else effect_of(module, args)
 
 
 def _on(module: StepKind, written: Mapping[str, Any] | None) -> On:

@@ -22,6 +22,8 @@ _SHOWN = {
     "literal": "plain text",
     "text": "text",
     "shell": "shell text",
+    "sql": "SQL",
+    "sqlfile": "path here",
     "url": "URL",
     "expression": "expression",
     "verbatim": "plain text",

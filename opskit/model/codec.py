@@ -16,7 +16,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
-from opskit.model.text import Fixed, Late, Text
+from opskit.model.text import Bound, Fixed, Late, Text
 from opskit.model.value import Json
 
 _WRITER = json.JSONEncoder(
@@ -27,6 +27,8 @@ Convert = Callable[[Any], Any]
 Object = dict[str, Any]
 
 TAG = "type"
+BOUND = "bound"
+"""The one key of a bound part of a text."""
 WRAPPED = "value"
 """Where plain JSON and classes share a field, an object or a text stands under this key."""
 
@@ -206,8 +208,14 @@ def _encode_mapping(each: Convert) -> Convert:
 
 
 def _encode_text(text: Text) -> Any:
-    parts = [p.text if isinstance(p, Fixed) else _class_encoder(Late)(p) for p in text.parts]
+    parts = [_encode_part(part) for part in text.parts]
     return parts[0] if len(parts) == 1 and isinstance(parts[0], str) else parts
+
+
+def _encode_part(part: Fixed | Bound | Late) -> Any:
+    if isinstance(part, Fixed):
+        return part.text
+    return {BOUND: part.value} if isinstance(part, Bound) else _class_encoder(Late)(part)
 
 
 def _plain(value: Any) -> Any:
@@ -320,8 +328,18 @@ def _decode_text(data: Any) -> Text:
         return Text(parts=(Fixed(text=data),))
     if not isinstance(data, list):
         raise _wrong("a text", data)
-    late = _class_decoder(Late)
-    return Text(parts=tuple([Fixed(text=p) if isinstance(p, str) else late(p) for p in data]))
+    return Text(parts=tuple(map(_decode_part, data)))
+
+
+def _decode_part(data: Any) -> Fixed | Bound | Late:
+    if isinstance(data, str):
+        return Fixed(text=data)
+    if isinstance(data, dict) and data.keys() == {BOUND}:
+        value = data[BOUND]
+        if value is not None and not isinstance(value, str):
+            raise _wrong("a bound value", value)
+        return Bound(value=value)
+    return cast(Late, _class_decoder(Late)(data))
 
 
 def _wrong(expected: str, data: Any) -> ValueError:

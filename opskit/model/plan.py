@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from opskit.model.frozen import frozen
-from opskit.model.inventory import Host
+from opskit.model.inventory import Database, Host
 from opskit.model.problem import Place
 from opskit.model.runbook import Effect, OnFailure, OnUnknown, Phase, Retry, Save, Silent, Until
 from opskit.model.text import Text
@@ -83,6 +83,7 @@ class Plan:
     locks: tuple[str, ...]
     stages: Mapping[str, Stage]
     actions: tuple[Action, ...]
+    databases: Mapping[str, Database] = field(default_factory=dict)
     secrets: Mapping[str, SecretSource] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of each file that was read, by path."""

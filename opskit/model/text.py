@@ -7,9 +7,9 @@ from typing import Literal
 from opskit.model.frozen import frozen
 from opskit.model.value import Json
 
-Context = Literal["plain", "word", "url", "condition"]
-"""How a late value is written where it stands: as it is, as one shell word, URL-encoded, or (for a
-whole expression) as "True" or "False"."""
+Context = Literal["plain", "word", "url", "sql", "condition"]
+"""How a late value is written where it stands: as it is, as one shell word, URL-encoded, bound to a
+statement, or (for a whole expression) as "True" or "False"."""
 
 
 @frozen
@@ -17,6 +17,19 @@ class Fixed:
     """Text that is known when the plan is made."""
 
     text: str
+
+
+@frozen
+class Bound:
+    """A value that goes to a database beside the statement, never in it; None is NULL.
+
+    It is the text that the database reads as a value of whatever type is wanted there.
+    """
+
+    value: str | None
+
+    def __str__(self) -> str:
+        return "NULL" if self.value is None else "'" + self.value.replace("'", "''") + "'"
 
 
 @frozen
@@ -37,7 +50,7 @@ class Late:
 class Text:
     """Parts in order. A text with no late part is determined: what is planned is what will run."""
 
-    parts: tuple[Fixed | Late, ...]
+    parts: tuple[Fixed | Bound | Late, ...]
 
     @property
     def late(self) -> bool:
@@ -49,16 +62,29 @@ class Text:
         return tuple(n for part in self.parts if isinstance(part, Late) for n in part.names)
 
     def fixed(self) -> str:
-        """Return the whole text; a late part left in it is a bug of the caller."""
+        """Return the whole text; a late or a bound part in it is a bug of the caller."""
         words = []
         for part in self.parts:
             if isinstance(part, Late):
                 raise TypeError(f"not known yet: {part.source}")
+            if isinstance(part, Bound):
+                raise TypeError("a bound value is no piece of a text")
             words.append(part.text)
         return "".join(words)
 
     def __str__(self) -> str:
-        return "".join(p.source if isinstance(p, Late) else p.text for p in self.parts)
+        """Return it as it is shown: late parts as they were written, bound ones as literals."""
+        return "".join(map(_shown, self.parts))
+
+
+def _shown(part: Fixed | Bound | Late) -> str:
+    match part:
+        case Fixed():
+            return part.text
+        case Bound():
+            return str(part)
+        case Late():
+            return part.source
 
 
 def text(value: str) -> Text:

@@ -140,4 +140,35 @@ class Recall:
     """What it came to when the plan was made, which has used it; any other value fails."""
 
 
-Work: TypeAlias = Command | Upload | Remove | Request | Wait | Check | Ask | Notify | Recall
+@frozen
+class Query:
+    """SQL for a database: a read is one statement, a change one transaction.
+
+    `transaction` False: one statement that can't be in one. `rows`: what is saved, the first value
+    of the first row or all rows as JSON; `expect`: what that value must be. `kept` says that
+    something is saved, `told` that a `done_when` can tell whether it was done.
+    """
+
+    text: Text
+    database: str
+    transaction: bool = True
+    rows: Literal["text", "json"] = "text"
+    expect: Text | None = None
+    kept: bool = False
+    told: bool = False
+
+
+@frozen
+class Survey:
+    """Look before the first change whether a database is the one that is meant.
+
+    `marks`: changes come that can be told by their mark alone, so it must be possible to leave one.
+    """
+
+    database: str
+    marks: bool = False
+
+
+Work: TypeAlias = (
+    Command | Upload | Remove | Request | Query | Survey | Wait | Check | Ask | Notify | Recall
+)

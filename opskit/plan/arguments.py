@@ -23,7 +23,7 @@ Files = Callable[[Path], FileRef]
 History = Callable[[Recall], str | None]
 """Fetches what an earlier run saved: the record is asked when planning and again when running."""
 
-_CONTEXTS: Mapping[str, Context] = {"shell": "word", "url": "url"}
+_CONTEXTS: Mapping[str, Context] = {"shell": "word", "url": "url", "sql": "sql"}
 _NAME = re.compile(r"\s*\{\{\s*(\w+)\s*\}\}\s*")
 
 
@@ -114,6 +114,8 @@ class Renderer:
                 return known(self.placed.runbook.files[str(written)])
             case "template":
                 return self.text(self.placed.runbook.files[str(written)], at)
+            case "sqlfile":
+                return self.text(self.placed.runbook.files[str(written)], at, "sql")
             case _:
                 return self._data(written, _CONTEXTS.get(key.type, "plain"), at)
 

@@ -5,14 +5,15 @@ from dataclasses import field, replace
 
 from opskit.errors import InputError
 from opskit.model.frozen import mutable
-from opskit.model.inventory import Inventory
+from opskit.model.inventory import Inventory, database_target
 from opskit.model.plan import Action, Stage
 from opskit.model.runbook import Phase, Step
 from opskit.model.text import Text
 from opskit.model.text import text as known
 from opskit.model.value import Json
-from opskit.model.work import Command, Recall, Remove, Upload, Work
+from opskit.model.work import Command, Query, Recall, Remove, Upload, Work
 from opskit.plan.arguments import Files, History, Renderer
+from opskit.plan.databases import database
 from opskit.plan.expand import Placed
 from opskit.plan.pool import pool
 from opskit.plan.spread import Spot, spread
@@ -75,20 +76,21 @@ class Builder:
         self, placed: Placed, spot: Spot, names: Mapping[str, object], index: int, suffix: str
     ) -> Action:
         step = placed.step
-        elsewhere = f">{spot.target}" if spot.target != spot.host else ""
-        key = f"{step.position}/{spot.host}{elsewhere}{suffix}"
-        if spot.batch > 0 and not spot.host:
-            key += f"@{spot.batch}"
         self._stage(placed, step)
         render = self._renderer(placed, names, spot)
         when = self._when(placed, names, spot)
         work = self._recall(placed, self._work(placed, render, spot), when)
+        target = database_target(work.database) if isinstance(work, Query) else spot.target
+        elsewhere = f">{target}" if target != spot.host else ""
+        key = f"{step.position}/{spot.host}{elsewhere}{suffix}"
+        if spot.batch > 0 and not spot.host:
+            key += f"@{spot.batch}"
         return Action(
             key=key,
             position=step.position,
             batch=spot.batch,
             host=spot.host,
-            target=spot.target,
+            target=target,
             work=work,
             when=when,
             skip_if=self._skip_if(render, work),
@@ -123,6 +125,8 @@ class Builder:
         args = render.arguments()
         if placed.step.kind == "traffic":
             args |= pool(self.inventory, placed.step, args, spot.target, self.hosts)
+        if placed.step.kind == "sql":
+            args |= database(self.inventory, placed.step, args)
         work = _equipped(KINDS[placed.step.kind].work(args, placed.step), render)
         return replace(work, host=spot.host) if isinstance(work, Recall) else work
 

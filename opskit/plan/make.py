@@ -1,12 +1,12 @@
 """Runbook + inventory + parameters → Plan."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from opskit.errors import InputError
 from opskit.load import select
 from opskit.model.codec import digest, to_json
-from opskit.model.inventory import CONTROLLER, Host, Inventory
+from opskit.model.inventory import CONTROLLER, Database, Host, Inventory, database_of
 from opskit.model.plan import Action, Plan
 from opskit.model.problem import Place, Problem, ProblemsError
 from opskit.model.runbook import Runbook
@@ -14,6 +14,7 @@ from opskit.model.value import Json
 from opskit.plan.arguments import Files, History
 from opskit.plan.batches import amount, split
 from opskit.plan.build import Builder
+from opskit.plan.databases import databases_of, surveys
 from opskit.plan.expand import Placed, expand, locks, top_frame
 from opskit.plan.spread import rounds, spread
 from opskit.plan.unsaved import unsaved
@@ -54,21 +55,24 @@ def make(
     steps = starting_at(every, from_step, runbook)
     builder.ambiguous = _saved_twice(steps)
     actions = _actions(builder, steps, hosts)
+    actions = (*surveys(inventory, actions, builder.stages), *actions)
     if problems := unsaved(actions, builder.stages, steps, every):
         raise ProblemsError(problems)
+    databases = databases_of(inventory, actions)
     plan = Plan(
         runbook=runbook.name,
         version=runbook.version,
         file=runbook.file,
         inventory=inventory.file,
         parameters=parameters,
-        hosts=_involved(inventory, hosts, actions),
+        hosts=_involved(inventory, hosts, actions, databases.values()),
         batches=batches,
         max_failures=amount(runbook.max_failures, len(hosts), least=0),
         on_failure=runbook.on_failure,
         locks=locks(runbook, frame, general(inventory, hosts)),
         stages=builder.stages,
         actions=actions,
+        databases=databases,
         secrets=inventory.secrets,
         sources={name: digest(source) for name, source in _sources(runbook, inventory).items()},
     )
@@ -186,12 +190,17 @@ def _parsed(where: str, placed: Placed) -> Place:
 
 
 def _involved(
-    inventory: Inventory, hosts: Sequence[str], actions: Sequence[Action]
+    inventory: Inventory,
+    hosts: Sequence[str],
+    actions: Sequence[Action],
+    databases: Iterable[Database],
 ) -> Mapping[str, Host]:
     names = dict.fromkeys([*hosts, *(a.target for a in actions)])
     for action in actions:
         names |= dict.fromkeys(undo.target for undo in action.undo)
-    return {n: host_of(inventory, n) for n in names if n != CONTROLLER}
+    names |= dict.fromkeys(one.via for one in databases if one.via)
+    others = (n for n in names if n != CONTROLLER and database_of(n) is None)
+    return {n: host_of(inventory, n) for n in others}
 
 
 def _sources(runbook: Runbook, inventory: Inventory) -> Mapping[str, str]:

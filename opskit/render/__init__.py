@@ -2,6 +2,7 @@
 
 from opskit.render.quoting import WORD_LIMIT, TemplateError
 from opskit.render.shell import ShellProblem, shell_problems
+from opskit.render.sql import SqlProblem, sql_problems
 from opskit.render.template import (
     condition,
     evaluate,
@@ -18,6 +19,7 @@ __all__ = [
     "WORD_LIMIT",
     "HostView",
     "ShellProblem",
+    "SqlProblem",
     "TemplateError",
     "condition",
     "evaluate",
@@ -26,6 +28,7 @@ __all__ = [
     "host_view",
     "names",
     "shell_problems",
+    "sql_problems",
     "terms",
     "text",
     "value",

@@ -10,7 +10,14 @@ from opskit.model.frozen import frozen
 from opskit.model.text import Context
 from opskit.model.value import Json
 from opskit.render.bounds import FILTERS, Bounded
-from opskit.render.quoting import FINALIZERS, Raw, TemplateError, words
+from opskit.render.quoting import (
+    FINALIZERS,
+    Raw,
+    TemplateError,
+    identifier,
+    no_words,
+    words,
+)
 
 Token = tuple[int, str, str]
 """Line, kind, text."""
@@ -55,7 +62,8 @@ def _environment(context: Context) -> Bounded:
     env.globals.pop("lipsum", None)
     env.filters.update(FILTERS)
     env.filters["raw"] = Raw
-    env.filters["words"] = words
+    env.filters["words"] = no_words if context == "sql" else words
+    env.filters["identifier"] = identifier
     return env
 
 

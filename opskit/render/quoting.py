@@ -1,6 +1,7 @@
 """How a value is written where it stands: as itself, as one shell word, inside a URL."""
 
 import ipaddress
+import json
 import re
 import shlex
 from collections.abc import Callable, Mapping
@@ -18,6 +19,12 @@ class TemplateError(ValueError):
 
 class Raw(str):
     """Text that its author vouches for (`| raw`); lint reports every use."""
+
+    __slots__ = ()
+
+
+class Identifier(str):
+    """The quoted name of a table or column (`| identifier`), which stands in SQL as it is."""
 
     __slots__ = ()
 
@@ -75,6 +82,81 @@ def url(value: object) -> str:
     return quote(written, safe="")
 
 
+MARK = "\0"
+"""Around each bound value in rendered SQL; nothing else there can have it."""
+BOUND_LIMIT = 16 * 1024 * 1024
+"""Bytes of one bound value."""
+
+
+def sql(value: object) -> str:
+    """Write a value as one that is bound: between marks, as JSON."""
+    if isinstance(value, (Raw, Identifier)):
+        return plain(str(value))
+    written = _as_sql(value)
+    if written is not None and len(written.encode(errors="surrogateescape")) > BOUND_LIMIT:
+        raise TemplateError(
+            f"a value of more than {BOUND_LIMIT // 2**20} MiB stands in SQL → load it by `run`"
+        )
+    return f"{MARK}{json.dumps(written)}{MARK}"
+
+
+def _as_sql(value: object) -> str | None:
+    """Return a value as the text from which PostgreSQL reads one; lists are arrays."""
+    if value is None:
+        return None
+    if isinstance(value, (list, tuple)):
+        return "{" + ",".join(map(_element, value)) + "}"
+    if isinstance(value, Mapping):
+        return _json(value)
+    return _utf8(plain(value))
+
+
+def _element(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return "{" + ",".join(map(_element, value)) + "}"
+    written = _as_sql(value)
+    if written is None:
+        return "NULL"
+    return '"' + written.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _json(value: Mapping[object, object]) -> str:
+    try:
+        return _utf8(plain(json.dumps(value, ensure_ascii=False, allow_nan=False)))
+    except (TypeError, ValueError) as error:
+        raise TemplateError(f"a mapping can't be written as JSON: {error}") from error
+
+
+def _utf8(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise TemplateError("a value is not UTF-8, which is what goes to a database") from None
+    return text
+
+
+def identifier(value: object) -> Identifier:
+    """Quote the name of a table or column; a list is a name with its schema before it."""
+    if isinstance(value, (list, tuple)):
+        return Identifier(".".join(identifier(one) for one in value))
+    written = _utf8(plain(value))
+    if not written or len(written.encode()) > _NAME_LIMIT:
+        raise TemplateError(
+            f"{written[:70]!r} can't be an identifier → 1 to {_NAME_LIMIT} bytes; a schema goes"
+            " before it as {{ [schema, table] | identifier }}"
+        )
+    return Identifier('"' + written.replace('"', '""') + '"')
+
+
+_NAME_LIMIT = 63
+"""Bytes that PostgreSQL keeps of a name; the rest it drops, so that another may be meant."""
+
+
+def no_words(_: object) -> Raw:
+    """Refuse `words` where shell words mean nothing."""
+    raise TemplateError("`words` is for shell text → write = ANY({{ list }})")
+
+
 _BASE = r"https?://[!-~]+"
 
 
@@ -89,5 +171,6 @@ FINALIZERS: Mapping[Context, Callable[[object], str]] = {
     "plain": plain,
     "word": word,
     "url": url,
+    "sql": sql,
     "condition": plain,
 }

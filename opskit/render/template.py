@@ -1,11 +1,12 @@
 """Template → parts: what is known is written out, what only the run knows stays as it is."""
 
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from opskit.model.text import Context, Fixed, Late, Text
+from opskit.model.text import Bound, Context, Fixed, Late, Text
 from opskit.model.value import Json
-from opskit.render.quoting import TemplateError, base
+from opskit.render.quoting import MARK, TemplateError, base
 from opskit.render.views import retire, revive
 
 # The engine is imported where something has to be rendered: many runbooks have no template.
@@ -49,19 +50,24 @@ def text(
     """
     if _is_data(template):
         return Text(parts=(Fixed(text=template),))
-    parts: list[Fixed | Late] = []
-    for part in _parts(template, values, late, context):
+    return Text(parts=_joined(_parts(template, values, late, context)))
+
+
+def _joined(found: Iterable[Fixed | Bound | Late]) -> tuple[Fixed | Bound | Late, ...]:
+    """Make one of fixed parts that follow each other."""
+    parts: list[Fixed | Bound | Late] = []
+    for part in found:
         before = parts[-1] if parts else None
         if isinstance(part, Fixed) and isinstance(before, Fixed):
             parts[-1] = Fixed(text=before.text + part.text)
         else:
             parts.append(part)
-    return Text(parts=tuple(parts))
+    return tuple(parts)
 
 
 def _parts(
     template: str, values: Mapping[str, object], late: frozenset[str], context: Context
-) -> Iterator[Fixed | Late]:
+) -> Iterator[Fixed | Bound | Late]:
     from opskit.render import engine
 
     for index, segment in enumerate(engine.segments(template)):
@@ -73,7 +79,28 @@ def _parts(
             yield _late(segment.source, segment.names, values, late, how)
         else:
             written = engine.rendered(segment.source, how, values)
-            yield Fixed(text=base(written) if leads else written)
+            yield from _apart(base(written) if leads else written, how)
+
+
+def _apart(rendered: str, context: Context) -> Iterator[Fixed | Bound]:
+    """Take the bound values out of rendered SQL."""
+    if context != "sql":
+        yield Fixed(text=rendered)
+        return
+    pieces = rendered.split(MARK)
+    if len(pieces) % 2 == 0:
+        raise TemplateError("a bound value was taken apart → use no filter around a block in SQL")
+    for number, piece in enumerate(pieces):
+        if number % 2 == 0:
+            if piece:
+                yield Fixed(text=piece)
+            continue
+        try:
+            yield Bound(value=json.loads(piece))
+        except ValueError:
+            raise TemplateError(
+                "a bound value was changed after it was written → use no filter around a block"
+            ) from None
 
 
 def _late(
@@ -140,15 +167,18 @@ def fill(value: Text, values: Mapping[str, Json]) -> Text:
     """Write out the late parts of a text with the values that the run has by now."""
     if not value.late:
         return value
-    return Text(parts=(Fixed(text="".join(_filled(p, values) for p in value.parts)),))
+    filled = _joined(one for part in value.parts for one in _filled(part, values))
+    return Text(parts=filled or (Fixed(text=""),))
 
 
-def _filled(part: Fixed | Late, values: Mapping[str, Json]) -> str:
-    if isinstance(part, Fixed):
-        return part.text
+def _filled(part: Fixed | Bound | Late, values: Mapping[str, Json]) -> Iterator[Fixed | Bound]:
+    if not isinstance(part, Late):
+        yield part
+        return
     from opskit.render import engine
 
     scope = {name: revive(known) for name, known in part.known.items()} | dict(values)
     if part.context == "condition":
-        return str(engine.true(part.source, scope))
-    return engine.rendered(part.source, part.context, scope)
+        yield Fixed(text=str(engine.true(part.source, scope)))
+    else:
+        yield from _apart(engine.rendered(part.source, part.context, scope), part.context)

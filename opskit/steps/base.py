@@ -16,6 +16,8 @@ from opskit.steps.units import seconds_of
 KeyType = Literal[
     "text",
     "shell",
+    "sql",
+    "sqlfile",
     "url",
     "expression",
     "verbatim",
@@ -44,6 +46,8 @@ KeyType = Literal[
 
 text        template; rendered as it is                      → Text
 shell       template; each expression one shell word         → Text
+sql         template; each expression a bound value          → Text
+sqlfile     path; the file's text, as `sql`                  → Text
 url         template; each expression URL-encoded            → Text
 expression  condition without braces                         → Text ("True", "False" or late)
 verbatim    never rendered: braces in it stay                → Text
@@ -61,8 +65,8 @@ data        anything; each string in it a template           → the same shape
 table       a mapping with the keys of `Key.keys`            → Mapping
 value, step, steps, and tables with a `main` key occur among the common keys only
 
-A scalar other than name, literal, script, template and runbook may be a template (`{{ … }}`); it
-then arrives as Text and the kind reads it with the helpers below.
+A scalar other than name, literal, script, template, sqlfile and runbook may be a template
+(`{{ … }}`); it then arrives as Text and the kind reads it with the helpers below.
 """
 
 Scope = Literal["each", "once", "batch", "controller"]

@@ -15,9 +15,11 @@ from opskit.model.work import (
     Expect,
     FileRef,
     Notify,
+    Query,
     Recall,
     Remove,
     Request,
+    Survey,
     Upload,
     Wait,
     Work,
@@ -27,6 +29,7 @@ from opskit.view import amounts, safe
 LINES = 12
 COLUMNS = 240
 QUOTED = "| "
+SQL = "sql> "
 _ATTRIBUTE = r"\brun\.\w+"
 
 
@@ -38,19 +41,17 @@ def texts(work: Work | None) -> Iterator[Text]:
             yield from (t for t in (work.cwd, work.stdin) if isinstance(t, Text))
         case Upload():
             yield from (t for t in (work.content, work.dest) if isinstance(t, Text))
-        case Remove():
-            yield work.dest
         case Request():
             yield from _request_texts(work)
+        case Query():
+            yield from (work.text, *((work.expect,) if work.expect else ()))
         case Check():
             yield from (*work.that, work.message)
-        case Ask():
-            yield work.question
-        case Notify():
-            yield work.message
+        case Remove(dest=text) | Ask(question=text) | Notify(message=text):
+            yield text
         case Recall():
             yield from (work.run,) if work.run else ()
-        case Wait() | None:
+        case Wait() | Survey() | None:
             return
         case _:
             assert_never(work)
@@ -90,12 +91,12 @@ def lines(work: Work, *, full: bool = False) -> list[str]:
             return _command(work, full=full)
         case Upload():
             return _upload(work, full=full)
-        case Remove():
-            return [f"put back what stood at {_shown(work.dest)} before, or remove it"]
         case Request():
             return _request(work, full=full)
-        case Wait():
-            return [f"wait {amounts.duration(work.seconds)}"]
+        case Query():
+            return _query(work, full=full)
+        case Remove() | Wait() | Recall() | Survey():
+            return [_sentence(work)]
         case Check():
             return _check(work)
         case Ask():
@@ -103,14 +104,29 @@ def lines(work: Work, *, full: bool = False) -> list[str]:
             return _block(f"{verb}: ", str(work.question), full=full)
         case Notify():
             return _block("tell: ", str(work.message), full=full)
+        case _:
+            assert_never(work)
+
+
+def _sentence(work: Remove | Wait | Recall | Survey) -> str:
+    match work:
+        case Remove():
+            return f"put back what stood at {_shown(work.dest)} before, or remove it"
+        case Wait():
+            return f"wait {amounts.duration(work.seconds)}"
         case Recall():
-            return [_recall(work)]
+            return _recall(work)
+        case Survey():
+            marks = ", and marks can be left there" if work.marks else ""
+            return f"see that database {work.database} is the one that is meant{marks}"
         case _:
             assert_never(work)
 
 
 def headline(work: Work) -> str:
     """Describe a piece of work in one line, for a table."""
+    if isinstance(work, Query):
+        return safe.one_line(" ".join(str(work.text).split()))
     if isinstance(work, Command) and not work.summary:
         kept = (line.strip() for line in str(work.text).splitlines())
         return safe.one_line(next((line for line in kept if line and line[0] != "#"), ""))
@@ -193,6 +209,14 @@ def _request(work: Request, *, full: bool) -> list[str]:
     if work.body is not None:
         shown += _block("body: ", str(work.body), full=full)
     return [*shown, f"expects {expectation(work.expect)}"]
+
+
+def _query(work: Query, *, full: bool) -> list[str]:
+    """Show a statement with its bound values as literals; they are sent beside it."""
+    about = [] if work.transaction else ["not in a transaction"]
+    about += [f"expects {_shown(work.expect)}"] if work.expect is not None else []
+    shown = _block(SQL, str(work.text), full=full)
+    return [*shown, *([" · ".join(about)] if about else [])]
 
 
 def expectation(expect: Expect) -> str:

@@ -99,7 +99,7 @@ def commands(plan: Plan) -> Mapping[tuple[str, str], list[Action]]:
 
 
 def pattern(text: Text) -> str:
-    parts = (".*" if isinstance(p, Late) else re.escape(p.text) for p in text.parts)
+    parts = (".*" if isinstance(p, Late) else re.escape(str(Text(parts=(p,)))) for p in text.parts)
     return "".join(parts)
 
 

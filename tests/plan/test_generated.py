@@ -100,8 +100,10 @@ def same(planned: Work, sent: Work) -> bool:
 
 
 def _matches(planned: Text, sent: Text) -> bool:
-    parts = (".*" if isinstance(p, Late) else re.escape(p.text) for p in planned.parts)
-    return re.fullmatch("".join(parts), sent.fixed(), re.DOTALL) is not None
+    parts = (
+        ".*" if isinstance(p, Late) else re.escape(str(Text(parts=(p,)))) for p in planned.parts
+    )
+    return re.fullmatch("".join(parts), str(sent), re.DOTALL) is not None
 
 
 def by_key(plan: Plan) -> dict[str, tuple[Action, Work]]:

@@ -5,7 +5,8 @@ With DEADLY=SIGSTOP in the environment it stands still there, until it gets a SI
 AT: `before` or `after` the N-th time that events are added to the record, `synced` (before the N-th
 request is sent to a host), `sent` (after it was sent, before anything of the answer is read),
 `read` (once the N-th piece of an answer has come), or `time` (N milliseconds after the first
-request).
+request). `sql-before-begin`, `sql-before-commit` and `sql-after-commit`: at these points of a
+change of a database.
 """
 
 import os
@@ -17,6 +18,12 @@ from contextlib import suppress
 from typing import Any
 
 POINTS = ("before", "after", "synced", "sent", "read", "time")
+SQL = {
+    "sql-before-begin": ("own", "BEGIN", True),
+    "sql-before-commit": ("run", "COMMIT", True),
+    "sql-after-commit": ("run", "COMMIT", False),
+}
+"""Which method of a connection is called with which statement, and whether to die before it."""
 
 
 def die() -> None:
@@ -54,6 +61,23 @@ def around(
     setattr(owner, name, outer)
 
 
+def at_statement(method: str, statement: str, *, before: bool) -> None:
+    """Die before or after a statement of opskit's own is carried out at a database."""
+    from opskit.drivers.postgres.connection import Connection
+
+    inner = getattr(Connection, method)
+
+    def outer(self: Any, text: str, *words: Any) -> Any:  # noqa: ANN401 - whatever it takes
+        if before and text == statement:
+            die()
+        result = inner(self, text, *words)
+        if text == statement:
+            die()
+        return result
+
+    setattr(Connection, method, outer)
+
+
 def started(clock: threading.Timer) -> None:
     with suppress(RuntimeError):  # it has been
         clock.start()
@@ -81,8 +105,11 @@ def arm(at: str, number: int) -> None:
             clock = threading.Timer(number / 1000, die)
             clock.daemon = True
             around(Session, "begin", lambda: started(clock), None)
+        case _ if at in SQL:
+            method, statement, early = SQL[at]
+            at_statement(method, statement, before=early)
         case _:
-            raise SystemExit(f"no point {at!r}; there are {', '.join(POINTS)}")
+            raise SystemExit(f"no point {at!r}; there are {', '.join((*POINTS, *SQL))}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,176 @@
+"""The databases of one run, for whoever carries it out."""
+
+import threading
+from collections.abc import Callable, Mapping
+
+from opskit.drivers.postgres import doing, rejoin
+from opskit.drivers.postgres.connection import BrokenError, ServerError
+from opskit.drivers.postgres.marks import Marks, ddl
+from opskit.drivers.postgres.relay import Open
+from opskit.drivers.postgres.session import Access, Session, opened
+from opskit.drivers.session import Write
+from opskit.drivers.stop import Verdict
+from opskit.drivers.target import Running
+from opskit.errors import InputError, UnreachableError
+from opskit.model.frozen import frozen
+from opskit.model.inventory import Database
+from opskit.model.job import Contact, Job, Output
+from opskit.model.value import Secret
+from opskit.model.work import Query, Survey
+
+_PATIENCE = 20.0
+"""How long a stop takes at most: two ways to end a statement, each seen to its end."""
+
+
+@frozen
+class About:
+    """What sessions are opened for: a run, with the passwords that it has."""
+
+    run: str
+    runbook: str
+    secrets: Mapping[str, Secret]
+
+
+class Databases:
+    """Called from many threads, one at a time for each database. Every attempt has its session."""
+
+    def __init__(
+        self,
+        about: About,
+        databases: Mapping[str, Database],
+        through: Callable[[str], Open],
+    ) -> None:
+        """`through` opens the way to a host; UnreachableError says why it can't."""
+        self._about = about
+        self._databases = databases
+        self._through = through
+        self._running: dict[str, Running] = {}
+        self._lock = threading.Lock()
+
+    def open(self, name: str) -> Contact:
+        """Look who answers, and whether marks can be left there."""
+        session = opened(self._access(name))
+        try:
+            found = session.identity
+            marks = Marks(session.connection, self._databases[name].marker_schema)
+            return Contact(
+                nonce=found.system,
+                boot_id=found.timeline,
+                state_dir="" if _missing(session, marks) else marks.schema,
+                user=found.user,
+                address=found.address,
+            )
+        finally:
+            session.close()
+
+    def perform(self, job: Job, write: Write) -> Output:
+        running = Running(key=job.key, attempt=job.attempt)
+        with self._lock:
+            self._running[job.key] = running
+        try:
+            match job.work:
+                case Query(database=name):
+                    return doing.perform(self._access(name), job, running, write)
+                case Survey(database=name, marks=marks):
+                    return self._survey(name, marks=marks)
+                case _:
+                    raise TypeError(f"a database does no {type(job.work).__name__}")
+        except UnreachableError as error:  # of the host that leads there
+            return Output(outcome="failed", sent=False, unreachable=True, reason=error.line)
+        finally:
+            running.settled.set()
+            with self._lock:
+                self._running.pop(job.key, None)
+
+    def rejoin(self, job: Job, write: Write, left: float) -> Output:
+        assert isinstance(job.work, Query)
+        try:
+            return rejoin.rejoin(self._access(job.work.database), job, write, left)
+        except UnreachableError as error:
+            return Output(outcome="unknown", lost=True, reason=f"it can't be asked: {error.line}")
+
+    def make_marks(self, name: str, role: str | None) -> None:
+        access = self._access(name)
+        session = opened(access)
+        try:
+            statements = ddl(access.database.marker_schema, role)
+            session.connection.own(";".join(["BEGIN", *statements, "COMMIT"]))
+        except (BrokenError, ServerError) as error:
+            hint = f"as one who may: opskit db init {name} --print | psql …"
+            raise UnreachableError(
+                f"the table can't be made: {error.what}", where=access.where, hint=hint
+            ) from None
+        finally:
+            session.close()
+
+    def busy(self) -> list[Running]:
+        with self._lock:
+            return list(self._running.values())
+
+    def _survey(self, name: str, *, marks: bool) -> Output:
+        """Look before a run begins whether all is there that it needs."""
+        access = self._access(name)
+        try:
+            session = opened(access)
+        except UnreachableError as error:
+            return Output(outcome="failed", sent=False, unreachable=True, reason=error.line)
+        try:
+            found = Marks(session.connection, access.database.marker_schema)
+            missing = _missing(session, found)
+        finally:
+            session.close()
+        if missing and marks:
+            reason = doing.unmarked(missing, access)
+            return Output(outcome="failed", status=1, reason=reason)
+        who = session.identity
+        return Output(
+            outcome="succeeded",
+            status=0,
+            evidence={
+                "system_identifier": who.system,
+                "timeline": who.timeline,
+                "standby": who.standby,
+                "user": who.user,
+                "address": who.address,
+                "marks": not missing,
+            },
+        )
+
+    def _access(self, name: str) -> Access:
+        database = self._databases.get(name)
+        if database is None:
+            raise InputError(f"no database {name} in this run")
+        secret = self._about.secrets.get(database.password or "")
+        via = database.via
+        return Access(
+            database=database,
+            run=self._about.run,
+            runbook=self._about.runbook,
+            password=secret.reveal() if secret is not None else "",
+            through=None if via is None else lambda: self._through(via),
+        )
+
+
+def _missing(session: Session, marks: Marks) -> str:
+    try:
+        return marks.missing()
+    except (BrokenError, ServerError) as error:
+        return f"it can't be asked for its marks: {error.what}"
+
+
+def stop(busy: list[Running]) -> Mapping[str, Verdict]:
+    """Wait for those that were told to give up; say of each how far its end is proved."""
+    found: dict[str, Verdict] = {}
+    for running in busy:
+        running.settled.wait(_PATIENCE)
+        found[running.key] = _judged(running)
+    return found
+
+
+def _judged(running: Running) -> Verdict:
+    """What ended by itself is gone, too."""
+    match running.stopped:
+        case "confirmed gone" | "still there" | "can't tell" as verdict:
+            return verdict
+        case _:
+            return "confirmed gone" if running.settled.is_set() else "can't tell"

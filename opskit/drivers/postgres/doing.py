@@ -1,0 +1,270 @@
+"""One attempt at an SQL step: a read that can't write, a change that is done once."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import field, replace
+
+from opskit.drivers.postgres.connection import BrokenError, EndedError, ServerError, Taker
+from opskit.drivers.postgres.ending import end
+from opskit.drivers.postgres.marks import Marks
+from opskit.drivers.postgres.rows import Returned, as_expected
+from opskit.drivers.postgres.session import Access, RoleError, Session, as_reader, limit, opened
+from opskit.drivers.session import Write
+from opskit.drivers.target import Running, worded
+from opskit.errors import UnreachableError
+from opskit.model.frozen import frozen, mutable
+from opskit.model.job import Job, Output
+from opskit.model.text import Bound, Fixed, Text
+from opskit.model.value import Json
+from opskit.model.work import Query
+from opskit.render.sql import judged, statements, tokens
+
+_AFTER = 2.0
+"""How much later than the server we call a statement late; seconds."""
+_COMMIT = 30.0
+_READ_ONLY, _CANCELLED, _LOCKED = "25006", "57014", "55P03"
+SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1"
+"""How a read begins: once a snapshot is taken, nothing makes the transaction write."""
+_HOLE = "\ue000"
+
+
+@frozen
+class Sentence:
+    """One statement with numbered places for the values that go beside it."""
+
+    text: str
+    values: Sequence[str | None] = ()
+
+
+class NotSentError(Exception):
+    """Nothing was done, and nothing will be."""
+
+
+def sentences(text: Text, *, read: bool, transaction: bool) -> list[Sentence]:
+    """Cut a filled text into statements; NotSentError for what may not be sent."""
+    whole, holes = "", {}
+    for part in text.parts:
+        if isinstance(part, Bound):
+            holes[len(whole)] = part.value
+            whole += _HOLE
+        else:
+            assert isinstance(part, Fixed)
+            whole += part.text
+    if wrong := judged(whole, read=read, alone=not transaction):
+        raise NotSentError(f"{wrong[1]}: {wrong[2]}")
+    if own := next((t.text for t in tokens(whole) if t.kind == "parameter"), ""):
+        raise NotSentError(f"{own} is no value of this step's")
+    return [_numbered(whole, one.start, one.end, holes) for one in statements(whole)]
+
+
+def _numbered(whole: str, start: int, finish: int, holes: Mapping[int, str | None]) -> Sentence:
+    pieces: list[str] = []
+    values: list[str | None] = []
+    for at in (at for at in holes if start <= at < finish):
+        values.append(holes[at])
+        pieces += [whole[start:at], f" ${len(values)} "]  # apart from digits beside it
+        start = at + 1
+    return Sentence(text="".join(pieces) + whole[start:finish], values=tuple(values))
+
+
+@mutable
+class Doing:
+    """An attempt under way. `at`: what is being done; a commit can't be ended."""
+
+    access: Access
+    job: Job
+    work: Query
+    running: Running
+    write: Write
+    until: float
+    returned: Returned
+    at: str = "opening"
+    lacks: str = ""
+    """Why no mark can be left."""
+    more: dict[str, Json] = field(default_factory=dict)
+
+    def watch(self) -> None:
+        """End a wait that has become too long, or that a person has ended."""
+        if self.running.give_up.is_set() and self.at != "commit":
+            raise EndedError(self.running.because)
+        if time.monotonic() > self.until:
+            raise EndedError(f"not over within {self.job.timeout:g} s")
+
+    def output(self, outcome: str, reason: str = "", **more: object) -> Output:
+        evidence = {**self.returned.evidence(), **self.more}
+        return Output(outcome=outcome, reason=reason, evidence=evidence, **more)  # type: ignore[arg-type]
+
+
+def perform(access: Access, job: Job, running: Running, write: Write) -> Output:
+    """Do the work once. What goes wrong outside is in the output, never raised."""
+    work = job.work
+    assert isinstance(work, Query)
+    returned = Returned(write, limit=access.database.max_output, keep=job.capture, rows=work.rows)
+    doing = Doing(
+        access=access, job=job, work=work, running=running, write=write, returned=returned,
+        until=time.monotonic() + job.timeout + _AFTER,
+    )  # fmt: skip
+    read = job.effect == "read"
+    try:
+        todo = sentences(work.text, read=read, transaction=work.transaction)
+        session = opened(access, doing.watch)
+    except NotSentError as error:
+        return Output(outcome="failed", sent=False, reason=f"not sent: {error}")
+    except UnreachableError as error:
+        return Output(outcome="failed", sent=False, unreachable=True, reason=error.line)
+    except EndedError as error:
+        stopped = running.proof("confirmed gone") if running.give_up.is_set() else {}
+        return Output(outcome="failed", sent=False, reason=error.what, evidence=stopped)
+    try:
+        session.connection.on_notice(returned.note)
+        if read:
+            return _read(doing, session, todo[0])
+        return _change(doing, session, todo) if work.transaction else _alone(doing, session, todo)
+    finally:
+        session.close()  # what is open in it is rolled back
+
+
+def _read(doing: Doing, session: Session, sentence: Sentence) -> Output:
+    """Make a read in a transaction that has its snapshot, and so can't be made to write."""
+    connection = session.connection
+    try:
+        doing.more["role"] = as_reader(session, doing.access)
+        limit(connection, doing.job.timeout, ends_with_us=True)
+        doing.at = "reading"
+        connection.own(SNAPSHOT)
+        _run(doing, session, sentence)
+    except RoleError as error:
+        return Output(outcome="failed", sent=False, reason=error.line)
+    except BrokenError as error:
+        return doing.output("failed", f"the line broke: {error.what}", lost=True)
+    except EndedError as error:
+        return _ended(doing, session, error)
+    except ServerError as error:
+        return _refused(doing, error, read=True)
+    return _told(doing)
+
+
+def _run(doing: Doing, session: Session, sentence: Sentence) -> None:
+    result = session.connection.run(sentence.text, sentence.values, doing.returned.taker())
+    doing.returned.ended(result)
+
+
+def _told(doing: Doing) -> Output:
+    """Compare what was returned with what is expected; hand back what is to be saved."""
+    wrong = _unexpected(doing)
+    if wrong:
+        return doing.output("failed", wrong, status=1)
+    value = doing.returned.value() if doing.work.kept else b""
+    return doing.output("succeeded", stdout=value, status=0)
+
+
+def _unexpected(doing: Doing) -> str:
+    wanted = doing.work.expect
+    return "" if wanted is None else as_expected(wanted.fixed(), doing.returned)
+
+
+def _refused(doing: Doing, error: ServerError, *, read: bool) -> Output:
+    """Say what the server would not do; a transaction leaves nothing behind then."""
+    doing.more["sqlstate"] = error.code
+    if read and error.code == _READ_ONLY:
+        reason = f"this read would change something: {error.what}; say effect: change if it shall"
+    elif error.code == _CANCELLED and "statement timeout" in error.what:
+        reason = f"not over within {doing.job.timeout:g} s; the server has ended it"
+    elif error.code == _LOCKED:
+        reason = f"somebody else holds a lock for more than 2 s: {error.what}"
+    else:
+        reason = error.what
+    return doing.output("failed", reason)
+
+
+def _ended(doing: Doing, session: Session, error: EndedError) -> Output:
+    """End what runs at the server. What was not committed is rolled back whatever it says."""
+    verdict = end(doing.access, session.identity)
+    doing.running.stopped = verdict
+    proof = doing.running.proof(verdict) if doing.running.give_up.is_set() else {"ended": verdict}
+    doing.more.update(proof)
+    return doing.output("failed", f"{error.what}, {worded(verdict)}; nothing of it was kept")
+
+
+def _change(doing: Doing, session: Session, todo: Sequence[Sentence]) -> Output:
+    """Carry out the statements and the mark in one transaction."""
+    marks = Marks(session.connection, doing.access.database.marker_schema)
+    try:
+        doing.lacks = marks.missing()
+        if doing.lacks and not doing.work.told:
+            reason = unmarked(doing.lacks, doing.access)
+            return Output(outcome="failed", sent=False, reason=reason)
+        limit(session.connection, doing.job.timeout, ends_with_us=True)
+        return _transaction(doing, session, marks, todo)
+    except ServerError as error:
+        return _refused(doing, error, read=False)
+    except EndedError as error:
+        if doing.at != "commit":
+            return _ended(doing, session, error)
+        return _unsure(doing, "the server did not say whether it committed")
+    except BrokenError as error:
+        reason = f"the line broke: {error.what}"
+        if doing.at in ("changing", "commit"):
+            return _unsure(doing, reason)
+        return doing.output("failed", reason, sent=False, unreachable=True)
+
+
+def _transaction(doing: Doing, session: Session, marks: Marks, todo: Sequence[Sentence]) -> Output:
+    doing.at = "changing"
+    session.connection.own("BEGIN")
+    if not doing.lacks and not marks.leave(doing.job):
+        return doing.output("unknown", "this attempt has left its mark before", lost=True)
+    for sentence in todo:
+        _run(doing, session, sentence)
+    if wrong := _unexpected(doing):
+        return doing.output("failed", f"{wrong}; nothing of it was kept", status=1)
+    if doing.work.kept and not doing.lacks:
+        marks.keep(doing.job, doing.returned.value())
+    _commit(doing, session)
+    return _told(doing)
+
+
+def _unsure(doing: Doing, reason: str) -> Output:
+    """Without a mark a broken line is told only by where it broke: before the commit, or in it."""
+    if not doing.lacks:
+        return doing.output("unknown", reason, lost=True)
+    if doing.at == "commit":
+        return doing.output("unknown", f"{reason}; it may have been committed")
+    return doing.output("failed", f"{reason}; nothing of it was kept")
+
+
+def _commit(doing: Doing, session: Session) -> None:
+    """Commit; ServerError when the server rolled it back instead."""
+    doing.at, doing.until = "commit", time.monotonic() + _COMMIT
+    result = session.connection.run("COMMIT", (), Taker())
+    if result.tag != "COMMIT":
+        raise ServerError(f"the server did not commit: {result.tag}")
+
+
+def _alone(doing: Doing, session: Session, todo: Sequence[Sentence]) -> Output:
+    """Carry out one statement that is no transaction; its `done_when` settles what is unsure."""
+    try:
+        limit(session.connection, doing.job.timeout, ends_with_us=False)
+        doing.at = "alone"
+        _run(doing, session, todo[0])
+    except ServerError as error:
+        return _refused(doing, error, read=False)
+    except BrokenError as error:
+        return doing.output("unknown", f"the line broke: {error.what}", lost=True)
+    except EndedError as error:
+        found = _ended(doing, session, error)
+        return replace(found, outcome="unknown", reason=f"{error.what}, {worded(_verdict(doing))}")
+    return _told(doing)
+
+
+def _verdict(doing: Doing) -> str:
+    return doing.running.stopped or "can't tell"
+
+
+def unmarked(missing: str, access: Access) -> str:
+    """Say what a change lacks that is to be done once."""
+    name = access.database.name
+    return (
+        f"no change is made on database {name}: {missing}, so nothing could tell after a broken"
+        f" line whether it was done → `opskit db init {name}` makes it, or add done_when"
+    )

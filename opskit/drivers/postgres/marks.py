@@ -1,0 +1,142 @@
+"""The mark that a change leaves in the same transaction as its effect: both are there, or neither.
+
+A mark is one row for each attempt at an action of a run; its key lets it be there once. Whoever
+wants to know what became of an attempt writes the same key himself, as barred: that waits for a
+transaction which is still open, finds the mark of one that was committed, and keeps one that has
+not begun from ever being committed.
+"""
+
+from opskit.drivers.postgres.connection import Connection, ServerError, Taker
+from opskit.model.frozen import frozen
+from opskit.model.job import Job
+
+_TABLE = "marker"
+_UNIQUE, _LOCKED = "23505", "55P03"
+
+
+_COMMENT = (
+    "'opskit: what its runs have changed here, and what they have given up; rows of runs that "
+    "are settled may be deleted'"
+)
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def ddl(schema: str, role: str | None = None) -> list[str]:
+    """Return the statements that make the table, and let a role leave marks in it."""
+    name = f"{quoted(schema)}.{_TABLE}"
+    made = [
+        f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}",
+        f"""CREATE TABLE IF NOT EXISTS {name} (
+    run text NOT NULL,
+    action text NOT NULL,
+    attempt integer NOT NULL,
+    part smallint NOT NULL DEFAULT 0,
+    barred boolean NOT NULL DEFAULT false,
+    value bytea,
+    at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    role name NOT NULL DEFAULT session_user,
+    PRIMARY KEY (run, action, attempt, part)
+)""",
+        f"COMMENT ON TABLE {name} IS {_COMMENT}",
+    ]
+    if role is not None:
+        made.append(f"GRANT USAGE ON SCHEMA {quoted(schema)} TO {quoted(role)}")
+        made.append(f"GRANT SELECT, INSERT ON {name} TO {quoted(role)}")
+    return made
+
+
+@frozen
+class Mark:
+    """A mark that was found. `value`: what the change returned, where that was to be saved."""
+
+    barred: bool
+    value: bytes
+
+
+class StillOpenError(Exception):
+    """The transaction of an attempt has not come to its end."""
+
+
+class Marks:
+    """The marks of one database; used within the session that changes it."""
+
+    def __init__(self, connection: Connection, schema: str) -> None:
+        self._connection = connection
+        self.schema = schema
+        self._name = f"{quoted(schema)}.{_TABLE}"
+
+    def missing(self) -> str:
+        """Return why no mark can be left; "" where one can."""
+        found = self._connection.one(
+            "SELECT pg_catalog.has_schema_privilege(n.oid, 'usage')"
+            " AND pg_catalog.has_table_privilege(c.oid, 'select')"
+            " AND pg_catalog.has_table_privilege(c.oid, 'insert')"
+            " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')",
+            self.schema,
+            _TABLE,
+        )
+        if not found:
+            return f"it has no table {self.schema}.{_TABLE}"
+        return "" if found[0] == "t" else f"its role may not add to {self.schema}.{_TABLE}"
+
+    def leave(self, job: Job) -> bool:
+        """Leave the mark, in the transaction that is open; False: somebody else does, or did."""
+        try:
+            self._connection.run(self._worded(_LEAVE), _key(job), Taker())
+        except ServerError as error:
+            if error.code in (_UNIQUE, _LOCKED):  # there, or on its way
+                return False
+            raise
+        return True
+
+    def keep(self, job: Job, value: bytes) -> None:
+        """Keep what the change returned beside its mark."""
+        self._connection.run(self._worded(_KEEP), (*_key(job), "\\x" + value.hex()), Taker())
+
+    def find(self, job: Job) -> Mark | None:
+        """Return the mark of an attempt."""
+        found = self._connection.one(self._worded(_FIND), *_key(job))
+        return Mark(barred=found[0] == "t", value=bytes.fromhex(found[1] or "")) if found else None
+
+    def bar(self, job: Job) -> Mark:
+        """Keep an attempt from ever being committed, or return the mark of one that was.
+
+        Raises StillOpenError while its transaction is under way.
+        """
+        try:
+            self._connection.run(self._worded(_BAR), _key(job), Taker())
+        except ServerError as error:
+            if error.code == _LOCKED:
+                raise StillOpenError from None
+            raise
+        found = self.find(job)
+        if found is None:
+            raise ServerError("the mark that was just written is not there")
+        return found
+
+    def _worded(self, statement: str) -> str:
+        return statement.replace("MARKER", self._name)
+
+
+_LEAVE = "INSERT INTO MARKER (run, action, attempt) VALUES ($1, $2, $3::integer)"
+_KEEP = """
+    INSERT INTO MARKER (run, action, attempt, part, value)
+    VALUES ($1, $2, $3::integer, 1, $4::bytea)
+"""
+_FIND = """
+    SELECT m.barred, pg_catalog.encode(v.value, 'hex') FROM MARKER m
+    LEFT JOIN MARKER v ON (v.run, v.action, v.attempt, v.part) = (m.run, m.action, m.attempt, 1)
+    WHERE m.run = $1 AND m.action = $2 AND m.attempt = $3::integer AND m.part = 0
+"""
+_BAR = """
+    INSERT INTO MARKER (run, action, attempt, barred) VALUES ($1, $2, $3::integer, true)
+    ON CONFLICT DO NOTHING
+"""
+
+
+def _key(job: Job) -> tuple[str, str, str]:
+    return job.run, job.key, str(job.attempt)

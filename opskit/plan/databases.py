@@ -1,0 +1,88 @@
+"""What the inventory says of the database that an SQL step works on."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from opskit.errors import InputError
+from opskit.model.inventory import Database, Inventory, database_target
+from opskit.model.plan import Action, Stage
+from opskit.model.runbook import Effect, Step
+from opskit.model.text import text as known
+from opskit.model.work import Query, Survey
+from opskit.plan.spread import PREFLIGHT
+from opskit.steps.base import Value, a_word
+
+
+def database(inventory: Inventory, step: Step, args: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the step's database: the one that it names, or the only one."""
+    names = ", ".join(sorted(inventory.databases)) or "none"
+    place = str(step.places.get("sql.database") or step.place)
+    if args.get("database") is not None:
+        name = a_word(args["database"], step, "database")
+        if name not in inventory.databases:
+            told = f"the inventory has no database {name[:60]!r}"
+            raise InputError(told, where=place, hint=f"its databases: {names}")
+    elif len(inventory.databases) == 1:
+        name = next(iter(inventory.databases))
+    else:
+        told = "the step does not say on which database it works"
+        raise InputError(told, where=place, hint=f"add database: NAME; there are: {names}")
+    return {"database": known(name)}
+
+
+def databases_of(inventory: Inventory, actions: Iterable[Action]) -> Mapping[str, Database]:
+    """Return the databases that actions work on, with their probes and undos."""
+    names = dict.fromkeys(name for action in actions for name in _names(action))
+    return {name: inventory.databases[name] for name in names}
+
+
+def surveys(
+    inventory: Inventory, actions: Iterable[Action], stages: dict[str, Stage]
+) -> Iterator[Action]:
+    """Yield a look at each database that is changed, to be taken before anything is."""
+    needs: dict[str, bool] = {}
+    for action, effect in _every(actions, stages):
+        if isinstance(action.work, Query) and effect == "change":
+            marks = action.work.transaction and not action.work.told
+            needs[action.work.database] = marks or needs.get(action.work.database, False)
+            place = stages[action.position].place
+    for name, marks in needs.items():
+        position = f"{SURVEY}{name}"
+        stages[position] = Stage(
+            position=position,
+            name=f"Database {name}",
+            kind="sql",
+            place=place,
+            phase="preflight",
+            effect="read",
+            scope="controller",
+            timeout=60.0,
+        )
+        target = database_target(name)
+        yield Action(
+            key=f"{position}/",
+            position=position,
+            batch=PREFLIGHT,
+            host="",
+            target=target,
+            work=Survey(database=name, marks=marks),
+        )
+
+
+SURVEY = "0:"
+"""What the position of a look has before the name of its database: it comes before all steps."""
+
+
+def _every(
+    actions: Iterable[Action], stages: Mapping[str, Stage]
+) -> Iterator[tuple[Action, Effect]]:
+    for action in actions:
+        yield action, stages[action.position].effect
+        yield from _every(action.undo, stages)
+
+
+def _names(action: Action) -> Iterator[str]:
+    for work in (action.work, action.skip_if, action.done_when):
+        if isinstance(work, Query):
+            yield work.database
+    for undo in action.undo:
+        yield from _names(undo)

@@ -1,0 +1,318 @@
+"""SQL text: its tokens, its statements, and where in a template a value can't be bound."""
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+from opskit.model.frozen import frozen
+
+_TOKENS = re.compile(
+    r"""
+    (?P<space>[ \t\n\r\f\v]+)
+  | (?P<comment>--[^\n\r]*)
+  | (?P<block>/\*)
+  | (?P<dollar>\$(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?\$)
+  | (?P<parameter>\$\d+)
+  | (?P<escaped>[eE]'(?:[^'\\]|\\.|'')*'?(?:[ \t\f\v\r]*\n\s*'(?:[^'\\]|\\.|'')*')*)
+  | (?P<string>'(?:[^']|'')*'?)
+  | (?P<quoted>"(?:[^"]|"")*"?)
+  | (?P<word>[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*)
+  | (?P<number>\d[\w.]*)
+  | (?P<other>.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_COMMENT = re.compile(r"/\*|\*/")
+_SILENT = frozenset({"space", "comment", "block"})
+
+
+@frozen
+class Token:
+    """A piece of SQL text; `kind` is the name of its group above."""
+
+    kind: str
+    text: str
+    start: int
+
+    @property
+    def word(self) -> str:
+        """The name or keyword that it is, as the server reads it; "" for anything else."""
+        if self.kind == "word":
+            return self.text.lower()
+        if self.kind == "quoted":
+            return self.text[1:-1].replace('""', '"')
+        return ""
+
+    @property
+    def key(self) -> str:
+        """The keyword that it may be: what stands in quotes is none."""
+        return self.text.lower() if self.kind == "word" else ""
+
+
+def tokens(text: str) -> Iterator[Token]:
+    """Cut a text as PostgreSQL does with standard_conforming_strings on."""
+    position = 0
+    while position < len(text):
+        found = _TOKENS.match(text, position)
+        assert found is not None
+        assert found.lastgroup is not None
+        end = found.end()
+        if found.lastgroup == "block":
+            end = _end_of_comment(text, end)
+        elif found.lastgroup == "dollar":
+            closed = text.find(found[0], end)
+            end = len(text) if closed < 0 else closed + len(found[0])
+        yield Token(kind=found.lastgroup, text=text[position:end], start=position)
+        position = end
+
+
+def _end_of_comment(text: str, position: int) -> int:
+    """Comments between `/*` and `*/` hold others."""
+    depth = 1
+    while depth:
+        mark = _COMMENT.search(text, position)
+        if mark is None:
+            return len(text)
+        depth += 1 if mark[0] == "/*" else -1
+        position = mark.end()
+    return position
+
+
+@frozen
+class Statement:
+    """One statement: where it stands in the text, and its tokens less space and comments."""
+
+    start: int
+    end: int
+    tokens: Sequence[Token]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The first keywords, which say what it is."""
+        return tuple(token.key for token in self.tokens[:4])
+
+    @property
+    def verb(self) -> str:
+        """The first keyword, also where brackets stand before it."""
+        return next((token.key for token in self.tokens if token.text != "("), "")
+
+
+def statements(text: str) -> list[Statement]:
+    """Split a text at the semicolons that end statements; empty ones are none."""
+    found: list[Statement] = []
+    current: list[Token] = []
+    start = brackets = body = 0
+    for token in tokens(text):
+        if token.kind in _SILENT:
+            continue
+        if token.text == ";" and not brackets and not body:
+            _add(found, start, token.start, current)
+            current, start, brackets = [], token.start + 1, 0
+            continue
+        brackets = max(0, brackets + {"(": 1, ")": -1}.get(token.text, 0))
+        current.append(token)
+        body = max(0, body + _opens(current, body))
+    _add(found, start, len(text), current)
+    return found
+
+
+def _add(found: list[Statement], start: int, end: int, current: Sequence[Token]) -> None:
+    if current:
+        found.append(Statement(start=start, end=end, tokens=tuple(current)))
+
+
+def _opens(current: Sequence[Token], body: int) -> int:
+    """Tell whether the last token opens (1) or closes (-1) a body `BEGIN ATOMIC … END`."""
+    key, first = current[-1].key, [token.key for token in current[:4]]
+    routine = first[0] == "create" and bool({"function", "procedure"} & set(first))
+    if not routine or key not in ("begin", "case", "end"):
+        return 0
+    if key == "begin":
+        return 1
+    return (1 if key == "case" else -1) if body else 0
+
+
+READING = frozenset({"select", "with", "values", "table", "explain", "show"})
+"""What a read may begin with."""
+_CONTROL = frozenset(
+    {"begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release"}
+)
+_DENIED = re.compile(
+    r"pg_(?:terminate|cancel)_backend|pg_reload_conf|pg_rotate_logfile\w*|pg_promote"
+    r"|pg_switch_(?:wal|xlog)|pg_create_restore_point|pg_(?:wal|xlog)_replay_\w+"
+    r"|pg_(?:start|stop)_backup|pg_backup_\w+|pg_log_\w+|pg_logical_\w+"
+    r"|pg_replication_\w+|pg_(?:create|drop|copy|sync)_\w*slots?\w*"
+    r"|pg_read_(?:binary_)?file\w*|pg_ls_\w+|pg_file_\w+|pg_stat_file|pg_(?:current_)?logfile"
+    r"|pg_(?:try_)?advisory_\w+|pg_notify|pg_\w*stat\w*_reset\w*|pg_import_system_collations"
+    r"|pg_(?:restore|clear)_\w+_stats|lo_\w+|loread|lowrite|dblink\w*|set_config|set_limit"
+    r"|(?:query|cursor)_to_xml\w*|ts_stat|ts_rewrite|crosstab\w*|connectby|xpath_table"
+)
+"""Functions that act outside of the transaction, or that run text which nobody has looked at."""
+
+
+def control(statement: Statement) -> str:
+    """Return the words of a statement that begins, ends or alters a transaction; "" for others."""
+    words = statement.words
+    if words and words[0] in _CONTROL:
+        return words[0].upper()
+    if words[:2] == ("prepare", "transaction") or words[:2] == ("set", "transaction"):
+        return " ".join(words[:2]).upper()
+    if words[:2] in (("set", "session"), ("set", "local")) and words[2:3] in (
+        ("characteristics",),
+        ("transaction",),
+    ):
+        return " ".join(words[:3]).upper()
+    return ""
+
+
+def writes(text: str) -> tuple[int, str, str] | None:
+    """Return why a text is not one harmless read, as offset, what and what to write; None: it is.
+
+    The server has the last word: it refuses writes in a transaction that only reads. This is for
+    what it would let pass.
+    """
+    found = statements(text)
+    if not found:
+        return 0, "there is no statement", "write one SELECT"
+    first = found[0]
+    if control(first) or first.verb not in READING:
+        verb = control(first) or first.verb.upper() or first.tokens[0].text
+        told = f"a read can't begin with {verb[:40]}"
+        return first.tokens[0].start, told, "say effect: change, or write a SELECT"
+    if len(found) > 1:
+        told = "a read is one statement, and this has several"
+        return found[1].tokens[0].start, told, "make a step of each"
+    return _denied(first)
+
+
+def judged(text: str, *, read: bool, alone: bool) -> tuple[int, str, str] | None:
+    """Return what is wrong with the statements of a step, as `writes` does.
+
+    `alone`: a change whose one statement can't be in a transaction.
+    """
+    if read:
+        return writes(text)
+    found = statements(text)
+    if not found:
+        return 0, "there is no statement", "write one"
+    for statement in found:
+        at = statement.tokens[0].start
+        if verb := control(statement):
+            told = f"{verb} has no place here: opskit begins and ends the transaction"
+            return at, told, "take it out; a step is one transaction"
+        if statement.verb == "copy" and {"stdin", "stdout"} & {t.key for t in statement.tokens}:
+            return at, "COPY has nobody to talk to here", "use INSERT, or a `run` step with psql"
+    if alone and len(found) > 1:
+        told = "`transaction: none` is for one statement, and this has several"
+        return found[1].tokens[0].start, told, "make a step of each"
+    return None
+
+
+def _denied(statement: Statement) -> tuple[int, str, str] | None:
+    for token, following in zip(statement.tokens, statement.tokens[1:], strict=False):
+        called = following.text == "("
+        if called and _DENIED.fullmatch(token.word.lower()):
+            told = f"{token.word[:60]}() acts beyond what a read may do"
+            return token.start, told, "say effect: change, with all that follows from it"
+        if token.key == "u" and following.text == "&":
+            return token.start, "a read can't have U& in it", "write the name as it is"
+    return None
+
+
+_NEUTRAL = "\ue000"
+_INSIDE = {
+    "string": ("inside quotes", "without them; a text is put together as 'a' || {{ x }}"),
+    "escaped": ("inside quotes", "without them; a text is put together as 'a' || {{ x }}"),
+    "quoted": ("inside the quotes of a name", "{{ x | identifier }} without them"),
+    "comment": ("in a comment", "take it out: nothing is bound there"),
+    "block": ("in a comment", "take it out: nothing is bound there"),
+    "dollar": ("inside $$ … $$", "nothing is bound there: hand it over as an argument"),
+}
+_RAW = re.compile(r"\|\s*raw\s*$")
+_IDENTIFIER = re.compile(r"\|\s*identifier\s*$")
+
+
+@frozen
+class SqlProblem:
+    """An expression at `offset` of the template stands where its value can't be bound."""
+
+    offset: int
+    what: str
+    write: str
+
+
+@lru_cache(maxsize=1024)
+def sql_problems(template: str) -> tuple[SqlProblem, ...]:
+    """Find every expression of an SQL template that stands where its value can't be bound."""
+    text, holes = neutral(template)
+    pieces = list(tokens(text))
+    found = [_numbered(template, token) for token in pieces if token.kind == "parameter"]
+    for at, (offset, expression) in holes.items():
+        if _RAW.search(expression):
+            continue
+        token = next(t for t in pieces if t.start <= at < t.start + len(t.text))
+        if token.kind in _INSIDE:
+            what, write = _INSIDE[token.kind]
+            what = f"an expression stands {what}"
+            found.append(SqlProblem(offset=offset, what=what, write=write))
+        elif (near := _beside(text, at, expression)) is not None:
+            found.append(SqlProblem(offset=offset, what=near[0], write=near[1]))
+    return tuple(found)
+
+
+def _numbered(template: str, token: Token) -> SqlProblem:
+    told = f"{token.text} is no value of this step's"
+    return SqlProblem(offset=template.find(token.text), what=told, write="{{ the value }}")
+
+
+def _beside(text: str, at: int, expression: str) -> tuple[str, str] | None:
+    before, after = text[at - 1 : at], text[at + 1 : at + 2]
+    name = bool(_IDENTIFIER.search(expression))
+    if re.match(r"[\w$\ue000]", before) or re.match(r"[\w$\ue000]", after):
+        told = "an expression is part of a word"
+        return told, "a name: {{ ('part_' ~ x) | identifier }}; a text: 'part' || {{ x }}"
+    if not name and "." in (before, after):
+        told = "a name can't be bound as a value is"
+        return told, "{{ [schema, table] | identifier }}"
+    return None
+
+
+def offset_in(template: str, holes: dict[int, tuple[int, str]], at: int) -> int:
+    """Return where in a template a place of its neutral text is, as near as can be told."""
+    before = [(place, offset) for place, (offset, _) in holes.items() if place < at]
+    if not before:
+        return min(at, max(0, len(template) - 1)) if "{%" not in template else 0
+    place, offset = before[-1]
+    end = template.find("}}", offset)
+    return min(end + 2 + at - place - 1, len(template) - 1)
+
+
+def neutral(template: str) -> tuple[str, dict[int, tuple[int, str]]]:
+    """Put one letter for each expression of a template, and nothing for its tags.
+
+    Returns the text, and by the place of each letter where the expression stood and what it is.
+    """
+    from opskit.render import engine
+
+    pieces: list[str] = []
+    holes: dict[int, tuple[int, str]] = {}
+    offset = length = began = 0
+    inside = ""
+    for _, kind, value in engine.tokens(template):
+        found = template.find(value, offset)
+        offset = found if found >= 0 else offset
+        if kind == "variable_begin":
+            inside, began = kind, offset
+        elif kind in ("block_begin", "comment_begin"):
+            inside = kind
+        elif kind == "variable_end":
+            holes[length] = (began, template[began + 2 : offset].rstrip("-"))
+            pieces.append(_NEUTRAL)
+            length, inside = length + 1, ""
+        elif kind in ("block_end", "comment_end"):
+            inside = ""
+        elif not inside and kind == "data":
+            pieces.append(value)
+            length += len(value)
+        offset += len(value)
+    return "".join(pieces), holes

@@ -1,0 +1,224 @@
+"""Whole runs on a real database: the command line, the record, and opskit killed in the middle."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.database import Base, base, until
+from tests.support.postgres import Server
+
+pytestmark = pytest.mark.acceptance
+
+SECRET = "correct-horse-battery"
+
+
+@dataclass
+class Desk:
+    """A folder with a runbook and an inventory that names a database; its record is its own."""
+
+    db: Base
+    folder: Path
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def write(self, steps: str, head: str = "", entry: str = "") -> None:
+        top = "opskit: 1\nname: t\nversion: 1.0.0\nsummary: a test\n"
+        (self.folder / "t.yaml").write_text(f"{top}{head}steps:\n{steps}")
+        (self.folder / "i.yaml").write_text(
+            "opskit: 1\nhosts: {nowhere: 127.0.0.1}\nsecrets: {word: env:DB_WORD}\n"
+            f"databases:\n  main: {{url: '{self.db.database.url}', password: word{entry}}}\n"
+        )
+
+    def words(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "opskit", *words]
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("OPSKIT_", "PG"))}
+        return {
+            **kept, "OPSKIT_STORE": str(self.folder / "store.db"), "DB_WORD": SECRET,
+            "OPSKIT_INVENTORY": str(self.folder / "i.yaml"), "HOME": str(self.folder),
+            "NO_COLOR": "1", **self.environ,
+        }  # fmt: skip
+
+    def opskit(self, *words: str, status: int = 0, program: tuple[str, ...] = ()) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", *program, *words] if program else self.words(*words),
+            env=self.settings, cwd=self.folder, stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, timeout=60, check=False,
+        )  # fmt: skip
+        said = f"$ opskit {' '.join(words)}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == status, f"exit {done.returncode}\n{said}"
+        assert SECRET not in said
+        return done.stdout + done.stderr
+
+    def run(self, *words: str, status: int = 0) -> str:
+        return self.opskit("run", "t.yaml", "--yes", *words, status=status)
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        lines = self.opskit("audit", "log", "last", "--json").splitlines()
+        return [e for e in map(json.loads, lines) if e["event"] == kind]
+
+    def proved(self) -> None:
+        self.opskit("audit", "verify")
+        kept = [path for path in self.folder.rglob("*") if path.is_file()]
+        assert [path for path in kept if SECRET.encode() in path.read_bytes()] == []
+
+
+@pytest.fixture
+def desk(postgres: Server, tmp_path: Path) -> Desk:
+    return Desk(base(postgres), tmp_path)
+
+
+COUNT = "  - {name: look, sql: SELECT count(*) FROM item, effect: read, save: before}\n"
+ADD = (
+    "  - name: add\n    sql: INSERT INTO item (name, n) VALUES ({{ word }}, {{ before }})"
+    " RETURNING n\n    save: got\n    undo: {sql: 'DELETE FROM item WHERE name = {{ word }}'}\n"
+)
+TELL = "  - {name: tell, notify: 'got {{ got }}', on: controller}\n"
+WORD = "params: {word: {type: string}}\n"
+HOSTILE = '\'; DROP TABLE item; -- $(id) 100% \\ "ü"'
+
+
+def test_a_run_reads_changes_and_takes_back(desk: Desk) -> None:
+    desk.write(COUNT + ADD + TELL, WORD)
+    shown = desk.opskit("plan", "t.yaml", "-p", f"word={HOSTILE}")
+    assert "sql> INSERT INTO item (name, n) VALUES ('''; DROP TABLE item;" in shown
+    assert "see that database main is the one that is meant, and marks can be left there" in shown
+    assert desk.db.items() == []
+    said = desk.run("-p", f"word={HOSTILE}")
+    assert "got 0" in said
+    assert desk.db.items() == [HOSTILE]
+    assert desk.opskit("output", "last", "look", "db:main") == "count\n0\n"
+    (survey,) = [e for e in desk.events("step ended") if e["key"] == "0:main/"]
+    assert survey["evidence"]["user"] == "app"
+    desk.opskit("undo", "last", "--yes")
+    assert desk.db.items() == []
+    desk.proved()
+
+
+def test_a_dry_run_reads_and_never_changes(desk: Desk) -> None:
+    desk.write(COUNT + ADD, WORD)
+    said = desk.opskit("run", "t.yaml", "--dry-run", "-p", "word=x")
+    assert "now: count" in said
+    assert "undetermined: after step 1 (before)" in said
+    assert desk.db.items() == []
+    assert desk.db.sql("SELECT count(*) FROM opskit_db.marker") == [(0,)]
+
+
+HIDDEN = "WITH x AS (DELETE FROM item RETURNING 1) SELECT count(*) FROM x"
+
+
+@pytest.mark.parametrize(("how", "status"), [("--dry-run", 5), ("--yes", 1)])
+def test_a_change_that_is_called_a_read_is_refused(desk: Desk, how: str, status: int) -> None:
+    desk.db.sql("INSERT INTO item VALUES ('kept')")
+    desk.write(f"  - {{name: look, sql: {HIDDEN}, effect: read, phase: preflight}}\n")
+    said = desk.opskit("run", "t.yaml", how, status=status)
+    assert "would change something" in said
+    assert desk.db.items() == ["kept"]
+    desk.write("  - {name: look, sql: DELETE FROM item, effect: read}\n")
+    assert "a read can't begin with DELETE" in desk.opskit("run", "t.yaml", how, status=2)
+
+
+def test_without_a_place_for_marks_nothing_is_begun(postgres: Server, tmp_path: Path) -> None:
+    desk = Desk(base(postgres, marks=False), tmp_path)
+    desk.write("  - {run: touch touched, on: controller}\n" + COUNT + ADD, WORD)
+    said = desk.run("-p", "word=x", status=5)
+    assert "opskit db init main" in said
+    assert not (tmp_path / "touched").exists()
+    ddl = desk.opskit("db", "init", "main", "--role", "app", "--print")
+    assert "GRANT SELECT, INSERT ON" in ddl
+    desk.db.sql(ddl)
+    desk.run("-p", "word=x")
+    assert desk.db.items() == ["x"]
+
+
+def test_the_place_for_marks_is_made(postgres: Server, tmp_path: Path) -> None:
+    desk = Desk(base(postgres, marks=False), tmp_path)
+    desk.db.changed(url=desk.db.owner)
+    desk.write(COUNT)
+    assert "opskit_db.marker" in desk.opskit("db", "init", "main", "--role", "app")
+    desk.opskit("db", "init", "main")
+    assert desk.db.sql("SELECT count(*) FROM opskit_db.marker") == [(0,)]
+    desk.opskit("db", "init", "other", status=2)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (", system_identifier: '7000000000000000001'", "another cluster answers"),
+        (", standby: true", "a standby is meant"),
+    ],
+)
+def test_another_database_than_the_one_meant_is_refused(desk: Desk, entry: str, said: str) -> None:
+    desk.write(ADD, WORD + "", entry)
+    desk.write(ADD.replace("{{ before }}", "1"), WORD, entry)
+    assert said in desk.run("-p", "word=x", status=5)
+    assert desk.db.items() == []
+
+
+KILLS = ["before-commit", "after-commit", "before-begin"]
+
+
+@pytest.mark.parametrize("point", KILLS)
+def test_opskit_killed_around_the_commit_does_it_once(desk: Desk, point: str) -> None:
+    desk.write(COUNT + ADD + TELL, WORD)
+    desk.opskit(
+        "run", "t.yaml", "--yes", "-p", "word=x",
+        program=("tests.support.deadly", f"sql-{point}", "0"), status=-signal.SIGKILL,
+    )  # fmt: skip
+    until(lambda: desk.db.sessions() == [])
+    assert desk.db.items() == (["x"] if point == "after-commit" else [])
+    said = desk.opskit("resume", "last")
+    assert "got 0" in said
+    assert desk.db.items() == ["x"]
+    marks = desk.db.sql("SELECT attempt, barred FROM opskit_db.marker WHERE part = 0 ORDER BY 1")
+    assert marks == ([(1, False)] if point == "after-commit" else [(1, True), (2, False)])
+    desk.proved()
+
+
+def test_a_stop_ends_what_runs_at_the_server(desk: Desk) -> None:
+    desk.write("  - sql: INSERT INTO item VALUES ('a'); SELECT pg_sleep(60)\n    name: long\n")
+    running = subprocess.Popen(
+        desk.words("run", "t.yaml", "--yes"), env=desk.settings, cwd=desk.folder,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        until(lambda: any("pg_sleep" in row[2] for row in desk.db.sessions()))
+        running.send_signal(signal.SIGINT)
+        time.sleep(0.5)  # two at once may arrive as one
+        running.send_signal(signal.SIGINT)
+        until(lambda: desk.db.sessions() == [])
+        assert running.wait(30) == 130
+    finally:
+        running.kill()
+        running.communicate()
+    (ended,) = [e for e in desk.events("step ended") if e["step"] == "long"]
+    assert ended["evidence"]["stopped"] == "confirmed gone"
+    assert desk.db.items() == []
+
+
+def test_nothing_of_the_database_library_is_loaded_without_an_sql_step(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom opskit.cli.root import call\ncall(sys.argv[1:])\n"
+        "sys.exit(any(name.split('.')[0] == 'psycopg' for name in sys.modules))\n"
+    )
+    (tmp_path / "t.yaml").write_text(
+        "opskit: 1\nname: t\nversion: 1.0.0\nsummary: a test\n"
+        "steps:\n  - {run: 'true', on: controller}\n"
+    )
+    (tmp_path / "i.yaml").write_text("opskit: 1\nhosts: {nowhere: 127.0.0.1}\n")
+    done = subprocess.run(
+        [sys.executable, "-c", program, "run", "t.yaml", "--yes", "-i", "i.yaml"],
+        env={**os.environ, "OPSKIT_STORE": str(tmp_path / "store.db"), "HOME": str(tmp_path)},
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,3 @@
+SELECT 1;
+UPDATE orders SET note = 'release {{ release }}';
+COMMIT;
