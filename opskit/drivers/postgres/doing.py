@@ -119,6 +119,9 @@ def perform(access: Access, job: Job, running: Running, write: Write) -> Output:
         session.connection.on_notice(returned.note)
         if read:
             return _read(doing, session, todo[0])
+        if session.identity.standby:
+            reason = f"{access.where} is a standby: nothing is changed there"
+            return Output(outcome="failed", sent=False, reason=reason)
         return _change(doing, session, todo) if work.transaction else _alone(doing, session, todo)
     finally:
         session.close()  # what is open in it is rolled back

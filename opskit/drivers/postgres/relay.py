@@ -26,7 +26,7 @@ class Relay:
 
     def admit(self, descriptor: int) -> None:
         """Take in what waits to be let in, if it is the other end of this socket of ours."""
-        with suppress(BlockingIOError, OSError):
+        with suppress(BlockingIOError):
             while True:
                 caller, peer = self._listener.accept()
                 if peer != _name(descriptor):
