@@ -73,9 +73,14 @@ class Desk:
         assert [path for path in kept if SECRET.encode() in path.read_bytes()] == []
 
 
+@pytest.fixture(scope="module")
+def owner(postgres: Server) -> str:
+    return postgres.database(empty=True)
+
+
 @pytest.fixture
-def desk(postgres: Server, tmp_path: Path) -> Desk:
-    return Desk(base(postgres), tmp_path)
+def desk(postgres: Server, owner: str, tmp_path: Path) -> Desk:
+    return Desk(base(postgres, owner=owner), tmp_path)
 
 
 COUNT = "  - {name: look, sql: SELECT count(*) FROM item, effect: read, save: before}\n"
@@ -128,12 +133,15 @@ def test_a_change_that_is_called_a_read_is_refused(desk: Desk, how: str, status:
     assert "a read can't begin with DELETE" in desk.opskit("run", "t.yaml", how, status=2)
 
 
-def test_without_a_place_for_marks_nothing_is_begun(postgres: Server, tmp_path: Path) -> None:
-    desk = Desk(base(postgres, marks=False), tmp_path)
+NO_MARKS = "DROP SCHEMA opskit_db CASCADE"
+
+
+def test_without_a_place_for_marks_nothing_is_begun(desk: Desk) -> None:
+    desk.db.sql(NO_MARKS)
     desk.write("  - {run: touch touched, on: controller}\n" + COUNT + ADD, WORD)
     said = desk.run("-p", "word=x", status=5)
     assert "opskit db init main" in said
-    assert not (tmp_path / "touched").exists()
+    assert not (desk.folder / "touched").exists()
     ddl = desk.opskit("db", "init", "main", "--role", "app", "--print")
     assert "GRANT SELECT, INSERT ON" in ddl
     desk.db.sql(ddl)
@@ -141,8 +149,8 @@ def test_without_a_place_for_marks_nothing_is_begun(postgres: Server, tmp_path: 
     assert desk.db.items() == ["x"]
 
 
-def test_the_place_for_marks_is_made(postgres: Server, tmp_path: Path) -> None:
-    desk = Desk(base(postgres, marks=False), tmp_path)
+def test_the_place_for_marks_is_made(desk: Desk) -> None:
+    desk.db.sql(NO_MARKS)
     desk.db.changed(url=desk.db.owner)
     desk.write(COUNT)
     assert "opskit_db.marker" in desk.opskit("db", "init", "main", "--role", "app")
@@ -151,17 +159,12 @@ def test_the_place_for_marks_is_made(postgres: Server, tmp_path: Path) -> None:
     desk.opskit("db", "init", "other", status=2)
 
 
-@pytest.mark.parametrize(
-    ("entry", "said"),
-    [
-        (", system_identifier: '7000000000000000001'", "another cluster answers"),
-        (", standby: true", "a standby is meant"),
-    ],
-)
-def test_another_database_than_the_one_meant_is_refused(desk: Desk, entry: str, said: str) -> None:
-    desk.write(ADD, WORD + "", entry)
-    desk.write(ADD.replace("{{ before }}", "1"), WORD, entry)
-    assert said in desk.run("-p", "word=x", status=5)
+def test_another_database_than_the_one_meant_is_refused(desk: Desk) -> None:
+    add = ADD.replace("{{ before }}", "1")
+    desk.write(add, WORD, ", system_identifier: '7000000000000000001'")
+    assert "another cluster answers" in desk.run("-p", "word=x", status=5)
+    desk.write(add, WORD, ", standby: true")
+    assert "the database main is a standby" in desk.run("-p", "word=x", status=2)
     assert desk.db.items() == []
 
 

@@ -15,11 +15,17 @@ from tests.support.postgres import Server, server
 from tests.support.proxy import Proxy
 
 ADD = "INSERT INTO item VALUES ('a')"
+pytestmark = pytest.mark.acceptance
+
+
+@pytest.fixture(scope="module")
+def owner(postgres: Server) -> str:
+    return postgres.database(empty=True)
 
 
 @pytest.fixture
-def db(postgres: Server) -> Base:
-    return base(postgres)
+def db(postgres: Server, owner: str) -> Base:
+    return base(postgres, owner=owner)
 
 
 def marks(db: Base) -> list[tuple[object, ...]]:
@@ -76,8 +82,8 @@ def test_nor_does_a_block_or_a_procedure(db: Base, body: str) -> None:
     assert (db.items(), marks(db)) == ([], [])
 
 
-def test_without_a_place_for_marks_a_change_needs_done_when(postgres: Server) -> None:
-    db = base(postgres, marks=False)
+def test_without_a_place_for_marks_a_change_needs_done_when(db: Base) -> None:
+    db.sql(f"DROP SCHEMA {MARKERS} CASCADE")
     found = db.do(ADD)
     assert (found.outcome, found.sent, db.items()) == ("failed", False, [])
     assert "it has no table opskit_db.marker" in found.reason
@@ -256,7 +262,6 @@ def cuts(db: Base, points: Callable[[int], Iterable[int]]) -> Counter[str]:
     return found
 
 
-@pytest.mark.acceptance
 def test_a_line_that_breaks_leaves_the_change_done_once(db: Base) -> None:
     found = cuts(db, lambda whole: [*range(0, whole, whole // 12), whole - 30, whole - 12])
     assert {"not sent", "again", "found"} <= found.keys(), found
@@ -268,7 +273,6 @@ def test_a_line_cut_at_every_byte_leaves_the_change_done_once(db: Base) -> None:
     assert {"not sent", "again", "found", "done"} <= found.keys(), found
 
 
-@pytest.mark.acceptance
 def test_a_server_that_crashes_in_the_middle_has_done_it_or_not() -> None:
     with server() as one:
         db = base(one)

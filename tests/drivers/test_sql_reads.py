@@ -16,11 +16,17 @@ HOSTILE = [
     "$(id)", "'; DROP TABLE item; --", '"', "\\", "100%", "%s %(x)s $1", "a\nb\tc\r", "é€🙂",
     "/* */", "", "x" * 65536, "{a,b}", "NULL", "\\N",
 ]  # fmt: skip
+pytestmark = pytest.mark.acceptance
+
+
+@pytest.fixture(scope="module")
+def owner(postgres: Server) -> str:
+    return postgres.database(empty=True)
 
 
 @pytest.fixture
-def db(postgres: Server) -> Base:
-    return base(postgres)
+def db(postgres: Server, owner: str) -> Base:
+    return base(postgres, owner=owner)
 
 
 def test_what_a_read_returns_is_printed_with_a_header_and_its_first_value_saved(db: Base) -> None:
@@ -76,6 +82,15 @@ def test_all_rows_are_saved_as_json(db: Base) -> None:
         {"i": 1, "d": 2.5, "b": True, "z": None, "s": 'é"', "j": {"k": [1]}, "f": "NaN"}
     ]
     assert db.read("SELECT 1 WHERE false", rows="json", kept=True).stdout == b"[]"
+
+
+def test_two_columns_of_one_name_are_not_mixed_up_in_json(db: Base) -> None:
+    found = db.read("SELECT 1 AS a, 2 AS a", rows="json", kept=True)
+    assert (found.outcome, "two columns have one name" in found.reason) == ("failed", True)
+    assert (
+        db.do("INSERT INTO item VALUES ('a') RETURNING name, name", rows="json").outcome == "failed"
+    )
+    assert db.items() == []
 
 
 def test_no_row_and_null_are_saved_as_nothing(db: Base) -> None:

@@ -13,8 +13,9 @@ from opskit.model.inventory import MARKERS, Database
 from opskit.model.job import Contact, Output
 from opskit.model.value import Secret
 from tests.support.database import Base, base
-from tests.support.postgres import Server
+from tests.support.postgres import Server, rows
 from tests.support.postgres import server as started
+from tests.support.proxy import Proxy
 from tests.support.sshd import Sshd
 
 pytestmark = pytest.mark.acceptance
@@ -177,6 +178,21 @@ def test_a_standby_is_refused_and_a_new_timeline_proves_nothing() -> None:
         assert concluded(db, "2/", contact).outcome == "unknown"
         assert "another timeline" in concluded(db, "2/", contact).reason
         assert concluded(db, "1/", contact).outcome == "succeeded"
+
+
+def test_another_cluster_than_at_the_beginning_of_the_run_is_refused(postgres: Server) -> None:
+    db = base(postgres)
+    with started() as other, closing(Proxy(postgres.socket)) as wire:
+        db.changed(url=wire.url(name_of(db), "app"))
+        db.driver.open("main")
+        assert db.do(ADD).outcome == "succeeded"
+        called = name_of(base(other))
+        if called != name_of(db):
+            rows(other.url("postgres"), f"ALTER DATABASE {called} RENAME TO {name_of(db)}")
+        wire.lead_to(other.socket)
+        found = db.do(ADD, key="2/")
+    assert (found.outcome, found.sent) == ("failed", False)
+    assert "another cluster answers than the one that this run has met" in found.reason
 
 
 def concluded(db: Base, key: str, contact: Contact) -> Output:

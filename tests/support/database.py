@@ -121,16 +121,25 @@ def no_host(name: str) -> Any:
     raise AssertionError(f"{name} was asked for a way")
 
 
-def base(server: Server, *, marks: bool = True) -> Base:
-    """Make a database with its roles."""
-    owner = server.database(empty=True)
+ROLES = """
+    DO $$ BEGIN CREATE ROLE app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+    DO $$ BEGIN CREATE ROLE reader LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$
+"""
+TABLES = """
+    CREATE TABLE item (name text PRIMARY KEY, n integer DEFAULT 0);
+    GRANT SELECT, INSERT, UPDATE, DELETE ON item TO app;
+    GRANT SELECT ON item TO reader;
+    GRANT USAGE ON SCHEMA public TO PUBLIC;
+    GRANT CREATE ON SCHEMA public TO app
+"""
+
+
+def base(server: Server, *, owner: str = "") -> Base:
+    """Make a database with its roles; `owner`: the URL of one to be used once more, emptied."""
+    again, owner = owner, owner or server.database(empty=True)
     found = Base(server, owner, f"run{next(_runs)}", Database(name="main", url=owner))
-    for role in ("app", "reader"):
-        with contextlib.suppress(psycopg.errors.DuplicateObject):
-            found.sql(f"CREATE ROLE {role} LOGIN")
-    found.sql("CREATE TABLE item (name text PRIMARY KEY, n integer DEFAULT 0)")
-    found.sql("GRANT SELECT, INSERT, UPDATE, DELETE ON item TO app; GRANT SELECT ON item TO reader")
-    found.sql("GRANT CREATE ON SCHEMA public TO app")
-    for statement in ddl(MARKERS, "app") if marks else ():
-        found.sql(statement)
+    empty = f"DROP SCHEMA IF EXISTS public, {MARKERS} CASCADE; CREATE SCHEMA public"
+    statements = [ROLES, empty] if again else [ROLES]
+    statements += [TABLES, *ddl(MARKERS, "app")]
+    found.sql(";".join(statements))
     return found.use(Database(name="main", url=owner.replace("//owner@", "//app@")))

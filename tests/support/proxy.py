@@ -39,6 +39,10 @@ class Proxy:
     def url(self, database: str, user: str = "owner", more: str = "") -> str:
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}?sslmode=disable{more}"
 
+    def lead_to(self, upstream: str | tuple[str, int]) -> None:
+        """Let what connects from now on come to another server."""
+        self._upstream = upstream
+
     def cut(self) -> None:
         """Cut everything that is open, as a router does that has forgotten it."""
         with self._lock:

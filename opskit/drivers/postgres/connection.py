@@ -2,8 +2,8 @@
 
 import select
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import field
 
 import psycopg
@@ -88,7 +88,8 @@ class Connection:
 
     def own(self, text: str) -> None:
         """Carry out statements of opskit's own, several at once, that return nothing of use."""
-        self._raw.send_query(text.encode())
+        with _broken():
+            self._raw.send_query(text.encode())
         self._collect(Taker())
 
     def one(self, text: str, *values: str | None) -> tuple[str | None, ...]:
@@ -105,8 +106,9 @@ class Connection:
         if "\0" in text:
             raise ServerError("the statement has a NUL character in it")
         sent = [None if value is None else value.encode() for value in values]
-        self._raw.send_query_params(text.encode(), sent)
-        self._raw.set_single_row_mode()
+        with _broken():
+            self._raw.send_query_params(text.encode(), sent)
+            self._raw.set_single_row_mode()
         return self._collect(taker)
 
     def close(self) -> None:
@@ -142,15 +144,13 @@ class Connection:
 
     def _until_ready(self) -> None:
         """Wait until a result can be taken without waiting."""
-        try:
+        with _broken():
             while self._raw.flush():
                 self._ready(select.POLLIN | select.POLLOUT)
                 self._raw.consume_input()
             while self._raw.is_busy():
                 self._ready(select.POLLIN)
                 self._raw.consume_input()
-        except psycopg.OperationalError as error:
-            raise BrokenError(" ".join(str(error).split())) from None
 
     def _ready(self, events: int) -> None:
         poller = select.poll()
@@ -160,13 +160,23 @@ class Connection:
         self.watch()
 
 
+@contextmanager
+def _broken() -> Iterator[None]:
+    """What the library raises where it should only report says that the connection is gone."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise BrokenError(" ".join(str(error).split())) from None
+
+
 def connect(
     url: str, *, timeout: float, watch: Watch, relay: Relay | None = None, **options: str | int
 ) -> Connection:
     """Connect within `timeout` seconds; BrokenError says why not."""
     if relay is not None:
         options |= {"hostaddr": "127.0.0.1", "port": relay.port}
-    raw = pq.PGconn.connect_start(make_conninfo(url, **options).encode())
+    with _broken():
+        raw = pq.PGconn.connect_start(make_conninfo(url, **options).encode())
     try:
         _greet(raw, timeout, watch, relay)
     except BaseException as error:

@@ -44,6 +44,7 @@ class Databases:
         self._about = about
         self._databases = databases
         self._through = through
+        self._systems: dict[str, str] = {}
         self._running: dict[str, Running] = {}
         self._lock = threading.Lock()
 
@@ -52,6 +53,7 @@ class Databases:
         session = opened(self._access(name))
         try:
             found = session.identity
+            self._systems[name] = found.system
             marks = Marks(session.connection, self._databases[name].marker_schema)
             return Contact(
                 nonce=found.system,
@@ -146,6 +148,7 @@ class Databases:
             database=database,
             run=self._about.run,
             runbook=self._about.runbook,
+            system=self._systems.get(name, ""),
             password=secret.reveal() if secret is not None else "",
             through=None if via is None else lambda: self._through(via),
         )

@@ -25,6 +25,8 @@ _COMMIT = 30.0
 _READ_ONLY, _CANCELLED, _LOCKED = "25006", "57014", "55P03"
 SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1"
 """How a read begins: once a snapshot is taken, nothing makes the transaction write."""
+_MOST = 65535
+"""Values that the protocol can carry beside a statement."""
 _HOLE = "\ue000"
 
 
@@ -52,6 +54,8 @@ def sentences(text: Text, *, read: bool, transaction: bool) -> list[Sentence]:
             whole += part.text
     if wrong := judged(whole, read=read, alone=not transaction):
         raise NotSentError(f"{wrong[1]}: {wrong[2]}")
+    if len(holes) > _MOST:
+        raise NotSentError(f"more than {_MOST} values: hand over a list as one")
     if own := next((t.text for t in tokens(whole) if t.kind == "parameter"), ""):
         raise NotSentError(f"{own} is no value of this step's")
     return [_numbered(whole, one.start, one.end, holes) for one in statements(whole)]

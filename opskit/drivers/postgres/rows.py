@@ -5,7 +5,7 @@ import re
 from typing import Literal
 
 from opskit.drivers.capture import Capture
-from opskit.drivers.postgres.connection import Result, Row, Taker
+from opskit.drivers.postgres.connection import Result, Row, ServerError, Taker
 from opskit.drivers.session import Write
 from opskit.model.value import Json
 
@@ -70,7 +70,7 @@ class Returned:
         self._result = result
         self.first, self._rows, self._size, self.seen = None, [], 0, False
         if self._json and len(set(result.columns)) < len(result.columns):
-            raise ValueError("two columns have one name: give them names with AS")
+            raise ServerError("two columns have one name: give them names of their own with AS")
         self._put(b"\t".join(_escaped(name.encode()) for name in result.columns) + b"\n")
 
     def _row(self, row: Row) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 
+import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from opskit.drivers.postgres.connection import (
@@ -54,6 +55,8 @@ class Access:
     run: str
     runbook: str
     password: str = ""
+    system: str = ""
+    """The system_identifier of the cluster that this run has met there before."""
     through: Callable[[], Open] | None = None
 
     @property
@@ -117,12 +120,19 @@ def _connected(access: Access, watch: Watch) -> Connection:
         options["password"] = access.password
     relay = None
     if access.through is not None:
-        words = conninfo_to_dict(database.url)
-        host, port = str(words.get("host")), int(words.get("port") or 5432)
+        words = _parts(database.url)
+        host, port = str(words.get("host")), int(str(words.get("port") or 5432))
         relay = Relay(access.through(), host, port, database.connect_timeout)
     return connect(
         database.url, timeout=database.connect_timeout, watch=watch, relay=relay, **options
     )
+
+
+def _parts(url: str) -> Mapping[str, object]:
+    try:
+        return conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        raise BrokenError(" ".join(str(error).split())) from None
 
 
 def _hint(what: str) -> str:
@@ -208,6 +218,9 @@ def _assert(connection: Connection, found: Identity, access: Access) -> None:
     elif database.system_identifier not in (None, found.system):
         wrong = f"another cluster answers: its system_identifier is {found.system or 'not told'}"
         hint = f"the inventory says {database.system_identifier}; see where `url` leads"
+    elif access.system not in ("", found.system):
+        wrong = "another cluster answers than the one that this run has met here before"
+        hint = "see where `url` leads; begin a new run if that is meant"
     elif found.standby and not database.standby:
         wrong = "a standby answers, and the primary is meant"
         hint = "see where `url` leads; for a standby write standby: true"
