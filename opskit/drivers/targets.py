@@ -151,14 +151,11 @@ class Targets:
         busy = [(t, run) for t in self._targets.values() if (run := t.running)]
         return {**_stop_all(busy, grace), **_stopped(asked)}
 
-    def _give_up(self, why: Mapping[tuple[str, int], str] | None = None) -> list[Running]:
-        """Let statements be ended, all or those of which it is said why; each ends its own."""
-        found = []
-        for running in self._sql.busy() if self._sql is not None else ():
-            if why is None or (running.key, running.attempt) in why:
-                running.why = "" if why is None else why[running.key, running.attempt]
-                running.give_up.set()
-                found.append(running)
+    def _give_up(self) -> list[Running]:
+        """Let all statements be ended, each by whoever waits for it."""
+        found: list[Running] = self._sql.busy() if self._sql is not None else []
+        for running in found:
+            running.give_up.set()
         return found
 
     def end(self, why: Mapping[tuple[str, int], str], grace: float) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.support.database import Base, base, until
@@ -186,6 +187,49 @@ def test_opskit_killed_around_the_commit_does_it_once(desk: Desk, point: str) ->
     marks = desk.db.sql("SELECT attempt, barred FROM opskit_db.marker WHERE part = 0 ORDER BY 1")
     assert marks == ([(1, False)] if point == "after-commit" else [(1, True), (2, False)])
     desk.proved()
+
+
+INDEX = (
+    "  - name: index\n"
+    "    sql: {query: CREATE INDEX CONCURRENTLY item_n ON item (n), transaction: none}\n"
+    '    done_when: {sql: {query: "SELECT coalesce((SELECT indisvalid FROM pg_index WHERE'
+    " indexrelid = to_regclass('item_n')), false)\", expect: 'true'}}\n"
+)
+
+
+def test_what_goes_on_at_the_server_without_opskit_is_followed_to_its_end(desk: Desk) -> None:
+    desk.db.sql("ALTER TABLE item OWNER TO app")
+    desk.write(INDEX)
+
+    def background(*words: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            desk.words(*words), env=desk.settings, cwd=desk.folder, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    with psycopg.connect(desk.db.owner) as other:
+        other.execute(b"INSERT INTO item VALUES ('a')")  # which the index waits for
+        first = background("run", "t.yaml", "--yes")
+        try:
+            until(lambda: any("CONCURRENTLY" in row[2] for row in desk.db.sessions()))
+        finally:
+            first.kill()
+            first.communicate()
+        second = background("resume", "last")
+        try:
+            until(lambda: desk.events("run resumed"))
+            time.sleep(1)  # it has asked by then, and waits
+            other.commit()
+            said = second.communicate(timeout=30)[0]
+        finally:
+            second.kill()
+            second.communicate()
+    assert second.returncode == 0, said
+    ended = [e for e in desk.events("step ended") if e["step"] == "index"][-1]
+    assert ended["outcome"] == "succeeded"
+    assert ended["evidence"]["settled"] == "done_when"
+    built = "SELECT count(*) FROM pg_class WHERE relname LIKE 'item_n%'"
+    assert desk.db.sql(built) == [(1,)]
 
 
 def test_a_stop_ends_what_runs_at_the_server(desk: Desk) -> None:

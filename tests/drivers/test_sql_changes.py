@@ -1,5 +1,6 @@
 """SQL changes on a real server: done once, whatever breaks, and told when nobody saw the answer."""
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -37,7 +38,7 @@ def test_a_change_leaves_its_effect_and_its_mark_together(db: Base) -> None:
     assert (found.outcome, found.status, found.evidence["did"]) == ("succeeded", 0, ["INSERT 0 1"])
     assert db.printed == "INSERT 0 1\n"
     assert (db.items(), marks(db)) == (["a"], [("1/", 1, 0, False)])
-    assert db.sessions() == []
+    assert db.quiet()
 
 
 def test_several_statements_are_one_transaction(db: Base) -> None:
@@ -170,7 +171,7 @@ def test_a_change_that_takes_too_long_leaves_nothing(db: Base) -> None:
     assert (found.outcome, found.reason) == (
         "failed", "not over within 0.4 s; the server has ended it"
     )  # fmt: skip
-    assert (db.items(), marks(db), db.sessions()) == ([], [], [])
+    assert (db.items(), marks(db), db.quiet()) == ([], [], True)
 
 
 def test_a_lock_that_somebody_holds_is_waited_for_two_seconds(db: Base) -> None:
@@ -190,11 +191,25 @@ def test_a_stop_ends_the_statement_at_the_server(db: Base, effect: str) -> None:
         (running,) = db.driver.busy()
         running.give_up.set()
         running.settled.wait(20)
-        assert db.sessions() == []
+        assert db.quiet()
     (output,) = found
     assert (output.outcome, output.evidence["stopped"]) == ("failed", "confirmed gone")
     assert output.reason == ("stopped by a person, confirmed gone; nothing of it was kept")
     assert db.items() == []
+
+
+@pytest.mark.parametrize("effect", ["read", "change"])
+def test_what_somebody_ends_at_the_server_has_failed_and_is_not_done_anew(
+    db: Base, effect: str
+) -> None:
+    query = "SELECT pg_sleep(60)" if effect == "read" else f"{ADD}; SELECT pg_sleep(60)"
+    with db.under_way(query, effect=effect) as found:
+        ((pid, _, _),) = db.sessions()
+        db.sql("SELECT pg_terminate_backend(%s)", pid)
+    (output,) = found
+    assert (output.outcome, output.lost, output.again) == ("failed", False, False)
+    assert "terminating connection due to administrator command" in output.reason
+    assert (db.items(), marks(db)) == ([], [])
 
 
 def test_a_statement_on_its_own_is_in_no_transaction(db: Base) -> None:
@@ -208,6 +223,21 @@ def test_a_statement_on_its_own_is_in_no_transaction(db: Base) -> None:
         (True,)
     ]
     assert db.do("VACUUM item", transaction=False, told=True).outcome == "succeeded"
+
+
+def test_what_is_done_concurrently_waits_for_those_who_are_there(db: Base) -> None:
+    db.sql("ALTER TABLE item OWNER TO app")
+    with psycopg.connect(db.owner) as other:
+        other.execute(b"INSERT INTO item VALUES ('a')")
+        later = threading.Timer(3.0, other.commit)  # longer than a lock is waited for otherwise
+        later.start()
+        query = "CREATE INDEX CONCURRENTLY item_n ON item (n)"
+        found = db.do(query, transaction=False, told=True)
+        later.join()
+    assert found.outcome == "succeeded", found
+    assert db.sql("SELECT indisvalid FROM pg_index WHERE indexrelid = 'item_n'::regclass") == [
+        (True,)
+    ]
 
 
 def test_a_statement_on_its_own_that_still_runs_is_waited_for(db: Base) -> None:

@@ -97,6 +97,11 @@ class Base:
             " AND datname = current_database()"
         )
 
+    def quiet(self) -> bool:
+        """Tell whether nothing of opskit is left at the server; to leave takes a moment."""
+        until(lambda: self.sessions() == [], 2)
+        return True
+
     @contextlib.contextmanager
     def under_way(self, query: str, **how: Any) -> Iterator[list[Output]]:
         """Do something that sleeps in another thread; it does when this returns."""

@@ -32,7 +32,14 @@ class ServerError(OpskitError):
 
 
 class BrokenError(OpskitError):
-    """The connection is gone; what was sent over it may have been done."""
+    """The connection is gone; what was sent over it may have been done.
+
+    `code` is what the server said before it closed it, if it did.
+    """
+
+    def __init__(self, what: str, *, code: str = "") -> None:
+        super().__init__(what)
+        self.code = code
 
 
 class EndedError(OpskitError):
@@ -137,14 +144,18 @@ class Connection:
                 case _:
                     raise BrokenError("the server wants to copy data, and nobody has any")
         if not self.alive:
-            raise BrokenError(wrong or _text(self._raw.error_message) or "the connection broke")
+            said = wrong or _text(self._raw.error_message) or "the connection broke"
+            raise BrokenError(said, code=code)
         if wrong:
             raise ServerError(wrong, code=code)
         return found
 
     def _until_ready(self) -> None:
-        """Wait until a result can be taken without waiting."""
-        with _broken():
+        """Wait until a result can be taken without waiting.
+
+        Where the line is gone there is one, too: what the server said last, if it did.
+        """
+        with _last_words(self._raw):
             while self._raw.flush():
                 self._ready(select.POLLIN | select.POLLOUT)
                 self._raw.consume_input()
@@ -167,6 +178,15 @@ def _broken() -> Iterator[None]:
         yield
     except psycopg.Error as error:
         raise BrokenError(" ".join(str(error).split())) from None
+
+
+@contextmanager
+def _last_words(raw: abc.PGconn) -> Iterator[None]:
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        if raw.status != pq.ConnStatus.BAD:
+            raise BrokenError(" ".join(str(error).split())) from None
 
 
 def connect(

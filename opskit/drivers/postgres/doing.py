@@ -27,6 +27,8 @@ SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1"
 """How a read begins: once a snapshot is taken, nothing makes the transaction write."""
 _MOST = 65535
 """Values that the protocol can carry beside a statement."""
+_CUT_OFF = frozenset({"57P01", "25P03", "25P04"})
+"""An administrator has ended the session, or a limit of the server's has."""
 _HOLE = "\ue000"
 
 
@@ -143,7 +145,9 @@ def _read(doing: Doing, session: Session, sentence: Sentence) -> Output:
     except RoleError as error:
         return Output(outcome="failed", sent=False, reason=error.line)
     except BrokenError as error:
-        return doing.output("failed", f"the line broke: {error.what}", lost=True)
+        return _cut_off(doing, error) or doing.output(
+            "failed", f"the line broke: {error.what}", lost=True
+        )
     except EndedError as error:
         return _ended(doing, session, error)
     except ServerError as error:
@@ -212,7 +216,7 @@ def _change(doing: Doing, session: Session, todo: Sequence[Sentence]) -> Output:
     except BrokenError as error:
         reason = f"the line broke: {error.what}"
         if doing.at in ("changing", "commit"):
-            return _unsure(doing, reason)
+            return _cut_off(doing, error) or _unsure(doing, reason)
         return doing.output("failed", reason, sent=False, unreachable=True)
 
 
@@ -229,6 +233,14 @@ def _transaction(doing: Doing, session: Session, marks: Marks, todo: Sequence[Se
         marks.keep(doing.job, doing.returned.value())
     _commit(doing, session)
     return _told(doing)
+
+
+def _cut_off(doing: Doing, error: BrokenError) -> Output | None:
+    """Say of a session that was ended on purpose at the server that it was: nobody tries again."""
+    if error.code not in _CUT_OFF or doing.at == "commit":
+        return None
+    doing.more["sqlstate"] = error.code
+    return doing.output("failed", f"{error.what}; nothing of it was kept")
 
 
 def _unsure(doing: Doing, reason: str) -> Output:
@@ -252,6 +264,8 @@ def _alone(doing: Doing, session: Session, todo: Sequence[Sentence]) -> Output:
     """Carry out one statement that is no transaction; its `done_when` settles what is unsure."""
     try:
         limit(session.connection, doing.job.timeout, ends_with_us=False)
+        if any(token.key == "concurrently" for token in tokens(todo[0].text)):
+            session.connection.own("SET lock_timeout = 0")  # cut short, it leaves a ruin behind
         doing.at = "alone"
         _run(doing, session, todo[0])
     except ServerError as error:
