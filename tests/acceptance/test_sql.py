@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -50,14 +51,14 @@ class Desk:
             "NO_COLOR": "1", **self.environ,
         }  # fmt: skip
 
-    def opskit(self, *words: str, status: int = 0, program: tuple[str, ...] = ()) -> str:
+    def opskit(self, *words: str, status: int | None = 0, program: tuple[str, ...] = ()) -> str:
         done = subprocess.run(
             [sys.executable, "-m", *program, *words] if program else self.words(*words),
             env=self.settings, cwd=self.folder, stdin=subprocess.DEVNULL, capture_output=True,
             text=True, timeout=60, check=False,
         )  # fmt: skip
         said = f"$ opskit {' '.join(words)}\n{done.stdout}\n{done.stderr}"
-        assert done.returncode == status, f"exit {done.returncode}\n{said}"
+        assert status in (None, done.returncode), f"exit {done.returncode}\n{said}"
         assert SECRET not in said
         return done.stdout + done.stderr
 
@@ -186,6 +187,24 @@ def test_opskit_killed_around_the_commit_does_it_once(desk: Desk, point: str) ->
     assert desk.db.items() == ["x"]
     marks = desk.db.sql("SELECT attempt, barred FROM opskit_db.marker WHERE part = 0 ORDER BY 1")
     assert marks == ([(1, False)] if point == "after-commit" else [(1, True), (2, False)])
+    desk.proved()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("turn", range(200))
+def test_opskit_killed_at_any_time_does_it_once(desk: Desk, turn: int) -> None:
+    slow = ADD.replace("INSERT", "SELECT pg_sleep(0.02); INSERT")
+    desk.write(COUNT + slow + TELL, WORD)
+    after = random.Random(turn).randrange(0, 60)
+    subprocess.run(
+        [sys.executable, "-m", "tests.support.deadly", "sql-time", str(after),
+         "run", "t.yaml", "--yes", "-p", "word=x"],
+        env=desk.settings, cwd=desk.folder, stdin=subprocess.DEVNULL, capture_output=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    desk.opskit("resume", "last", status=None)  # unless it had come to its end
+    assert desk.db.items() == ["x"]
+    assert "got 0" in desk.opskit("report", "last")
     desk.proved()
 
 

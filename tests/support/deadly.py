@@ -6,7 +6,7 @@ AT: `before` or `after` the N-th time that events are added to the record, `sync
 request is sent to a host), `sent` (after it was sent, before anything of the answer is read),
 `read` (once the N-th piece of an answer has come), or `time` (N milliseconds after the first
 request). `sql-before-begin`, `sql-before-commit` and `sql-after-commit`: at these points of a
-change of a database.
+change of a database; `sql-time`: N milliseconds after the first statement of one.
 """
 
 import os
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-POINTS = ("before", "after", "synced", "sent", "read", "time")
+POINTS = ("before", "after", "synced", "sent", "read", "time", "sql-time")
 SQL = {
     "sql-before-begin": ("own", "BEGIN", True),
     "sql-before-commit": ("run", "COMMIT", True),
@@ -78,6 +78,22 @@ def at_statement(method: str, statement: str, *, before: bool) -> None:
     setattr(Connection, method, outer)
 
 
+def at_time(number: int) -> None:
+    """Die some time after the first transaction that may change something is begun."""
+    from opskit.drivers.postgres.connection import Connection
+
+    inner = Connection.own
+    clock = threading.Timer(number / 1000, die)
+    clock.daemon = True
+
+    def outer(self: Connection, text: str) -> None:
+        if text == "BEGIN":
+            started(clock)
+        inner(self, text)
+
+    setattr(Connection, "own", outer)  # noqa: B010 - a method is replaced
+
+
 def started(clock: threading.Timer) -> None:
     with suppress(RuntimeError):  # it has been
         clock.start()
@@ -105,6 +121,8 @@ def arm(at: str, number: int) -> None:
             clock = threading.Timer(number / 1000, die)
             clock.daemon = True
             around(Session, "begin", lambda: started(clock), None)
+        case "sql-time":
+            at_time(number)
         case _ if at in SQL:
             method, statement, early = SQL[at]
             at_statement(method, statement, before=early)
