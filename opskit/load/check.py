@@ -283,24 +283,10 @@ class _Checker:
         self._writing(draft, written)
 
     def _sql(self, draft: Draft, written: Written) -> None:
-        """What can't be bound, and what a read must not say, is an error wherever it is found."""
-        from opskit import render
-        from opskit.render import sql
+        from opskit.load import sql  # few runbooks have any
 
-        try:
-            problems = sql.sql_problems(written.text)
-            text, holes = sql.neutral(written.text)
-        except render.TemplateError:
-            return  # reported as a name problem already
-        for one in problems:
-            self._report(written, one.offset, one.what, one.write)
-        for match in re.finditer(_RAW, written.text):
-            told = "`raw` puts a value into SQL as it is"
-            self._report(written, match.start(), told, "make sure who may set it", warn=True)
-        wrong = sql.judged(text, read=draft.step.effect == "read", alone=_alone(draft.step))
-        if wrong is not None and not problems:
-            offset = sql.offset_in(written.text, holes, wrong[0])
-            self._report(written, offset, wrong[1], wrong[2])
+        for one in sql.slips(draft.step, written.text):
+            self._report(written, one.offset, one.what, one.write, warn=one.warn)
 
     def _writing(self, draft: Draft, written: Written) -> None:
         if self.lint and (draft.step.effect == "read" or written.key == "unless"):
@@ -368,11 +354,6 @@ def _under(draft: Draft, key: str, name: str) -> Scalar:
     node = table.entries[name][1] if isinstance(table, Table) else table
     assert isinstance(node, Scalar)
     return node
-
-
-def _alone(step: Step) -> bool:
-    """Tell whether an SQL step does without a transaction."""
-    return step.args.get("transaction") == "none"
 
 
 def _hands_on(step: Step, written: Written, name: str) -> bool:

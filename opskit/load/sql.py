@@ -1,0 +1,39 @@
+"""What stands wrongly in the SQL of a step: what can't be bound, and what a read must not say."""
+
+import re
+from collections.abc import Iterator
+
+from opskit.model.frozen import frozen
+from opskit.model.runbook import Step
+from opskit.render import TemplateError, sql
+
+_RAW = re.compile(r"\|\s*raw\b")
+
+
+@frozen
+class Slip:
+    """What is wrong at `offset` of the text, and what to write."""
+
+    offset: int
+    what: str
+    write: str
+    warn: bool = False
+
+
+def slips(step: Step, text: str) -> Iterator[Slip]:
+    """Yield what is wrong with the SQL of a step; it is an error wherever it is found."""
+    try:
+        problems = sql.sql_problems(text)
+        neutral, holes = sql.neutral(text)
+    except TemplateError:
+        return  # reported as a name problem already
+    for one in problems:
+        yield Slip(offset=one.offset, what=one.what, write=one.write)
+    for match in re.finditer(_RAW, text):
+        told = "`raw` puts a value into SQL as it is"
+        yield Slip(offset=match.start(), what=told, write="make sure who may set it", warn=True)
+    alone = step.args.get("transaction") == "none"
+    wrong = sql.judged(neutral, read=step.effect == "read", alone=alone)
+    if wrong is not None and not problems:
+        offset = sql.offset_in(text, holes, wrong[0])
+        yield Slip(offset=offset, what=wrong[1], write=wrong[2])
