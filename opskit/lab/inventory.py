@@ -5,9 +5,10 @@ import re
 from collections.abc import Iterable, Mapping
 
 from opskit.lab import address
-from opskit.lab.layout import Host, Layout, Role
+from opskit.lab.layout import Host, Layout, Role, Server
 
 Value = Mapping[str, object]
+SECRET = "postgres_owner"
 PLAIN = re.compile(r"[a-z/][A-Za-z0-9/_.-]*")
 RESERVED = frozenset(("null", "true", "false", "yes", "no", "on", "off", "y", "n"))
 
@@ -34,7 +35,18 @@ def text(layout: Layout, overrides: Mapping[str, Value]) -> str:
     ]
     if layout.of(Role.LB):
         blocks += ["balancers:", *_lines("web", _balancer(layout.of(Role.LB)[0]))]
+    for server in layout.servers:
+        if server.databases:
+            lines = (_line(name, _database(server, name)) for name in server.databases)
+            secret = {SECRET: f"file:{layout.secret(SECRET)}"}
+            blocks += ["databases:", *lines, f"secrets: {_flow(secret)}"]
     return "\n".join([*blocks, ""])
+
+
+def _database(server: Server, name: str) -> Value:
+    """Changes as the owner; what reads can't write."""
+    where = f"postgresql://owner@{server.address}:{server.port}/{name}"
+    return {"url": where, "password": SECRET, "read_role": "opskit_read"}
 
 
 def _connection(layout: Layout) -> Value:

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from opskit import lab as labs
+from opskit import load
 from opskit.errors import InputError
 from opskit.lab import fixtures, layout, place, postgres, processes, programs, redis, servers
 from opskit.lab.layout import Mode
@@ -143,6 +144,23 @@ def test_each_role_may_do_what_it_is_for(stocked: Fleet) -> None:
     where = server["databases"][0]["url"]
     with pytest.raises(psycopg.OperationalError, match="no password supplied"):
         psycopg.connect(where)
+
+
+@pytest.mark.acceptance
+def test_the_inventory_names_the_databases_and_where_the_password_is(stocked: Fleet) -> None:
+    inventory, problems = load.check_inventory(stocked.lab.inventory)
+    assert problems == []
+    assert inventory is not None
+    assert sorted(inventory.databases) == sorted(DATA)
+    one = inventory.databases["sync"]
+    assert one.password == "postgres_owner"
+    file = inventory.secrets[one.password].source.removeprefix("file:")
+    with psycopg.connect(one.url, password=Path(file).read_text().strip()) as connection:
+        connection.execute("create table probe (i integer)")
+        connection.execute(f"set role {one.read_role}".encode())
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("insert into sync_device_health default values")
+        connection.rollback()
 
 
 @pytest.mark.acceptance
