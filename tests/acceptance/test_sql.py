@@ -105,6 +105,7 @@ def test_a_run_reads_changes_and_takes_back(desk: Desk) -> None:
     assert "got 0" in said
     assert desk.db.items() == [HOSTILE]
     assert desk.opskit("output", "last", "look", "db:main") == "count\n0\n"
+    assert "db:main: this output" in desk.opskit("output", "last", "look")
     (survey,) = [e for e in desk.events("step ended") if e["key"] == "0:main/"]
     assert survey["evidence"]["user"] == "app"
     desk.opskit("undo", "last", "--yes")

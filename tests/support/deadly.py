@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-POINTS = ("before", "after", "synced", "sent", "read", "time", "sql-time")
+POINTS = ("before", "after", "synced", "sent", "read", "time")
 SQL = {
     "sql-before-begin": ("own", "BEGIN", True),
     "sql-before-commit": ("run", "COMMIT", True),
@@ -127,7 +127,9 @@ def arm(at: str, number: int) -> None:
             method, statement, early = SQL[at]
             at_statement(method, statement, before=early)
         case _:
-            raise SystemExit(f"no point {at!r}; there are {', '.join((*POINTS, *SQL))}")
+            raise SystemExit(
+                f"no point {at!r}; there are {', '.join(POINTS)}, {', '.join(SQL)}, sql-time"
+            )
 
 
 if __name__ == "__main__":
