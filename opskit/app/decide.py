@@ -63,7 +63,7 @@ def _secrets(settings: Settings, plan: Plan) -> Mapping[str, Secret]:
 
 def decide(
     settings: Settings,
-    name: str,
+    seen: Run,
     answer: Answer,
     person: Person,
     watch: Watcher,
@@ -75,13 +75,16 @@ def decide(
 ) -> Run:
     """Answer what a run waits for, and go on with it. Whoever comes second is refused.
 
-    `words`: parameters that a retry is to have other values of, as name=value. What is known of the
-    matter is passed to `show` before the answer is recorded. `steal`: as in `resume`.
+    `seen`: the run as it stood when the answer was given: another question than it asked then is
+    not answered, whoever may have the run in between. `words`: parameters that a retry is to have
+    other values of, as name=value. What is known of the matter is passed to `show` before the
+    answer is recorded. `steal`: as in `resume`.
     """
     refuse_without_reason(answer.choice, answer.reason)
-    with reopened(settings, name, person, watch, stop, steal=steal) as current:
+    with reopened(settings, seen.id, person, watch, stop, steal=steal) as current:
         found = current.store.load(current.run)
         _refuse_unasked(current.store, found)
+        _refuse_unseen(current.store, found, seen)
         _refuse_unoffered(found, answer.choice)
         new = _amended(current, found, answer.choice, words)
         known = evidence(current, found)
@@ -117,18 +120,37 @@ def _refuse_unasked(store: Store, found: Run) -> None:
     """Refuse to answer where nothing is asked; say who has answered, if somebody has."""
     if offered(found):
         return
-    last = None
-    for entry in store.entries(found.id):
-        last = entry if entry.event.kind == "decided" else last
-    said = ""
-    if last is not None:
-        data = last.event.data
-        said = f"; {data.get('who')} answered {data.get('choice')!r} at {amounts.moment(last.at)}"
+    said = "".join(f"; {words}" for words in _answers(store, found)[-1:])
     goes_on = found.exit is None or found.state == "unknown"
     hint = f"`opskit resume {found.id}` goes on with it" if goes_on else (
         f"`opskit status {found.id}` shows where it is"
     )  # fmt: skip
     raise InputError(f"run {found.id} asks nothing ({found.state}){said}", hint=hint)
+
+
+def _refuse_unseen(store: Store, found: Run, seen: Run) -> None:
+    """Refuse to give an answer to another question than it is for; say who answered that one."""
+    answers = _answers(store, found, after=seen.asked or seen.entries)
+    if not answers and found.question == seen.question:
+        return
+    said = f"run {found.id} asked nothing when this answer was given"
+    if offered(seen):
+        said = "the question that this is for "
+        said += f"was answered before: {answers[0]}" if answers else "is not asked any more"
+    raise InputError(
+        f"{said}; run {found.id} asks now: {(found.question or {}).get('question')}",
+        hint=f"nothing was answered; `opskit decide {found.id}` shows what is known of it",
+    )
+
+
+def _answers(store: Store, found: Run, after: int = 0) -> list[str]:
+    """Return who has answered what, in their order; only what came `after` that entry."""
+    return [
+        f"{entry.event.data.get('who')} answered {entry.event.data.get('choice')!r}"
+        f" at {amounts.moment(entry.at)}"
+        for entry in store.entries(found.id)
+        if entry.event.kind == "decided" and entry.number > after
+    ]
 
 
 def _refuse_unoffered(found: Run, choice: str) -> None:

@@ -80,8 +80,9 @@ def run(
     """Fold the entries of a run; `plan` fetches its plan as JSON, `driver` carries it out now."""
     from opskit.plan import Progress  # brings all that makes plans: lists of runs don't need it
 
-    standing, so_far = Standing(), Progress()
+    standing, so_far, asked = Standing(), Progress(), 0
     for entry in entries:
+        asked = entry.number if entry.event.kind == "waiting" else asked
         standing = moved(standing, entry.event, entry.at)
         so_far.take(entry.event, entry.at)
     actions: Mapping[str, ActionRecord] = so_far.records
@@ -104,6 +105,7 @@ def run(
         actions=actions,
         saved=_saved(entries),
         question=standing.question,
+        asked=asked if standing.question is not None else 0,
         entries=len(entries),
         driver=driver if standing.state in OPEN else "",
         unreachable=_unreachable(entries),

@@ -68,7 +68,7 @@ def decide(
         else:
             done = app.decide(
                 call.settings,
-                found.id,
+                found,
                 app.Answer(choice=choice, reason=reason),
                 call.person,
                 watch,

@@ -75,6 +75,8 @@ class Run:
     saved: Mapping[str, Mapping[str, str]]
     """host → name → value, for every public saved value."""
     question: Mapping[str, Json] | None = None
+    asked: int = 0
+    """The number of the entry that asks it; 0 where nothing is asked."""
     exit: int | None = None
     """The exit status that the run ended with, as its last event has it."""
     number: int = 0

@@ -1,0 +1,123 @@
+"""An answer is for the question that its giver saw; who comes too late is told what was said."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RUNBOOK = """\
+opskit: 1
+name: sure
+version: 1.0.0
+summary: Two questions, and a change
+hosts: all
+steps:
+  - {name: First, confirm: "The first?", on: controller}
+  - {name: Second, confirm: "The second?", on: controller}
+  - {name: Change, run: "test -n \\"$TOKEN\\"; echo done >>FOLDER/changed", on: controller,
+     secrets: {TOKEN: token}}
+"""
+INVENTORY = """\
+opskit: 1
+hosts:
+  one: {address: 127.0.0.1}
+secrets:
+  token: "cmd:sh FOLDER/token.sh"
+"""
+MEANWHILE = """\
+cd FOLDER
+test ! -e meanwhile || {
+  mv meanwhile now
+  sh ./now >/dev/null 2>&1 </dev/null
+}
+echo correct-horse
+"""
+"""Gets the secret: when a command has read the run, and has not taken it yet."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    files = {"sure.yaml": RUNBOOK, "hosts.yaml": INVENTORY, "token.sh": MEANWHILE,
+             "opskit.yaml": "inventory: hosts.yaml\nstore: store.db\n"}  # fmt: skip
+    for name, text in files.items():
+        (tmp_path / name).write_text(text.replace("FOLDER", str(tmp_path)))
+    return tmp_path
+
+
+def opskit(folder: Path, *words: str, status: int) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "opskit", *words],
+        cwd=folder,
+        env={**{k: v for k, v in os.environ.items() if not k.startswith("OPSKIT_")},
+             "HOME": str(folder), "XDG_STATE_HOME": str(folder / "state"),
+             "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def events(folder: Path, kind: str) -> list[dict[str, Any]]:
+    lines = opskit(folder, "audit", "log", "last", "--json", status=0).splitlines()
+    return [one for one in map(json.loads, lines) if one.get("event") == kind]
+
+
+def meanwhile(folder: Path, *words: str) -> None:
+    """Let somebody else come first the next time that a command has read the run."""
+    line = " ".join((sys.executable, "-m", "opskit", *words))
+    (folder / "meanwhile").write_text(line + "\n")
+
+
+def test_a_second_answer_is_not_taken_for_the_next_question(folder: Path) -> None:
+    opskit(folder, "run", "./sure.yaml", "--yes", status=4)
+    meanwhile(folder, "decide", "last", "yes")
+    said = opskit(folder, "decide", "last", "yes", status=2)
+    (answer,) = events(folder, "decided")
+    assert f"{answer['who']} answered 'yes'" in said
+    assert "The second?" in said
+    assert "the question that this is for was answered before" in said
+    assert len(events(folder, "waiting")) == 2
+    assert opskit(folder, "decide", "last", status=4).startswith("The second?")
+    opskit(folder, "decide", "last", "yes", status=0)
+    assert (folder / "changed").read_text() == "done\n"
+    opskit(folder, "audit", "verify", "last", status=0)
+
+
+def test_a_second_answer_is_not_taken_for_the_same_question_asked_again(folder: Path) -> None:
+    runbook = (folder / "sure.yaml").read_text()
+    head, _, _ = runbook.partition("  - {name: First")
+    step = "  - {name: Try, run: 'echo x >>tried; test -z \"$TOKEN\"', on: controller,\n"
+    step += f"     cwd: {folder}, secrets: {{TOKEN: token}}, on_failure: ask}}\n"
+    (folder / "sure.yaml").write_text(head + step)
+    opskit(folder, "run", "./sure.yaml", "--yes", status=4)
+    meanwhile(folder, "decide", "last", "retry")
+    said = opskit(folder, "decide", "last", "retry", status=2)
+    assert "answered 'retry'" in said
+    assert (folder / "tried").read_text() == "x\n" * 2
+    assert len(events(folder, "decided")) == 1
+
+
+def test_who_sees_no_question_answers_none_that_comes_meanwhile(folder: Path) -> None:
+    opskit(folder, "run", "./sure.yaml", "--yes", status=4)
+    opskit(folder, "decide", "last", "no", "--reason", "not now", status=5)
+    meanwhile(folder, "retry", "last", "--hosts", "one", "--yes")
+    said = opskit(folder, "decide", "last", "yes", status=2)
+    assert "asked nothing when this answer was given" in said
+    assert "asks now: The first?" in said
+    assert len(events(folder, "waiting")) == 2
+    assert [one["choice"] for one in events(folder, "decided")].count("yes") == 0
+
+
+def test_a_remark_keeps_nobody_from_answering(folder: Path) -> None:
+    opskit(folder, "run", "./sure.yaml", "--yes", status=4)
+    meanwhile(folder, "note", "last", "looking")
+    opskit(folder, "decide", "last", "yes", status=4)
+    assert len(events(folder, "decided")) == 1
