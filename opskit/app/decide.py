@@ -1,6 +1,7 @@
 """Decide what a run waits for: look at it first, then answer, then go on with it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from opskit.app import secrets as fetching
 from opskit.app.again import refuse_driven
@@ -38,7 +39,7 @@ def question(settings: Settings, name: str) -> Open:
 
     with opened(settings) as store:
         found = once_clear(store, store.find(name))
-        refuse_driven(found)
+        _refuse_driven(store, found)
         _refuse_unasked(store, found)
         past = list(store.entries(found.id))
         plan = as_recorded(store.plan(found.id), past)
@@ -47,10 +48,22 @@ def question(settings: Settings, name: str) -> Open:
         return Open(run=found, question=put(found, plan, gather(matter)))
 
 
-def refuse_unasked(settings: Settings, name: str) -> None:
-    """Refuse to answer a run that asks nothing."""
+def refuse_unasked(settings: Settings, name: str, *, steal: str = "") -> None:
+    """Refuse to answer a run that asks nothing, or that another process carries out.
+
+    `steal`: its id, where it is to be taken from that process.
+    """
     with opened(settings) as store:
-        _refuse_unasked(store, store.load(store.find(name)))
+        run = store.find(name)
+        if steal != run:
+            _refuse_driven(store, once_clear(store, run))
+        _refuse_unasked(store, store.load(run))
+
+
+def _refuse_driven(store: Store, found: Run) -> None:
+    """Refuse what another process has taken, also where it has recorded nothing of that yet."""
+    driver = store.driver(found.id)
+    refuse_driven(replace(found, driver=driver.words) if driver is not None else found)
 
 
 def _secrets(settings: Settings, plan: Plan) -> Mapping[str, Secret]:

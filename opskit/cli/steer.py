@@ -52,7 +52,7 @@ def decide(
     if choice is None and not call.person.interactive:
         return _shown(call, app.question(call.settings, found.id))
     if choice is None:
-        app.refuse_unasked(call.settings, found.id)
+        app.refuse_unasked(call.settings, found.id, steal=steal)
     plan = app.plan_of(call.settings, found.id)
     with watching(call, plan, run=found.id, live=not no_live) as (watch, stop):
         if choice is None:

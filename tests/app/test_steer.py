@@ -98,3 +98,35 @@ def test_who_watches_a_run_that_nobody_carries_out_sees_what_there_is(settings: 
     kinds = [entry.event.kind for entry in app.follow(settings, journal.run)]
     store.close()
     assert kinds == ["run created", "step started", "run ended"]
+
+
+def test_who_would_answer_a_run_that_is_carried_out_is_told_who_does_that(
+    settings: Settings, deaf: Elsewhere
+) -> None:
+    run = deaf.line("run ").split()[1]
+    for look in (app.question, app.refuse_unasked):
+        with pytest.raises(RefusedError, match="is being carried out right now by ann") as raised:
+            look(settings, run)
+        assert f"--steal {run}" in str(raised.value)
+    with pytest.raises(InputError, match=r"asks nothing \(running\)"):
+        app.refuse_unasked(settings, run, steal=run)
+
+
+TAKEN = DRIVE.replace("begin(audit.open(sys.argv[1]))", "begin(store := audit.open(sys.argv[1]))")
+TAKEN = TAKEN.replace(
+    "journal.listen",
+    "journal.append(samples.finished('aborted', 'begun')); journal.close()\n"
+    "journal = store.reopen(journal.run, who='ann', origin='desk')\njournal.listen",
+).replace("journal.append(samples.started())\n", "")
+
+
+def test_the_same_where_nothing_is_recorded_yet_of_its_going_on(settings: Settings) -> None:
+    process = python(TAKEN, settings.store)
+    try:
+        run = Elsewhere(process=process, here=True).line("run ").split()[1]
+        for look in (app.question, app.refuse_unasked):
+            with pytest.raises(RefusedError, match="is being carried out right now by ann"):
+                look(settings, run)
+    finally:
+        process.kill()
+        process.communicate(timeout=30)
