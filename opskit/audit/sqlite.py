@@ -7,12 +7,13 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from errno import ENOTDIR
 from pathlib import Path
 from typing import TypeVar
 
 from opskit.audit.database import Row
+from opskit.audit.mounts import network_warning
 from opskit.audit.queries import named, script
 from opskit.errors import DamagedError, StoreError
 
@@ -24,8 +25,6 @@ PATIENCE = 30.0
 
 T = TypeVar("T")
 
-_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs"})
-
 
 class SqliteDatabase:
     """One file, made with its directory when it is not there yet. Any number of processes."""
@@ -33,7 +32,7 @@ class SqliteDatabase:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.location = str(path)
-        self.warnings = _network_warning(path)
+        self.warnings = network_warning(path)
         self._lock = threading.RLock()
         self._idle: list[sqlite3.Connection] = []
         self._beside: sqlite3.Connection | None = None
@@ -41,7 +40,7 @@ class SqliteDatabase:
         with _told(self.location):
             _make_file(path)
             self._writer = _connect(path)
-            _found(self._writer, self.location)
+            _bring_up(self._writer, self.location)
 
     def attend(self, tell: Callable[[str], None], stopped: Callable[[], bool]) -> None:
         pass  # a file is never away
@@ -155,23 +154,72 @@ def _make_file(path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except FileExistsError as error:  # what is said of a file where a directory should be
         raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR)) from error
-    try:
-        # SQLite would obey the umask; its companions (-wal, -shm) take their mode from this file.
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except FileExistsError:
-        _refuse_other_kinds(path)
-        if path.stat().st_mode & 0o022:
-            raise StoreError(
-                "anyone in its group, or anyone at all, may write to the store",
+    left = Path(f"{path}-wal")
+    lone = left.exists()  # asked first: another process may be making the store right now
+    if not os.path.lexists(path):
+        if lone:
+            raise DamagedError(
+                "the record is damaged: its file is gone, and what belongs to it is there",
                 where=str(path),
-                hint=f"chmod 600 {path}, after asking who may have changed it",
-            ) from None
-        return
+                hint=f"put the file back, or a copy from a backup with {left} moved away; moving "
+                f"{left} away alone begins a new record",
+            )
+        _make_whole(path)
+    _refuse_other_kinds(path)
+    found = path.stat()
+    if found.st_mode & 0o022:
+        raise StoreError(
+            "anyone in its group, or anyone at all, may write to the store",
+            where=str(path),
+            hint=f"chmod 600 {path}, after asking who may have changed it",
+        )
+    if found.st_size == 0:  # SQLite would throw away the -wal of such a file
+        raise _emptied(str(path))
+
+
+def _make_whole(path: Path) -> None:
+    """Make a store aside, and give it its name when it is whole.
+
+    So a file of that name is never empty, wherever this process dies; what is left aside is no
+    more than in the way of the eye.
+    """
+    aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    # SQLite would obey the umask; its companions (-wal, -shm) take their mode from this file.
+    os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    try:
+        with closing(_connect(aside)) as connection:
+            _fill(connection)
+        with suppress(FileExistsError):  # another process was quicker: its store is the store
+            os.link(aside, path)
+    finally:
+        aside.unlink()
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _fill(connection: sqlite3.Connection) -> None:
+    """Make the tables of a new store in a file that nobody else has."""
+    connection.execute("pragma journal_mode = memory")  # no file of its own; none is to be saved
+    connection.execute("begin immediate")
+    for statement in _statements(script(SCHEMA)):
+        connection.execute(statement)
+    SqliteRows(connection).run("found_store", id=secrets.token_hex(8), created=time.time())
+    connection.execute(f"pragma application_id = {APPLICATION}")
+    connection.execute(f"pragma user_version = {FORMAT}")
+    connection.execute("commit")
+    connection.execute("pragma journal_mode = wal")
+
+
+def _emptied(location: str) -> DamagedError:
+    return DamagedError(
+        "the record is damaged: its file is empty",
+        where=location,
+        hint=f"{_ASIDE}. Where nothing was ever recorded in it, move it and its -wal away: that"
+        " begins a new record",
+    )
 
 
 def _refuse_other_kinds(path: Path) -> None:
@@ -210,23 +258,15 @@ def _connect(path: Path, *, patience: float = PATIENCE) -> sqlite3.Connection:
     return connection
 
 
-def _found(connection: sqlite3.Connection, location: str) -> None:
-    """Make the tables of a new store, or bring an old one up; refuse what is none, or too new."""
+def _bring_up(connection: sqlite3.Connection, location: str) -> None:
+    """Bring an old store up; refuse what is none, or too new."""
     if _format(connection, location) == FORMAT:
         return
-    connection.execute("pragma journal_mode = wal")
     connection.execute("begin immediate")
     try:
-        if _format(connection, location) == 0:  # nobody else was quicker
-            for statement in _statements(script(SCHEMA)):
+        for number in range(_format(connection, location) + 1, FORMAT + 1):
+            for statement in _statements(script(f"sqlite/format-{number}.sql")):
                 connection.execute(statement)
-            rows = SqliteRows(connection)
-            rows.run("found_store", id=secrets.token_hex(8), created=time.time())
-            connection.execute(f"pragma application_id = {APPLICATION}")
-        else:
-            for number in range(_format(connection, location) + 1, FORMAT + 1):
-                for statement in _statements(script(f"sqlite/format-{number}.sql")):
-                    connection.execute(statement)
         connection.execute(f"pragma user_version = {FORMAT}")
         connection.execute("commit")
     except BaseException:
@@ -236,12 +276,11 @@ def _found(connection: sqlite3.Connection, location: str) -> None:
 
 
 def _format(connection: sqlite3.Connection, location: str) -> int:
-    """Return the format of the store, 0 when the file is still empty."""
     version = int(connection.execute("pragma user_version").fetchone()[0])
     application = int(connection.execute("pragma application_id").fetchone()[0])
-    empty = int(connection.execute("pragma schema_version").fetchone()[0]) == 0
-    if version == 0 and empty:
-        return 0
+    tables = int(connection.execute("pragma schema_version").fetchone()[0])
+    if version == 0 and tables == 0:
+        raise _emptied(location)
     if application != APPLICATION:
         raise StoreError(
             "this SQLite file is not a record of opskit",
@@ -282,30 +321,6 @@ def _key(path: Path) -> bytes:
     finally:
         aside.unlink()
     return path.read_bytes()
-
-
-def _network_warning(path: Path) -> tuple[str, ...]:
-    """Warn where several machines could see the file: SQLite's locks don't reach across them."""
-    kind = _file_system(path.absolute().parent)
-    if kind not in _NETWORK and not kind.startswith("fuse."):
-        return ()
-    what = f"the store {path} is on a network file system ({kind})"
-    return (f"{what}: use it from one machine only, or name a local file in OPSKIT_STORE",)
-
-
-def _file_system(folder: Path) -> str:
-    """Return the type of the file system that a folder is on, as Linux names it."""
-    found = ("", "")
-    try:
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    for line in mounts.splitlines():
-        left, _, right = line.partition(" - ")
-        point = left.split()[4].replace("\\040", " ")
-        if folder.is_relative_to(point) and len(point) >= len(found[0]):
-            found = (point, right.split()[0])
-    return found[1]
 
 
 # ---- errors

@@ -15,6 +15,7 @@ The file is damaged. What can be done:
   - copy it, with the files beside it (-wal, -shm, .key), before anything writes to it again;
   - `opskit runs` and `opskit report RUN` may still show what can be read;
   - put a copy from a backup in its place;
+  - where nothing was ever recorded in it, move it and its -wal away: that begins a new record;
   - until then go on with another store: --store FILE, or OPSKIT_STORE.
 """
 

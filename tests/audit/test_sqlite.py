@@ -12,7 +12,7 @@ from threading import Thread
 import pytest
 
 from opskit import audit
-from opskit.audit import Journal, Store, sqlite
+from opskit.audit import Journal, Store, mounts
 from opskit.audit.sink import Sink
 from opskit.audit.sqlite import SqliteDatabase
 from opskit.errors import Exit, InputError, RefusedError, StoreError, TakenOverError
@@ -188,10 +188,10 @@ def test_several_processes_that_make_the_store_at_once_make_one(path: Path) -> N
 
 
 def test_a_network_file_system_is_warned_of() -> None:
-    here = sqlite._file_system(Path("/proc/self"))
+    here = mounts.file_system(Path("/proc/self"))
 
     assert here == "proc"
-    assert "nfs4" in sqlite._NETWORK
+    assert "nfs4" in mounts.NETWORK
 
 
 GUARDED = [
