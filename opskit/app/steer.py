@@ -11,6 +11,7 @@ from opskit.app.runs import opened
 from opskit.audit import Driver, Store, WishKind
 from opskit.errors import RefusedError
 from opskit.model.event import Entry
+from opskit.model.run import Run
 from opskit.settings import Settings
 
 _LOOK = 0.3
@@ -39,7 +40,24 @@ def follow(settings: Settings, name: str) -> Iterator[Entry]:
 
 def pause(settings: Settings, name: str, person: Person) -> str:
     """Let nothing new start in a run; what runs comes to its end. Return the run's id then."""
-    return _asked(settings, name, "pause", person)
+    run = _asked(settings, name, "pause", person)
+    with opened(settings) as store:
+        _refuse_unpaused(store.load(run))
+    return run
+
+
+def _refuse_unpaused(found: Run) -> None:
+    """Say of a run that was let go of, but not to rest, what became of it instead."""
+    if found.driver:
+        raise RefusedError(
+            f"run {found.id} was not paused: it is carried out by {found.driver} by now",
+            hint=f"`opskit pause {found.id}` asks that process",
+        )
+    if found.exit is not None:
+        raise RefusedError(
+            f"run {found.id} was not paused: it has ended meanwhile ({found.state})",
+            hint=f"`opskit status {found.id}` shows where its hosts stand",
+        )
 
 
 def stop(settings: Settings, name: str, person: Person) -> str:

@@ -1,5 +1,6 @@
 """What is asked of a run that another process carries out, and what is said when it is not."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -130,3 +131,111 @@ def test_the_same_where_nothing_is_recorded_yet_of_its_going_on(settings: Settin
     finally:
         process.kill()
         process.communicate(timeout=30)
+
+
+TAKES = """
+import sys
+from opskit import audit
+journal = audit.open(sys.argv[1]).reopen(sys.argv[2], who="bob", origin="desk", steal=sys.argv[2])
+journal.append()
+print("took", flush=True)
+sys.stdin.read()
+"""
+ANSWERS = """
+import sys
+import time
+from opskit import audit
+from tests.contract import samples
+journal = samples.begin(audit.open(sys.argv[1]))
+heard = []
+journal.listen(heard.append, lambda by: None)
+journal.append(samples.started())
+print("run", journal.run, flush=True)
+while not heard:
+    time.sleep(0.05)
+if sys.argv[2] == "ends":
+    journal.append(samples.ended(), samples.finished())
+journal.close()
+"""
+"""It does as it is asked, or comes to its end meanwhile."""
+
+
+@contextlib.contextmanager
+def wanted(settings: Settings, code: str, *words: str) -> Iterator[Elsewhere]:
+    process = python(code, settings.store, *words)
+    try:
+        yield Elsewhere(process=process, here=True)
+    finally:
+        process.kill()
+        process.communicate(timeout=30)
+
+
+@contextlib.contextmanager
+def paused(run: str, settings: Settings) -> Iterator[list[str]]:
+    """Ask for a pause meanwhile; what was said of it is there afterwards."""
+    said: list[str] = []
+
+    def ask() -> None:
+        try:
+            said.append(app.pause(settings, run, ME))
+        except RefusedError as error:
+            said.append(str(error))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    yield said
+    asking.join(30)
+    assert len(said) == 1
+
+
+def wished(settings: Settings, run: str) -> None:
+    """Wait until the pause is asked for."""
+    for _ in range(100):
+        if any(entry.event.kind == "note" for entry in app.entries(settings, run)):
+            return
+        time.sleep(0.05)
+    pytest.fail("nothing was asked for")
+
+
+def test_a_run_that_is_aborted_by_another_meanwhile_is_not_called_paused(
+    settings: Settings, deaf: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steer, "_ENDS", 30.0)
+    run = deaf.line("run ").split()[1]
+    with paused(run, settings) as said:
+        wished(settings, run)
+        app.abort(settings, run, ME, steal=run)
+    assert f"run {run} was not paused: it has ended meanwhile (aborted)" in said[0]
+    assert f"opskit status {run}" in said[0]
+
+
+def test_a_run_that_another_takes_meanwhile_is_not_called_paused(
+    settings: Settings, deaf: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steer, "_ENDS", 30.0)
+    run = deaf.line("run ").split()[1]
+    with paused(run, settings) as said:
+        wished(settings, run)
+        with wanted(settings, TAKES, run) as other:
+            assert other.line("took")
+            for _ in range(100):
+                if said:
+                    break
+                time.sleep(0.1)
+    assert f"run {run} was not paused: it is carried out by " in said[0]
+    assert f"(process {other.process.pid} on " in said[0]
+    assert f"opskit pause {run}" in said[0]
+
+
+@pytest.mark.parametrize("how", ["ends", "lets go"])
+def test_a_run_that_came_to_its_end_first_is_not_called_paused(
+    settings: Settings, how: str
+) -> None:
+    with wanted(settings, ANSWERS, how) as other:
+        run = other.line("run ").split()[1]
+        with paused(run, settings) as said:
+            pass
+    if how == "ends":
+        assert f"run {run} was not paused: it has ended meanwhile (succeeded)" in said[0]
+    else:
+        assert said == [run]
