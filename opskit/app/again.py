@@ -11,7 +11,7 @@ from opskit.app.runs import go_on, reopened
 from opskit.app.session import Session
 from opskit.audit.fold import SHARED
 from opskit.errors import InputError, RefusedError
-from opskit.execute import Stop, Watcher, settle, take_back
+from opskit.execute import LEFT, Stop, Watcher, settle, take_back
 from opskit.execute.late import LateError, fill_work, holds
 from opskit.model.event import Event
 from opskit.model.plan import Action, Plan
@@ -33,12 +33,15 @@ def resume(
 ) -> Run:
     """Go on with a run that was interrupted or that waits for an answer.
 
+    Of one that a person has ended only what is unknown is settled.
+
     `asking`: to answer it; then a run that only pauses is not gone on with unasked. `steal`, here
     and below: the run's id, where it is to be taken from whoever carries it out.
     """
     with reopened(settings, name, person, watch, stop, steal=steal) as current:
         found = current.store.load(current.run)
-        if found.state in ("succeeded", "undone", "aborted", "failed"):
+        over = found.state in ("succeeded", "undone", "aborted", "failed")
+        if over and not left_unknown(current.plan, found):
             raise InputError(
                 f"run {found.id} has ended ({found.state}); there is nothing to resume",
                 hint=f"`opskit retry {found.id} --hosts failed,not-started` does again what failed"
@@ -54,7 +57,7 @@ def resume(
         return go_on(current)
 
 
-_NOT_ASKED_FIRST = ("interrupted", "pause", "unknown")
+_NOT_ASKED_FIRST = ("interrupted", "pause", "unknown", LEFT)
 """Where a run stands that a resume goes on with: of what is unknown the hosts are asked first."""
 
 
@@ -232,6 +235,11 @@ def refuse_undo(plan: Plan, found: Run, hosts: Collection[str] | None) -> None:
             f"nobody knows yet what became of a change on {', '.join(open_)}",
             hint=f"settle that first: `opskit resume {found.id}` asks the hosts, then you",
         )
+
+
+def left_unknown(plan: Plan, found: Run) -> bool:
+    """Tell whether a person has ended a run without knowing what became of a change."""
+    return found.state == "aborted" and bool(unsettled(plan, found, None))
 
 
 def unsettled(plan: Plan, found: Run, hosts: Collection[str] | None) -> list[str]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from opskit.execute import LEFT
+
 _ABORT = "end the run as it stands; nothing more is done, nothing is taken back"
 _EXCLUDE = "go on without this host; nothing more starts there, what was done there stays"
 _UNDO = "take back what the run did, on every host, and come to the end"
@@ -22,6 +24,11 @@ _MEANINGS: Mapping[str, Mapping[str, str]] = {
         "exclude": _EXCLUDE + "; it stays unknown",
         "undo": _UNDO + "; where this is unknown nothing is taken back",
         "abort": _ABORT,
+    },
+    LEFT: {
+        "done": "it has happened; nothing follows, an undo can take it back",
+        "failed": "it has not happened, or not well; nothing follows",
+        "abort": "leave it unknown; the run stays ended",
     },
     "manual": {
         "done": "it is done; go on",

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from opskit.app import secrets as fetching
-from opskit.app.again import refuse_driven
+from opskit.app.again import left_unknown, refuse_driven
 from opskit.app.amend import Amended, amended
 from opskit.app.deciding import Answer, evidence, offered, put, record, refuse_without_reason
 from opskit.app.person import Person, Question
@@ -138,6 +138,8 @@ def _refuse_unasked(store: Store, found: Run) -> None:
     hint = f"`opskit resume {found.id}` goes on with it" if goes_on else (
         f"`opskit status {found.id}` shows where it is"
     )  # fmt: skip
+    if left_unknown(store.plan(found.id), found):
+        hint = f"`opskit resume {found.id}` asks what became of the unknown changes, no more"
     raise InputError(f"run {found.id} asks nothing ({found.state}){said}", hint=hint)
 
 

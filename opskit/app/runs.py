@@ -20,7 +20,7 @@ from opskit.app.session import (
 )
 from opskit.audit import Journal, Store
 from opskit.errors import InputError, RefusedError
-from opskit.execute import ASKED, Stop, Watcher, execute, take_back
+from opskit.execute import ASKED, Stop, Watcher, clear, execute, take_back
 from opskit.model.event import Entry, Event
 from opskit.model.frozen import frozen
 from opskit.model.plan import Plan
@@ -100,7 +100,11 @@ def go_on(current: Session) -> Run:
     while True:
         past = current.past()
         back = undo_under_way(past)
-        if back is not None:
+        if back is None and ended_by_person(past):
+            state = clear(current.plan, past, current.outside, current.facts())
+            if state != "waiting":
+                _end_again(current)
+        elif back is not None:
             state = take_back(current.plan, past, current.outside, current.facts(), back.hosts)
         else:
             state = execute(
@@ -115,6 +119,25 @@ def go_on(current: Session) -> Run:
             return found
         if not answered(current, found):
             return current.store.load(current.run)
+
+
+def ended_by_person(past: Sequence[Entry]) -> bool:
+    """Tell whether a person has ended the run, and nobody wanted more of it since then."""
+    for entry in reversed(past):
+        kind = entry.event.kind
+        if kind == "undo began" or (kind == "decided" and "hosts" in entry.event.data):
+            return False
+        if kind == "run ended":
+            return entry.event.data.get("status") == "aborted"
+    return False
+
+
+def _end_again(current: Session) -> None:
+    """Record the end of a run that a person has ended before, by what is known of it now."""
+    events = ending(current.store.load(current.run), current.plan)
+    current.journal.append(*events)
+    for event in events:
+        current.outside.watch(event)
 
 
 @frozen

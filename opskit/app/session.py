@@ -183,6 +183,8 @@ def _leave(current: Session, *, recorded: bool) -> None:
     try:
         state = current.store.state(current.run)
         begun = {} if state in _SETTLED else _begun(current)
+        if state == "aborted":  # a resume may ask for what is unknown, and for nothing else
+            begun = {host: lost for host, lost in begun.items() if lost}
     except StoreError:  # it can't be asked: whatever may have been begun, anywhere
         _leave_alone(current)
         return
@@ -200,7 +202,7 @@ def _leave_alone(current: Session) -> None:
     current.outside.targets.close(keep=everywhere, unread=everywhere, over=False)
 
 
-_SETTLED = ("succeeded", "undone", "aborted")
+_SETTLED = ("succeeded", "undone")
 
 
 def _begun(current: Session) -> Mapping[str, bool]:

@@ -7,9 +7,13 @@ from opskit.execute.fall import Fall
 from opskit.model.plan import Action, Plan
 from opskit.plan import ALWAYS, EXCLUDE, UNDO, concerned, reverse
 
+LEFT = "left unknown"
+"""Why a run asks of an unknown change that a person has ended: nothing follows from the answer."""
+
 OFFERS: Mapping[str, tuple[str, ...]] = {
     "failed": ("retry", "done", "skip", "failed", EXCLUDE, UNDO, "abort"),
     "unknown": ("done", "failed", "retry", EXCLUDE, UNDO, "abort"),
+    LEFT: ("done", "failed", "abort"),
     "manual": ("done", "failed", EXCLUDE, UNDO, "abort"),
     "confirm": ("yes", "no", EXCLUDE, UNDO, "abort"),
     "budget": ("retry", EXCLUDE, UNDO, "stop", "abort"),

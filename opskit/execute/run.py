@@ -10,7 +10,7 @@ from opskit.execute.attempt import Attempt
 from opskit.execute.book import ASKED, DECIDED, FAILED, TRIPPED, Book
 from opskit.execute.ending import Ending
 from opskit.execute.fall import is_lost
-from opskit.execute.offers import OFFERS, after_falls
+from opskit.execute.offers import LEFT, OFFERS, after_falls
 from opskit.execute.send import Outside
 from opskit.execute.stop import GRACE
 from opskit.execute.walk import Question, Walk, waves
@@ -76,6 +76,20 @@ def settle(plan: Plan, past: Iterable[Entry], outside: Outside, facts: Mapping[s
         Walk(plan, Attempt(plan, book, outside), pool).rejoin(lost)
 
 
+def clear(
+    plan: Plan, past: Iterable[Entry], outside: Outside, facts: Mapping[str, Json]
+) -> RunState:
+    """Settle what is unknown of a run that a person has ended, and carry out nothing more of it.
+
+    Returns "aborted" once all is settled; how the run ended is recorded by whoever ends it.
+    """
+    book = Book(plan, past, dict(facts))
+    threads = max(1, len({a.target for a in plan.actions}))
+    with ThreadPoolExecutor(threads, thread_name_prefix="target") as pool:
+        outside.stop.arm(lambda: outside.targets.stop(grace=GRACE))
+        return Course(plan, book, outside, pool).clear()
+
+
 class Course:
     """One execution: walks forward, and back where that is due."""
 
@@ -123,6 +137,20 @@ class Course:
             return "waiting"
         self._always()
         return "waiting" if self.interrupted() or self.waiting() else self.end()
+
+    def clear(self) -> RunState:
+        """Ask of every unknown change: its host, `done_when`, in the end a person."""
+        everyone = Walk(self.plan, self.attempt, self.pool)  # hosts that were left out, too
+        everyone.rejoin([a for a in self.plan.actions if is_lost(self.plan, self.book, a)])
+        for action in self.plan.actions:
+            if self.outside.stop.pressed:
+                break
+            change = self.plan.stage(action).effect == "change"
+            unknown = change and self.book.state(action) == "unknown"
+            if unknown and not self.attempt.settled(action):
+                self.walk.doubt(action, LEFT)
+                break
+        return "waiting" if self.interrupted() or self.waiting() else "aborted"
 
     def gone_back(self) -> Exit:
         """Return the exit status of an undo: 0 when what was asked for is what happened."""

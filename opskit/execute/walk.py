@@ -296,17 +296,21 @@ class Walk:
             self._finish([self.pool.submit(self.attempt.carry_out, action, self._spent)])
             self._settle([action])
         else:
-            record = self.book.records[action.key]
-            untold = "; done_when could not tell" if action.done_when is not None else ""
-            self._hold(
-                Question(
-                    action=action,
-                    why="unknown",
-                    text=f"Nobody knows whether {stage.name!r} happened on {record.host}: "
-                    f"{record.data.get('reason', '')}" + untold,
-                    choices=about(self.plan, self.book, action, "unknown"),
-                )
+            self.doubt(action, "unknown")
+
+    def doubt(self, action: Action, why: str) -> None:
+        """Come to the question what became of a change."""
+        name, record = self.plan.stage(action).name, self.book.records[action.key]
+        untold = "; done_when could not tell" if action.done_when is not None else ""
+        self._hold(
+            Question(
+                action=action,
+                why=why,
+                text=f"Nobody knows whether {name!r} happened on {record.host}: "
+                f"{record.data.get('reason', '')}" + untold,
+                choices=about(self.plan, self.book, action, why),
             )
+        )
 
     def _fall(self, hosts: Collection[str], state: HostState, rule: OnFailure) -> None:
         # What was to be asked has been asked, or there is nothing to ask about.

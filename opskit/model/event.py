@@ -51,8 +51,8 @@ class Event:
                      undo also undoes (key) and last (bool: with it the original is undone)
       step skipped   why
       message        text
-      waiting        why (confirm|manual|unknown|failed|budget|pause|interrupted), question,
-                     choices, hosts (budget: those that fell out)
+      waiting        why (confirm|manual|unknown|left unknown|failed|budget|pause|interrupted),
+                     question, choices, hosts (budget: those that fell out)
       decided        who, choice, why (of the question), reason, evidence (a list of objects: what
                      the record, the hosts and done_when said before the choice)
       plan amended   who, parameters (those that have another value now), plan (digest), documents

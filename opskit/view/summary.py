@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
+from opskit.errors import Exit
 from opskit.model.plan import Plan
 from opskit.model.run import HostState, Run
 from opskit.model.states import ActionState, RunState
@@ -120,7 +121,7 @@ def next_steps(run: Run, plan: Plan | None = None) -> Iterator[tuple[str, str]]:
         yield f"opskit status {run.id}", "look again"
         return
     states = set(run.hosts.values())
-    if run.state in _OPEN:
+    if run.state in _OPEN or _left_unknown(run):
         yield f"opskit {'decide' if _asks(run) else 'resume'} {run.id}", _why_resume(run)
     bad = details.most_telling(run)
     if bad is not None and run.state != "succeeded":
@@ -142,7 +143,13 @@ def next_steps(run: Run, plan: Plan | None = None) -> Iterator[tuple[str, str]]:
 def _why_resume(run: Run) -> str:
     if run.state == "unknown":
         return "say what became of the unknown changes, and go on"
+    if _left_unknown(run):
+        return "ask what became of the unknown changes, no more"
     return "answer the question and go on" if _asks(run) else "go on where it stopped"
+
+
+def _left_unknown(run: Run) -> bool:
+    return run.state == "aborted" and run.exit == Exit.UNKNOWN
 
 
 def _asks(run: Run) -> bool:

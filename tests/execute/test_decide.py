@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from opskit.execute import Outside, Stop, clear
 from opskit.model.event import Event
 from opskit.model.plan import Plan
 from opskit.model.states import RunState
 from opskit.model.value import Json
 from opskit.plan import repeated
-from tests.support.world import Crash, Paper, World, go, hosts, planned, records, runbook
+from tests.support.world import FACTS, Crash, Paper, World, go, hosts, planned, records, runbook
 
 STEPS = """
   - {name: one, run: one, undo: {run: back one}}
@@ -284,3 +285,44 @@ def test_a_decision_is_carried_out_once_wherever_opskit_is_killed(
 def _effects(found: object) -> object:
     """Attempts that never began may have been given other numbers."""
     return [one.split("@")[0] for one in found] if isinstance(found, list) else found
+
+
+# --- a run that a person has ended is settled ---
+
+
+def cleared(plan: Plan, world: World, paper: Paper) -> RunState:
+    outside = Outside(
+        targets=world, journal=paper, secrets={}, watch=lambda item: None, stop=Stop(),
+        hide=lambda secret: None,
+    )  # fmt: skip
+    return clear(plan, list(paper.entries), outside, FACTS)
+
+
+def test_of_an_aborted_run_only_what_is_unknown_is_settled(tmp_path: Path) -> None:
+    steps = STEPS.replace("run: two,", "run: two, done_when: {run: look}, on_unknown: retry,")
+    steps = steps.replace("on_unknown: retry", "on_unknown: retry, repeatable: true")
+    plan = planned(runbook(steps, ASK) + ALWAYS, tmp_path, hosts=3)
+    world = World(crash_after="2/web2")
+    paper = Paper(world=world)
+    with suppress(Crash):
+        go(plan, world, paper)
+    world.dead, world.forgets = False, True
+    paper.append(Event(kind="run ended", data={"status": "aborted", "hosts": {}, "exit": 6}))
+    before = list(world.effects)
+    world.fails = {"2/web1?done": -1, "2/web3?done": -1}
+    assert cleared(plan, world, paper) == "aborted"
+    assert world.effects == before
+    assert "2/web2?done" in world.sent
+    assert not {action.state for action in records(paper).values()} & {"unknown", "started"}
+
+
+def test_what_is_unknown_on_a_host_that_was_left_out_is_asked_for_too(tmp_path: Path) -> None:
+    plan, world, paper = waiting(tmp_path, head="on_failure: ask\n", unknown={"2/web2"})
+    paper.append(decided(paper, "exclude"))
+    paper.append(Event(kind="run ended", data={"status": "aborted", "hosts": {}, "exit": 6}))
+    before = list(world.effects)
+    assert cleared(plan, world, paper) == "waiting"
+    assert choices(paper) == ["done", "failed", "abort"]
+    paper.append(decided(paper, "failed"))
+    assert cleared(plan, world, paper) == "aborted"
+    assert world.effects == before
