@@ -43,7 +43,9 @@ SECTIONS = {
         "store": Entry("opskit.cli.store:store", "The record of a team: make, check, import."),
         "db": Entry("opskit.cli.database:db", "Make databases fit for changes."),
         "lab": Entry("opskit.cli.lab:lab", "A practice fleet on this machine."),
-        "schema": Entry("opskit.cli.look:schema", "Print the JSON Schema of runbook files."),
+        "schema": Entry(
+            "opskit.cli.look:schema", "Print the JSON Schema of runbooks and other files."
+        ),
         "completion": Entry("opskit.cli.completion:completion", "Print completion for a shell."),
     },
 }

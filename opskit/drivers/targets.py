@@ -16,7 +16,7 @@ from opskit.errors import InputError, UnreachableError
 from opskit.model.inventory import CONTROLLER, Database, Host, database_of
 from opskit.model.job import Contact, Job, Output, Trace
 from opskit.model.value import Secret
-from opskit.model.work import Command, Query, Recall, Remove, Request, Survey, Upload
+from opskit.model.work import Command, Query, Recall, Remove, Request, Survey, Upload, Verify
 
 History = Callable[[Recall], str | None]
 
@@ -98,7 +98,7 @@ class Targets:
                 return self._file(job, job.work, write)
             case Request():
                 return self._request(self._of(job), job, job.work, write)
-            case Query() | Survey():
+            case Query() | Survey() | Verify():
                 return self._postgres().perform(job, write)  # type: ignore[no-any-return]
             case Recall():
                 return self._recall(job.work, write)

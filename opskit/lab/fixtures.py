@@ -23,6 +23,8 @@ ROWS = {
 }
 """The data sets, and what their number of rows counts."""
 SETS = tuple(ROWS)
+EXPECTED = ("teams", "tickets", "sync", "youtility")
+"""Those with a file of what is expected of them, as `index-verify` takes it."""
 INDEX_FAULTS = 14
 """How many tables of the set `catalog` are needed to plant each fault of an index once."""
 MOST_ROWS, MOST_TABLES, MOST_CASES = 20_000_000, 9999, 999

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from opskit.errors import InputError
-from opskit.lab import address, fixtures, place, postgres, processes, programs, redis
+from opskit.lab import address, fixtures, place, postgres, processes, programs, redis, release
 from opskit.lab.fixtures import Amount
 from opskit.lab.layout import Layout, Server
 from opskit.model.frozen import frozen
@@ -80,6 +80,9 @@ def _start(layout: Layout, server: Server, wish: Wish) -> None:
         manifest = postgres.fill(layout, server, database, wish.amount)
         text = json.dumps(manifest, indent=1) + "\n"
         _manifest(layout, database).write_text(text, encoding="utf-8")
+        if database in fixtures.EXPECTED:
+            expected = release.data(f"expect/{database}.yaml")
+            _manifest(layout, database).with_suffix(".yaml").write_bytes(expected)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(fill, wish.data))

@@ -15,6 +15,7 @@ __all__ = [
     "check",
     "check_inventory",
     "inventory",
+    "expectations_schema",
     "inventory_schema",
     "kind",
     "lint",
@@ -32,6 +33,13 @@ def schema() -> Json:
     from opskit.load.schemas import runbook_schema  # only `opskit schema` needs it
 
     return runbook_schema()
+
+
+def expectations_schema() -> Json:
+    """Return the JSON Schema of files that say what a database is expected to have."""
+    from opskit.load.schemas import expectations_schema as made
+
+    return made()
 
 
 def inventory_schema() -> Json:

@@ -187,3 +187,57 @@ INVENTORY: tuple[Key, ...] = (
     Key("databases", "data", help="name → PostgreSQL database, see below"),
     Key("secrets", "map", help="name → `env:NAME`, `file:PATH` or `cmd:COMMAND`"),
 )
+
+_NAMES = "names of indexes and foreign keys that may be as they are, whatever is said of them"
+EXPECTED_INDEX: tuple[Key, ...] = (
+    Key(
+        "keys",
+        "literal",
+        many=True,
+        required=True,
+        help='what it is on, as CREATE INDEX has it: `total_points DESC`, `name COLLATE "C"`, '
+        "`lower(email) text_pattern_ops`, `(a || b)`",
+    ),
+    Key("include", "literal", many=True, help="columns that it only carries"),
+    Key("where", "literal", help="which rows it has (a partial index)"),
+    Key("unique", "bool", default=False, help="whether it is unique"),
+    Key(
+        "nulls_distinct",
+        "bool",
+        default=True,
+        help="false: a unique index for which two NULLs are the same (PostgreSQL 15)",
+    ),
+    Key("method", "literal", pattern=VARIABLE, default="btree", help="access method"),
+    Key("name", "literal", help="what it is called; another name is told of, and is no fault"),
+)
+EXPECTED_FOREIGN_KEY: tuple[Key, ...] = (
+    Key("columns", "literal", many=True, required=True, help="its columns, in their order"),
+    Key("references", "literal", required=True, help="the table that it leads to"),
+)
+_RELATION: tuple[Key, ...] = (
+    Key("columns", "literal", many=True, help="columns that must be there, whatever else is"),
+    Key("indexes", "data", help="list of what must be there, see below; a text is a list of keys"),
+)
+EXPECTED_TABLE: tuple[Key, ...] = (
+    *_RELATION,
+    Key("foreign_keys", "data", help="list of foreign keys that must be there, see below"),
+    Key("accept", "literal", many=True, help=_NAMES),
+)
+EXPECTED_VIEW: tuple[Key, ...] = (
+    *_RELATION,
+    Key("populated", "bool", default=True, help="whether it must have been filled"),
+    Key("accept", "literal", many=True, help=_NAMES),
+)
+EXPECTATIONS: tuple[Key, ...] = (
+    Key("opskit", "data", required=True, help="version of the file format: 1"),
+    Key("summary", "literal", help="what it is about, in a line"),
+    Key("tables", "data", help="NAME or SCHEMA.NAME → what the table has, see below"),
+    Key("views", "data", help="the same for materialized views"),
+    Key(
+        "functions",
+        "literal",
+        many=True,
+        help="functions with the types of their arguments, such as `cleanup(integer)`",
+    ),
+    Key("extensions", "literal", many=True, help="names of extensions"),
+)

@@ -21,6 +21,7 @@ from opskit.steps.base import is_template
 _KEYS = tuple(key for key in RUNBOOK if key.name not in ("params", "steps", "always", "opskit"))
 DEEPEST_INCLUDE = 10
 _STEPS = re.compile(rb"^steps\s*:", re.MULTILINE)
+_EXPECTATIONS = re.compile(rb"^(tables|views|functions|extensions)\s*:", re.MULTILINE)
 _INVENTORY = re.compile(
     rb"^(hosts\s*:\s*(#.*)?$|hosts\s*:\s*\{|groups\s*:|connection\s*:)", re.MULTILINE
 )
@@ -244,22 +245,29 @@ def _read(
     return book, sorted(set_of(library.problems), key=_order)
 
 
-def kind(path: Path) -> Literal["runbook", "inventory"] | None:
+def kind(path: Path) -> Literal["runbook", "inventory", "expectations"] | None:
     """Tell what a file is by its keys, also when it is broken; None: neither, or not readable."""
     raw = read(path, [])
     if raw is None:
         return None
     if _STEPS.search(raw):
         return "runbook"
-    return "inventory" if _INVENTORY.search(raw) else None
+    if _INVENTORY.search(raw):
+        return "inventory"
+    return "expectations" if _EXPECTATIONS.search(raw) else None
 
 
 def lint(path: Path, search: Sequence[Path]) -> list[Problem]:
-    """Check a runbook or an inventory; what seems neither is taken for a runbook."""
-    if kind(path) == "inventory":
+    """Check a runbook, an inventory or expectations; what seems neither is taken for a runbook."""
+    found = kind(path)
+    if found == "inventory":
         from opskit.load.inventory import check_inventory
 
         return check_inventory(path)[1]
+    if found == "expectations":
+        from opskit.load.expectations import check_expectations
+
+        return check_expectations(path)[1]
     return check(path, search)[1]
 
 

@@ -6,6 +6,11 @@ from collections.abc import Sequence
 from opskit.load.keys import (
     BALANCER,
     DATABASE,
+    EXPECTATIONS,
+    EXPECTED_FOREIGN_KEY,
+    EXPECTED_INDEX,
+    EXPECTED_TABLE,
+    EXPECTED_VIEW,
     FORMAT,
     GROUP,
     HOST,
@@ -82,6 +87,37 @@ def inventory_schema() -> Json:
             "database": _table(DATABASE),
         },
     }
+
+
+def expectations_schema() -> Json:
+    """Return the JSON Schema (2020-12) of a file of what a database is expected to have."""
+    properties = _properties(EXPECTATIONS)
+    properties["opskit"] = {"const": FORMAT, "description": _help(EXPECTATIONS, "opskit")}
+    for name, keys in (("tables", EXPECTED_TABLE), ("views", EXPECTED_VIEW)):
+        properties[name] = {
+            "type": "object",
+            "description": _help(EXPECTATIONS, name),
+            "minProperties": 1,
+            "additionalProperties": {"anyOf": [{"type": "null"}, _relation(keys)]},
+        }
+    texts: Json = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+    index: Json = {"anyOf": [{"type": "string"}, texts, _table(EXPECTED_INDEX)]}
+    return {
+        "$schema": DIALECT,
+        "title": "opskit expectations",
+        **_object(properties, EXPECTATIONS),
+        "$defs": {"index": index, "foreign_key": _table(EXPECTED_FOREIGN_KEY)},
+    }
+
+
+def _relation(keys: Sequence[Key]) -> Json:
+    """Describe a table or view, with the lists in it."""
+    properties = _properties(keys)
+    for name, item in (("indexes", "index"), ("foreign_keys", "foreign_key")):
+        if name in properties:
+            items: dict[str, Json] = {"type": "array", "items": {"$ref": f"#/$defs/{item}"}}
+            properties[name] = {**items, "description": _help(keys, name)}
+    return _object(properties, keys)
 
 
 def _help(keys: Sequence[Key], name: str) -> str:

@@ -12,6 +12,7 @@ from opskit.model.problem import Place
 from opskit.model.runbook import On, Phase, Retry, Runbook, Save, Silent, Step, Until
 from opskit.model.value import Json
 from opskit.steps import COMMON, KINDS, Key, StepKind, effect_of
+from opskit.steps.base import is_template
 
 Role = Literal["steps", "always", "undo", "done_when"]
 _COMMON = {key.name: key for key in COMMON}
@@ -222,6 +223,8 @@ class StepReader:
                 include = self.books.include(self.reader, value)
             elif key.type in ("script", "template", "sqlfile"):
                 self._source(value, key)
+            elif key.type == "expectations" and not is_template(value.text):
+                self._expectations(value)
         return args, include
 
     def _handed(
@@ -231,6 +234,16 @@ class StepReader:
             return None, {}
         entry = node.entries.get("with") if isinstance(node, Table) else None
         return hand_over(include, entry[1] if entry else None, Path(self.reader.file).parent)
+
+    def _expectations(self, node: Scalar) -> None:
+        """Check a file that is known already now; a plan reads it again."""
+        from opskit.load.expectations import check_expectations
+
+        path = Path(self.reader.file).parent / Path(node.text).expanduser()
+        if path.is_file():
+            self.reader.problems.extend(check_expectations(path)[1])
+        else:
+            self.reader.error(node, f"there is no file {node.text[:80]!r}", f"write {path}")
 
     def _source(self, node: Scalar, key: Key) -> None:
         found = self.books.source(self.reader, node, template=key.type == "template")

@@ -6,6 +6,11 @@ from opskit.load.keys import (
     BALANCER,
     CONNECTION,
     DATABASE,
+    EXPECTATIONS,
+    EXPECTED_FOREIGN_KEY,
+    EXPECTED_INDEX,
+    EXPECTED_TABLE,
+    EXPECTED_VIEW,
     GIVEN,
     GROUP,
     HOST,
@@ -24,6 +29,7 @@ _SHOWN = {
     "shell": "shell text",
     "sql": "SQL",
     "sqlfile": "path here",
+    "expectations": "path here",
     "url": "URL",
     "expression": "expression",
     "verbatim": "plain text",
@@ -57,6 +63,11 @@ def blocks() -> Mapping[str, str]:
         "service": table(SERVICE),
         "balancer": table(BALANCER),
         "database": table(DATABASE),
+        "expectations": table(EXPECTATIONS),
+        "expectedtable": table(EXPECTED_TABLE),
+        "expectedview": table(EXPECTED_VIEW),
+        "expectedindex": table(EXPECTED_INDEX),
+        "expectedkey": table(EXPECTED_FOREIGN_KEY),
     }
     return {name: text.strip() for name, text in found.items()}
 

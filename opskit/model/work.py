@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Literal, TypeAlias
 
+from opskit.model.expected import Expected
 from opskit.model.frozen import frozen
 from opskit.model.text import Text
 from opskit.model.value import Json, SecretRef
@@ -169,6 +170,33 @@ class Survey:
     marks: bool = False
 
 
+@frozen
+class Verify:
+    """Compare a database with what is expected of it; a check that is OK, WARN, CRIT or UNKNOWN.
+
+    `file` is where that was written. `leave_out`: checks that are not made; `levels`: those that
+    weigh otherwise than by default. An index is unused when nobody has in `unused_after` seconds.
+    """
+
+    database: str
+    expected: Expected
+    file: str
+    leave_out: tuple[str, ...] = ()
+    levels: Mapping[str, str] = field(default_factory=dict)
+    unused_after: float = 30 * 86400.0
+
+
 Work: TypeAlias = (
-    Command | Upload | Remove | Request | Query | Survey | Wait | Check | Ask | Notify | Recall
+    Command
+    | Upload
+    | Remove
+    | Request
+    | Query
+    | Survey
+    | Verify
+    | Wait
+    | Check
+    | Ask
+    | Notify
+    | Recall
 )

@@ -1,10 +1,12 @@
 """A step's values as written → as its kind wants them: rendered for one host."""
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from opskit.errors import InputError
+from opskit.model.codec import to_json
 from opskit.model.frozen import frozen
 from opskit.model.problem import Place
 from opskit.model.runbook import Step
@@ -110,6 +112,8 @@ class Renderer:
                 return self._expressions(written, at)
             case "file":
                 return self._file(str(written), at)
+            case "expectations":
+                return self._expectations(str(written), at)
             case "script":
                 return known(self.placed.runbook.files[str(written)])
             case "template":
@@ -141,6 +145,14 @@ class Renderer:
         except OSError as error:
             what = f"can't read {name}: {error.strerror} → name a readable file"
             raise self._wrong(what, at) from error
+
+    def _expectations(self, written: str, at: str) -> Value:
+        """Read a file of expectations: what it says becomes part of the plan."""
+        from opskit.load.expectations import expectations  # few plans have one
+
+        name = self.word(written, at)
+        expected = to_json(expectations(self._beside(name)))
+        return known(json.dumps({"file": name, "expected": expected}))
 
     def _beside(self, name: str) -> Path:
         """Resolve a relative path beside the runbook that names it."""

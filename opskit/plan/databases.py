@@ -7,7 +7,7 @@ from opskit.model.inventory import Database, Inventory, database_target
 from opskit.model.plan import Action, Stage
 from opskit.model.runbook import Effect, Step
 from opskit.model.text import text as known
-from opskit.model.work import Query, Survey
+from opskit.model.work import Query, Survey, Verify
 from opskit.plan.spread import PREFLIGHT
 from opskit.steps.base import Value, a_word
 
@@ -15,9 +15,9 @@ from opskit.steps.base import Value, a_word
 def database(inventory: Inventory, step: Step, args: Mapping[str, Value]) -> dict[str, Value]:
     """Return the step's database: the one that it names, or the only one."""
     names = ", ".join(sorted(inventory.databases)) or "none"
-    place = str(step.places.get("sql.database") or step.place)
-    if args.get("database") is not None:
-        name = a_word(args["database"], step, "database")
+    place = str(step.places.get(f"{step.kind}.database") or step.place)
+    name = a_word(args["database"], step, "database") if args.get("database") is not None else ""
+    if name:
         if name not in inventory.databases:
             told = f"the inventory has no database {name[:60]!r}"
             raise InputError(told, where=place, hint=f"its databases: {names}")
@@ -85,7 +85,7 @@ def _every(
 
 def _names(action: Action) -> Iterator[str]:
     for work in (action.work, action.skip_if, action.done_when):
-        if isinstance(work, Query):
+        if isinstance(work, (Query, Verify)):
             yield work.database
     for undo in action.undo:
         yield from _names(undo)

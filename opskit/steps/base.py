@@ -18,6 +18,7 @@ KeyType = Literal[
     "shell",
     "sql",
     "sqlfile",
+    "expectations",
     "url",
     "expression",
     "verbatim",
@@ -48,6 +49,7 @@ text        template; rendered as it is                      → Text
 shell       template; each expression one shell word         → Text
 sql         template; each expression a bound value          → Text
 sqlfile     path; the file's text, as `sql`                  → Text
+expectations  template for the path of such a file          → Text (JSON of its name and content)
 url         template; each expression URL-encoded            → Text
 expression  condition without braces                         → Text ("True", "False" or late)
 verbatim    never rendered: braces in it stay                → Text

@@ -21,6 +21,7 @@ from opskit.model.work import (
     Request,
     Survey,
     Upload,
+    Verify,
     Wait,
     Work,
 )
@@ -51,7 +52,7 @@ def texts(work: Work | None) -> Iterator[Text]:
             yield text
         case Recall():
             yield from (work.run,) if work.run else ()
-        case Wait() | Survey() | None:
+        case Wait() | Survey() | Verify() | None:
             return
         case _:
             assert_never(work)
@@ -97,6 +98,8 @@ def lines(work: Work, *, full: bool = False) -> list[str]:
             return _query(work, full=full)
         case Remove() | Wait() | Recall() | Survey():
             return [_sentence(work)]
+        case Verify():
+            return _verify(work, full=full)
         case Check():
             return _check(work)
         case Ask():
@@ -217,6 +220,31 @@ def _query(work: Query, *, full: bool) -> list[str]:
     about += [f"expects {_shown(work.expect)}"] if work.expect is not None else []
     shown = _block(SQL, str(work.text), full=full)
     return [*shown, *([" · ".join(about)] if about else [])]
+
+
+def _verify(work: Verify, *, full: bool) -> list[str]:
+    """Say with what a database is compared; each object of it, where all shall be shown."""
+    expected = work.expected
+    counts = [
+        amounts.count(sum(not one.view for one in expected.relations), "table"),
+        amounts.count(sum(len(one.indexes) for one in expected.relations), "index", "indexes"),
+        amounts.count(sum(one.view for one in expected.relations), "view"),
+        amounts.count(len(expected.functions), "function"),
+        amounts.count(len(expected.extensions), "extension"),
+    ]
+    what = ", ".join(count for count in counts if not count.startswith("0 "))
+    shown = [safe.one_line(f"compare it with {work.file}: {what}")]
+    if work.leave_out:
+        shown.append(f"without the checks {', '.join(work.leave_out)}")
+    shown += [f"{check} weighs {level}" for check, level in work.levels.items()]
+    if full:
+        shown += [
+            safe.one_line(f"{QUOTED}{one.name} {index}")
+            for one in expected.relations
+            for index in one.indexes
+        ]
+        shown += [safe.one_line(QUOTED + name) for name in expected.functions + expected.extensions]
+    return shown
 
 
 def expectation(expect: Expect) -> str:

@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 
 from opskit import load
+from opskit.load.expectations import check_expectations, expectations
 from opskit.model.problem import Problem, ProblemsError
 
 CASES = Path(__file__).parent.parent / "cases"
 RUNBOOKS = sorted((CASES / "bad").glob("*.yaml"))
 INVENTORIES = sorted((CASES / "bad-inventory").glob("*.yaml"))
+EXPECTATIONS = sorted((CASES / "bad-expectations").glob("*.yaml"))
+SHIPPED = sorted((CASES.parent.parent / "opskit" / "lab" / "data" / "expect").glob("*.yaml"))
 GOOD = sorted((CASES / "good").glob("*.yaml"))
 
 
@@ -64,3 +67,21 @@ def test_a_good_runbook_has_no_problem(path: Path) -> None:
     found, problems = load.check(path, [CASES])
     assert problems == []
     assert found is not None
+
+
+@pytest.mark.parametrize("path", EXPECTATIONS, ids=lambda path: path.stem)
+def test_bad_expectations_are_told_with_line_column_and_cure(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)
+    _, problems = check_expectations(Path(path.name))
+    assert told(problems, path, expected(path)) == expected(path)
+    assert problems, "a case without a problem shows nothing"
+    with pytest.raises(ProblemsError):
+        expectations(Path(path.name))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_expectations_of_the_lab_have_no_problem(path: Path) -> None:
+    assert load.lint(path, []) == []
+    assert expectations(path).relations

@@ -17,6 +17,9 @@ BAD = sorted((CASES / "bad").glob("*.yaml"))
 INVENTORIES = sorted((CASES / "bad-inventory").glob("*.yaml"))
 RUNBOOK = json.loads(json.dumps(load.schema()))
 INVENTORY = json.loads(json.dumps(load.inventory_schema()))
+EXPECTED = json.loads(json.dumps(load.expectations_schema()))
+BAD_EXPECTED = sorted((CASES / "bad-expectations").glob("*.yaml"))
+SHIPPED = sorted((CASES.parent.parent / "opskit" / "lab" / "data" / "expect").glob("*.yaml"))
 PLAIN = re.findall(
     r"\S+",
     "unknown-key unknown-key-in-step unknown-key-in-kind two-kinds no-kind batches max-failures "
@@ -32,7 +35,9 @@ def errors(schema: dict[str, Any], path: Path) -> list[str]:
     return [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(data)]
 
 
-@pytest.mark.parametrize("schema", [RUNBOOK, INVENTORY], ids=["runbook", "inventory"])
+@pytest.mark.parametrize(
+    "schema", [RUNBOOK, INVENTORY, EXPECTED], ids=["runbook", "inventory", "expected"]
+)
 def test_the_schema_is_one(schema: dict[str, Any]) -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
 
@@ -63,3 +68,14 @@ def test_every_key_has_a_description() -> None:
     step = RUNBOOK["$defs"]["step"]["properties"]
     for properties in (RUNBOOK["properties"], step, INVENTORY["properties"]):
         assert [name for name, value in properties.items() if not value.get("description")] == []
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_expectations_of_the_lab_fit_the_schema(path: Path) -> None:
+    assert errors(EXPECTED, path) == []
+
+
+@pytest.mark.parametrize("path", BAD_EXPECTED, ids=lambda path: path.stem)
+def test_whatever_the_schema_refuses_in_expectations_is_a_problem_too(path: Path) -> None:
+    if errors(EXPECTED, path):
+        assert load.lint(path, [])

@@ -1,0 +1,198 @@
+"""What is expected of a database and what it has → findings. Pure: values in, values out."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from opskit.drivers.postgres import redundancy
+from opskit.drivers.postgres.catalog import Actual, Facts, Relation
+from opskit.drivers.postgres.findings import Found
+from opskit.drivers.postgres.matching import Matcher
+from opskit.drivers.postgres.meaning import Asked, Meanings
+from opskit.model.expected import Expected, Index
+from opskit.model.expected import Relation as Wanted
+from opskit.render.definitions import relation_name
+
+_LEFT = re.compile(r"_cc(new|old)[0-9]*$")
+_KINDS = {"r": "a table", "p": "a table", "f": "a foreign table", "m": "a materialized view",
+          "v": "a view"}  # fmt: skip
+_BROKEN = range(140000, 140004)
+"""PostgreSQL 14.0 to 14.3: what CONCURRENTLY builds there may lack rows."""
+
+
+def unclear(expected: Expected, facts: Facts) -> Mapping[Asked, Relation]:
+    """Return the expressions that only the server can read, with a table to read them over."""
+    found: dict[Asked, Relation] = {}
+    for wanted in expected.relations:
+        relation, _ = _resolved(wanted, facts)
+        if relation is not None:
+            for asked in Matcher(relation, facts).unclear(wanted.indexes):
+                found.setdefault(asked, relation)
+    return found
+
+
+def compare(
+    expected: Expected, facts: Facts, meanings: Meanings, unused_after: float
+) -> Iterator[Found]:
+    """Yield everything that is not as expected."""
+    if facts.version in _BROKEN:
+        text = "CREATE INDEX and REINDEX CONCURRENTLY lose rows in 14.0 to 14.3: update, reindex"
+        yield Found(check="server", text=text, name=f"PostgreSQL 14.{facts.version % 100}")
+    for wanted in expected.relations:
+        relation, wrong = _resolved(wanted, facts)
+        if relation is None:
+            assert wrong is not None
+            yield wrong
+            continue
+        for found in _Table(wanted, relation, facts, meanings).findings(unused_after):
+            if found.name not in wanted.accept:
+                yield found
+    yield from _functions(facts)
+    for name in expected.extensions:
+        if name not in facts.extensions:
+            yield Found(check="extension", name=name, text="it is not installed")
+
+
+def _resolved(wanted: Wanted, facts: Facts) -> tuple[Relation | None, Found | None]:
+    """Find the one relation that is meant."""
+    schema, name = relation_name(wanted.name)
+    check, what = ("view", "materialized view") if wanted.view else ("table", "table")
+    there = [one for one in facts.relations.get(name, ()) if schema in ("", one.schema)]
+    fitting = [one for one in there if (one.kind == "m") == wanted.view and one.kind in "rpm"]
+    if len(fitting) > 1:
+        places = ", ".join(sorted(one.schema for one in fitting))
+        text = f"it is in several schemas ({places}): write which is meant, SCHEMA.{name}"
+        return None, Found(check=check, table=wanted.name, text=text, unknown=True)
+    if fitting:
+        return fitting[0], None
+    text = f"there is no such {what}"
+    if there:
+        text = f"it is {_KINDS[there[0].kind]}, and a {what} is expected"
+    return None, Found(check=check, table=wanted.name, text=text)
+
+
+def _functions(facts: Facts) -> Iterator[Found]:
+    for signature, (there, others) in facts.functions.items():
+        if not there:
+            text = "there is no such function"
+            if others:
+                text += f"; of that name there is only {', '.join(others)}"
+            yield Found(check="function", name=signature, text=text)
+
+
+class _Table:
+    """One table or materialized view, and what is expected of it."""
+
+    def __init__(
+        self, wanted: Wanted, relation: Relation, facts: Facts, meanings: Meanings
+    ) -> None:
+        self.wanted = wanted
+        self.relation = relation
+        self.facts = facts
+        self.matcher = Matcher(relation, facts, meanings)
+        self.pairs = self.matcher.pairs(wanted.indexes)
+        self.matched = {one.oid for one in self.pairs if one is not None}
+        self.told: set[int] = set()
+        """Indexes of which something has been said that says enough."""
+
+    def findings(self, unused_after: float) -> Iterator[Found]:
+        yield from self._shape()
+        for index, actual in zip(self.wanted.indexes, self.pairs, strict=True):
+            yield from self._expected(index, actual)
+        yield from self._broken()
+        yield from self._twins()
+        yield from self._others()
+        yield from redundancy.unused(self.relation, self.facts.counted, unused_after)
+        yield from self._foreign_keys()
+        yield from redundancy.unindexed(self.relation)
+
+    def _found(self, check: str, name: str, text: str, *, unknown: bool = False) -> Found:
+        return Found(check=check, table=self.wanted.name, name=name, text=text, unknown=unknown)
+
+    def _shape(self) -> Iterator[Found]:
+        if self.wanted.view and self.wanted.populated and not self.relation.populated:
+            yield self._found("view", "", "it was never filled: REFRESH MATERIALIZED VIEW")
+        there = {name for name, *_ in self.relation.columns}
+        missing = [name for name in self.wanted.columns if name not in there]
+        if missing:
+            has = ", ".join(name for name, *_ in self.relation.columns)
+            yield self._found("columns", "", f"{', '.join(missing)} missing; it has {has}")
+
+    def _expected(self, index: Index, actual: Actual | None) -> Iterator[Found]:
+        if actual is None:
+            yield self._missing(index)
+        elif not actual.valid:
+            yield self._invalid(actual, f"{index} is expected; ")
+        elif index.name and actual.name != index.name:
+            text = f"{index} is there under this name; {index.name} is expected"
+            yield self._found("name", actual.name, text)
+
+    def _missing(self, index: Index) -> Found:
+        """Say what is missing; an index of that name which is another one is told of with it."""
+        text = f"there is no {index}"
+        if wrong := self.matcher.wrong(index):
+            text += f"; the server can't read that: {wrong}"
+        same = next((a for a in self.relation.indexes if index.name and a.name == index.name), None)
+        if same is not None and same.oid not in self.matched:
+            self.told.add(same.oid)
+            if not same.valid:
+                return self._invalid(same, f"{text}; ")
+            text += f"; of that name there is {same.text.partition(' USING ')[2]}"
+        return self._found("missing", index.name, text)
+
+    def _invalid(self, one: Actual, before: str = "") -> Found:
+        """Say what an index is that can't be used: being built, left behind, or broken."""
+        self.told.add(one.oid)
+        if self.relation.oid in self.facts.building:
+            return self._found("building", one.name, f"{before}it is being built")
+        if self.facts.hidden:
+            text = "it is invalid, or being built: the role needs pg_read_all_stats to see which"
+            return self._found("invalid", one.name, before + text, unknown=True)
+        if _LEFT.search(one.name) and one.oid not in self.matched:
+            text = "a REINDEX CONCURRENTLY that failed has left it: it can be dropped"
+            return self._found("leftover", one.name, text)
+        return self._found("invalid", one.name, f"{before}it is invalid, a build has failed")
+
+    def _broken(self) -> Iterator[Found]:
+        for one in self.relation.indexes:
+            if not one.valid and one.oid not in self.told:
+                yield self._invalid(one)
+
+    def _twins(self) -> Iterator[Found]:
+        for one, kept in redundancy.twins(self.relation.indexes, self.matched):
+            self.told.add(one.oid)
+            yield self._found("duplicate", one.name, f"it is the same as {kept.name}")
+
+    def _others(self) -> Iterator[Found]:
+        """Indexes that nobody expects, and those that another one covers."""
+        for one in self.relation.indexes:
+            if one.oid in self.told:
+                continue
+            wider = redundancy.covered(one, self.relation.indexes)
+            if wider is not None:
+                yield self._found("prefix", one.name, f"{wider.name} begins with all of it")
+            if one.oid not in self.matched and not (one.constraint or one.child or one.identity):
+                what = one.text.partition(" USING ")[2]
+                yield self._found("extra", one.name, f"nobody expects it: {what}")
+
+    def _foreign_keys(self) -> Iterator[Found]:
+        names = self.relation.names()
+        there = {
+            (tuple(names.get(n, "?") for n in key.columns), key.references): key
+            for key in self.relation.foreign_keys
+        }
+        for wanted in self.wanted.foreign_keys:
+            schema, table = relation_name(wanted.references)
+            key = there.get((wanted.columns, table))
+            what = f"({', '.join(wanted.columns)}) to {wanted.references}"
+            if key is None or schema not in ("", key.schema):
+                yield self._found("foreign_key", "", f"there is no foreign key {what}")
+            elif not key.validated:
+                text = f"the foreign key {what} was never checked: VALIDATE CONSTRAINT"
+                yield self._found("foreign_key", key.name, text)
+
+
+def looked(expected: Expected, relations: Mapping[str, Sequence[Relation]]) -> str:
+    """Say how much was looked at."""
+    indexes = sum(len(one.indexes) for group in relations.values() for one in group)
+    wanted = sum(len(one.indexes) for one in expected.relations)
+    return f"{wanted} indexes expected on {len(expected.relations)} relations, {indexes} there"

@@ -1,0 +1,198 @@
+"""A file of what a database is expected to have → Expected, with every problem in it."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from opskit.load.files import read
+from opskit.load.keys import (
+    EXPECTATIONS,
+    EXPECTED_FOREIGN_KEY,
+    EXPECTED_INDEX,
+    EXPECTED_TABLE,
+    EXPECTED_VIEW,
+)
+from opskit.load.reading import Reader
+from opskit.load.runbook import check_format
+from opskit.load.yaml import Items, Node, Scalar, Table, parse
+from opskit.model.expected import Expected, ForeignKey, Index, Relation
+from opskit.model.problem import Place, Problem, ProblemsError
+from opskit.render.definitions import DefinitionError, canonical, index_key, pieces, relation_name
+from opskit.steps import Key
+from opskit.steps.base import is_template
+
+T = TypeVar("T")
+
+
+def expectations(path: Path) -> Expected:
+    """Read a file; ProblemsError with every error in it."""
+    expected, problems = check_expectations(path)
+    errors = [problem for problem in problems if problem.severity == "error"]
+    if expected is None and not errors:
+        errors = [Problem(place=Place(file=str(path)), what="this can't be read")]
+    if errors or expected is None:
+        raise ProblemsError(errors)
+    return expected
+
+
+def check_expectations(path: Path) -> tuple[Expected | None, list[Problem]]:
+    """Read a file for lint."""
+    problems: list[Problem] = []
+    raw = read(path, problems)
+    if raw is None:
+        return None, problems
+    parsed = parse(raw, str(path))
+    reader = Reader(parsed.file, parsed.source, parsed.problems)
+    root = parsed.root
+    if root is None:
+        return None, parsed.problems
+    if not isinstance(root, Table):
+        reader.error(root, "expectations must be a mapping", "begin with opskit: 1")
+        return None, parsed.problems
+    if not check_format(reader, root, "a file of expectations"):
+        return None, parsed.problems
+    return _File(reader).expected(root), list(dict.fromkeys(parsed.problems))
+
+
+class _File:
+    """One file being read."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.seen: dict[tuple[str, str], Scalar] = {}
+
+    def expected(self, root: Table) -> Expected:
+        values = self._values(root, EXPECTATIONS, "a file of expectations")
+        tables = self._relations(root, "tables", view=False)
+        views = self._relations(root, "views", view=True)
+        functions, extensions = _many(values, "functions"), _many(values, "extensions")
+        self._names(root, ("extensions",))
+        self._each(root, "functions", _signature)
+        if not (tables or views or functions or extensions) and not self.reader.problems:
+            told = "nothing is expected, so that everything would be as expected"
+            self.reader.error(root, told, "add tables: {NAME: {indexes: […]}}")
+        return Expected(relations=tables + views, functions=functions, extensions=extensions)
+
+    def _relations(self, root: Table, part: str, *, view: bool) -> tuple[Relation, ...]:
+        node = root.entries[part][1] if part in root.entries else None
+        if node is None:
+            return ()
+        if not isinstance(node, Table) or not node.entries:
+            self.reader.error(node, f"`{part}` must be a mapping", "write NAME: {indexes: […]}")
+            return ()
+        return tuple(
+            self._relation(name, key, value, view=view)
+            for name, (key, value) in node.entries.items()
+        )
+
+    def _relation(self, name: str, key: Scalar, node: Node, *, view: bool) -> Relation:
+        full = self._checked(key, name, relation_name)
+        if full is not None and self.seen.setdefault(full, key) is not key:
+            told = f"{name} stands in line {self.seen[full].line} already"
+            self.reader.error(key, told, "put all of it in one place")
+        if isinstance(node, Scalar) and node.empty:
+            return Relation(name=name, view=view)
+        known = EXPECTED_VIEW if view else EXPECTED_TABLE
+        if not isinstance(node, Table):
+            self.reader.error(node, f"`{name}` must be a mapping", "write {indexes: […]}")
+            return Relation(name=name, view=view)
+        values = self._values(node, known, f"`{name}`")
+        self._names(node, ("columns", "accept"))
+        return Relation(
+            name=name,
+            view=view,
+            columns=_many(values, "columns"),
+            indexes=tuple(self._list(node, "indexes", self._index)),
+            foreign_keys=() if view else tuple(self._list(node, "foreign_keys", self._foreign)),
+            populated=values.get("populated", True),
+            accept=_many(values, "accept"),
+        )
+
+    def _values(self, node: Table, known: tuple[Key, ...], owner: str) -> dict[str, Any]:
+        """Read the keys that are plain values; what has a shape of its own is read elsewhere."""
+        self.reader.unknown(node, {key.name: key for key in known}, owner)
+        plain = tuple(key for key in known if key.type != "data")
+        own = Table(node.line, node.column)
+        names = {key.name for key in plain}
+        own.entries = {name: entry for name, entry in node.entries.items() if name in names}
+        return self.reader.table(own, plain, owner)
+
+    def _list(self, node: Table, key: str, make: Callable[[Node], T | None]) -> list[T]:
+        found = node.entries[key][1] if key in node.entries else None
+        if found is None:
+            return []
+        if not isinstance(found, Items):
+            self.reader.error(found, f"`{key}` must be a list", "begin each with `- `")
+            return []
+        return [made for one in found.nodes if (made := make(one)) is not None]
+
+    def _index(self, node: Node) -> Index | None:
+        """Read an index; a list or a text stands for its keys."""
+        if not isinstance(node, Table):
+            node = _under("keys", node)
+        values: dict[str, Any] = self.reader.table(node, EXPECTED_INDEX, "an index")
+        self._each(node, "keys", index_key)
+        self._each(node, "where", canonical)
+        self._names(node, ("include", "name"))
+        if not _many(values, "keys"):
+            return None
+        if "where" in node.entries and not values.get("where"):
+            return None
+        if not values["nulls_distinct"] and not values["unique"]:
+            told = "`nulls_distinct` is for unique indexes"
+            self.reader.error(node.entries["nulls_distinct"][0], told, "add unique: true")
+        return Index(
+            **values | {"keys": _many(values, "keys"), "include": _many(values, "include")}
+        )
+
+    def _foreign(self, node: Node) -> ForeignKey | None:
+        values: dict[str, Any] = self.reader.table(node, EXPECTED_FOREIGN_KEY, "a foreign key")
+        if not isinstance(node, Table) or not values.get("columns") or not values.get("references"):
+            return None
+        self._names(node, ("columns",))
+        self._each(node, "references", relation_name)
+        return ForeignKey(columns=_many(values, "columns"), references=values["references"])
+
+    def _names(self, node: Table, keys: Sequence[str]) -> None:
+        """Check what must be a name as the server keeps it; quotes are not part of it."""
+        for key in keys:
+            self._each(node, key, _name)
+
+    def _each(self, node: Table, key: str, look: Callable[[str], object]) -> None:
+        found = node.entries[key][1] if key in node.entries else None
+        for one in found.nodes if isinstance(found, Items) else [found]:
+            if isinstance(one, Scalar) and not one.empty and not is_template(one.text):
+                self._checked(one, one.text, look)
+
+    def _checked(self, node: Scalar, text: str, look: Callable[[str], T]) -> T | None:
+        try:
+            return look(text)
+        except DefinitionError as error:
+            self.reader.error(node, f"{text[:80]!r} can't be read: {error}", "write it as SQL does")
+            return None
+
+
+def _name(text: str) -> str:
+    if not text.strip() or '"' in text or "\0" in text or len(text.encode()) > 63:
+        raise DefinitionError("it is no name of at most 63 bytes, written without quotes")
+    return text
+
+
+def _signature(text: str) -> str:
+    found = pieces(text)
+    at = next((n for n, token in enumerate(found) if token.text == "("), 0)
+    if not at or found[-1].text != ")":
+        raise DefinitionError("the types of its arguments are missing: NAME(TYPE, …) or NAME()")
+    relation_name("".join(token.text for token in found[:at]))
+    return text
+
+
+def _under(name: str, node: Node) -> Table:
+    table = Table(node.line, node.column)
+    table.entries[name] = (Scalar(name, "", node.line, node.column, node.line), node)
+    return table
+
+
+def _many(values: dict[str, Any], key: str) -> tuple[str, ...]:
+    found = values.get(key) or ()
+    return found if isinstance(found, tuple) else (found,)

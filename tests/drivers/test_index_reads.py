@@ -1,0 +1,358 @@
+"""Expectations against a real server: every planted fault is found, and nothing that is none."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from opskit.drivers.postgres.connection import Connection
+from opskit.lab import fixtures, release
+from opskit.lab.fixtures import Amount
+from opskit.load.expectations import expectations
+from opskit.model.expected import Expected, Index, Relation
+from tests.support import datasets, postgres
+from tests.support.database import ROLES
+from tests.support.expecting import expected, findings, verified
+
+pytestmark = pytest.mark.acceptance
+OTHER_MATTERS = frozenset({"refreshes_nothing"})
+"""Planted for another runbook: what a function does, no catalog says."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Server]:
+    with postgres.server(**datasets.SETTINGS) as found:
+        with psycopg.connect(found.url("postgres"), autocommit=True) as connection:
+            connection.execute(ROLES.encode())
+        yield found
+
+
+@pytest.fixture(scope="module")
+def url(server: postgres.Server) -> str:
+    """A database for what a test makes itself."""
+    return server.database(empty=True)
+
+
+def do(url: str, *statements: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+def table(url: str, columns: str, *indexes: str) -> None:
+    do(url, "DROP TABLE IF EXISTS item CASCADE", f"CREATE TABLE item ({columns})", *indexes)
+
+
+def item(*indexes: Index, **more: Any) -> Expected:  # noqa: ANN401 - a Relation's
+    return Expected(relations=(Relation(name="item", indexes=indexes, **more),))
+
+
+CHECKS = {
+    "invalid": "invalid", "ccnew": "leftover", "duplicate": "duplicate", "twin": "duplicate",
+    "prefix": "prefix", "drifted": "name", "unpopulated": "view", "view_missing": "view",
+    "columns": "columns", "overloaded": "function", "foreign_key": "foreign_key",
+}  # fmt: skip
+"""Kind of a planted fault → the check that finds it; of all others it is `missing`."""
+
+
+def planted(manifest: dict[str, Any]) -> set[tuple[str, str, str]]:
+    """Return what must be found: check, table, name (of an index, or of a function)."""
+    found = set()
+    for fault in manifest["faults"]:
+        if fault["kind"] in OTHER_MATTERS:
+            continue
+        check = CHECKS.get(fault["kind"], "missing")
+        name = fault["expected"] if check == "missing" else fault["object"]
+        if check in ("view", "columns", "foreign_key"):
+            name = ""
+        if check == "function":  # the note of either data set says which is expected
+            wanted = [o["name"] for o in manifest["objects"] if o["kind"] == "function"]
+            name = next(w for w in wanted if w.partition("(")[0] == name.partition("(")[0])
+        found.add((check, fault["table"], name))
+    return found
+
+
+def seen(output: Any) -> set[tuple[str, str, str]]:  # noqa: ANN401 - an Output
+    return {(one["check"], one["table"], one["name"]) for one in findings(output)}
+
+
+def beside(found: set[tuple[str, str, str]]) -> set[tuple[str, str, str]]:
+    """Return what follows from planted faults: an index too many, a key that lost its index."""
+    return {one for one in found if one[0] in ("extra", "foreign_key_index")}
+
+
+@pytest.mark.parametrize("name", fixtures.EXPECTED)
+def test_sound_systems_are_as_their_files_expect(
+    server: postgres.Server, name: str, tmp_path: Path
+) -> None:
+    url, manifest = datasets.load(server, name, Amount(rows=50))
+    path = tmp_path / f"{name}.yaml"
+    path.write_bytes(release.data(f"expect/{name}.yaml"))
+    wanted = expectations(path)
+    output, printed = verified(url, wanted)
+    assert (output.outcome, output.evidence["level"]) == ("succeeded", "OK"), printed
+    assert findings(output) == []
+    assert sum(len(one.indexes) for one in wanted.relations) == len(manifest["indexes"])
+    assert len(wanted.functions) == sum(o["kind"] == "function" for o in manifest["objects"])
+
+
+@pytest.mark.parametrize("name", fixtures.EXPECTED)
+def test_every_fault_of_a_system_is_found_and_nothing_else(
+    server: postgres.Server, name: str
+) -> None:
+    url, manifest = datasets.load(server, name, Amount(rows=50, planted=True))
+    output, printed = verified(url, expected(manifest))
+    wanted, found = planted(manifest), seen(output)
+    assert wanted - found == set(), printed
+    assert found - wanted - beside(found) == set(), printed
+    assert (output.outcome, output.evidence["level"]) == ("failed", "CRIT")
+
+
+@pytest.mark.parametrize(
+    "amount",
+    [
+        Amount(tables=56, cases=3, rows=5),
+        pytest.param(Amount(tables=1000, cases=30, rows=5), marks=pytest.mark.soak),
+    ],
+    ids=["56 tables", "1000 tables"],
+)
+def test_planted_faults_among_many_tables_are_all_found_and_nothing_false(
+    server: postgres.Server, amount: Amount
+) -> None:
+    clean, manifest = datasets.load(server, "catalog", amount)
+    output, printed = verified(clean, expected(manifest))
+    assert findings(output) == [], printed
+    assert output.evidence["level"] == "OK"
+    url, manifest = datasets.load(server, "catalog", replace(amount, planted=True))
+    output, printed = verified(url, expected(manifest))
+    said = {
+        (check, where, name)
+        for check, where, name in (
+            (line.split()[1], *_where(line)) for line in printed.splitlines()[1:-1]
+        )
+    }
+    wanted = planted(manifest)
+    assert len(wanted) == 17 * amount.cases
+    assert wanted - said == set()
+    extra = {one for one in said - wanted if one[0] != "extra"}
+    assert extra == set()
+    # The one index that is too many is what the manifest planted as a prefix of another.
+    prefixes = {one[1:] for one in wanted if one[0] == "prefix"}
+    assert {one[1:] for one in said if one[0] == "extra"} == prefixes
+
+
+def _where(line: str) -> tuple[str, str]:
+    """Return table and name of a printed row."""
+    words = line.split()
+    if words[1] == "function":
+        return "", words[2]
+    return words[2], "" if words[1] in ("view", "columns") else words[3]
+
+
+SAME = [
+    ("status IN ('a', 'b')", "status = ANY (ARRAY['b'::text, 'a'::text])", False),
+    ("status IN ('a', 'b')", "status = ANY (ARRAY['a'::text, 'b'::text])", True),
+    ("status IN ('a', 'b')", "status = ANY ('{a,b}'::text[])", True),
+    ("status = 'a'", "(status)::text = 'a'::text", True),
+    ("status = 'a'", "status = 'A'", False),
+    ("status <> 'a'", "NOT status = 'a'", True),
+    ("at > '2026-01-01 00:00+00'", "at > '2026-01-01 02:00:00+02'::timestamptz", True),
+    ("at > '2026-01-01 00:00+00'", "at > '2026-01-01 00:00+01'", False),
+    ("n BETWEEN 1 AND 5", "n >= 1 AND n <= 5", True),
+    ("n > 1 AND status = 'a'", "status = 'a' AND n > 1", False),
+    ("code = 'x'", "(code)::text = 'x'::text", True),
+    ("flag", "flag = true", True),
+    ("n IS NOT NULL", "n is not null", True),
+    ("n > 5.0", "n > 5", False),
+]
+
+
+@pytest.mark.parametrize(("expected", "there", "same"), SAME)
+def test_conditions_are_equal_where_the_server_says_so(
+    url: str, expected: str, there: str, same: bool
+) -> None:
+    columns = "n integer NOT NULL, status text, code varchar(9), at timestamptz, flag boolean"
+    table(url, columns, f"CREATE INDEX item_n ON item (n) WHERE {there}")
+    do(url, "REVOKE ALL ON item FROM reader, PUBLIC")  # the definition is all that is read
+    output, printed = verified(url, item(Index(keys=("n",), where=expected, name="item_n")))
+    assert (output.outcome == "succeeded") is same, printed
+    assert [one["check"] for one in findings(output)] == ([] if same else ["missing"])
+
+
+@pytest.mark.parametrize(
+    ("key", "there", "same"),
+    [
+        ("code", "code varchar_ops", True),
+        ("code text_ops", "code", True),
+        ("code varchar_pattern_ops", "code text_pattern_ops", True),
+        ("code text_pattern_ops", "code", False),
+        ('code COLLATE "C"', "code", False),
+        ("code", 'code COLLATE "C"', False),
+        ('c COLLATE "C"', "c", True),
+        ("c", "c", True),
+        ("n", "n DESC", False),
+        ("n DESC", "n DESC NULLS LAST", False),
+        ("n DESC NULLS FIRST", "n DESC", True),
+        ("n ASC NULLS LAST", "n", True),
+        ("lower(code)", "lower((code)::text)", True),
+        ("(n + 1)", "(n+1)", True),
+        ("(n + 1)", "(n + 2)", False),
+        ("(m ->> 'k')", "(m->>'k'::text)", True),
+        ('"Big"', '"Big"', True),
+        ("coalesce(n, 0) DESC", "coalesce(n, 0) DESC", True),
+    ],
+)
+def test_keys_are_equal_where_they_order_rows_alike(
+    url: str, key: str, there: str, same: bool
+) -> None:
+    columns = 'n integer, code varchar(9), c text COLLATE "C", m jsonb, "Big" integer'
+    table(url, columns, f"CREATE INDEX item_x ON item ({there})")
+    output, printed = verified(url, item(Index(keys=(key,), name="item_x")))
+    assert (output.outcome == "succeeded") is same, printed
+
+
+def test_uniqueness_method_and_included_columns_are_part_of_an_index(url: str) -> None:
+    table(url, "a integer, b integer, c integer",
+          "CREATE UNIQUE INDEX item_u ON item (a) INCLUDE (b, c)",
+          "CREATE INDEX item_h ON item USING hash (b)")  # fmt: skip
+    right = item(
+        Index(keys=("a",), include=("c", "b"), unique=True), Index(keys=("b",), method="hash")
+    )
+    assert findings(verified(url, right)[0]) == []
+    wrong = item(
+        Index(keys=("a",), include=("b", "c")), Index(keys=("a",), unique=True),
+        Index(keys=("b",)), Index(keys=("a",), unique=True, include=("b", "c"),
+                                  nulls_distinct=False),
+    )  # fmt: skip
+    assert len(findings(verified(url, wrong)[0], "CRIT")) == 4
+
+
+def test_an_expression_that_the_server_can_not_read_is_told_with_its_words(url: str) -> None:
+    table(url, "a integer", "CREATE INDEX item_a ON item (a) WHERE a > 1")
+    wanted = item(
+        Index(keys=("a",), where="gone = 1"), Index(keys=("a",), where="a > 1", name="item_a"),
+        Index(keys=("nothing(a)",)),
+    )  # fmt: skip
+    output, printed = verified(url, wanted)
+    said = [one["text"] for one in findings(output)]
+    assert len(said) == 2, printed
+    assert 'column "gone" does not exist' in said[0]
+    assert "function nothing(integer) does not exist" in said[1]
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["pg_terminate_backend(pg_backend_pid())", "nextval('s') > 0", "pg_sleep(9) IS NULL",
+     "dirty() > 0", "(SELECT max(n) FROM kept) > 0"],
+)  # fmt: skip
+def test_what_an_expectation_says_is_never_carried_out(url: str, where: str) -> None:
+    table(url, "a integer", "CREATE INDEX item_a ON item (a)")
+    do(url, "DROP TABLE IF EXISTS kept", "CREATE TABLE kept (n integer)",
+       "DROP SEQUENCE IF EXISTS s", "CREATE SEQUENCE s",
+       "CREATE OR REPLACE FUNCTION dirty() RETURNS integer LANGUAGE plpgsql IMMUTABLE AS"
+       " $$ BEGIN INSERT INTO kept VALUES (1); RETURN 1; END $$",
+       "GRANT ALL ON kept, s TO reader")  # fmt: skip
+    began = time.monotonic()
+    output, _ = verified(url, item(Index(keys=("a",), where=where)))
+    assert time.monotonic() - began < 5
+    assert output.outcome in ("failed", "unknown")
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+        assert connection.execute("SELECT last_value, is_called FROM s").fetchone() == (1, False)
+
+
+def test_a_missing_table_and_one_that_is_there_twice_are_not_passed_over(url: str) -> None:
+    table(url, "a integer")
+    do(url, "CREATE SCHEMA IF NOT EXISTS old", "CREATE TABLE IF NOT EXISTS old.item (a integer)")
+    try:
+        output, _ = verified(url, item())
+        assert (output.outcome, output.evidence["level"]) == ("unknown", "UNKNOWN")
+        assert "old, public" in output.reason
+        gone = Expected(relations=(Relation(name="gone"), Relation(name="old.item")))
+        output, _ = verified(url, gone)
+        assert output.outcome == "failed"
+        assert [(o["check"], o["table"]) for o in findings(output)] == [("table", "gone")]
+    finally:
+        do(url, "DROP SCHEMA old CASCADE")
+
+
+def test_a_table_that_somebody_locks_is_waited_for_two_seconds_and_then_unknown(url: str) -> None:
+    table(url, "a integer", "CREATE INDEX item_a ON item (a)")
+    with psycopg.connect(url) as other:
+        other.execute("LOCK TABLE item IN ACCESS EXCLUSIVE MODE")
+        began = time.monotonic()
+        output, _ = verified(url, item(Index(keys=("a",))))
+        assert (output.outcome, time.monotonic() - began < 4) == ("unknown", True)
+        assert "somebody holds a lock" in output.reason
+
+
+def test_an_index_that_is_being_built_is_not_broken(url: str) -> None:
+    table(url, "a integer")
+    with psycopg.connect(url) as old:
+        old.execute("INSERT INTO item VALUES (1)")  # the build waits for this to end
+        build = threading.Thread(
+            target=do, args=(url, "CREATE INDEX CONCURRENTLY item_a ON item (a)")
+        )
+        build.start()
+        end = time.monotonic() + 10
+        while True:
+            output, printed = verified(url, item(Index(keys=("a",))))
+            if [o["check"] for o in findings(output)] != ["missing"]:
+                break
+            assert time.monotonic() < end, printed
+        # The role may not see whose build that is.
+        assert (output.outcome, findings(output)[0]["level"]) == ("unknown", "UNKNOWN"), printed
+        do(url, "GRANT pg_read_all_stats TO reader")
+        try:
+            output, printed = verified(url, item(Index(keys=("a",))))
+            assert [o["check"] for o in findings(output)] == ["building"], printed
+            assert output.outcome == "succeeded"
+        finally:
+            do(url, "REVOKE pg_read_all_stats FROM reader")
+    build.join(20)
+    assert findings(verified(url, item(Index(keys=("a",))))[0]) == []
+
+
+def test_a_superuser_and_a_database_that_is_not_there_are_unknown(
+    url: str, server: postgres.Server
+) -> None:
+    table(url, "a integer")
+    output, _ = verified(url, item(), user="owner")
+    assert (output.outcome, output.evidence["level"]) == ("unknown", "UNKNOWN")
+    assert "is a superuser" in output.reason
+    output, _ = verified(server.url("nowhere"), item())
+    assert (output.outcome, output.evidence["level"]) == ("unknown", "UNKNOWN")
+
+
+@pytest.mark.parametrize(
+    "tables", [60, pytest.param(1000, marks=pytest.mark.soak)], ids=["60 tables", "1000 tables"]
+)
+def test_all_tables_take_three_questions(
+    server: postgres.Server, monkeypatch: pytest.MonkeyPatch, tables: int
+) -> None:
+    url, manifest = datasets.load(server, "catalog", Amount(tables=tables, rows=2))
+    wanted = expected(manifest)
+    asked: list[str] = []
+    plain = Connection.one
+
+    def counted(self: Connection, text: str, *values: str | None) -> Any:  # noqa: ANN401
+        asked.append(text)
+        return plain(self, text, *values)
+
+    monkeypatch.setattr(Connection, "one", counted)
+    times = []
+    for _ in range(3):
+        asked.clear()
+        began = time.monotonic()
+        output, _ = verified(url, wanted)
+        times.append(time.monotonic() - began)
+        assert output.evidence["level"] == "OK"
+    catalog_rows = [text for text in asked if "pg_index" in text or "pg_opclass" in text]
+    meanings = [text for text in asked if text.startswith("EXPLAIN")]
+    assert (len(catalog_rows), len(meanings)) == (2, 1)
+    assert min(times) < 1.0, f"{len(manifest['indexes'])} indexes took {times} s"
