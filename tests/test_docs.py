@@ -11,6 +11,7 @@ import pytest
 
 from opskit import load
 from opskit.cli.root import root
+from opskit.load.expectations import check_expectations
 from opskit.load.tables import blocks
 from opskit.model.problem import Problem
 from opskit.steps import KINDS
@@ -19,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "reference"
 EXAMPLES = [
     pytest.param(page, text, id=f"{page.stem}-{number}")
-    for page in (PAGES / "runbook.md", PAGES / "inventory.md")
+    for page in (PAGES / "runbook.md", PAGES / "inventory.md", PAGES / "expectations.md")
     for number, text in enumerate(re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL))
 ]
 
@@ -33,7 +34,7 @@ def current(page: str) -> str:
     return str(script.current(page))
 
 
-@pytest.mark.parametrize("name", ["runbook", "inventory"])
+@pytest.mark.parametrize("name", ["runbook", "inventory", "expectations"])
 def test_the_generated_tables_are_current(name: str) -> None:
     page = (PAGES / f"{name}.md").read_text()
     assert current(page) == page, "run .venv/bin/python scripts/docs"
@@ -57,6 +58,8 @@ def test_an_example_has_no_problem(page: Path, text: str, tmp_path: Path) -> Non
     problems: list[Problem]
     if page.stem == "inventory":
         _, problems = load.check_inventory(path)
+    elif page.stem == "expectations":
+        _, problems = check_expectations(path)
     else:
         _, problems = load.check(path, [])
     assert problems == []

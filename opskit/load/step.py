@@ -243,7 +243,7 @@ class StepReader:
         if path.is_file():
             self.reader.problems.extend(check_expectations(path)[1])
         else:
-            self.reader.error(node, f"there is no file {node.text[:80]!r}", f"write {path}")
+            self.reader.error(node, f"there is no file {node.text[:80]!r}", f"put it at {path}")
 
     def _source(self, node: Scalar, key: Key) -> None:
         found = self.books.source(self.reader, node, template=key.type == "template")

@@ -40,6 +40,15 @@ class IndexKey:
     def column(self) -> bool:
         return is_name(self.expression)
 
+    def __str__(self) -> str:
+        words = self.expression if self.column else f"({self.expression})"
+        words += f' COLLATE "{self.collation}"' if self.collation else ""
+        words += f" {self.operators}" if self.operators else ""
+        words += " DESC" if self.descending else ""
+        if self.nulls_first == self.descending:
+            return words
+        return words + (" NULLS FIRST" if self.nulls_first else " NULLS LAST")
+
 
 @frozen
 class Definition:
@@ -51,6 +60,13 @@ class Definition:
     where: str = ""
     unique: bool = False
     nulls_distinct: bool = True
+
+    def __str__(self) -> str:
+        words = f"{'UNIQUE ' if self.unique else ''}{self.method} "
+        words += f"({', '.join(map(str, self.keys))})"
+        words += f" INCLUDE ({', '.join(self.include)})" if self.include else ""
+        words += "" if self.nulls_distinct else " NULLS NOT DISTINCT"
+        return words + (f" WHERE {self.where}" if self.where else "")
 
 
 def is_name(text: str) -> bool:
@@ -113,6 +129,18 @@ def _closed(token: Token) -> bool:
     return True
 
 
+def quoted(name: str) -> str:
+    """Write a name as `canonical` leaves it."""
+    return name if _SIMPLE.fullmatch(name) else '"' + name.replace('"', '""') + '"'
+
+
+@lru_cache(4096)
+def expressions(text: str) -> tuple[str, ...]:
+    """Read a list of expressions, such as pg_get_expr returns for an index."""
+    return tuple(_joined(part) for part in split(pieces(text)))
+
+
+@lru_cache(4096)
 def canonical(text: str) -> str:
     """Write an expression without what means nothing: space, outer brackets, case of names."""
     if _SIMPLE.fullmatch(text):

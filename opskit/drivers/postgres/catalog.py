@@ -1,7 +1,7 @@
 """What a database has: indexes, tables, functions and the rest, in two queries for all of them.
 
-To write a definition down the server takes the lock of a SELECT on its table, until the transaction
-ends. Rows are not read: sizes and counts come from the catalog.
+To write an expression down the server takes the lock of a SELECT on its table, until the
+transaction ends. Rows are not read: sizes and counts come from the catalog.
 """
 
 import json
@@ -21,8 +21,8 @@ class Actual(NamedTuple):
     oid: int
     relation: int
     name: str
-    text: str
-    """What pg_get_indexdef says."""
+    text: str | None
+    """What pg_get_indexdef says, where the rest does not tell all: to write it takes long."""
     valid: bool
     unique: bool
     constraint: bool
@@ -42,6 +42,7 @@ class Actual(NamedTuple):
     expressions: str | None
     where: str | None
     method: str
+    nulls_distinct: bool
 
 
 class ForeignKey(NamedTuple):
@@ -91,7 +92,8 @@ class Facts:
     functions: Mapping[str, tuple[bool, Sequence[str]]] = field(default_factory=dict)
     """Signature → whether it is there, and what else has its name."""
     extensions: frozenset[str] = frozenset()
-    classes: Mapping[str, str] = field(default_factory=dict)
+    classes: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
+    """Operator classes by number: name, and whether it is the default of its type."""
     collations: Mapping[str, str] = field(default_factory=dict)
     version: int = 0
     counted: float = 0.0
@@ -115,13 +117,17 @@ col AS (
     GROUP BY a.attrelid),
 idx AS (
     SELECT pg_catalog.json_build_array(i.indexrelid::bigint, i.indrelid::bigint, c.relname,
-        pg_catalog.pg_get_indexdef(i.indexrelid), i.indisvalid AND i.indisready AND i.indislive,
+        CASE WHEN i.indexprs IS NOT NULL AND EXISTS (
+            SELECT FROM unnest(i.indcollation) one WHERE one NOT IN (0, 100))
+            THEN pg_catalog.pg_get_indexdef(i.indexrelid) END,
+        i.indisvalid AND i.indisready AND i.indislive,
         i.indisunique, k.oid IS NOT NULL, i.indisreplident, c.relispartition,
         coalesce(pg_catalog.pg_stat_get_numscans(i.indexrelid), 0), c.relpages,
         i.indkey::text, i.indclass::text, i.indcollation::text, i.indoption::text, i.indnkeyatts,
         CASE WHEN i.indexprs IS NOT NULL THEN pg_catalog.pg_get_expr(i.indexprs, i.indrelid) END,
         CASE WHEN i.indpred IS NOT NULL THEN pg_catalog.pg_get_expr(i.indpred, i.indrelid) END,
-        am.amname) AS found
+        am.amname, NOT (i.indisunique AND coalesce((
+            pg_catalog.to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false))) AS found
     FROM pg_catalog.pg_index i
     JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
     JOIN pg_catalog.pg_am am ON am.oid = c.relam
@@ -151,7 +157,8 @@ SELECT pg_catalog.json_build_object(
                   WHERE p.proname = f ->> 1 ORDER BY 1)))
         FROM pg_catalog.json_array_elements($2::json) f),
     'extensions', (SELECT pg_catalog.json_agg(extname) FROM pg_catalog.pg_extension),
-    'classes', (SELECT pg_catalog.json_object_agg(oid::text, opcname)
+    'classes', (SELECT pg_catalog.json_object_agg(oid::text,
+            pg_catalog.json_build_array(opcname, opcdefault))
         FROM pg_catalog.pg_opclass),
     'collations', (SELECT pg_catalog.json_object_agg(oid::text, collname)
         FROM pg_catalog.pg_collation WHERE oid IN (
@@ -195,7 +202,9 @@ def fetch(connection: Connection, expected: Expected) -> Facts:
         hidden=sum(not oid for oid in building),
         functions={text: (found, others) for text, found, others in rest["functions"] or ()},
         extensions=frozenset(rest["extensions"] or ()),
-        classes={oid: operator_class(name) for oid, name in rest["classes"].items()},
+        classes={
+            oid: (operator_class(name), default) for oid, (name, default) in rest["classes"].items()
+        },
         collations=rest["collations"] or {},
         version=rest["version"],
         counted=float(rest["counted"] or 0),

@@ -19,19 +19,30 @@ _BROKEN = range(140000, 140004)
 """PostgreSQL 14.0 to 14.3: what CONCURRENTLY builds there may lack rows."""
 
 
-def unclear(expected: Expected, facts: Facts) -> Mapping[Asked, Relation]:
+Matchers = Mapping[str, Matcher]
+"""Name of an expected relation, as it is written → what compares its indexes."""
+
+
+def matchers(expected: Expected, facts: Facts) -> Matchers:
+    """Return what compares the indexes of each relation that is there."""
+    return {
+        wanted.name: Matcher(relation, facts, wanted.indexes)
+        for wanted in expected.relations
+        if (relation := _resolved(wanted, facts)[0]) is not None
+    }
+
+
+def unclear(made: Matchers) -> Mapping[Asked, Relation]:
     """Return the expressions that only the server can read, with a table to read them over."""
     found: dict[Asked, Relation] = {}
-    for wanted in expected.relations:
-        relation, _ = _resolved(wanted, facts)
-        if relation is not None:
-            for asked in Matcher(relation, facts).unclear(wanted.indexes):
-                found.setdefault(asked, relation)
+    for matcher in made.values():
+        for asked in matcher.unclear():
+            found.setdefault(asked, matcher.relation)
     return found
 
 
 def compare(
-    expected: Expected, facts: Facts, meanings: Meanings, unused_after: float
+    expected: Expected, facts: Facts, made: Matchers, meanings: Meanings, unused_after: float
 ) -> Iterator[Found]:
     """Yield everything that is not as expected."""
     if facts.version in _BROKEN:
@@ -43,7 +54,7 @@ def compare(
             assert wrong is not None
             yield wrong
             continue
-        for found in _Table(wanted, relation, facts, meanings).findings(unused_after):
+        for found in _Table(wanted, facts, made[wanted.name], meanings).findings(unused_after):
             if found.name not in wanted.accept:
                 yield found
     yield from _functions(facts)
@@ -82,22 +93,21 @@ def _functions(facts: Facts) -> Iterator[Found]:
 class _Table:
     """One table or materialized view, and what is expected of it."""
 
-    def __init__(
-        self, wanted: Wanted, relation: Relation, facts: Facts, meanings: Meanings
-    ) -> None:
+    def __init__(self, wanted: Wanted, facts: Facts, matcher: Matcher, meanings: Meanings) -> None:
         self.wanted = wanted
-        self.relation = relation
+        self.relation = matcher.relation
         self.facts = facts
-        self.matcher = Matcher(relation, facts, meanings)
-        self.pairs = self.matcher.pairs(wanted.indexes)
+        self.matcher = matcher
+        matcher.meanings = meanings
+        self.pairs = matcher.pairs()
         self.matched = {one.oid for one in self.pairs if one is not None}
         self.told: set[int] = set()
         """Indexes of which something has been said that says enough."""
 
     def findings(self, unused_after: float) -> Iterator[Found]:
         yield from self._shape()
-        for index, actual in zip(self.wanted.indexes, self.pairs, strict=True):
-            yield from self._expected(index, actual)
+        for number, actual in enumerate(self.pairs):
+            yield from self._expected(number, actual)
         yield from self._broken()
         yield from self._twins()
         yield from self._others()
@@ -117,26 +127,27 @@ class _Table:
             has = ", ".join(name for name, *_ in self.relation.columns)
             yield self._found("columns", "", f"{', '.join(missing)} missing; it has {has}")
 
-    def _expected(self, index: Index, actual: Actual | None) -> Iterator[Found]:
+    def _expected(self, number: int, actual: Actual | None) -> Iterator[Found]:
+        index = self.wanted.indexes[number]
         if actual is None:
-            yield self._missing(index)
+            yield self._missing(index, self.matcher.wrong(self.matcher.wanted[number]))
         elif not actual.valid:
             yield self._invalid(actual, f"{index} is expected; ")
         elif index.name and actual.name != index.name:
             text = f"{index} is there under this name; {index.name} is expected"
             yield self._found("name", actual.name, text)
 
-    def _missing(self, index: Index) -> Found:
+    def _missing(self, index: Index, wrong: str) -> Found:
         """Say what is missing; an index of that name which is another one is told of with it."""
         text = f"there is no {index}"
-        if wrong := self.matcher.wrong(index):
+        if wrong:
             text += f"; the server can't read that: {wrong}"
         same = next((a for a in self.relation.indexes if index.name and a.name == index.name), None)
         if same is not None and same.oid not in self.matched:
             self.told.add(same.oid)
             if not same.valid:
                 return self._invalid(same, f"{text}; ")
-            text += f"; of that name there is {same.text.partition(' USING ')[2]}"
+            text += f"; of that name there is {self.matcher.there(same)}"
         return self._found("missing", index.name, text)
 
     def _invalid(self, one: Actual, before: str = "") -> Found:
@@ -171,8 +182,8 @@ class _Table:
             if wider is not None:
                 yield self._found("prefix", one.name, f"{wider.name} begins with all of it")
             if one.oid not in self.matched and not (one.constraint or one.child or one.identity):
-                what = one.text.partition(" USING ")[2]
-                yield self._found("extra", one.name, f"nobody expects it: {what}")
+                text = f"nobody expects it: {self.matcher.there(one)}"
+                yield self._found("extra", one.name, text)
 
     def _foreign_keys(self) -> Iterator[Found]:
         names = self.relation.names()

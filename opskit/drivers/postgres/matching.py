@@ -1,19 +1,24 @@
 """Expected indexes and actual ones: which is which, by what they are. Nothing here asks anybody."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from opskit.drivers.postgres.catalog import Actual, Facts, Relation
-from opskit.drivers.postgres.meaning import NONE, Asked, Meanings
+from opskit.drivers.postgres.meaning import NONE, Asked
 from opskit.model.expected import Index
 from opskit.render.definitions import (
     Definition,
     IndexKey,
     canonical,
     definition,
+    expressions,
     index_key,
     is_name,
+    quoted,
 )
 
+_DESCENDING, _NULLS_FIRST = 1, 2
+"""As pg_index.indoption has them."""
 _DEFAULT = "text_ops"
 """Written down where it stands under its other name, and the default all the same."""
 
@@ -30,39 +35,102 @@ def wanted(index: Index) -> Definition:
     )
 
 
+@lru_cache(4096)
+def _key(expression: str, collation: str, operators: str, option: int) -> IndexKey:
+    return IndexKey(
+        expression=expression,
+        collation=collation,
+        operators=operators,
+        descending=bool(option & _DESCENDING),
+        nulls_first=bool(option & _NULLS_FIRST),
+    )
+
+
 class Matcher:
     """Compares on one table. `meanings`: what the server has said of expressions."""
 
-    def __init__(self, relation: Relation, facts: Facts, meanings: Meanings = NONE) -> None:
+    def __init__(self, relation: Relation, facts: Facts, indexes: Sequence[Index]) -> None:
         self.relation = relation
         self.facts = facts
-        self.meanings = meanings
+        self.meanings = NONE
+        self.indexes = indexes
+        self.wanted = [wanted(index) for index in indexes]
+        self.signature = relation.signature
+        self._names = relation.names()
+        self._collations = {number: str(rest[-1]) for _, number, *rest in relation.columns}
+        self._there: dict[int, Definition] = {}
 
-    def pairs(self, indexes: Sequence[Index]) -> list[Actual | None]:
+    def there(self, actual: Actual) -> Definition:
+        """Return what an index is that is there."""
+        found = self._there.get(actual.oid)
+        if found is None:
+            found = self._there[actual.oid] = self._read(actual)
+        return found
+
+    def _read(self, actual: Actual) -> Definition:
+        columns = [int(word) for word in actual.columns.split()]
+        return Definition(
+            method=actual.method,
+            keys=definition(actual.text).keys if actual.text else self._keys(actual, columns),
+            include=tuple(sorted(self._names.get(n, "?") for n in columns[actual.width :])),
+            where=canonical(actual.where) if actual.where else "",
+            unique=actual.unique,
+            nulls_distinct=actual.nulls_distinct,
+        )
+
+    def _keys(self, actual: Actual, columns: Sequence[int]) -> tuple[IndexKey, ...]:
+        made = iter(expressions(actual.expressions) if actual.expressions else ())
+        options = actual.options.split()
+        keys = []
+        for number, column in enumerate(columns[: actual.width]):
+            text = quoted(self._names.get(column, "?")) if column else next(made)
+            operators, default = self._operators(actual, number)
+            collation = self._collation(actual, number)
+            usual = collation == "default" and not column
+            usual = usual or self._plain_collation(actual, number, column)
+            option = int(options[number])
+            keys.append(
+                _key(text, "" if usual else collation, "" if default else operators, option)
+            )
+        return tuple(keys)
+
+    def _operators(self, actual: Actual, number: int) -> tuple[str, bool]:
+        return self.facts.classes.get(actual.classes.split()[number], ("", True))
+
+    def _collation(self, actual: Actual, number: int) -> str:
+        return self.facts.collations.get(actual.collations.split()[number], "")
+
+    def _plain_collation(self, actual: Actual, number: int, column: int) -> bool:
+        return bool(column) and actual.collations.split()[number] == self._collations.get(column)
+
+    def pairs(self) -> list[Actual | None]:
         """Return for each expected index the actual one, the sound ones and the names first."""
-        free = {one.oid: one for one in self.relation.indexes if one.text}
+        free = {one.oid: one for one in self.relation.indexes}
+        named = {one.name: one for one in self.relation.indexes if one.valid}
         found: list[Actual | None] = []
-        for index in indexes:
-            order = sorted(free.values(), key=lambda a: (not a.valid, a.name != index.name, a.oid))
-            match = next((one for one in order if self.same(index, one)), None)
+        for index, definition_ in zip(self.indexes, self.wanted, strict=True):
+            match = named.get(index.name)
+            if match is None or match.oid not in free or not self.same(definition_, match):
+                order = sorted(free.values(), key=lambda a: (not a.valid, a.oid))
+                match = next((one for one in order if self.same(definition_, one)), None)
             if match is not None:
                 del free[match.oid]
             found.append(match)
         return found
 
-    def same(self, index: Index, actual: Actual) -> bool:
+    def same(self, expected: Definition, actual: Actual) -> bool:
         """Tell whether an index is the expected one."""
-        if index.unique != actual.unique or index.method != actual.method:
+        if expected.unique != actual.unique or expected.method != actual.method:
             return False
-        if len(index.keys) != actual.width or bool(index.where) != bool(actual.where):
+        if len(expected.keys) != actual.width or bool(expected.where) != bool(actual.where):
             return False
-        expected, found = wanted(index), definition(actual.text)
+        found = self.there(actual)
         return (
             expected.nulls_distinct == found.nulls_distinct
-            and expected.include == tuple(sorted(found.include))
+            and expected.include == found.include
             and self._equal(expected.where, found.where)
             and all(
-                self._same_key(key, other, actual, number)
+                key is other or self._same_key(key, other, actual, number)
                 for number, (key, other) in enumerate(zip(expected.keys, found.keys, strict=True))
             )
         )
@@ -72,36 +140,32 @@ class Matcher:
             return False
         if not self._equal(key.expression, other.expression):
             return False
-        # What is said explicitly may be the default, which the server does not write down.
-        real = self.facts.classes.get(actual.classes.split()[at], "")
-        collation = self.facts.collations.get(actual.collations.split()[at], "")
-        return _said(key.operators, other.operators, real) and _said(
-            key.collation, other.collation, collation
+        # What is said explicitly may be the default, which is not written down.
+        return _said(key.operators, other.operators, self._operators(actual, at)[0]) and _said(
+            key.collation, other.collation, self._collation(actual, at)
         )
 
     def _equal(self, one: str, other: str) -> bool:
         if one == other:
             return True
-        return self.meanings.of(self.relation, one) == self.meanings.of(self.relation, other)
+        return self.meanings.of(self.signature, one) == self.meanings.of(self.signature, other)
 
-    def unclear(self, indexes: Sequence[Index]) -> Iterator[Asked]:
+    def unclear(self) -> Iterator[Asked]:
         """Yield the expressions that must be asked of to tell which index is which."""
-        alike = self.pairs(indexes)
-        open_ = [wanted(index) for index, one in zip(indexes, alike, strict=True) if one is None]
+        alike = self.pairs()
+        open_ = [one for one, found in zip(self.wanted, alike, strict=True) if found is None]
         texts = [text for one in open_ for text in _expressions(one)]
         if not texts:
             return
         used = {one.oid for one in alike if one is not None}
         for actual in self.relation.indexes:
-            if actual.oid not in used and actual.text and (actual.where or actual.expressions):
-                texts += _expressions(definition(actual.text))
-        signature = self.relation.signature
-        yield from ((signature, text) for text in dict.fromkeys(texts))
+            if actual.oid not in used and (actual.where or actual.expressions):
+                texts += _expressions(self.there(actual))
+        yield from ((self.signature, text) for text in dict.fromkeys(texts))
 
-    def wrong(self, index: Index) -> str:
+    def wrong(self, expected: Definition) -> str:
         """Say why the server can't read an expected index; "" where it can."""
-        signature = self.relation.signature
-        said = (self.meanings.wrong.get((signature, text)) for text in _expressions(wanted(index)))
+        said = (self.meanings.wrong.get((self.signature, text)) for text in _expressions(expected))
         return next((text for text in said if text), "")
 
 

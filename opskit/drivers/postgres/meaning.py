@@ -38,8 +38,8 @@ class Meanings:
     words: Mapping[Asked, str]
     wrong: Mapping[Asked, str]
 
-    def of(self, relation: Relation, text: str) -> str:
-        return self.words.get((relation.signature, text), text) if text else text
+    def of(self, signature: str, text: str) -> str:
+        return self.words.get((signature, text), text)
 
 
 NONE = Meanings(words={}, wrong={})

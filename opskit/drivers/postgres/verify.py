@@ -3,7 +3,7 @@
 import time
 
 from opskit.drivers.postgres.catalog import fetch
-from opskit.drivers.postgres.comparing import compare, looked, unclear
+from opskit.drivers.postgres.comparing import compare, looked, matchers, unclear
 from opskit.drivers.postgres.connection import BrokenError, EndedError, ServerError
 from opskit.drivers.postgres.doing import SNAPSHOT
 from opskit.drivers.postgres.ending import end
@@ -69,11 +69,12 @@ def _looked(access: Access, session: Session, job: Job, work: Verify, write: Wri
     limit(connection, job.timeout, ends_with_us=True)
     connection.own(SNAPSHOT)
     facts = fetch(connection, work.expected)
-    wanted = unclear(work.expected, facts)
+    made = matchers(work.expected, facts)
+    wanted = unclear(made)
     meanings = ask(connection, wanted) if wanted else NONE
     connection.own("ROLLBACK")
     found = weighed(
-        compare(work.expected, facts, meanings, work.unused_after),
+        compare(work.expected, facts, made, meanings, work.unused_after),
         work.leave_out,
         work.levels.items(),
     )

@@ -1,0 +1,118 @@
+"""The shipped index-verify from the command line: plan, run, JSON, plug-in, and what is refused."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from opskit.lab import release
+from opskit.lab.fixtures import Amount
+from tests.support import datasets, postgres
+from tests.support.database import ROLES
+
+pytestmark = pytest.mark.acceptance
+
+
+@dataclass
+class Desk:
+    """A folder with an inventory that names the databases `sound` and `ill`."""
+
+    folder: Path
+
+    def opskit(self, *words: str, status: int) -> str:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("OPSKIT_", "PG"))}
+        kept |= {"OPSKIT_STORE": str(self.folder / "store.db"), "HOME": str(self.folder)}
+        kept |= {"OPSKIT_INVENTORY": str(self.folder / "i.yaml"), "NO_COLOR": "1"}
+        done = subprocess.run(
+            [sys.executable, "-m", "opskit", *words], env=kept, cwd=self.folder, text=True,
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == status, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def verify(self, database: str, *words: str, status: int, file: str = "teams") -> str:
+        given = ["-p", f"expect={self.folder / file}.yaml", "-p", f"database={database}"]
+        return self.opskit("run", "index-verify", *given, *words, status=status)
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    folder = tmp_path_factory.mktemp("desk")
+    with postgres.server(**datasets.SETTINGS) as server:
+        with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+            connection.execute(ROLES.encode())
+        urls = {}
+        for name, planted in (("sound", False), ("ill", True)):
+            url, _ = datasets.load(server, "teams", Amount(rows=20, planted=planted))
+            urls[name] = url.replace("//owner@", "//reader@")
+        entries = "".join(f"  {name}: {{url: '{url}'}}\n" for name, url in urls.items())
+        entries += "  away: {url: 'postgresql://reader@127.0.0.1:9/x', connect_timeout: 1s}\n"
+        text = f"opskit: 1\nhosts: {{nowhere: 127.0.0.1}}\ndatabases:\n{entries}"
+        (folder / "i.yaml").write_text(text)
+        (folder / "teams.yaml").write_bytes(release.data("expect/teams.yaml"))
+        yield Desk(folder)
+
+
+def test_a_plan_says_what_it_is_compared_with(desk: Desk) -> None:
+    given = ["-p", f"expect={desk.folder}/teams.yaml", "-p", "database=ill"]
+    said = desk.opskit("plan", "index-verify", "--no-reads", *given, status=0)
+    assert "teams.yaml: 4 tables, 8 indexes, 1 function" in said
+    said = desk.opskit("plan", "index-verify", "--no-reads", "--full", *given, status=0)
+    assert "| teams_team (total_points DESC, name)" in said
+
+
+def test_a_sound_database_is_ok_and_an_ill_one_is_not(desk: Desk) -> None:
+    desk.verify("sound", status=0)
+    said = desk.verify("ill", status=1)
+    assert "CRIT ill: 4 CRIT" in said
+    shown = desk.opskit("output", "last", "Compare", "db:ill", status=0)
+    assert "missing" in shown
+    assert "teams_pts_name_idx" in shown
+    desk.opskit("audit", "verify", status=0)
+
+
+def test_programs_read_each_finding(desk: Desk) -> None:
+    lines = [json.loads(line) for line in desk.verify("ill", "--json", status=1).splitlines()]
+    (found,) = [e["evidence"]["findings"] for e in lines if e.get("event") == "step ended"]
+    assert {one["check"] for one in found} >= {"missing", "invalid", "duplicate", "name", "prefix"}
+    assert {one["level"] for one in found} == {"CRIT", "WARN", "INFO"}
+
+
+def test_a_monitoring_system_hears_one_line(desk: Desk) -> None:
+    assert desk.verify("sound", "--nagios", status=0).startswith("INDEX-VERIFY OK")
+    assert desk.verify("ill", "--nagios", status=2).startswith("INDEX-VERIFY CRITICAL")
+
+
+def test_a_database_that_can_not_be_reached_is_unknown(desk: Desk) -> None:
+    desk.verify("away", status=6)
+    assert desk.verify("away", "--nagios", status=3).startswith("INDEX-VERIFY UNKNOWN")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("tables: {t: {indexes: ['a; DROP TABLE teams_team']}}\n", "ends the statement"),
+        ("tables: {t: {indexes: [{keys: a, drop: true}]}}\n", "unknown key 'drop'"),
+        ("summary: Nothing\n", "nothing is expected"),
+    ],
+)
+def test_bad_expectations_are_refused_before_anybody_is_asked(
+    desk: Desk, text: str, told: str
+) -> None:
+    (desk.folder / "bad.yaml").write_text(f"opskit: 1\n{text}")
+    said = desk.verify("away", status=2, file="bad")
+    assert told in said
+    assert re.search(r"bad\.yaml:\d+:\d+: ", said)
+
+
+def test_a_database_that_is_not_in_the_inventory_is_refused(desk: Desk) -> None:
+    assert "has no database" in desk.verify("other", status=2)
+    assert "does not say on which database" in desk.verify("", status=2)
+    desk.verify("sound", status=2, file="gone")
