@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +27,17 @@ class Desk:
 
     folder: Path
 
-    def opskit(self, *words: str, status: int) -> str:
+    owner: str
+
+    @property
+    def settings(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("OPSKIT_", "PG"))}
         kept |= {"OPSKIT_STORE": str(self.folder / "store.db"), "HOME": str(self.folder)}
-        kept |= {"OPSKIT_INVENTORY": str(self.folder / "i.yaml"), "NO_COLOR": "1"}
+        return kept | {"OPSKIT_INVENTORY": str(self.folder / "i.yaml"), "NO_COLOR": "1"}
+
+    def opskit(self, *words: str, status: int) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "opskit", *words], env=kept, cwd=self.folder, text=True,
+            [sys.executable, "-m", "opskit", *words], env=self.settings, cwd=self.folder, text=True,
             stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == status, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -52,12 +58,13 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         for name, planted in (("sound", False), ("ill", True)):
             url, _ = datasets.load(server, "teams", Amount(rows=20, planted=planted))
             urls[name] = url.replace("//owner@", "//reader@")
+            owner = url
         entries = "".join(f"  {name}: {{url: '{url}'}}\n" for name, url in urls.items())
         entries += "  away: {url: 'postgresql://reader@127.0.0.1:9/x', connect_timeout: 1s}\n"
         text = f"opskit: 1\nhosts: {{nowhere: 127.0.0.1}}\ndatabases:\n{entries}"
         (folder / "i.yaml").write_text(text)
         (folder / "teams.yaml").write_bytes(release.data("expect/teams.yaml"))
-        yield Desk(folder)
+        yield Desk(folder, owner)
 
 
 def test_a_plan_says_what_it_is_compared_with(desk: Desk) -> None:
@@ -93,6 +100,25 @@ def test_a_monitoring_system_hears_one_line(desk: Desk) -> None:
 def test_a_database_that_can_not_be_reached_is_unknown(desk: Desk) -> None:
     desk.verify("away", status=6)
     assert desk.verify("away", "--nagios", status=3).startswith("INDEX-VERIFY UNKNOWN")
+
+
+def test_a_look_that_was_killed_is_taken_again(desk: Desk) -> None:
+    given = ["-p", f"expect={desk.folder}/teams.yaml", "-p", "database=ill"]
+    with psycopg.connect(desk.owner) as other:
+        other.execute("LOCK TABLE economy_cointransaction IN ACCESS EXCLUSIVE MODE")
+        words = [sys.executable, "-m", "opskit", "run", "index-verify", *given]
+        killed = subprocess.Popen(
+            words, env=desk.settings, cwd=desk.folder, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        end = time.monotonic() + 20
+        waiting = "SELECT FROM pg_locks WHERE NOT granted AND relation = %s::regclass"
+        while other.execute(waiting, ["economy_cointransaction"]).fetchone() is None:
+            assert time.monotonic() < end
+        killed.kill()
+        killed.wait(20)
+    assert "CRIT ill: 4 CRIT" in desk.opskit("resume", "last", status=1)
+    desk.opskit("audit", "verify", status=0)
 
 
 @pytest.mark.parametrize(
