@@ -8,7 +8,7 @@ from opskit.execute.book import Book
 from opskit.execute.send import Outside, Ready, find
 from opskit.model.job import Output
 from opskit.model.value import Json
-from opskit.model.work import Command, Query, Remove, Request, Upload, Verify, Work
+from opskit.model.work import Command, Query, Remove, Request, Upload, Work
 
 _FIRST, _MOST = 0.5, 15.0
 """Pauses between two tries to come back to a target; seconds."""
@@ -35,8 +35,6 @@ class Search:
             case Command() | Upload() | Remove() | Query():
                 lost = Output(outcome="unknown", lost=True, reason=_ENDED)
                 return self.found(ready, lost, {})
-            case Verify():  # it only looks, and may look again
-                return Output(outcome="failed", again=True, reason=_ENDED), {}
             case Request(idempotency_key=True):
                 reason = f"{_ENDED}; it may be sent again: the server honours Idempotency-Key"
                 return Output(outcome="failed", again=True, reason=reason), {}
