@@ -13,7 +13,7 @@ pytestmark = pytest.mark.acceptance
 
 ONE, THREE = (step(name, did(name), undo=did(f"undo-{name}")) for name in ("one", "three"))
 BACK = "undo-two undo-one"
-HEAD = "on_failure: stop\nmax_failures: 9\n"
+HEAD = "on_failure: stop\nmax_failures: 9\nlock: web\n"
 
 
 def lost(fleet: Fleet, *hosts: str, **keys: object) -> Trouble:
