@@ -22,6 +22,7 @@ from opskit.model.inventory import Host
 from opskit.model.plan import Plan
 from opskit.model.value import Json, Secret
 from opskit.plan import reads_only
+from opskit.view import names
 
 
 @mutable
@@ -102,8 +103,26 @@ def session(
                 raise _left(journal.run, error) from error
             finally:
                 _leave(current, recorded=recorded) if mine else _leave_alone(current)
+    except TakenOverError:
+        _say_unrecorded(outside, journal)
+        raise
     finally:
         store.close()
+
+
+def _say_unrecorded(outside: Outside, journal: Journal) -> None:
+    """Say which of the outcomes that were shown, as they came, are in no record.
+
+    They are shown before they are durable; of a run that was taken in between they never are.
+    """
+    where: dict[str, list[str]] = {}
+    for event in journal.unrecorded():
+        became = str(event.data.get("outcome") or "skipped")
+        where.setdefault(f"`{event.step}`: {became}", []).append(event.host)
+    for what, hosts in where.items():
+        text = f"not in the record, although it was shown here: {what} on {names.listed(hosts)}"
+        text += f"; `opskit status {journal.run}` shows what is"
+        outside.watch(Event(kind="message", data={"text": text}))
 
 
 def _heard(outside: Outside, wish: Wish) -> None:

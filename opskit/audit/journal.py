@@ -21,7 +21,7 @@ from opskit.model.value import Json, Secret
 WAITING = 16 * 1024 * 1024
 """Bytes of output that may wait to be written; beyond that the host is read more slowly."""
 
-
+_OUTCOMES = ("step ended", "step skipped")
 _PLACE = ("run", "key", "attempt", "stream", "part")
 """What names a part of an output."""
 
@@ -66,6 +66,9 @@ class Journal:
         self._writer = Writer[chain.Dated | Part | begin.Document](
             self._commit, limit=WAITING, name=f"record of {run['id']}"
         )
+        self._early: list[tuple[int, Event]] = []
+        """Outcomes that nobody waited for, with their tickets, until they are durable."""
+        self._earlier = threading.Lock()
         self._pulse = Pulse(database, run, hold.token, hold.heard)
 
     @property
@@ -96,6 +99,21 @@ class Journal:
         ticket = self._put((), events)
         if wait:
             self._writer.wait(ticket)
+        elif outcomes := [event for event in events if event.kind in _OUTCOMES]:
+            with self._earlier:
+                self._early = self._open() + [(ticket, event) for event in outcomes]
+
+    def unrecorded(self) -> Sequence[Event]:
+        """Return the outcomes that `append` took without waiting, and that never became durable.
+
+        It is of use once the journal is closed; before that they may be on their way.
+        """
+        with self._earlier:
+            return [event for _, event in self._open()]
+
+    def _open(self) -> list[tuple[int, Event]]:
+        done = self._writer.done
+        return [(ticket, event) for ticket, event in self._early if ticket > done]
 
     def amend(self, plan: Plan, data: Mapping[str, Json], *events: Event) -> Event:
         """Let the run carry out another plan from here on; return the event that says so.

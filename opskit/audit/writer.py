@@ -65,6 +65,12 @@ class Writer(Generic[T]):
             if self._done < ticket:
                 self._check()
 
+    @property
+    def done(self) -> int:
+        """The last ticket of which is known that it, and all before it, is durable."""
+        with self._progress:
+            return self._done
+
     def close(self) -> None:
         """Write what is queued and end the thread; StoreError when that failed, now or before."""
         with self._work:

@@ -174,6 +174,9 @@ def test_who_was_cut_off_leaves_what_hosts_know_to_whoever_asks_for_it(fleet: Fl
     fleet.opskit("abort", run, "--steal", run, status=0)
     trouble.let_go("web1", "web2")
     assert begun.end() == 130, begun.said()
+    shown = [line.split()[1] for line in begun.said().splitlines() if " ok       2 two" in line]
+    named = [line for line in begun.said().splitlines() if "not in the record" in line]
+    assert len(named) == bool(shown), begun.said()
     assert trouble.ended(run) == (6, "aborted", dict.fromkeys(("web1", "web2"), "unknown"))
     fleet.opskit("retry", run, "--hosts", "unknown", "--yes", status=0)
     assert trouble.tallies(("web1", "web2")) == dict.fromkeys(
