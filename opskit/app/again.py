@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 
-from opskit.app.deciding import answered
+from opskit.app.deciding import answered, counted
 from opskit.app.person import Person
 from opskit.app.runs import go_on, reopened
 from opskit.app.session import Session
@@ -108,7 +108,7 @@ def retry(
             for key in keys
         ]
         current.journal.append(*events)
-        for event in events:
+        for event in counted(events):
             current.outside.watch(event)
         return go_on(current)
 

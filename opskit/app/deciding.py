@@ -1,7 +1,8 @@
 """A question that a run waits with: put to a person with what is known, and the answer recorded."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import field
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field, replace
 
 from opskit.app.answers import REASONED, meanings
 from opskit.app.person import Question
@@ -119,8 +120,18 @@ def record(current: Session, found: Run, answer: Answer) -> None:
         events = [current.journal.amend(answer.plan, data, *events), *events]
     else:
         current.journal.append(*events)
-    for one in events:
+    for one in counted(events):
         current.outside.watch(one)
+
+
+def counted(events: Sequence[Event]) -> Iterator[Event]:
+    """Yield decisions as they are shown: that of a host says of how many of its steps."""
+    steps = Counter(event.host for event in events if event.kind == "decided" and event.key)
+    for event in events:
+        if event.kind != "decided" or event.key or not steps[event.host]:
+            yield event
+        else:
+            yield replace(event, data={**event.data, "steps": steps[event.host]})
 
 
 def _events(current: Session, found: Run, answer: Answer) -> list[Event]:

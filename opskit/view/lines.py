@@ -40,6 +40,7 @@ class Lines:
         self._now = now
         self._tails = Tails()
         self._partial: dict[tuple[str, str], bytes] = {}
+        self._decided: dict[str, Json] = {}
         self._lock = threading.Lock()
 
     def __call__(self, item: Event | Chunk) -> None:
@@ -52,6 +53,8 @@ class Lines:
         """Return the lines that an event is worth."""
         if self._outputs and event.kind in ("host opened", "step started"):
             return  # what it prints says so
+        if self._follows(event):
+            return
         word, what = said(event, self._labels)
         if self._outputs and event.kind == "step ended":
             what = ending(event.data).strip()
@@ -62,6 +65,17 @@ class Lines:
             last = self._tails.take(event.key)
             if event.data.get("outcome") != "succeeded" and not self._outputs:
                 yield from (self._row(event.host, "|", row) for row in last)
+
+    def _follows(self, event: Event) -> bool:
+        """Tell whether an event only says of a step what was just decided for its whole host."""
+        if event.kind != "decided":
+            self._decided.clear()
+            return False
+        choice = event.data.get("choice")
+        if event.key:
+            return event.host in self._decided and self._decided[event.host] == choice
+        self._decided[event.host] = choice
+        return False
 
     def forget(self, event: Event) -> None:
         """Drop what is kept of an action whose end is not worth a line."""
@@ -123,7 +137,7 @@ def said(event: Event, labels: Labels) -> Said:
         case "waiting":
             return "WAITING", f"{short(data, 'why')}: {_question(data)}"
         case "decided":
-            return "decided", _decision(data)
+            return "decided", _decision(data) + _about(event, labels)
         case _:
             return _said_of_run(event)
 
@@ -223,3 +237,11 @@ def _question(data: Mapping[str, Json]) -> str:
 
 def _decision(data: Mapping[str, Json]) -> str:
     return f"{short(data, 'choice')} by {short(data, 'who')}{_because(data, 'reason')}"
+
+
+def _about(event: Event, labels: Labels) -> str:
+    """Name the step that was decided about, or say how many they are on the host."""
+    count = event.data.get("steps")
+    if isinstance(count, int):
+        return f" ({amounts.count(count, 'step')})"
+    return f" ({labels.step(event)})" if event.key else ""

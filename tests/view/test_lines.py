@@ -4,6 +4,7 @@ import json
 import re
 
 from opskit.model.event import Chunk, Event
+from opskit.model.value import Json
 from opskit.view.jsonl import JsonLines
 from opskit.view.lines import Lines
 from opskit.view.tail import KEPT
@@ -137,3 +138,28 @@ def test_json_lines_all_carry_the_run_and_what_happened() -> None:
     ]  # fmt: skip
     assert found[2]["outcome"] == "failed"
     assert all(line.isascii() and "\x1b" not in line for line in kept)
+
+
+def decided(key: str = "", host: str = "web1", **data: Json) -> Event:
+    said: dict[str, Json] = {"who": "ann@desk", "choice": "retry", **data}
+    return Event(kind="decided", key=key, host=host, step="Switch" if key else "", data=said)
+
+
+def test_a_decision_about_a_step_names_it() -> None:
+    (row,) = written(decided("4@web1", reason="it is back"))
+    assert row == "08:00:00Z web1 decided  retry by ann@desk: it is back (4 Switch)"
+
+
+def test_what_is_done_again_on_a_host_is_one_line_with_its_number() -> None:
+    hosts = [decided(host=host, steps=3) for host in ("web1", "web2")]
+    keys = [decided(f"{n}@{host}", host) for host in ("web1", "web2") for n in (3, 4, 5)]
+    assert [row[10:] for row in written(*hosts, *keys)] == [
+        "web1 decided  retry by ann@desk (3 steps)",
+        "web2 decided  retry by ann@desk (3 steps)",
+    ]
+
+
+def test_what_is_decided_of_a_step_later_or_otherwise_is_a_line_of_its_own() -> None:
+    events = [decided(), decided("4@web1", choice="done"), started("4@web1"), decided("4@web1")]
+    assert len(written(*events)) == 4
+    assert len(written(decided(), decided("4@web2", "web2"))) == 2
