@@ -39,21 +39,21 @@ def take(
             if lock["id"] == steal:
                 _note(rows, lock, run, who)
             else:
-                _refuse(rows, lock, onlooker)
+                _refuse(rows, lock, onlooker, steal)
             # Its process may live all the same: without its row it can write nothing any more.
             rows.run("release", run=lock["run"])
             rows.run("free_lock", name=name)
         rows.run("take_lock", name=name, run=run["number"], since=time.time())
 
 
-def _refuse(rows: Rows, lock: Row, onlooker: Onlooker) -> None:
+def _refuse(rows: Rows, lock: Row, onlooker: Onlooker, steal: str | None) -> None:
     """Refuse unless the run that has the lock needs it no more."""
     holder = rows.one("holder", run=lock["run"])
     if holder is not None:
-        error = _locked(rows, lock, holder, alive=True)
+        error = _locked(rows, lock, holder, alive=True, steal=steal)
         onlooker.refuse_living(rows, lock["run"], holder, error)
     if not given_up(rows, lock["run"], lock["state"]):
-        raise _locked(rows, lock, holder, alive=False)
+        raise _locked(rows, lock, holder, alive=False, steal=steal)
 
 
 def _note(rows: Rows, lock: Row, run: Row, who: str) -> None:
@@ -71,13 +71,15 @@ def given_up(rows: Rows, run: int, state: str) -> bool:
     return state not in OPEN or rows.one("anything_started", run=run) is None
 
 
-def _locked(rows: Rows, lock: Row, holder: Row | None, *, alive: bool) -> LockedError:
+def _locked(
+    rows: Rows, lock: Row, holder: Row | None, *, alive: bool, steal: str | None
+) -> LockedError:
     run = lock["id"]
     what = f"the lock {lock['name']!r} is held by run {run} ({lock['runbook']})"
     what += f" since {holders.utc(lock['since'])}"
     what += f", by {holders.words(holder)}" if holder else ""
     if alive:
-        what += holders.doing(rows, lock["run"])
+        what += holders.doing(rows, lock["run"]) + _misnamed(steal)
         hint = f"wait for it; `opskit status {run}` shows where it is, and `--wait 10m` waits;"
         return LockedError(what, hint=f"{hint} {holders.hangs(run)}")
     if lock["state"] == "waiting":
@@ -85,12 +87,18 @@ def _locked(rows: Rows, lock: Row, holder: Row | None, *, alive: bool) -> Locked
         what += "; it was stopped and can be resumed" if stopped else "; it waits for a person"
     else:
         what += f"; its process is gone{holders.doing(rows, lock['run'], 'it was')}"
+    what += _misnamed(steal)
     hint = (
         f"`opskit resume {run}` goes on with it, `opskit undo {run}` takes it back,"
         f" `opskit abort {run}` leaves things as they are, `--steal {run}` takes its"
         " locks away"
     )
     return LockedError(what, hint=hint)
+
+
+def _misnamed(steal: str | None) -> str:
+    """Say that the run whose locks a person wants is not the one that has this lock."""
+    return f"; --steal names {steal!r}, which is not that run" if steal else ""
 
 
 def _waits_because(rows: Rows, run: int) -> str:

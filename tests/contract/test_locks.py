@@ -6,7 +6,7 @@ import pytest
 
 from opskit import audit
 from opskit.audit import Store
-from opskit.errors import RefusedError
+from opskit.errors import LockedError, RefusedError
 from opskit.model.event import Event
 from tests.contract.race import one_wins
 from tests.contract.samples import begin, ended, finished, python, started, waiting, whole_run
@@ -272,3 +272,21 @@ def test_of_several_that_begin_at_the_same_moment_one_gets_the_lock(
     assert len(store.runs(limit=1000)) == times
     assert store.verify() == []
     store.close()
+
+
+@pytest.mark.parametrize("cut", [slice(0, -1), slice(0, 0)])
+def test_who_names_another_run_than_the_one_that_has_the_lock_is_told(
+    store: Store, cut: slice
+) -> None:
+    with begin(store) as holder:
+        holder.append(started())
+        named = holder.run[cut] or "20200101-000000-aaaa"
+        with pytest.raises(LockedError, match=f"--steal names '{named}'") as raised:
+            begin(store, steal=named)
+        assert "not that run" in raised.value.what
+        assert f"--steal {holder.run}" in raised.value.hint
+    with pytest.raises(LockedError, match=f"--steal names '{named}'"):
+        begin(store, steal=named)
+    with pytest.raises(LockedError) as unnamed:
+        begin(store)
+    assert "--steal names" not in str(unnamed.value)
