@@ -93,6 +93,10 @@ def decide(
     other values of, as name=value. What is known of the matter is passed to `show` before the
     answer is recorded. `steal`: as in `resume`.
     """
+    with opened(settings) as store:
+        found = store.load(store.find(name))
+        if not found.driver:  # else that is said first
+            _refuse_unasked(store, found)
     refuse_without_reason(answer.choice, answer.reason)
     with reopened(settings, seen.id, person, watch, stop, steal=steal) as current:
         found = current.store.load(current.run)

@@ -124,3 +124,27 @@ def test_a_run_that_comes_to_its_end_meanwhile_is_not_aborted(tmp_path: Path) ->
     store = audit.open(location)
     assert store.state(run) == "succeeded"
     store.close()
+
+
+@pytest.mark.parametrize("choice", ["done", "retry", "abort"])
+def test_who_answers_an_ended_run_is_told_that_it_asks_nothing(tmp_path: Path, choice: str) -> None:
+    location = str(tmp_path / "store.db")
+    store = audit.open(location)
+    run = samples.whole_run(store)
+    settings = Settings(store=location, inventory=None, runbooks=(), folder=tmp_path, environ={})
+    answer, me = app.Answer(choice=choice), Terminal(allowed=False)
+    with pytest.raises(InputError, match=r"asks nothing \(succeeded\)"):
+        app.decide(settings, run, answer, me, lambda _: None, show=lambda _: None)
+    store.close()
+
+
+def test_who_answers_without_a_reason_what_a_run_asks_is_told_so(tmp_path: Path) -> None:
+    location = str(tmp_path / "store.db")
+    store = audit.open(location)
+    with samples.begin(store) as journal:
+        journal.append(samples.started(), samples.waiting())
+    settings = Settings(store=location, inventory=None, runbooks=(), folder=tmp_path, environ={})
+    answer, me = app.Answer(choice="no"), Terminal(allowed=False)
+    with pytest.raises(InputError, match="'no' needs a reason"):
+        app.decide(settings, journal.run, answer, me, lambda _: None, show=lambda _: None)
+    store.close()
