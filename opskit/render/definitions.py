@@ -255,22 +255,9 @@ def split(found: Sequence[Token]) -> list[list[Token]]:
     return parts
 
 
-_PLAIN = re.compile(
-    r"CREATE (?P<unique>UNIQUE )?INDEX \S+ ON (?:ONLY )?\S+ USING (?P<method>\w+) "
-    r"\((?P<keys>{key}(?:, {key})*)\)".replace(
-        "{key}", r"[a-z_][a-z0-9_]*(?: DESC)?(?: NULLS (?:FIRST|LAST))?"
-    )
-)
-"""How most definitions are: columns and their order, nothing else."""
-
-
 @lru_cache(4096)
 def definition(text: str) -> Definition:
     """Read what pg_get_indexdef returns."""
-    plain = _PLAIN.fullmatch(text)
-    if plain is not None:
-        keys = tuple(index_key(key) for key in plain["keys"].split(", "))
-        return Definition(method=plain["method"], keys=keys, unique=bool(plain["unique"]))
     found = pieces(text)
     at = next(n for n, token in enumerate(found) if token.key == "using")
     method = found[at + 1].word

@@ -61,12 +61,6 @@ def test_a_definition_is_read_as_the_server_writes_it() -> None:
     assert found.where == "status = 'a, (b' :: text"
 
 
-def test_the_quick_way_and_the_whole_one_read_the_same() -> None:
-    for keys in ("a", "a DESC, b", "a, b DESC NULLS LAST, c NULLS FIRST"):
-        plain = f"CREATE INDEX x ON public.t USING btree ({keys})"
-        assert definition(plain) == definition(f"{plain} WITH (fillfactor='70')")
-
-
 def test_names_and_space_do_not_count_and_texts_do() -> None:
     assert canonical("( Status='Open' )") == canonical("status = 'Open'")
     assert canonical("status = 'Open'") != canonical("status = 'open'")
