@@ -20,20 +20,23 @@ from opskit import audit
 from opskit.audit import pulse
 from tests.contract import samples
 pulse.BEAT = pulse.LISTEN = 0.2
+def say(*words):  # a line at once, whatever other threads say
+    sys.stdout.write(" ".join(words) + "\\n")
+    sys.stdout.flush()
 store = audit.open(sys.argv[1])
 journal = samples.begin(store)
 journal.listen(
-    lambda wish: print("heard", wish.kind, wish.who, flush=True),
-    lambda by: print("lost", by, flush=True),
+    lambda wish: say("heard", wish.kind, wish.who),
+    lambda by: say("lost", by),
 )
 journal.append(samples.started())
 print("run", journal.run, flush=True)
 for line in sys.stdin:
     try:
         journal.append(samples.ended())
-        print("did", "write", flush=True)
+        say("did", "write")
     except Exception as error:
-        print("did", type(error).__name__, str(error).replace(chr(10), " "), flush=True)
+        say("did", type(error).__name__, str(error).replace(chr(10), " "))
 """
 """Drives a run until its input ends; writes an entry for each line, and says how that went."""
 

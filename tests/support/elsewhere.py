@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,6 +22,8 @@ NAME = "lap2"
 _MINE = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
 _APART = ["unshare", *_MINE, "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"]
 _NAMED = f"import socket; socket.sethostname({NAME!r})\n"
+_PATIENCE = 60.0
+"""How long a line is waited for; seconds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,10 +56,14 @@ class Elsewhere:
                 self.passed.remove(line)
                 return line.strip()
         assert self.process.stdout is not None
+        too_late = threading.Timer(_PATIENCE, self.process.kill)
+        too_late.start()
         for line in self.process.stdout:
             if line.startswith(beginning):
+                too_late.cancel()
                 return line.strip()
             self.passed.append(line)
+        too_late.cancel()
         raise AssertionError(f"it ended without a line that begins with {beginning!r}")
 
     def say(self, word: str) -> None:
