@@ -94,7 +94,7 @@ def decide(
     answer is recorded. `steal`: as in `resume`.
     """
     with opened(settings) as store:
-        found = store.load(store.find(name))
+        found = store.load(seen.id)
         if not found.driver:  # else that is said first
             _refuse_unasked(store, found)
     refuse_without_reason(answer.choice, answer.reason)

@@ -134,7 +134,7 @@ def test_who_answers_an_ended_run_is_told_that_it_asks_nothing(tmp_path: Path, c
     settings = Settings(store=location, inventory=None, runbooks=(), folder=tmp_path, environ={})
     answer, me = app.Answer(choice=choice), Terminal(allowed=False)
     with pytest.raises(InputError, match=r"asks nothing \(succeeded\)"):
-        app.decide(settings, run, answer, me, lambda _: None, show=lambda _: None)
+        app.decide(settings, store.load(run), answer, me, lambda _: None, show=lambda _: None)
     store.close()
 
 
@@ -144,7 +144,7 @@ def test_who_answers_without_a_reason_what_a_run_asks_is_told_so(tmp_path: Path)
     with samples.begin(store) as journal:
         journal.append(samples.started(), samples.waiting())
     settings = Settings(store=location, inventory=None, runbooks=(), folder=tmp_path, environ={})
-    answer, me = app.Answer(choice="no"), Terminal(allowed=False)
+    answer, me, seen = app.Answer(choice="no"), Terminal(allowed=False), store.load(journal.run)
     with pytest.raises(InputError, match="'no' needs a reason"):
-        app.decide(settings, journal.run, answer, me, lambda _: None, show=lambda _: None)
+        app.decide(settings, seen, answer, me, lambda _: None, show=lambda _: None)
     store.close()
