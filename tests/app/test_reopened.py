@@ -91,6 +91,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.acceptance
 def test_who_only_looks_sees_that_a_process_elsewhere_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

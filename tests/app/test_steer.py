@@ -16,6 +16,8 @@ from opskit.settings import Settings
 from tests.contract.samples import begin, finished, python, started
 from tests.support.elsewhere import Elsewhere
 
+pytestmark = pytest.mark.acceptance
+
 DRIVE = """
 import sys
 from opskit import audit

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.acceptance
+
 RUNBOOK = """\
 opskit: 1
 name: sure

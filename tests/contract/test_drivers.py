@@ -14,6 +14,8 @@ from tests.contract.race import one_wins
 from tests.contract.samples import begin, ended, finished, python, started
 from tests.support.elsewhere import NAME, Elsewhere, elsewhere
 
+pytestmark = pytest.mark.acceptance
+
 DRIVE = """
 import sys
 from opskit import audit
