@@ -14,6 +14,8 @@ from opskit import audit
 from opskit.errors import DamagedError
 from tests.contract.samples import python, whole_run
 
+pytestmark = pytest.mark.acceptance
+
 COMMANDS = (
     ["runs"],
     ["runs", "--json"],

@@ -9,6 +9,8 @@ import pytest
 from opskit.drivers.session import quote, shim
 from tests.drivers.kit import SHELLS
 
+pytestmark = pytest.mark.acceptance
+
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 
 LEAVES = "setsid sleep 1 9>&- & echo x"

@@ -11,6 +11,8 @@ from opskit.model.event import Event
 from opskit.model.runbook import Silent
 from tests.support.world import Crash, Paper, World, go, planned, records, runbook
 
+pytestmark = pytest.mark.acceptance
+
 SILENT = "  - {name: a, run: a, silent: 200ms}\n"
 
 
