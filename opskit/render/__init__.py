@@ -1,8 +1,10 @@
-"""Templates → texts. The only package that knows Jinja."""
+"""Templates → texts. The only package that knows Jinja.
+
+What is about SQL is in `sql`, which few runbooks need and which is slow to load.
+"""
 
 from opskit.render.quoting import WORD_LIMIT, TemplateError
 from opskit.render.shell import ShellProblem, shell_problems
-from opskit.render.sql import SqlProblem, sql_problems
 from opskit.render.template import (
     condition,
     evaluate,
@@ -19,7 +21,6 @@ __all__ = [
     "WORD_LIMIT",
     "HostView",
     "ShellProblem",
-    "SqlProblem",
     "TemplateError",
     "condition",
     "evaluate",
@@ -28,7 +29,6 @@ __all__ = [
     "host_view",
     "names",
     "shell_problems",
-    "sql_problems",
     "terms",
     "text",
     "value",
