@@ -304,11 +304,11 @@ class _Checker:
             self._report(written, match.start(), told, "make sure who may set it", warn=True)
 
     def _quoted(self, written: Written) -> None:
-        from opskit import render
+        from opskit.render import TemplateError, shell
 
         try:
-            problems = render.shell_problems(written.text)
-        except render.TemplateError:
+            problems = shell.shell_problems(written.text)
+        except TemplateError:
             return  # reported as a name problem already
         for one in problems:
             self._report(written, one.offset, one.what, one.write)

@@ -1,10 +1,9 @@
 """Templates → texts. The only package that knows Jinja.
 
-What is about SQL is in `sql`, which few runbooks need and which is slow to load.
+What looks into shell and SQL texts is in `shell` and `sql`: slow to load, and seldom needed.
 """
 
 from opskit.render.quoting import WORD_LIMIT, TemplateError
-from opskit.render.shell import ShellProblem, shell_problems
 from opskit.render.template import (
     condition,
     evaluate,
@@ -20,7 +19,6 @@ from opskit.render.views import HostView, host_view
 __all__ = [
     "WORD_LIMIT",
     "HostView",
-    "ShellProblem",
     "TemplateError",
     "condition",
     "evaluate",
@@ -28,7 +26,6 @@ __all__ = [
     "fill",
     "host_view",
     "names",
-    "shell_problems",
     "terms",
     "text",
     "value",

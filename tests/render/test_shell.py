@@ -2,7 +2,7 @@
 
 import pytest
 
-from opskit.render import shell_problems
+from opskit.render.shell import shell_problems
 
 
 @pytest.mark.parametrize(
