@@ -23,8 +23,8 @@ main()
 """
 SELDOM = {"tarfile", "ctypes", "httpx", "opskit.drivers.upload", "opskit.drivers.rejoin",
           "opskit.drivers.local", "opskit.audit.verify", "opskit.view.live", "opskit.view.plan",
-          "opskit.cli.plan", "opskit.lab", "opskit.load.schemas", "opskit.render.sql", "opskit.render.shell",
-          "psycopg"}  # fmt: skip
+          "opskit.cli.plan", "opskit.lab", "opskit.load.schemas", "opskit.render.sql",
+          "opskit.render.shell", "psycopg"}  # fmt: skip
 
 
 def opskit(*words: str) -> "subprocess.CompletedProcess[str]":
