@@ -24,7 +24,7 @@ main()
 SELDOM = {"tarfile", "ctypes", "httpx", "opskit.drivers.upload", "opskit.drivers.rejoin",
           "opskit.drivers.local", "opskit.audit.verify", "opskit.view.live", "opskit.view.plan",
           "opskit.cli.plan", "opskit.lab", "opskit.load.schemas", "opskit.render.sql",
-          "opskit.render.shell", "psycopg"}  # fmt: skip
+          "opskit.render.shell", "psycopg", "asyncio"}  # fmt: skip
 
 
 def opskit(*words: str) -> "subprocess.CompletedProcess[str]":
