@@ -1,6 +1,7 @@
 """A run walks down the list of packages; an import may only point up it."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ def layer(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
+@cache
 def imported(path: Path) -> set[str]:
     """Return the full names of everything that a module imports."""
     names: set[str] = set()
