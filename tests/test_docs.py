@@ -12,6 +12,7 @@ import pytest
 from opskit import load
 from opskit.cli.root import root
 from opskit.load.expectations import check_expectations
+from opskit.load.ledgers import check_ledger
 from opskit.load.tables import blocks
 from opskit.model.problem import Problem
 from opskit.steps import KINDS
@@ -20,7 +21,12 @@ ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "reference"
 EXAMPLES = [
     pytest.param(page, text, id=f"{page.stem}-{number}")
-    for page in (PAGES / "runbook.md", PAGES / "inventory.md", PAGES / "expectations.md")
+    for page in (
+        PAGES / "runbook.md",
+        PAGES / "inventory.md",
+        PAGES / "expectations.md",
+        PAGES / "ledger.md",
+    )
     for number, text in enumerate(re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL))
 ]
 
@@ -34,7 +40,7 @@ def current(page: str) -> str:
     return str(script.current(page))
 
 
-@pytest.mark.parametrize("name", ["runbook", "inventory", "expectations"])
+@pytest.mark.parametrize("name", ["runbook", "inventory", "expectations", "ledger"])
 def test_the_generated_tables_are_current(name: str) -> None:
     page = (PAGES / f"{name}.md").read_text()
     assert current(page) == page, "run .venv/bin/python scripts/docs"
@@ -60,6 +66,8 @@ def test_an_example_has_no_problem(page: Path, text: str, tmp_path: Path) -> Non
         _, problems = load.check_inventory(path)
     elif page.stem == "expectations":
         _, problems = check_expectations(path)
+    elif page.stem == "ledger":
+        _, problems = check_ledger(path)
     else:
         _, problems = load.check(path, [])
     assert problems == []

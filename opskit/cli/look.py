@@ -58,13 +58,19 @@ def lint(call: Call, paths: tuple[Path, ...], strict: bool) -> Exit:
 
 @click.command()
 @click.argument(
-    "what", type=click.Choice(["runbook", "inventory", "expectations"]), default="runbook"
+    "what",
+    type=click.Choice(["runbook", "inventory", "expectations", "ledger"]),
+    default="runbook",
 )
 @options
 def schema(call: Call, what: str) -> None:
     """Print the JSON Schema of runbooks, or of other files; editors complete and check with it."""
     from opskit import load
 
-    made = {"inventory": load.inventory_schema, "expectations": load.expectations_schema}
+    made = {
+        "inventory": load.inventory_schema,
+        "expectations": load.expectations_schema,
+        "ledger": load.ledger_schema,
+    }
     found = made.get(what, load.schema)()
     screen.out(json.dumps(found, indent=None if call.json else 2) + "\n")

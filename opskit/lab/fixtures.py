@@ -25,6 +25,8 @@ ROWS = {
 SETS = tuple(ROWS)
 EXPECTED = ("teams", "tickets", "sync", "youtility")
 """Those with a file of what is expected of them, as `index-verify` takes it."""
+LEDGERS = ("payouts", "teams", "sync")
+"""Those with a description of their ledger, as `duplicate-payouts` takes it."""
 INDEX_FAULTS = 14
 """How many tables of the set `catalog` are needed to plant each fault of an index once."""
 MOST_ROWS, MOST_TABLES, MOST_CASES = 20_000_000, 9999, 999

@@ -83,6 +83,9 @@ def _start(layout: Layout, server: Server, wish: Wish) -> None:
         if database in fixtures.EXPECTED:
             expected = release.data(f"expect/{database}.yaml")
             _manifest(layout, database).with_suffix(".yaml").write_bytes(expected)
+        if database in fixtures.LEDGERS:
+            ledger = release.data(f"ledger/{database}.yaml")
+            _manifest(layout, database).with_suffix(".ledger.yaml").write_bytes(ledger)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(fill, wish.data))

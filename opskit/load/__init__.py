@@ -18,6 +18,7 @@ __all__ = [
     "expectations_schema",
     "inventory_schema",
     "kind",
+    "ledger_schema",
     "lint",
     "mapping",
     "parameters",
@@ -38,6 +39,13 @@ def schema() -> Json:
 def expectations_schema() -> Json:
     """Return the JSON Schema of files that say what a database is expected to have."""
     from opskit.load.schemas import expectations_schema as made
+
+    return made()
+
+
+def ledger_schema() -> Json:
+    """Return the JSON Schema of files that describe a ledger."""
+    from opskit.load.schemas import ledger_schema as made
 
     return made()
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from opskit.load.check import check_draft
 from opskit.load.files import Kept, find, read
@@ -18,9 +18,11 @@ from opskit.model.problem import Place, Problem, ProblemsError
 from opskit.model.runbook import Param, Runbook
 from opskit.steps.base import is_template
 
+Kind: TypeAlias = Literal["runbook", "inventory", "expectations", "ledger"]
 _KEYS = tuple(key for key in RUNBOOK if key.name not in ("params", "steps", "always", "opskit"))
 DEEPEST_INCLUDE = 10
 _STEPS = re.compile(rb"^steps\s*:", re.MULTILINE)
+_LEDGER = re.compile(rb"^ledger\s*:", re.MULTILINE)
 _EXPECTATIONS = re.compile(rb"^(tables|views|functions|extensions)\s*:", re.MULTILINE)
 _INVENTORY = re.compile(
     rb"^(hosts\s*:\s*(#.*)?$|hosts\s*:\s*\{|groups\s*:|connection\s*:)", re.MULTILINE
@@ -245,8 +247,8 @@ def _read(
     return book, sorted(set_of(library.problems), key=_order)
 
 
-def kind(path: Path) -> Literal["runbook", "inventory", "expectations"] | None:
-    """Tell what a file is by its keys, also when it is broken; None: neither, or not readable."""
+def kind(path: Path) -> Kind | None:
+    """Tell what a file is by its keys, also when it is broken; None: none of these, or no file."""
     raw = read(path, [])
     if raw is None:
         return None
@@ -254,11 +256,13 @@ def kind(path: Path) -> Literal["runbook", "inventory", "expectations"] | None:
         return "runbook"
     if _INVENTORY.search(raw):
         return "inventory"
+    if _LEDGER.search(raw):
+        return "ledger"
     return "expectations" if _EXPECTATIONS.search(raw) else None
 
 
 def lint(path: Path, search: Sequence[Path]) -> list[Problem]:
-    """Check a runbook, an inventory or expectations; what seems neither is taken for a runbook."""
+    """Check a file of any kind; what seems to be of none is taken for a runbook."""
     found = kind(path)
     if found == "inventory":
         from opskit.load.inventory import check_inventory
@@ -268,6 +272,10 @@ def lint(path: Path, search: Sequence[Path]) -> list[Problem]:
         from opskit.load.expectations import check_expectations
 
         return check_expectations(path)[1]
+    if found == "ledger":
+        from opskit.load.ledgers import check_ledger
+
+        return check_ledger(path)[1]
     return check(path, search)[1]
 
 

@@ -22,6 +22,7 @@ from opskit.load.keys import (
     TYPES,
     VARIABLE,
 )
+from opskit.load.ledgerkeys import LEDGER, REPEAT
 from opskit.model.value import Json
 from opskit.steps import COMMON, KINDS, Key, StepKind
 
@@ -108,6 +109,17 @@ def expectations_schema() -> Json:
         **_object(properties, EXPECTATIONS),
         "$defs": {"index": index, "foreign_key": _table(EXPECTED_FOREIGN_KEY)},
     }
+
+
+def ledger_schema() -> Json:
+    """Return the JSON Schema (2020-12) of a file that describes a ledger."""
+    properties = _properties(LEDGER)
+    properties["opskit"] = {"const": FORMAT, "description": _help(LEDGER, "opskit")}
+    names: Json = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+    for name, item in (("business_keys", names), ("allow", _table(REPEAT))):
+        items: dict[str, Json] = {"type": "array", "items": item, "minItems": 1}
+        properties[name] = {**items, "description": _help(LEDGER, name)}
+    return {"$schema": DIALECT, "title": "opskit ledger", **_object(properties, LEDGER)}
 
 
 def _relation(keys: Sequence[Key]) -> Json:

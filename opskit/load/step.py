@@ -223,8 +223,8 @@ class StepReader:
                 include = self.books.include(self.reader, value)
             elif key.type in ("script", "template", "sqlfile"):
                 self._source(value, key)
-            elif key.type == "expectations" and not is_template(value.text):
-                self._expectations(value)
+            elif key.type in ("expectations", "ledger") and not is_template(value.text):
+                self._described(value, key)
         return args, include
 
     def _handed(
@@ -235,13 +235,15 @@ class StepReader:
         entry = node.entries.get("with") if isinstance(node, Table) else None
         return hand_over(include, entry[1] if entry else None, Path(self.reader.file).parent)
 
-    def _expectations(self, node: Scalar) -> None:
+    def _described(self, node: Scalar, key: Key) -> None:
         """Check a file that is known already now; a plan reads it again."""
         from opskit.load.expectations import check_expectations
+        from opskit.load.ledgers import check_ledger
 
         path = Path(self.reader.file).parent / Path(node.text).expanduser()
+        check = check_ledger if key.type == "ledger" else check_expectations
         if path.is_file():
-            self.reader.problems.extend(check_expectations(path)[1])
+            self.reader.problems.extend(check(path)[1])
         else:
             self.reader.error(node, f"there is no file {node.text[:80]!r}", f"put it at {path}")
 

@@ -20,6 +20,7 @@ from opskit.load.keys import (
     SERVICE,
     SOMETIMES,
 )
+from opskit.load.ledgerkeys import LEDGER, REPEAT
 from opskit.steps import COMMON, KINDS, Key, StepKind
 from opskit.steps.units import duration
 
@@ -30,6 +31,7 @@ _SHOWN = {
     "sql": "SQL",
     "sqlfile": "path here",
     "expectations": "path here",
+    "ledger": "path here",
     "url": "URL",
     "expression": "expression",
     "verbatim": "plain text",
@@ -68,6 +70,8 @@ def blocks() -> Mapping[str, str]:
         "expectedview": table(EXPECTED_VIEW),
         "expectedindex": table(EXPECTED_INDEX),
         "expectedkey": table(EXPECTED_FOREIGN_KEY),
+        "ledger": table(LEDGER),
+        "ledgerrepeat": table(REPEAT),
     }
     return {name: text.strip() for name, text in found.items()}
 

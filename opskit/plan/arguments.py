@@ -111,9 +111,11 @@ class Renderer:
             case "expression":
                 return self._expressions(written, at)
             case "file":
-                return self._file(str(written), at)
+                return self._file(str(written), at, key)
             case "expectations":
                 return self._expectations(str(written), at)
+            case "ledger":
+                return self._ledger(str(written), at)
             case "script":
                 return known(self.placed.runbook.files[str(written)])
             case "template":
@@ -138,8 +140,10 @@ class Renderer:
         assert not isinstance(written, Sequence)
         return written
 
-    def _file(self, written: str, at: str) -> Value:
+    def _file(self, written: str, at: str, key: Key) -> Value:
         name = self.word(written, at)
+        if not name and not key.required:
+            return None
         try:
             return self.files(self._beside(name))
         except OSError as error:
@@ -153,6 +157,14 @@ class Renderer:
         name = self.word(written, at)
         expected = to_json(expectations(self._beside(name)))
         return known(json.dumps({"file": name, "expected": expected}))
+
+    def _ledger(self, written: str, at: str) -> Value:
+        """Read the description of a ledger: what it says becomes part of the plan."""
+        from opskit.load.ledgers import ledger  # few plans have one
+
+        name = self.word(written, at)
+        found = to_json(ledger(self._beside(name)))
+        return known(json.dumps({"file": name, "ledger": found}))
 
     def _beside(self, name: str) -> Path:
         """Resolve a relative path beside the runbook that names it."""

@@ -19,6 +19,7 @@ KeyType = Literal[
     "sql",
     "sqlfile",
     "expectations",
+    "ledger",
     "url",
     "expression",
     "verbatim",
@@ -50,6 +51,7 @@ shell       template; each expression one shell word         → Text
 sql         template; each expression a bound value          → Text
 sqlfile     path; the file's text, as `sql`                  → Text
 expectations  template for the path of such a file          → Text (JSON of its name and content)
+ledger      template for the path of such a file             → Text (JSON of its name and content)
 url         template; each expression URL-encoded            → Text
 expression  condition without braces                         → Text ("True", "False" or late)
 verbatim    never rendered: braces in it stay                → Text

@@ -7,12 +7,17 @@ import pytest
 
 from opskit import load
 from opskit.load.expectations import check_expectations, expectations
+from opskit.load.ledgers import check_ledger, field, ledger
+from opskit.model.codec import from_json, to_json
+from opskit.model.ledger import Field, Ledger
 from opskit.model.problem import Problem, ProblemsError
 
 CASES = Path(__file__).parent.parent / "cases"
 RUNBOOKS = sorted((CASES / "bad").glob("*.yaml"))
 INVENTORIES = sorted((CASES / "bad-inventory").glob("*.yaml"))
 EXPECTATIONS = sorted((CASES / "bad-expectations").glob("*.yaml"))
+LEDGERS = sorted((CASES / "bad-ledgers").glob("*.yaml"))
+SHIPPED_LEDGERS = sorted((CASES.parent.parent / "opskit/lab/data/ledger").glob("*.yaml"))
 SHIPPED = sorted((CASES.parent.parent / "opskit" / "lab" / "data" / "expect").glob("*.yaml"))
 GOOD = sorted((CASES / "good").glob("*.yaml"))
 
@@ -85,3 +90,48 @@ def test_bad_expectations_are_told_with_line_column_and_cure(
 def test_the_expectations_of_the_lab_have_no_problem(path: Path) -> None:
     assert load.lint(path, []) == []
     assert expectations(path).relations
+
+
+@pytest.mark.parametrize("path", LEDGERS, ids=lambda path: path.stem)
+def test_a_bad_ledger_is_told_with_line_column_and_cure(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)
+    _, problems = check_ledger(Path(path.name))
+    assert told(problems, path, expected(path)) == expected(path)
+    assert problems, "a case without a problem shows nothing"
+    with pytest.raises(ProblemsError):
+        ledger(Path(path.name))
+
+
+@pytest.mark.parametrize("path", SHIPPED_LEDGERS, ids=lambda path: path.stem)
+def test_the_ledgers_of_the_lab_have_no_problem_and_come_back_from_a_plan(path: Path) -> None:
+    assert load.lint(path, []) == []
+    found = ledger(path)
+    assert from_json(Ledger, to_json(found)) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "path"),
+    [
+        ("order_id", "order_id", ()),
+        ("userId", "userId", ()),
+        ("metadata->>'dedup_key'", "metadata", ("dedup_key",)),
+        ("metadata -> 'a' ->> 'b.c'", "metadata", ("a", "b.c")),
+    ],
+)
+def test_a_field_is_a_column_or_a_way_into_one(
+    text: str, column: str, path: tuple[str, ...]
+) -> None:
+    found = field(text)
+    assert found == Field(column=column, path=path)
+    assert field(str(found)) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a.b", "a b", '"a"', "a;", "a--", "a->'b'", "a->>b", "a->>'b''c'", "a->>'b'::int", "1a",
+     "a->>'" + "b" * 64 + "'", "a" * 64, "ä" * 40, "lower(a)", "a->>'b' OR true"],
+)  # fmt: skip
+def test_nothing_else_is_a_field(text: str) -> None:
+    assert field(text) is None

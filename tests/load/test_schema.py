@@ -18,6 +18,8 @@ INVENTORIES = sorted((CASES / "bad-inventory").glob("*.yaml"))
 RUNBOOK = json.loads(json.dumps(load.schema()))
 INVENTORY = json.loads(json.dumps(load.inventory_schema()))
 EXPECTED = json.loads(json.dumps(load.expectations_schema()))
+LEDGER = json.loads(json.dumps(load.ledger_schema()))
+BAD_LEDGERS = sorted((CASES / "bad-ledgers").glob("*.yaml"))
 BAD_EXPECTED = sorted((CASES / "bad-expectations").glob("*.yaml"))
 SHIPPED = sorted((CASES.parent.parent / "opskit" / "lab" / "data" / "expect").glob("*.yaml"))
 PLAIN = re.findall(
@@ -36,7 +38,9 @@ def errors(schema: dict[str, Any], path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "schema", [RUNBOOK, INVENTORY, EXPECTED], ids=["runbook", "inventory", "expected"]
+    "schema",
+    [RUNBOOK, INVENTORY, EXPECTED, LEDGER],
+    ids=["runbook", "inventory", "expected", "ledger"],
 )
 def test_the_schema_is_one(schema: dict[str, Any]) -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -79,3 +83,15 @@ def test_the_expectations_of_the_lab_fit_the_schema(path: Path) -> None:
 def test_whatever_the_schema_refuses_in_expectations_is_a_problem_too(path: Path) -> None:
     if errors(EXPECTED, path):
         assert load.lint(path, [])
+
+
+@pytest.mark.parametrize("name", ["payouts", "teams", "sync"])
+def test_the_ledgers_of_the_lab_fit_the_schema(name: str) -> None:
+    assert errors(LEDGER, SHIPPED[0].parent.parent / "ledger" / f"{name}.yaml") == []
+
+
+@pytest.mark.parametrize("path", BAD_LEDGERS, ids=lambda path: path.stem)
+def test_whatever_the_schema_refuses_in_a_ledger_is_a_problem_too(path: Path) -> None:
+    if errors(LEDGER, path):
+        assert load.lint(path, [])
+    assert path.stem == "fields" or errors(LEDGER, path)
