@@ -16,7 +16,17 @@ from opskit.errors import InputError, UnreachableError
 from opskit.model.inventory import CONTROLLER, Database, Host, database_of
 from opskit.model.job import Contact, Job, Output, Trace
 from opskit.model.value import Secret
-from opskit.model.work import Command, Query, Recall, Remove, Request, Survey, Upload, Verify
+from opskit.model.work import (
+    Command,
+    Duplicates,
+    Query,
+    Recall,
+    Remove,
+    Request,
+    Survey,
+    Upload,
+    Verify,
+)
 
 History = Callable[[Recall], str | None]
 
@@ -98,7 +108,7 @@ class Targets:
                 return self._file(job, job.work, write)
             case Request():
                 return self._request(self._of(job), job, job.work, write)
-            case Query() | Survey() | Verify():
+            case Query() | Survey() | Verify() | Duplicates():
                 return self._postgres().perform(job, write)  # type: ignore[no-any-return]
             case Recall():
                 return self._recall(job.work, write)

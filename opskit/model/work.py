@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 from opskit.model.expected import Expected
 from opskit.model.frozen import frozen
+from opskit.model.ledger import Ledger
 from opskit.model.text import Text
 from opskit.model.value import Json, SecretRef
 
@@ -186,6 +187,34 @@ class Verify:
     unused_after: float = 30 * 86400.0
 
 
+@frozen
+class Duplicates:
+    """Search a ledger for what was paid twice; a check that is OK, WARN, CRIT or UNKNOWN.
+
+    `file` is where the ledger was described. `since`, `until` and `as_of` are ISO times in UTC or
+    numbers of seconds before now, "" for none; `full`: all of a large table may be looked at.
+    `window` in seconds: how close two payments are that look alike. `provider`: what a provider
+    says that it has paid. `evidence`: the folder in which each report gets its own ("": below the
+    state directory). `patience`: how long one statement may take, `max_lag`: how far a standby may
+    be behind, both in seconds. `leave_out` and `levels` as for `Verify`.
+    """
+
+    database: str
+    ledger: Ledger
+    file: str
+    since: str = ""
+    until: str = ""
+    as_of: str = ""
+    full: bool = False
+    window: float = 600.0
+    provider: FileRef | None = None
+    evidence: str = ""
+    patience: float = 300.0
+    max_lag: float = 60.0
+    leave_out: tuple[str, ...] = ()
+    levels: Mapping[str, str] = field(default_factory=dict)
+
+
 Work: TypeAlias = (
     Command
     | Upload
@@ -194,6 +223,7 @@ Work: TypeAlias = (
     | Query
     | Survey
     | Verify
+    | Duplicates
     | Wait
     | Check
     | Ask

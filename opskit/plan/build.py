@@ -11,7 +11,7 @@ from opskit.model.runbook import Phase, Step
 from opskit.model.text import Text
 from opskit.model.text import text as known
 from opskit.model.value import Json
-from opskit.model.work import Command, Query, Recall, Remove, Upload, Verify, Work
+from opskit.model.work import Command, Duplicates, Query, Recall, Remove, Upload, Verify, Work
 from opskit.plan.arguments import Files, History, Renderer
 from opskit.plan.databases import database
 from opskit.plan.expand import Placed
@@ -81,7 +81,9 @@ class Builder:
         when = self._when(placed, names, spot)
         work = self._recall(placed, self._work(placed, render, spot), when)
         target = (
-            database_target(work.database) if isinstance(work, (Query, Verify)) else spot.target
+            database_target(work.database)
+            if isinstance(work, (Query, Verify, Duplicates))
+            else spot.target
         )
         elsewhere = f">{target}" if target != spot.host else ""
         key = f"{step.position}/{spot.host}{elsewhere}{suffix}"
@@ -127,7 +129,7 @@ class Builder:
         args = render.arguments()
         if placed.step.kind == "traffic":
             args |= pool(self.inventory, placed.step, args, spot.target, self.hosts)
-        if placed.step.kind in ("sql", "indexes"):
+        if placed.step.kind in ("sql", "indexes", "duplicates"):
             args |= database(self.inventory, placed.step, args)
         work = _equipped(KINDS[placed.step.kind].work(args, placed.step), render)
         return replace(work, host=spot.host) if isinstance(work, Recall) else work

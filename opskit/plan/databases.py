@@ -7,7 +7,7 @@ from opskit.model.inventory import Database, Inventory, database_target
 from opskit.model.plan import Action, Stage
 from opskit.model.runbook import Effect, Step
 from opskit.model.text import text as known
-from opskit.model.work import Query, Survey, Verify
+from opskit.model.work import Duplicates, Query, Survey, Verify
 from opskit.plan.spread import PREFLIGHT
 from opskit.steps.base import Value, a_word
 
@@ -85,7 +85,7 @@ def _every(
 
 def _names(action: Action) -> Iterator[str]:
     for work in (action.work, action.skip_if, action.done_when):
-        if isinstance(work, (Query, Verify)):
+        if isinstance(work, (Query, Verify, Duplicates)):
             yield work.database
     for undo in action.undo:
         yield from _names(undo)

@@ -7,6 +7,7 @@ from opskit.model.value import Json
 from opskit.steps import (
     assertion,
     confirm,
+    duplicates,
     health,
     http,
     include,
@@ -34,6 +35,7 @@ KINDS: Mapping[str, StepKind] = {
     "health": health,
     "sql": sql,
     "indexes": indexes,
+    "duplicates": duplicates,
     "traffic": traffic,
     "wait": wait,
     "assert": assertion,

@@ -17,7 +17,7 @@ from opskit.model.problem import Problem
 from opskit.model.runbook import Effect, Step
 from opskit.model.text import Fixed, Text, text
 from opskit.model.value import Json
-from opskit.model.work import Command, Request, Verify, Work
+from opskit.model.work import Command, Duplicates, Request, Verify, Work
 from opskit.steps import http
 from opskit.steps.base import (
     Key,
@@ -215,14 +215,16 @@ def _as_value(data: Json) -> Value:
 
 def is_check(work: Work) -> bool:
     """Tell whether a work is a health check, whose missing answer means UNKNOWN."""
-    if isinstance(work, Verify):
+    if isinstance(work, (Verify, Duplicates)):
         return True
     return isinstance(work, (Command, Request)) and work.check is not None
 
 
 def judge(work: Work, output: Output) -> Output:
     """Turn what came back for a check into OK, WARN (both succeed), CRIT (failed) or UNKNOWN."""
-    if isinstance(work, Verify):
+    if output.evidence.get("refused"):
+        return output
+    if isinstance(work, (Verify, Duplicates)):
         known = str(output.evidence.get("level", ""))
         level = _of_word(known)
         reason = output.reason if known else f"{level} {work.database}: {output.reason}"

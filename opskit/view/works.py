@@ -12,6 +12,7 @@ from opskit.model.work import (
     Ask,
     Check,
     Command,
+    Duplicates,
     Expect,
     FileRef,
     Notify,
@@ -25,6 +26,7 @@ from opskit.model.work import (
     Wait,
     Work,
 )
+from opskit.steps.units import duration
 from opskit.view import amounts, safe
 
 LINES = 12
@@ -52,7 +54,7 @@ def texts(work: Work | None) -> Iterator[Text]:
             yield text
         case Recall():
             yield from (work.run,) if work.run else ()
-        case Wait() | Survey() | Verify() | None:
+        case Wait() | Survey() | Verify() | Duplicates() | None:
             return
         case _:
             assert_never(work)
@@ -98,8 +100,8 @@ def lines(work: Work, *, full: bool = False) -> list[str]:
             return _query(work, full=full)
         case Remove() | Wait() | Recall() | Survey():
             return [_sentence(work)]
-        case Verify():
-            return _verify(work, full=full)
+        case Verify() | Duplicates():
+            return _verify(work, full=full) if isinstance(work, Verify) else _duplicates(work)
         case Check():
             return _check(work)
         case Ask():
@@ -245,6 +247,33 @@ def _verify(work: Verify, *, full: bool) -> list[str]:
         ]
         shown += [safe.one_line(QUOTED + name) for name in expected.functions + expected.extensions]
     return shown
+
+
+def _duplicates(work: Duplicates) -> list[str]:
+    """Say which table is searched, over which time, and where the evidence goes."""
+    period = [f"{word} {_moment(at)}" for word, at in (("since", work.since), ("until", work.until))
+              if at]  # fmt: skip
+    shown = [
+        f"search {work.ledger.name} ({work.file}) for what was paid twice",
+        f"{' '.join(period) or 'all of it'}, alike within {duration(work.window)}",
+    ]
+    if work.as_of:
+        shown.append(f"as of {_moment(work.as_of)}")
+    if work.provider is not None:
+        shown.append(f"compare it with {work.provider.path} sha256 {work.provider.sha256[:12]}")
+    shown.append(f"evidence in {work.evidence or 'the state directory'}")
+    if work.leave_out:
+        shown.append(f"without the checks {', '.join(work.leave_out)}")
+    shown += [f"{check} weighs {level}" for check, level in work.levels.items()]
+    return [safe.one_line(line) for line in shown]
+
+
+def _moment(written: str) -> str:
+    """Write a time, or how long before the run it is."""
+    if not written.isdigit():
+        return written
+    days, rest = divmod(int(written), 86400)
+    return f"{duration(int(written)) if rest else f'{days}d'} ago"
 
 
 def expectation(expect: Expect) -> str:

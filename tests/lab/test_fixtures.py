@@ -155,15 +155,19 @@ with r as (
                            created_at, id) as rn,
         min(payee_id) over k <> max(payee_id) over k or min(amount) over k <> max(amount) over k
             or min(currency) over k <> max(currency) over k as conflict
-    from ({LIVE}) live where nullif(btrim(idempotency_key), '') is not null
+    from ({LIVE}) live where nullif(btrim(idempotency_key, e' \\t\\n'), '') is not null
     window k as (partition by merchant_id, idempotency_key))
 select id, case when rn = 1 then 'SURVIVOR' when conflict then 'KEY_REUSED_DIFFERENT_PAYLOAD'
     when status = 'pending' then 'HOLD' else 'MONEY_SENT_REVIEW' end
 from r where n > 1
 """
-KEYLESS = f"select id, 'KEYLESS' from ({LIVE}) live where coalesce(btrim(idempotency_key), '') = ''"
+KEYLESS = (
+    f"select id, 'KEYLESS' from ({LIVE}) live where"
+    " coalesce(btrim(idempotency_key, e' \\t\\n'), '') = ''"
+)
 NEAR = f"""
 with g as (select *, created_at - lag(created_at) over w <= %s::interval as close from ({LIVE}) live
+    where order_id not like 'settlement-%%'
     window w as (partition by merchant_id, payee_id, currency, amount order by created_at, id)),
 s as (select *, count(*) filter (where close is not true) over (
     partition by merchant_id, payee_id, currency, amount order by created_at, id) as session from g)

@@ -190,7 +190,17 @@ def test_the_method_tells_whether_a_request_changes(method: str, effect: str) ->
 
 def test_reads_are_what_changes_nothing_on_a_host() -> None:
     reads = {name for name, kind in KINDS.items() if effect_of(kind, {}) == "read"}
-    assert reads == {"http", "health", "indexes", "wait", "assert", "confirm", "notify", "record"}
+    assert reads == {
+        "http",
+        "health",
+        "indexes",
+        "duplicates",
+        "wait",
+        "assert",
+        "confirm",
+        "notify",
+        "record",
+    }
 
 
 @pytest.mark.parametrize("name", KINDS)

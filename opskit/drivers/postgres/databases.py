@@ -16,7 +16,7 @@ from opskit.model.frozen import frozen
 from opskit.model.inventory import Database
 from opskit.model.job import Contact, Job, Output
 from opskit.model.value import Secret
-from opskit.model.work import Query, Survey, Verify
+from opskit.model.work import Duplicates, Query, Survey, Verify
 
 _PATIENCE = 20.0
 """How long a stop takes at most: two ways to end a statement, each seen to its end."""
@@ -77,6 +77,10 @@ class Databases:
                     from opskit.drivers.postgres import verify  # few runs verify anything
 
                     return verify.perform(self._access(name), job, running, write)
+                case Duplicates(database=name):
+                    from opskit.drivers.postgres.duplicates import perform
+
+                    return perform(self._access(name), job, running, write)
                 case Survey(database=name, marks=marks):
                     return self._survey(name, marks=marks)
                 case _:

@@ -1,6 +1,6 @@
 """What was found out about a database, how much it weighs, and how it is told."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from opskit.model.frozen import frozen
 from opskit.model.value import Json
@@ -42,10 +42,13 @@ class Weighed:
 
 
 def weighed(
-    findings: Iterable[Found], leave_out: Sequence[str], levels: Iterable[tuple[str, str]]
+    findings: Iterable[Found],
+    leave_out: Sequence[str],
+    levels: Iterable[tuple[str, str]],
+    checks: Mapping[str, str] = CHECKS,
 ) -> list[Weighed]:
     """Weigh what was found, the worst first; less the checks that are left out."""
-    weights = {**CHECKS, **dict(levels)}
+    weights = {**checks, **dict(levels)}
     kept = [
         Weighed(level="UNKNOWN" if one.unknown else weights[one.check], found=one)
         for one in findings

@@ -28,6 +28,8 @@ insert into member values
     ('key_reused_currency', 'A', 2, 0, 0, 0, 'USD', 'paid', 'group', 'own', 'own', 'own', '1 minute', 'KEY_REUSED_DIFFERENT_PAYLOAD'),
     ('failed_then_paid', 'none', 1, 0, 0, 0, 'EUR', 'failed', 'group', 'none', 'own', 'own', '0', null),
     ('failed_then_paid', 'none', 2, 0, 0, 0, 'EUR', 'paid', 'group', 'own', 'own', 'own', '1 minute', null),
+    ('held_before', 'none', 1, 0, 0, 0, 'EUR', 'held', 'group', 'none', 'own', 'own', '0', null),
+    ('held_before', 'none', 2, 0, 0, 0, 'EUR', 'paid', 'group', 'own', 'own', 'own', '1 minute', null),
     ('two_merchants', 'none', 1, 0, 0, 0, 'EUR', 'paid', 'group', 'own', 'own', 'own', '0', null),
     ('two_merchants', 'none', 2, 1, 0, 0, 'EUR', 'paid', 'group', 'own', 'own', 'own', '1 minute', null),
     -- B: rows with no key are no duplicates of each other; they are counted apart.
@@ -39,6 +41,8 @@ insert into member values
     ('blank_key', 'B', 2, 0, 1, 0, 'EUR', 'paid', 'blank', 'own', 'own', 'own', '1 minute', 'KEYLESS'),
     ('spaces_key', 'B', 1, 0, 0, 0, 'EUR', 'paid', 'spaces', 'own', 'own', 'own', '0', 'KEYLESS'),
     ('spaces_key', 'B', 2, 0, 1, 0, 'EUR', 'paid', 'spaces', 'own', 'own', 'own', '1 minute', 'KEYLESS'),
+    ('tabs_key', 'B', 1, 0, 0, 0, 'EUR', 'paid', 'tabs', 'own', 'own', 'own', '0', 'KEYLESS'),
+    ('tabs_key', 'B', 2, 0, 1, 0, 'EUR', 'paid', 'tabs', 'own', 'own', 'own', '1 minute', 'KEYLESS'),
     -- C: one payee, amount and currency within a window, under different keys.
     ('near', 'C', 1, 0, 0, 0, 'EUR', 'paid', 'own', 'own', 'own', 'own', '0', 'MEMBER'),
     ('near', 'C', 2, 0, 0, 0, 'EUR', 'pending', 'own', 'none', 'own', 'own', '5 minutes', 'MEMBER'),
@@ -54,6 +58,9 @@ insert into member values
     ('failed_near', 'none', 2, 0, 0, 0, 'EUR', 'paid', 'own', 'own', 'own', 'own', '1 minute', null),
     ('two_currencies', 'none', 1, 0, 0, 0, 'EUR', 'paid', 'own', 'own', 'own', 'own', '0', null),
     ('two_currencies', 'none', 2, 0, 0, 0, 'USD', 'paid', 'own', 'own', 'own', 'own', '1 minute', null),
+    -- Of these the ledger's description says that they rightly come again.
+    ('allowed_repeat', 'none', 1, 0, 0, 0, 'EUR', 'paid', 'own', 'own', 'settlement', 'own', '0', null),
+    ('allowed_repeat', 'none', 2, 0, 0, 0, 'EUR', 'paid', 'own', 'own', 'settlement', 'own', '1 minute', null),
     ('weekly_repeat', 'none', 1, 0, 0, 0, 'EUR', 'paid', 'own', 'own', 'own', 'own', '0', null),
     ('weekly_repeat', 'none', 2, 0, 0, 0, 'EUR', 'paid', 'own', 'own', 'own', 'own', '7 days', null),
     -- D, E, G: one order, one provider's reference, one worker's task on two rows.
@@ -63,6 +70,8 @@ insert into member values
     ('same_order_after_failed', 'none', 2, 0, 0, 0, 'EUR', 'paid', 'own', 'own', 'group', 'own', '3 days', null),
     ('same_reference', 'E', 1, 0, 0, 0, 'EUR', 'paid', 'own', 'group', 'own', 'own', '0', 'MEMBER'),
     ('same_reference', 'E', 2, 0, 1, 7, 'EUR', 'paid', 'own', 'group', 'own', 'own', '3 days', 'MEMBER'),
+    ('same_reference_after_failed', 'none', 1, 0, 0, 0, 'EUR', 'failed', 'own', 'group', 'own', 'own', '0', null),
+    ('same_reference_after_failed', 'none', 2, 0, 1, 7, 'EUR', 'paid', 'own', 'group', 'own', 'own', '3 days', null),
     ('same_task', 'G', 1, 0, 0, 0, 'EUR', 'paid', 'own', 'own', 'own', 'group', '0', 'MEMBER'),
     ('same_task', 'G', 2, 0, 0, 0, 'EUR', 'paid', 'own', 'own', 'own', 'group', '3 days', 'MEMBER');
 -- A chain: each gap lies within ten minutes, the whole does not.
@@ -78,9 +87,10 @@ join member using ("case"), generate_series(1, current_setting('lab.cases')::int
 insert into payouts
 select id, 1 + grp % 50 + merchant, 1000000000 + grp * 10 + payee, 500 + grp % 97 + extra, currency, status,
        case key when 'group' then 'planted-' || grp when 'own' then 'planted-' || grp || '-' || m
-                when 'blank' then '' when 'spaces' then '   ' end,
+                when 'blank' then '' when 'spaces' then '   '
+                when 'tabs' then E'\t\n' end,
        case ref when 'group' then 'planted-ref-' || grp when 'own' then 'planted-ref-' || grp || '-' || m end,
-       case ord when 'group' then 'planted-order-' || grp else 'planted-order-' || grp || '-' || m end,
+       case ord when 'group' then 'planted-order-' || grp when 'settlement' then 'settlement-' || grp || '-' || m else 'planted-order-' || grp || '-' || m end,
        case task when 'group' then 'planted-task-' || grp else 'planted-task-' || grp || '-' || m end,
        timestamptz '2026-01-02 00:00+00' + pg_temp.pick('group.' || grp, 6000000) * interval '1 second' + at
 from planned;

@@ -1,0 +1,55 @@
+"""One look at a database over a session of its own: what can go wrong about it is told once."""
+
+import time
+from collections.abc import Callable
+
+from opskit.drivers.postgres.connection import BrokenError, EndedError, ServerError
+from opskit.drivers.postgres.ending import end
+from opskit.drivers.postgres.session import Access, RoleError, Session, opened
+from opskit.drivers.target import Running
+from opskit.errors import UnreachableError
+from opskit.model.job import Job, Output
+
+_LOCKED = "55P03"
+_AFTER = 2.0
+"""How much later than the server we call it late; seconds."""
+
+
+def looked(access: Access, job: Job, running: Running, look: Callable[[Session], Output]) -> Output:
+    """Let `look` have a session. What goes wrong outside is in the output, never raised."""
+    until = time.monotonic() + job.timeout + _AFTER
+
+    def watch() -> None:
+        if running.give_up.is_set():
+            raise EndedError(running.because)
+        if time.monotonic() > until:
+            raise EndedError(f"not over within {job.timeout:g} s")
+
+    try:
+        session = opened(access, watch)
+    except UnreachableError as error:
+        return Output(outcome="failed", sent=False, unreachable=True, reason=error.line)
+    except EndedError as error:
+        stopped = running.proof("confirmed gone") if running.give_up.is_set() else {}
+        return Output(outcome="failed", sent=False, reason=error.what, evidence=stopped)
+    try:
+        return look(session)
+    except RoleError as error:
+        return Output(outcome="failed", sent=False, reason=error.line)
+    except ServerError as error:
+        return Output(outcome="unknown", reason=_why(error), evidence={"sqlstate": error.code})
+    except BrokenError as error:
+        reason = f"the line broke: {error.what}"
+        return Output(outcome="failed", lost=True, reason=reason)
+    except EndedError as error:
+        running.stopped = end(access, session.identity)
+        proof = running.proof(running.stopped) if running.give_up.is_set() else {}
+        return Output(outcome="failed", reason=error.what, evidence=proof)
+    finally:
+        session.close()
+
+
+def _why(error: ServerError) -> str:
+    if error.code == _LOCKED:
+        return f"somebody holds a lock on one of the tables for more than 2 s: {error.what}"
+    return error.what
