@@ -11,14 +11,16 @@ from opskit.app.prepare import describe, differences, given_words
 from opskit.audit import Store
 from opskit.errors import InputError
 from opskit.load.files import Kept
+from opskit.model.expected import Expected
 from opskit.model.frozen import frozen
 from opskit.model.inventory import Inventory
 from opskit.model.plan import Action, Plan
 from opskit.model.run import ActionRecord
 from opskit.model.runbook import Runbook
 from opskit.model.value import Json
-from opskit.model.work import Recall
+from opskit.model.work import Recall, Verify
 from opskit.plan import make, reads_only, seal
+from opskit.plan.arguments import from_file
 from opskit.plan.expand import top_frame
 from opskit.plan.make import targeted
 
@@ -59,6 +61,7 @@ class _Origin:
             limit=hosts,
             from_step=from_step,
             files=describe,
+            expectations=_held(old),
             history=self.history,
         )
         known = {name: old.hosts.get(name, host) for name, host in made.hosts.items()}
@@ -127,6 +130,22 @@ def _history(store: Store, old: Plan) -> Callable[[Recall], str | None]:
         return same[0] if same else store.recall(work)
 
     return recall
+
+
+def _held(old: Plan) -> Callable[[str, Path], Expected]:
+    """Let a file of expectations say what it said when the run was planned."""
+    held: dict[str, list[Expected]] = {}
+    for action in old.actions:
+        if isinstance(action.work, Verify):
+            several = held.setdefault(action.work.file, [])
+            several += [] if action.work.expected in several else [action.work.expected]
+
+    def read(name: str, path: Path) -> Expected:
+        same = held.get(name, ())
+        # One name in two folders is two files: which is meant, only the folders tell.
+        return same[0] if len(same) == 1 else from_file(name, path)
+
+    return read
 
 
 def _from(origin: _Origin, old: Plan) -> str | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from opskit.errors import InputError
 from opskit.model.codec import to_json
+from opskit.model.expected import Expected
 from opskit.model.frozen import frozen
 from opskit.model.problem import Place
 from opskit.model.runbook import Step
@@ -21,6 +22,9 @@ from opskit.steps.base import Key, Value
 
 Files = Callable[[Path], FileRef]
 """Looks at a file beside the person who runs: size and digest."""
+
+Expectations = Callable[[str, Path], Expected]
+"""Reads a file of what a database is expected to have, by its name as written and its path."""
 
 History = Callable[[Recall], str | None]
 """Fetches what an earlier run saved: the record is asked when planning and again when running."""
@@ -38,6 +42,7 @@ class Renderer:
     late: frozenset[str]
     secrets: frozenset[str]
     files: Files
+    expectations: Expectations
 
     @property
     def step(self) -> Step:
@@ -152,10 +157,8 @@ class Renderer:
 
     def _expectations(self, written: str, at: str) -> Value:
         """Read a file of expectations: what it says becomes part of the plan."""
-        from opskit.load.expectations import expectations  # few plans have one
-
         name = self.word(written, at)
-        expected = to_json(expectations(self._beside(name)))
+        expected = to_json(self.expectations(name, self._beside(name)))
         return known(json.dumps({"file": name, "expected": expected}))
 
     def _ledger(self, written: str, at: str) -> Value:
@@ -170,6 +173,13 @@ class Renderer:
         """Resolve a relative path beside the runbook that names it."""
         path = Path(name).expanduser()
         return path if path.is_absolute() else Path(self.placed.runbook.file).parent / path
+
+
+def from_file(name: str, path: Path) -> Expected:
+    """Read what is expected where its file lies."""
+    from opskit.load.expectations import expectations  # few plans have one
+
+    return expectations(path)
 
 
 def _known(written: Json) -> Value:

@@ -12,7 +12,7 @@ from opskit.model.text import Text
 from opskit.model.text import text as known
 from opskit.model.value import Json
 from opskit.model.work import Command, Duplicates, Query, Recall, Remove, Upload, Verify, Work
-from opskit.plan.arguments import Files, History, Renderer
+from opskit.plan.arguments import Expectations, Files, History, Renderer, from_file
 from opskit.plan.databases import database
 from opskit.plan.expand import Placed
 from opskit.plan.pool import pool
@@ -33,6 +33,7 @@ class Builder:
     batches: tuple[tuple[str, ...], ...]
     secrets: frozenset[str]
     files: Files
+    expectations: Expectations = from_file
     history: History | None = None
     ambiguous: frozenset[str] = frozenset()
     """Names, as the run keeps them, that several steps save."""
@@ -114,6 +115,7 @@ class Builder:
             late=placed.frame.late - known.keys(),
             secrets=self.secrets,
             files=self.files,
+            expectations=self.expectations,
         )
 
     def _work(self, placed: Placed, render: Renderer, spot: Spot) -> Work:

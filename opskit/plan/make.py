@@ -11,7 +11,7 @@ from opskit.model.plan import Action, Plan
 from opskit.model.problem import Place, Problem, ProblemsError
 from opskit.model.runbook import Runbook
 from opskit.model.value import Json
-from opskit.plan.arguments import Files, History
+from opskit.plan.arguments import Expectations, Files, History, from_file
 from opskit.plan.batches import amount, split
 from opskit.plan.build import Builder
 from opskit.plan.databases import databases_of, surveys
@@ -31,12 +31,14 @@ def make(
     limit: str | None = None,
     from_step: str | None = None,
     files: Files,
+    expectations: Expectations = from_file,
     history: History | None = None,
 ) -> Plan:
     """Plan a runbook: every action in its order, on its host, as far as it can be known.
 
-    `parameters` are the public ones, `secrets` the names of the secret ones. `files` and `history`
-    are all that is asked outside; without `history` recalled values are known only by the run.
+    `parameters` are the public ones, `secrets` the names of the secret ones. `files`,
+    `expectations` and `history` are all that is asked outside; without `history` recalled values
+    are known only by the run.
     Raises InputError for what can't be planned as asked, ProblemsError with every template that
     can't be rendered.
     """
@@ -49,6 +51,7 @@ def make(
         batches=batches,
         secrets=secrets | inventory.secrets.keys(),
         files=files,
+        expectations=expectations,
         history=history,
     )
     every = list(expand(runbook, frame))

@@ -12,6 +12,7 @@ from opskit.audit import Store
 from opskit.errors import InputError
 from opskit.model.event import Event
 from opskit.model.value import Json
+from opskit.model.work import Verify
 from opskit.plan import make
 
 HEAD = """
@@ -30,6 +31,7 @@ INVENTORY = """
 opskit: 1
 hosts: {web1: {address: 10.0.0.1}, web2: {address: 10.0.0.2}, db1: {address: 10.0.0.3}}
 groups: {web: [web1, web2]}
+databases: {main: {url: 'postgresql://reader@10.0.0.3/main'}}
 """
 
 
@@ -179,3 +181,25 @@ def test_a_file_that_has_changed_meanwhile_is_found(runs: Runs, tmp_path: Path) 
     (tmp_path / "f.bin").write_bytes(b"now")
     said = runs.refused("2/web1", "word=new")
     assert "can't be made again from its record: file" in said
+
+
+EXPECTS = "opskit: 1\ntables: {item: {indexes: [%s]}}\n"
+COMPARE = "  - {name: three, indexes: 'expect-{{ list }}.yaml', on_unknown: fail}\n"
+
+
+def test_what_was_expected_of_a_database_stays_what_it_was(runs: Runs, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"expect-{name}.yaml").write_text(EXPECTS % name)
+    runs.begin(TWO + COMPARE, DONE)
+    (tmp_path / "expect-a.yaml").write_text(EXPECTS % "other")
+
+    def keys(*words: str) -> list[tuple[str, ...]]:
+        found = runs.retry("2/web1", *words)
+        assert found is not None
+        works = [a.work for a in found.plan.actions if isinstance(a.work, Verify)]
+        return [one.keys for w in works for r in w.expected.relations for one in r.indexes]
+
+    assert keys("word=new") == [("a",)]
+    (tmp_path / "expect-a.yaml").unlink()
+    assert keys("word=new") == [("a",)]
+    assert keys("word=new", "list=b") == [("b",)]  # another file is read where it lies
