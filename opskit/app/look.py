@@ -132,12 +132,17 @@ def _printed(current: Session, event: Event, stream: Stream) -> str:
 
 
 def _refusal(current: Session, plan: Plan) -> str | None:
-    """Say why a run would be refused: preflight that failed on more hosts than the budget has."""
+    """Say why a run would be refused: preflight that failed on more hosts than the budget has.
+
+    So would one whose read was refused for what it names.
+    """
     found = current.store.load(current.run)
     failed: dict[str, str] = {}
     for action in plan.actions:
         record = found.actions.get(action.key)
-        if action.batch == PREFLIGHT and record and record.state in ("failed", "unknown"):
+        if record is None or record.state not in ("failed", "unknown"):
+            continue
+        if action.batch == PREFLIGHT or record.refused:
             why = f"{plan.stage(action).name}: {_in_short(current, record)}"
             failed.setdefault(action.host or action.target, why)
     for host in (h for h, state in found.hosts.items() if state == "unreachable"):

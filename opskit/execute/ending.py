@@ -125,9 +125,15 @@ class Ending:
                 return Exit.FAILED
 
     def _refused(self) -> bool:
-        """Tell whether the run ended before the first change that it had to make."""
+        """Tell whether the run ended before the first change that it had to make.
+
+        Where it had none to make, because nothing of what was asked could be looked at.
+        """
         due = [a for a in self.plan.actions if a.batch >= 0 and acts(self.plan, a)]
-        return bool(due) and not any(self._begun(action) for action in due)
+        if due:
+            return not any(self._begun(action) for action in due)
+        failed = [one for one in self.book.records.values() if one.state == "failed"]
+        return bool(failed) and all(one.refused for one in failed)
 
     def _declined(self) -> bool:
         """Tell whether a check could not be made as it was asked for, before any change."""

@@ -8,16 +8,26 @@ from opskit.load.files import read
 from opskit.load.keys import (
     EXPECTATIONS,
     EXPECTED_FOREIGN_KEY,
+    EXPECTED_FUNCTION,
     EXPECTED_INDEX,
+    EXPECTED_LOOKUP,
     EXPECTED_TABLE,
     EXPECTED_VIEW,
 )
 from opskit.load.reading import Reader
 from opskit.load.runbook import check_format
 from opskit.load.yaml import Items, Node, Scalar, Table, parse
-from opskit.model.expected import Expected, ForeignKey, Index, Relation
+from opskit.model.expected import Expected, ForeignKey, Function, Index, Lookup, Relation
 from opskit.model.problem import Place, Problem, ProblemsError
-from opskit.render.definitions import DefinitionError, canonical, index_key, pieces, relation_name
+from opskit.render.definitions import (
+    DefinitionError,
+    arguments,
+    canonical,
+    index_key,
+    relation_name,
+    signature,
+)
+from opskit.render.sql import places, statements, writes
 from opskit.steps import Key
 from opskit.steps.base import is_template
 
@@ -65,13 +75,20 @@ class _File:
         values = self._values(root, EXPECTATIONS, "a file of expectations")
         tables = self._relations(root, "tables", view=False)
         views = self._relations(root, "views", view=True)
-        functions, extensions = _many(values, "functions"), _many(values, "extensions")
+        functions, extensions = self._functions(root), _many(values, "extensions")
         self._names(root, ("extensions",))
-        self._each(root, "functions", _signature)
+        for template in self.reader.written:
+            told = f"`{template.key}` is not rendered"
+            self.reader.error(template.node, told, "write it without {{ }}")
         if not (tables or views or functions or extensions) and not self.reader.problems:
             told = "nothing is expected, so that everything would be as expected"
             self.reader.error(root, told, "add tables: {NAME: {indexes: […]}}")
-        return Expected(relations=tables + views, functions=functions, extensions=extensions)
+        return Expected(
+            relations=tables + views,
+            functions=tuple(one.signature for one in functions),
+            extensions=extensions,
+            traits=tuple(one for one in functions if one != Function(signature=one.signature)),
+        )
 
     def _relations(self, root: Table, part: str, *, view: bool) -> tuple[Relation, ...]:
         node = root.entries[part][1] if part in root.entries else None
@@ -106,6 +123,7 @@ class _File:
             foreign_keys=() if view else tuple(self._list(node, "foreign_keys", self._foreign)),
             populated=values.get("populated", True),
             accept=_many(values, "accept"),
+            within=values.get("within"),
         )
 
     def _values(self, node: Table, known: tuple[Key, ...], owner: str) -> dict[str, Any]:
@@ -119,18 +137,24 @@ class _File:
 
     def _list(self, node: Table, key: str, make: Callable[[Node], T | None]) -> list[T]:
         found = node.entries[key][1] if key in node.entries else None
-        if found is None:
+        if found is None or isinstance(found, Items):
+            return self._several(node, key, make)
+        self.reader.error(found, f"`{key}` must be a list", "begin each with `- `")
+        return []
+
+    def _several(self, node: Table, key: str, make: Callable[[Node], T | None]) -> list[T]:
+        """Read a list; a thing alone is one of one."""
+        if key not in node.entries:
             return []
-        if not isinstance(found, Items):
-            self.reader.error(found, f"`{key}` must be a list", "begin each with `- `")
-            return []
-        return [made for one in found.nodes if (made := make(one)) is not None]
+        found = node.entries[key][1]
+        nodes = found.nodes if isinstance(found, Items) else [found]
+        return [made for one in nodes if (made := make(one)) is not None]
 
     def _index(self, node: Node) -> Index | None:
         """Read an index; a list or a text stands for its keys."""
         if not isinstance(node, Table):
             node = _under("keys", node)
-        values: dict[str, Any] = self.reader.table(node, EXPECTED_INDEX, "an index")
+        values = self._values(node, EXPECTED_INDEX, "an index")
         self._each(node, "keys", index_key)
         self._each(node, "where", canonical)
         self._names(node, ("include", "name"))
@@ -141,9 +165,60 @@ class _File:
         if not values["nulls_distinct"] and not values["unique"]:
             told = "`nulls_distinct` is for unique indexes"
             self.reader.error(node.entries["nulls_distinct"][0], told, "add unique: true")
-        return Index(
-            **values | {"keys": _many(values, "keys"), "include": _many(values, "include")}
-        )
+        several = {"keys": _many(values, "keys"), "include": _many(values, "include")}
+        used_by = tuple(self._several(node, "used_by", self._lookup))
+        return Index(**{**values, **several, "used_by": used_by})
+
+    def _lookup(self, node: Node) -> Lookup | None:
+        """Read a query that an index is for: one SELECT, a value for each place or for none."""
+        if not isinstance(node, Table):
+            node = _under("query", node)
+        values: dict[str, Any] = self.reader.table(node, EXPECTED_LOOKUP, "a query")
+        query, given = values.get("query"), _many(values, "values")
+        if not query:
+            return None
+        found = node.entries["query"][1]
+        wrong = writes(query)
+        if wrong is None and statements(query)[0].verb in ("explain", "show"):
+            wrong = 0, "only a SELECT can be planned", ""
+        if wrong is not None:
+            self.reader.error(found, wrong[1], "write one SELECT, as it is asked")
+            return None
+        wanted = places(query)
+        if wanted != {f"${number}" for number in range(1, len(wanted) + 1)}:
+            self.reader.error(found, "the places for values have gaps", "number them from $1 on")
+        elif given and len(given) != len(wanted):
+            told = f"`values` has {len(given)} for {len(wanted)} places in the query"
+            self.reader.error(node.entries["values"][1], told, "write one for each, in their order")
+        return Lookup(query=query, values=given)
+
+    def _functions(self, root: Table) -> list[Function]:
+        found = self._several(root, "functions", self._function)
+        return [one for one in found if one.signature]
+
+    def _function(self, node: Node) -> Function:
+        """Read what a function must be; a text is its signature."""
+        if not isinstance(node, Table):
+            node = _under("signature", node)
+        values: dict[str, Any] = self.reader.table(node, EXPECTED_FUNCTION, "a function")
+        self._each(node, "signature", signature)
+        self._names(node, ("owner",))
+        made = Function(**{"signature": "", **values, "call": _many(values, "call")})
+        if made.signature and (made.call or made.within is not None):
+            self._callable(node, made)
+        return made
+
+    def _callable(self, node: Table, made: Function) -> None:
+        try:
+            wanted = len(arguments(made.signature))
+        except DefinitionError:
+            return  # has been told
+        given = node.entries["call" if made.call else "within"][1]
+        if made.within is None:
+            self.reader.error(given, "a call without a limit is of no use", "add within: 20ms")
+        elif len(made.call) != wanted and not made.writes:
+            told = f"`call` has {len(made.call)} for {wanted} arguments"
+            self.reader.error(given, told, "add call: a value for each argument")
 
     def _foreign(self, node: Node) -> ForeignKey | None:
         values: dict[str, Any] = self.reader.table(node, EXPECTED_FOREIGN_KEY, "a foreign key")
@@ -175,15 +250,6 @@ class _File:
 def _name(text: str) -> str:
     if not text.strip() or '"' in text or "\0" in text or len(text.encode()) > 63:
         raise DefinitionError("it is no name of at most 63 bytes, written without quotes")
-    return text
-
-
-def _signature(text: str) -> str:
-    found = pieces(text)
-    at = next((n for n, token in enumerate(found) if token.text == "("), 0)
-    if not at or found[-1].text != ")":
-        raise DefinitionError("the types of its arguments are missing: NAME(TYPE, …) or NAME()")
-    relation_name("".join(token.text for token in found[:at]))
     return text
 
 

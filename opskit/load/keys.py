@@ -209,6 +209,21 @@ EXPECTED_INDEX: tuple[Key, ...] = (
     ),
     Key("method", "literal", pattern=VARIABLE, default="btree", help="access method"),
     Key("name", "literal", help="what it is called; another name is told of, and is no fault"),
+    Key("used_by", "data", help="queries that must be planned with it, see below; a text is one"),
+)
+EXPECTED_LOOKUP: tuple[Key, ...] = (
+    Key(
+        "query",
+        "literal",
+        required=True,
+        help="a SELECT with $1, $2 … for values; it is planned (EXPLAIN), never carried out",
+    ),
+    Key(
+        "values",
+        "literal",
+        many=True,
+        help="sample values for $1, $2 …; without them it is the plan that does for all values",
+    ),
 )
 EXPECTED_FOREIGN_KEY: tuple[Key, ...] = (
     Key("columns", "literal", many=True, required=True, help="its columns, in their order"),
@@ -226,7 +241,38 @@ EXPECTED_TABLE: tuple[Key, ...] = (
 EXPECTED_VIEW: tuple[Key, ...] = (
     *_RELATION,
     Key("populated", "bool", default=True, help="whether it must have been filled"),
+    Key("within", "duration", help="in what time it must be read as a whole, in 95 of 100 cases"),
     Key("accept", "literal", many=True, help=_NAMES),
+)
+EXPECTED_FUNCTION: tuple[Key, ...] = (
+    Key(
+        "signature",
+        "literal",
+        required=True,
+        help="its name with the types of its arguments, such as `cleanup(integer)`",
+    ),
+    Key("returns", "literal", help="the type that it returns, as the server writes it: `integer`"),
+    Key("owner", "literal", help="the role that it belongs to"),
+    Key(
+        "security",
+        "enum",
+        choices=("definer", "invoker"),
+        help="as whom it acts: its owner, or whoever calls it",
+    ),
+    Key(
+        "volatility",
+        "enum",
+        choices=("immutable", "stable", "volatile"),
+        help="what it is declared as",
+    ),
+    Key(
+        "within",
+        "duration",
+        help="in what time it must be through, in 95 of 100 calls; it is called 21 times, in a "
+        "transaction that can't write",
+    ),
+    Key("call", "literal", many=True, help="the values that it is called with, one an argument"),
+    Key("writes", "bool", default=False, help="that it writes: then it is not called"),
 )
 EXPECTATIONS: tuple[Key, ...] = (
     Key("opskit", "data", required=True, help="version of the file format: 1"),
@@ -235,9 +281,8 @@ EXPECTATIONS: tuple[Key, ...] = (
     Key("views", "data", help="the same for materialized views"),
     Key(
         "functions",
-        "literal",
-        many=True,
-        help="functions with the types of their arguments, such as `cleanup(integer)`",
+        "data",
+        help="list of functions, see below; a text such as `cleanup(integer)` is a signature",
     ),
     Key("extensions", "literal", many=True, help="names of extensions"),
 )

@@ -8,7 +8,9 @@ from opskit.load.keys import (
     DATABASE,
     EXPECTATIONS,
     EXPECTED_FOREIGN_KEY,
+    EXPECTED_FUNCTION,
     EXPECTED_INDEX,
+    EXPECTED_LOOKUP,
     EXPECTED_TABLE,
     EXPECTED_VIEW,
     FORMAT,
@@ -102,12 +104,19 @@ def expectations_schema() -> Json:
             "additionalProperties": {"anyOf": [{"type": "null"}, _relation(keys)]},
         }
     texts: Json = {"type": "array", "items": {"type": "string"}, "minItems": 1}
-    index: Json = {"anyOf": [{"type": "string"}, texts, _table(EXPECTED_INDEX)]}
+    word: Json = {"type": "string"}
+    index: Json = {"anyOf": [word, texts, _listed(EXPECTED_INDEX, "used_by", "lookup")]}
+    properties["functions"] = _list(EXPECTATIONS, "functions", "function")
     return {
         "$schema": DIALECT,
         "title": "opskit expectations",
         **_object(properties, EXPECTATIONS),
-        "$defs": {"index": index, "foreign_key": _table(EXPECTED_FOREIGN_KEY)},
+        "$defs": {
+            "index": index,
+            "lookup": {"anyOf": [word, _table(EXPECTED_LOOKUP)]},
+            "foreign_key": _table(EXPECTED_FOREIGN_KEY),
+            "function": {"anyOf": [word, _table(EXPECTED_FUNCTION)]},
+        },
     }
 
 
@@ -120,6 +129,17 @@ def ledger_schema() -> Json:
         items: dict[str, Json] = {"type": "array", "items": item, "minItems": 1}
         properties[name] = {**items, "description": _help(LEDGER, name)}
     return {"$schema": DIALECT, "title": "opskit ledger", **_object(properties, LEDGER)}
+
+
+def _listed(keys: Sequence[Key], name: str, item: str) -> Json:
+    """Describe a table one of whose keys has a list of other things."""
+    return _object({**_properties(keys), name: _list(keys, name, item)}, keys)
+
+
+def _list(keys: Sequence[Key], name: str, item: str) -> Json:
+    items: Json = {"$ref": f"#/$defs/{item}"}
+    several: Json = {"type": "array", "items": items}
+    return {"anyOf": [items, several], "description": _help(keys, name)}
 
 
 def _relation(keys: Sequence[Key]) -> Json:

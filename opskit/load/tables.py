@@ -8,7 +8,9 @@ from opskit.load.keys import (
     DATABASE,
     EXPECTATIONS,
     EXPECTED_FOREIGN_KEY,
+    EXPECTED_FUNCTION,
     EXPECTED_INDEX,
+    EXPECTED_LOOKUP,
     EXPECTED_TABLE,
     EXPECTED_VIEW,
     GIVEN,
@@ -72,6 +74,8 @@ def blocks() -> Mapping[str, str]:
         "expectedkey": table(EXPECTED_FOREIGN_KEY),
         "ledger": table(LEDGER),
         "ledgerrepeat": table(REPEAT),
+        "expectedlookup": table(EXPECTED_LOOKUP),
+        "expectedfunction": table(EXPECTED_FUNCTION),
     }
     return {name: text.strip() for name, text in found.items()}
 

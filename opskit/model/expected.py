@@ -1,11 +1,24 @@
 """What a database is expected to have: tables with their indexes, views, functions, extensions."""
 
+from typing import Literal
+
 from opskit.model.frozen import frozen
 
 
 @frozen
+class Lookup:
+    """A query with sample values for its $1, $2 …; without any the plan is one for all values."""
+
+    query: str
+    values: tuple[str, ...] = ()
+
+
+@frozen
 class Index:
-    """An index by what it is, as CREATE INDEX would say it. `keys` with their order and classes."""
+    """An index by what it is, as CREATE INDEX would say it. `keys` with their order and classes.
+
+    `used_by`: queries that must be planned with it, or with one that is equal to it.
+    """
 
     keys: tuple[str, ...]
     include: tuple[str, ...] = ()
@@ -14,6 +27,7 @@ class Index:
     nulls_distinct: bool = True
     method: str = "btree"
     name: str = ""
+    used_by: tuple[Lookup, ...] = ()
 
     def __str__(self) -> str:
         words = "UNIQUE " if self.unique else ""
@@ -36,7 +50,8 @@ class ForeignKey:
 class Relation:
     """A table or a materialized view; `name` as in the file, with its schema or without.
 
-    `accept`: names of indexes and foreign keys that may be as they are.
+    `accept`: names of indexes and foreign keys that may be as they are. `within`: in how many
+    seconds a view must be read as a whole.
     """
 
     name: str
@@ -46,12 +61,32 @@ class Relation:
     foreign_keys: tuple[ForeignKey, ...] = ()
     populated: bool = True
     accept: tuple[str, ...] = ()
+    within: float | None = None
+
+
+@frozen
+class Function:
+    """What a function must be like besides being there; what is empty may be anything.
+
+    `within`: how many seconds 95 of 100 calls with the values `call` may take. `writes`: it can't
+    be called by who only reads.
+    """
+
+    signature: str
+    returns: str = ""
+    owner: str = ""
+    security: Literal["", "definer", "invoker"] = ""
+    volatility: Literal["", "immutable", "stable", "volatile"] = ""
+    call: tuple[str, ...] = ()
+    within: float | None = None
+    writes: bool = False
 
 
 @frozen
 class Expected:
-    """All that one file expects."""
+    """All that one file expects. `functions`: all signatures; `traits`: what some must be like."""
 
     relations: tuple[Relation, ...] = ()
     functions: tuple[str, ...] = ()
     extensions: tuple[str, ...] = ()
+    traits: tuple[Function, ...] = ()

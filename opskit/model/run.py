@@ -50,6 +50,12 @@ class ActionRecord:
         return self.before if idle and self.before is not None else self.state
 
     @property
+    def refused(self) -> bool:
+        """Whether it was refused by who should have done it, for what was asked of him."""
+        evidence = self.data.get("evidence")
+        return isinstance(evidence, Mapping) and evidence.get("refused") is True
+
+    @property
     def sent(self) -> bool:
         """Whether something of it may have been begun on its target."""
         return self.before is not None or self.data.get("sent") is not False

@@ -177,6 +177,8 @@ class Verify:
 
     `file` is where that was written. `leave_out`: checks that are not made; `levels`: those that
     weigh otherwise than by default. An index is unused when nobody has in `unused_after` seconds.
+    `amcheck`: read indexes to see whether they are whole, alone or with the rows of their tables;
+    `pgstatindex`: to see how full they are. `timing`: call and read what has a limit of time.
     """
 
     database: str
@@ -185,6 +187,9 @@ class Verify:
     leave_out: tuple[str, ...] = ()
     levels: Mapping[str, str] = field(default_factory=dict)
     unused_after: float = 30 * 86400.0
+    amcheck: Literal["", "index", "rows"] = ""
+    pgstatindex: bool = False
+    timing: bool = True
 
 
 @frozen

@@ -7,8 +7,8 @@ be told without asking it is told here.
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
-from opskit.model.frozen import frozen
 from opskit.render.sql import Token, tokens
 
 _OPEN, _CLOSE = frozenset("(["), frozenset(")]")
@@ -22,8 +22,7 @@ class DefinitionError(ValueError):
     """A text that is no piece of an index definition; the message says why."""
 
 
-@frozen
-class IndexKey:
+class IndexKey(NamedTuple):
     """One key: a column or an expression, and how it is ordered.
 
     `expression` is what `canonical` makes of it. `collation` and `operators` are empty where they
@@ -50,8 +49,7 @@ class IndexKey:
         return words + (" NULLS FIRST" if self.nulls_first else " NULLS LAST")
 
 
-@frozen
-class Definition:
+class Definition(NamedTuple):
     """A whole definition, less its name, its table and how it is stored."""
 
     method: str
@@ -288,8 +286,33 @@ def _bracketed(found: list[Token]) -> tuple[list[Token], list[Token]]:
     raise DefinitionError("a bracket is not closed")
 
 
+def signature(text: str) -> tuple[str, str]:
+    """Read schema (or "") and name of `schema.name(type, …)`; DefinitionError for what is none."""
+    name, _ = _called(text)
+    return relation_name("".join(token.text for token in name))
+
+
+def arguments(text: str) -> list[str]:
+    """Return the types in a signature."""
+    _, rest = _called(text)
+    inside, _ = _bracketed(rest)
+    return [_joined(part) for part in split(inside)] if inside else []
+
+
+def _called(text: str) -> tuple[list[Token], list[Token]]:
+    """Cut a signature before its bracket."""
+    found = pieces(text)
+    at = next((n for n, token in enumerate(found) if token.text == "("), 0)
+    if not at or found[-1].text != ")":
+        raise DefinitionError("the types of its arguments are missing: NAME(TYPE, …) or NAME()")
+    return found[:at], found[at:]
+
+
+@lru_cache(4096)
 def relation_name(text: str) -> tuple[str, str]:
     """Read `schema.name` or `name` as the server would; DefinitionError where it is neither."""
+    if _SIMPLE.fullmatch(text):
+        return "", text
     found = pieces(text)
     words = [token.word for token in found if token.kind in ("word", "quoted")]
     shape = [token.text for token in found if token.kind not in ("word", "quoted")]

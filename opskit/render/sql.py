@@ -49,6 +49,11 @@ class Token:
         return self.text.lower() if self.kind == "word" else ""
 
 
+def places(text: str) -> set[str]:
+    """Return the places for values in a text: $1, $2 …"""
+    return {token.text for token in tokens(text) if token.kind == "parameter"}
+
+
 def tokens(text: str) -> Iterator[Token]:
     """Cut a text as PostgreSQL does with standard_conforming_strings on."""
     position = 0

@@ -222,8 +222,8 @@ def is_check(work: Work) -> bool:
 
 def judge(work: Work, output: Output) -> Output:
     """Turn what came back for a check into OK, WARN (both succeed), CRIT (failed) or UNKNOWN."""
-    if output.evidence.get("refused"):
-        return output
+    if isinstance(work, (Verify, Duplicates)) and output.evidence.get("refused"):
+        return replace(output, evidence={**output.evidence, "level": "UNKNOWN"})
     if isinstance(work, (Verify, Duplicates)):
         known = str(output.evidence.get("level", ""))
         level = _of_word(known)

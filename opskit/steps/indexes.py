@@ -17,17 +17,18 @@ from opskit.steps.base import (
     Key,
     Scope,
     Value,
+    a_flag,
     a_number,
     a_word,
     is_template,
     mapping,
+    one_of,
     problem,
     refuse,
     texts,
 )
 
 CHECKS: Mapping[str, str] = {
-    "table": "CRIT",
     "missing": "CRIT",
     "invalid": "CRIT",
     "building": "WARN",
@@ -37,11 +38,16 @@ CHECKS: Mapping[str, str] = {
     "prefix": "INFO",
     "name": "INFO",
     "unused": "INFO",
+    "lookup": "CRIT",
+    "bloat": "WARN",
+    "corrupt": "CRIT",
+    "collation": "CRIT",
     "foreign_key": "CRIT",
     "foreign_key_index": "WARN",
     "columns": "CRIT",
     "view": "CRIT",
     "function": "CRIT",
+    "slow": "CRIT",
     "extension": "CRIT",
     "server": "CRIT",
 }
@@ -51,6 +57,7 @@ SUMMARY = (
     "Compare the indexes, foreign keys, materialized views, functions and extensions of a "
     "PostgreSQL database with a file of what is expected. OK, WARN, CRIT or UNKNOWN, as `health`."
 )
+AMCHECK = ("none", "index", "rows")
 KEYS = (
     Key(
         "expect",
@@ -74,6 +81,27 @@ KEYS = (
         "duration",
         default=30 * 86400.0,
         help="for how long nobody must have used an index to say that it is unused",
+    ),
+    Key(
+        "amcheck",
+        "enum",
+        choices=AMCHECK,
+        default="none",
+        help="read every B-tree to see whether it is whole (`index`), and whether every row of its "
+        "table is in it (`rows`, which reads the tables too); needs the extension amcheck",
+    ),
+    Key(
+        "pgstatindex",
+        "bool",
+        default=False,
+        help="read indexes from 10 MiB on to see how full they are, instead of an estimate; needs "
+        "the extension pgstattuple",
+    ),
+    Key(
+        "timing",
+        "bool",
+        default=True,
+        help="call functions and read views that have a limit of time (`within`)",
     ),
 )
 MAIN = "expect"
@@ -110,6 +138,7 @@ def _weight(name: str, level: str) -> tuple[str, str] | None:
 def work(args: Mapping[str, Value], step: Step) -> Verify:
     """`expect` has come as JSON: the file's name, and what is in it."""
     given = json.loads(a_word(args["expect"], step, "expect"))
+    inside = one_of(args.get("amcheck"), step, "amcheck", AMCHECK)
     left = tuple(text.fixed() for text in texts(args.get("leave_out"), "leave_out"))
     levels = {
         name: a_word(value, step, "levels") for name, value in mapping(args.get("levels")).items()
@@ -126,4 +155,7 @@ def work(args: Mapping[str, Value], step: Step) -> Verify:
         leave_out=left,
         levels=levels,
         unused_after=a_number(args["unused_after"], step, "unused_after"),
+        amcheck="rows" if inside == "rows" else "index" if inside == "index" else "",
+        pgstatindex=a_flag(args["pgstatindex"], step, "pgstatindex"),
+        timing=a_flag(args["timing"], step, "timing"),
     )

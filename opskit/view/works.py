@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import assert_never
 
+from opskit.model.expected import Expected, Lookup
 from opskit.model.plan import Action
 from opskit.model.text import Late, Text
 from opskit.model.value import Json, SecretRef
@@ -233,12 +234,14 @@ def _verify(work: Verify, *, full: bool) -> list[str]:
         amounts.count(sum(one.view for one in expected.relations), "view"),
         amounts.count(len(expected.functions), "function"),
         amounts.count(len(expected.extensions), "extension"),
+        amounts.count(len(_lookups(expected)), "query", "queries"),
     ]
     what = ", ".join(count for count in counts if not count.startswith("0 "))
     shown = [safe.one_line(f"compare it with {work.file}: {what}")]
     if work.leave_out:
         shown.append(f"without the checks {', '.join(work.leave_out)}")
     shown += [f"{check} weighs {level}" for check, level in work.levels.items()]
+    shown += _beyond(work)
     if full:
         shown += [
             safe.one_line(f"{QUOTED}{one.name} {index}")
@@ -246,6 +249,28 @@ def _verify(work: Verify, *, full: bool) -> list[str]:
             for index in one.indexes
         ]
         shown += [safe.one_line(QUOTED + name) for name in expected.functions + expected.extensions]
+        shown += [safe.one_line(f"{SQL}EXPLAIN {one.query}") for one in _lookups(expected)]
+    return shown
+
+
+def _lookups(expected: Expected) -> list[Lookup]:
+    every = (index for one in expected.relations for index in one.indexes)
+    return [lookup for index in every for lookup in index.used_by]
+
+
+def _beyond(work: Verify) -> list[str]:
+    """Say what is read or called beyond the catalog."""
+    expected = work.expected
+    called = [one.signature for one in expected.traits if one.within and not one.writes]
+    called += [one.name for one in expected.relations if one.within]
+    shown = []
+    if work.timing and called:
+        shown.append(safe.one_line(f"21 calls of each, in a read: {', '.join(called)}"))
+    if work.amcheck:
+        tables = ", with their tables" if work.amcheck == "rows" else ""
+        shown.append(f"reads all B-trees to see whether they are whole{tables} (amcheck)")
+    if work.pgstatindex:
+        shown.append("reads all large B-trees to see how full they are (pgstatindex)")
     return shown
 
 

@@ -26,8 +26,8 @@ class Desk:
     """A folder with an inventory that names the databases `sound` and `ill`."""
 
     folder: Path
-
-    owner: str
+    owners: dict[str, str]
+    """Database → the URL of who may do anything there."""
 
     @property
     def settings(self) -> dict[str, str]:
@@ -54,17 +54,18 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     with postgres.server(**datasets.SETTINGS) as server:
         with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
             connection.execute(ROLES.encode())
-        urls = {}
+            connection.execute(b"GRANT pg_read_all_data TO reader")
+        urls, owners = {}, {}
         for name, planted in (("sound", False), ("ill", True)):
             url, _ = datasets.load(server, "teams", Amount(rows=20, planted=planted))
             urls[name] = url.replace("//owner@", "//reader@")
-            owner = url
+            owners[name] = url
         entries = "".join(f"  {name}: {{url: '{url}'}}\n" for name, url in urls.items())
         entries += "  away: {url: 'postgresql://reader@127.0.0.1:9/x', connect_timeout: 1s}\n"
         text = f"opskit: 1\nhosts: {{nowhere: 127.0.0.1}}\ndatabases:\n{entries}"
         (folder / "i.yaml").write_text(text)
         (folder / "teams.yaml").write_bytes(release.data("expect/teams.yaml"))
-        yield Desk(folder, owner)
+        yield Desk(folder, owners)
 
 
 def test_a_plan_says_what_it_is_compared_with(desk: Desk) -> None:
@@ -104,7 +105,7 @@ def test_a_database_that_can_not_be_reached_is_unknown(desk: Desk) -> None:
 
 def test_a_look_that_was_killed_is_taken_again(desk: Desk) -> None:
     given = ["-p", f"expect={desk.folder}/teams.yaml", "-p", "database=ill"]
-    with psycopg.connect(desk.owner) as other:
+    with psycopg.connect(desk.owners["ill"]) as other:
         other.execute("LOCK TABLE economy_cointransaction IN ACCESS EXCLUSIVE MODE")
         words = [sys.executable, "-m", "opskit", "run", "index-verify", *given]
         killed = subprocess.Popen(
@@ -138,7 +139,34 @@ def test_bad_expectations_are_refused_before_anybody_is_asked(
     assert re.search(r"bad\.yaml:\d+:\d+: ", said)
 
 
+def test_a_table_that_is_not_there_is_refused(desk: Desk) -> None:
+    """A file for another database: that all is missing there would tell nobody anything."""
+    gone = "opskit: 1\ntables: {teams_team: {}, teams_ghost: {}, teams_gone: {}}\n"
+    (desk.folder / "gone.yaml").write_text(gone)
+    said = desk.verify("sound", status=5, file="gone")
+    assert "teams_ghost: there is no such table; and 1 more" in said
+    given = ["-p", f"expect={desk.folder}/gone.yaml", "-p", "database=sound"]
+    assert "A run would be refused" in desk.opskit("plan", "index-verify", *given, status=5)
+    said = desk.verify("sound", "--nagios", status=3, file="gone")
+    assert said.startswith("INDEX-VERIFY UNKNOWN - ")
+    assert "teams_ghost" in said
+    assert "teams_gone: there is no such table" in desk.opskit(
+        "output", "last", "Compare", "db:sound", status=0
+    )
+
+
+def test_indexes_are_read_where_that_is_asked_for(desk: Desk) -> None:
+    given = ["-p", f"expect={desk.folder}/teams.yaml", "-p", "database=sound", "-p", "amcheck=rows"]
+    said = desk.opskit("plan", "index-verify", "--no-reads", *given, status=0)
+    assert "reads all B-trees" in said
+    said = desk.verify("sound", "-p", "amcheck=rows", status=6)  # the role has no right to
+    assert "GRANT EXECUTE ON FUNCTION bt_index_check" in said
+    with psycopg.connect(desk.owners["sound"], autocommit=True) as owner:
+        owner.execute("GRANT EXECUTE ON FUNCTION bt_index_check(regclass, boolean) TO reader")
+    desk.verify("sound", "-p", "amcheck=rows", status=0)
+
+
 def test_a_database_that_is_not_in_the_inventory_is_refused(desk: Desk) -> None:
     assert "has no database" in desk.verify("other", status=2)
     assert "does not say on which database" in desk.verify("", status=2)
-    desk.verify("sound", status=2, file="gone")
+    desk.verify("sound", status=2, file="nowhere")

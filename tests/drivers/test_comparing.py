@@ -4,17 +4,25 @@ from dataclasses import replace
 
 import pytest
 
-from opskit.drivers.postgres.catalog import Actual, Facts, ForeignKey, Relation
-from opskit.drivers.postgres.comparing import compare, matchers
+from opskit.drivers.postgres.catalog import (
+    Actual,
+    Collation,
+    Facts,
+    ForeignKey,
+    Relation,
+    Routine,
+    Width,
+)
+from opskit.drivers.postgres.comparing import compare, matchers, refusals
 from opskit.drivers.postgres.findings import Found, Weighed, told, weighed, worst
 from opskit.drivers.postgres.meaning import NONE
-from opskit.model.expected import Expected, Index
+from opskit.model.expected import Expected, Function, Index
 from opskit.model.expected import Relation as Wanted
 
 MONTH = 30 * 86400.0
 SOUND = Actual(
     oid=10, relation=1, name="item_a", text=None,
-    valid=True, unique=False, constraint=False, identity=False, child=False, scans=5, pages=2,
+    valid=True, unique=False, constraint=False, identity=False, child=False, pages=2,
     columns="1", classes="1978", collations="0", options="0", width=1, expressions=None,
     where=None, method="btree", nulls_distinct=True,
 )  # fmt: skip
@@ -33,16 +41,14 @@ def facts(*relations: Relation, **more: object) -> Facts:
     return replace(base, **more)  # type: ignore[arg-type]
 
 
-def found(
-    *indexes: Actual, wanted: Wanted = WANTED, after: float = MONTH, **more: object
-) -> list[tuple[str, str]]:
+def found(*indexes: Actual, wanted: Wanted = WANTED, **more: object) -> list[tuple[str, str]]:
     made = facts(replace(ITEM, indexes=indexes), **more)
-    everything = compared(Expected(relations=(wanted,)), made, after)
+    everything = compared(Expected(relations=(wanted,)), made)
     return [(one.check, one.name) for one in everything]
 
 
-def compared(expected: Expected, made: Facts, after: float = MONTH) -> list[Found]:
-    return list(compare(expected, made, matchers(expected, made), NONE, after))
+def compared(expected: Expected, made: Facts) -> list[Found]:
+    return list(compare(expected, made, matchers(expected, made), NONE))
 
 
 def test_what_is_as_expected_is_not_told_of() -> None:
@@ -106,11 +112,12 @@ def test_an_index_that_another_begins_with_is_told_of() -> None:
     assert ("prefix", "item_a") not in found(SOUND, wide._replace(valid=False))
 
 
-def test_only_what_was_counted_for_long_is_unused() -> None:
-    idle = SOUND._replace(scans=0)
-    assert found(idle, counted=MONTH - 1) == []
-    assert found(idle, counted=MONTH) == [("unused", "item_a")]
-    assert found(idle._replace(identity=True), counted=MONTH) == []
+def test_an_idle_index_is_told_of_unless_it_enforces_something() -> None:
+    idle = frozenset([10])
+    assert found(SOUND) == []
+    assert found(SOUND, idle=idle, counted=MONTH) == [("unused", "item_a")]
+    assert found(SOUND._replace(identity=True), idle=idle) == []
+    assert found(SOUND._replace(valid=False), idle=idle) == [("invalid", "item_a")]
 
 
 def test_an_index_leads_to_a_foreign_key_in_any_order_and_not_by_half() -> None:
@@ -138,20 +145,115 @@ def test_what_is_accepted_is_not_told_of() -> None:
     assert found(SOUND, extra, wanted=replace(WANTED, accept=("other",))) == []
 
 
-def test_a_table_of_several_schemas_is_unknown_until_one_is_named() -> None:
+def test_a_table_of_several_schemas_is_refused_until_one_is_named() -> None:
     twice = facts(ITEM, replace(ITEM, oid=2, schema="old"))
-    (one,) = compared(Expected(relations=(WANTED,)), twice)
-    assert (one.unknown, one.check) == (True, "table")
-    assert "old, public" in one.text
+    (why,) = refusals(Expected(relations=(WANTED,)), twice)
+    assert "item: it is in several schemas (old, public)" in why
     named = Expected(relations=(replace(WANTED, name="public.item"),))
+    assert refusals(named, twice) == []
     assert compared(named, twice) == []
 
 
 @pytest.mark.parametrize(("kind", "word"), [("v", "a view"), ("m", "a materialized view")])
 def test_another_kind_of_relation_is_no_table(kind: str, word: str) -> None:
     other = facts(replace(ITEM, kind=kind))
-    (one,) = compared(Expected(relations=(WANTED,)), other)
-    assert (one.check, one.text) == ("table", f"it is {word}, and a table is expected")
+    told = [f"item: it is {word}, and a table is expected"]
+    assert refusals(Expected(relations=(WANTED,)), other) == told
+
+
+def test_a_table_that_is_not_there_is_refused_and_a_view_is_missed() -> None:
+    gone = Expected(relations=(replace(WANTED, name="gone"), Wanted(name="v", view=True)))
+    assert refusals(gone, facts(ITEM)) == ["gone: there is no such table"]
+    (one,) = compared(Expected(relations=(Wanted(name="v", view=True),)), facts(ITEM))
+    assert (one.check, one.text) == ("view", "there is no such materialized view")
+    ordinary = facts(replace(ITEM, name="v", kind="v"))
+    (one,) = compared(Expected(relations=(Wanted(name="v", view=True),)), ordinary)
+    assert one.text == "it is a view, and a materialized view is expected"
+
+
+def test_what_is_found_of_an_index_has_its_definition() -> None:
+    wide = SOUND._replace(oid=11, name="wide", columns="2 1", width=2, classes="1978 1978",
+                          collations="0 0", options="3 0")  # fmt: skip
+    made = facts(replace(ITEM, indexes=[wide, SOUND._replace(oid=12, valid=False)]))
+    wanted = Wanted(name="item", indexes=(Index(keys=("a",), where="b > 0", name="item_x"),))
+    everything = compared(Expected(relations=(wanted,)), made)
+    assert {(one.check, one.definition) for one in everything} == {
+        ("missing", "(a) WHERE b > 0"), ("extra", "btree (b DESC, a)"), ("invalid", "btree (a)"),
+    }  # fmt: skip
+
+
+ROUTINE = Routine(True, ["f(integer)"], "public", "f", ["integer"], "json", "app", False, "stable")
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ({"owner": "app", "security": "invoker", "volatility": "stable", "returns": "json"}, None),
+        ({"owner": "root"}, "its owner is app, and root is expected"),
+        ({"security": "definer"}, "it acts as its invoker, and definer is expected"),
+        ({"volatility": "volatile"}, "it is declared stable, and volatile is expected"),
+        ({"returns": "text"}, "it returns json, and text is expected"),
+    ],
+)
+def test_a_function_is_what_is_expected_of_it(how: dict[str, str], told: str | None) -> None:
+    wanted = Function(signature="f(integer)", **how)  # type: ignore[arg-type]
+    expected = Expected(functions=("f(integer)",), traits=(wanted,))
+    found = compared(expected, facts(functions={"f(integer)": ROUTINE}))
+    assert [one.text for one in found] == ([told] if told else [])
+    gone = compared(expected, facts(functions={"f(integer)": Routine(False, ["f(text)"])}))
+    assert [one.text for one in gone] == [
+        "there is no such function; of that name there is only f(text)"
+    ]
+
+
+MIB = 128
+"""Pages."""
+ENTRIES = 10 * MIB * 7344 // 20
+"""As many of 20 bytes as ten MiB have, nine tenths full."""
+
+
+@pytest.mark.parametrize(
+    ("pages", "rows", "width", "weight"),
+    [
+        (10 * MIB, ENTRIES, Width(10, 4, 0, 90, 0.0), None),
+        (19 * MIB, ENTRIES, Width(10, 4, 0, 90, 0.0), None),
+        (21 * MIB, ENTRIES, Width(10, 4, 0, 90, 0.0), "WARN"),
+        (41 * MIB, ENTRIES, Width(10, 4, 0, 90, 0.0), "WARN"),
+        (1030 * MIB, ENTRIES, Width(10, 4, 0, 90, 0.0), "CRIT"),
+        (1030 * MIB, 30 * ENTRIES, Width(10, 4, 0, 90, 0.0), "WARN"),
+        (9 * MIB, 1, Width(10, 4, 0, 90, 0.0), None),
+        (21 * MIB, ENTRIES, Width(10, 4, 1, 90, 0.0), "INFO"),
+        (21 * MIB, ENTRIES, Width(10, 4, 0, 90, 0.5), "INFO"),
+        (21 * MIB, ENTRIES, Width(10, 4, 0, 40, 0.0), None),
+        (21 * MIB, -1, None, "INFO"),
+    ],
+)
+def test_an_index_that_is_mostly_air_is_told_of_where_that_can_be_told(
+    pages: int, rows: float, width: Width | None, weight: str | None
+) -> None:
+    one = SOUND._replace(pages=pages, rows=rows)
+    made = facts(replace(ITEM, indexes=[one]), widths={10: width} if width else {})
+    found = compared(Expected(relations=(WANTED,)), made)
+    assert [(f.check, f.weight) for f in found] == ([("bloat", weight)] if weight else [])
+
+
+@pytest.mark.parametrize(
+    ("collation", "level"),
+    [
+        (Collation("de", "2.28", "2.36"), "CRIT"), (Collation("de", "2.28", None), "CRIT"),
+        (Collation("de", None, "2.36"), "INFO"), (Collation("de", "2.36", "2.36"), None),
+        (Collation("C", None, None), None),
+    ],
+)  # fmt: skip
+def test_a_collation_that_orders_otherwise_now_is_told_of_with_its_indexes(
+    collation: Collation, level: str | None
+) -> None:
+    one = SOUND._replace(collations="77")
+    wanted = Wanted(name="item", indexes=(Index(keys=(f'a COLLATE "{collation.name}"',)),))
+    made = facts(replace(ITEM, indexes=[one]), collations={"77": collation})
+    found = weighed(compared(Expected(relations=(wanted,)), made), (), ())
+    assert [(w.level, w.found.check) for w in found] == ([(level, "collation")] if level else [])
+    assert all("item_a" in w.found.text for w in found)
 
 
 @pytest.mark.parametrize(("version", "bad"), [(130023, 0), (140000, 1), (140003, 1), (140004, 0)])

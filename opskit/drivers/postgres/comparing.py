@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from opskit.drivers.postgres import redundancy
+from opskit.drivers.postgres import redundancy, wear
 from opskit.drivers.postgres.catalog import Actual, Facts, Relation
 from opskit.drivers.postgres.findings import Found
 from opskit.drivers.postgres.matching import Matcher
 from opskit.drivers.postgres.meaning import Asked, Meanings
-from opskit.model.expected import Expected, Index
+from opskit.model.expected import Expected, Function, Index
 from opskit.model.expected import Relation as Wanted
 from opskit.render.definitions import relation_name
 
@@ -32,6 +33,17 @@ def matchers(expected: Expected, facts: Facts) -> Matchers:
     }
 
 
+def refusals(expected: Expected, facts: Facts) -> list[str]:
+    """Say which relations the file can't mean: then nothing is compared."""
+    found = []
+    for wanted in expected.relations:
+        relation, why = _resolved(wanted, facts)
+        several = why.startswith(_SEVERAL)
+        if relation is None and (several or not wanted.view):
+            found.append(f"{wanted.name}: {why}")
+    return found
+
+
 def unclear(made: Matchers) -> Mapping[Asked, Relation]:
     """Return the expressions that only the server can read, with a table to read them over."""
     found: dict[Asked, Relation] = {}
@@ -42,7 +54,7 @@ def unclear(made: Matchers) -> Mapping[Asked, Relation]:
 
 
 def compare(
-    expected: Expected, facts: Facts, made: Matchers, meanings: Meanings, unused_after: float
+    expected: Expected, facts: Facts, made: Matchers, meanings: Meanings
 ) -> Iterator[Found]:
     """Yield everything that is not as expected."""
     if facts.version in _BROKEN:
@@ -51,43 +63,61 @@ def compare(
     for wanted in expected.relations:
         relation, wrong = _resolved(wanted, facts)
         if relation is None:
-            assert wrong is not None
-            yield wrong
+            yield Found(check="view", table=wanted.name, text=wrong)
             continue
-        for found in _Table(wanted, facts, made[wanted.name], meanings).findings(unused_after):
+        for found in _Table(wanted, facts, made[wanted.name], meanings).findings():
             if found.name not in wanted.accept:
                 yield found
-    yield from _functions(facts)
+    yield from _functions(expected, facts)
+    yield from wear.drifted(facts)
     for name in expected.extensions:
         if name not in facts.extensions:
             yield Found(check="extension", name=name, text="it is not installed")
 
 
-def _resolved(wanted: Wanted, facts: Facts) -> tuple[Relation | None, Found | None]:
-    """Find the one relation that is meant."""
+_SEVERAL = "it is in several schemas"
+
+
+def _resolved(wanted: Wanted, facts: Facts) -> tuple[Relation | None, str]:
+    """Find the one relation that is meant, or say why there is none."""
     schema, name = relation_name(wanted.name)
-    check, what = ("view", "materialized view") if wanted.view else ("table", "table")
+    what = "materialized view" if wanted.view else "table"
     there = [one for one in facts.relations.get(name, ()) if schema in ("", one.schema)]
     fitting = [one for one in there if (one.kind == "m") == wanted.view and one.kind in "rpm"]
     if len(fitting) > 1:
         places = ", ".join(sorted(one.schema for one in fitting))
-        text = f"it is in several schemas ({places}): write which is meant, SCHEMA.{name}"
-        return None, Found(check=check, table=wanted.name, text=text, unknown=True)
+        return None, f"{_SEVERAL} ({places}): write which is meant, SCHEMA.{name}"
     if fitting:
-        return fitting[0], None
-    text = f"there is no such {what}"
+        return fitting[0], ""
     if there:
-        text = f"it is {_KINDS[there[0].kind]}, and a {what} is expected"
-    return None, Found(check=check, table=wanted.name, text=text)
+        return None, f"it is {_KINDS[there[0].kind]}, and a {what} is expected"
+    return None, f"there is no such {what}"
 
 
-def _functions(facts: Facts) -> Iterator[Found]:
-    for signature, (there, others) in facts.functions.items():
-        if not there:
+def _functions(expected: Expected, facts: Facts) -> Iterator[Found]:
+    for signature, there in facts.functions.items():
+        if not there.there:
             text = "there is no such function"
-            if others:
-                text += f"; of that name there is only {', '.join(others)}"
+            if there.others:
+                text += f"; of that name there is only {', '.join(there.others)}"
             yield Found(check="function", name=signature, text=text)
+    for wanted in expected.traits:
+        wrong = list(_traits(wanted, facts))
+        if wrong:
+            yield Found(check="function", name=wanted.signature, text="; ".join(wrong))
+
+
+def _traits(wanted: Function, facts: Facts) -> Iterator[str]:
+    """Yield in what a function that is there is another one."""
+    there = facts.functions[wanted.signature]
+    for what, want, has in (
+        ("it returns", wanted.returns, there.returns),
+        ("its owner is", wanted.owner, there.owner),
+        ("it acts as its", wanted.security, "definer" if there.definer else "invoker"),
+        ("it is declared", wanted.volatility, there.volatility),
+    ):
+        if there.there and want and want != has:
+            yield f"{what} {has}, and {want} is expected"
 
 
 class _Table:
@@ -98,25 +128,26 @@ class _Table:
         self.relation = matcher.relation
         self.facts = facts
         self.matcher = matcher
-        matcher.meanings = meanings
-        self.pairs = matcher.pairs()
+        self.pairs = matcher.pairs(meanings)
         self.matched = {one.oid for one in self.pairs if one is not None}
         self.told: set[int] = set()
         """Indexes of which something has been said that says enough."""
 
-    def findings(self, unused_after: float) -> Iterator[Found]:
+    def findings(self) -> Iterator[Found]:
         yield from self._shape()
         for number, actual in enumerate(self.pairs):
             yield from self._expected(number, actual)
         yield from self._broken()
         yield from self._twins()
         yield from self._others()
-        yield from redundancy.unused(self.relation, self.facts.counted, unused_after)
+        yield from redundancy.unused(self.relation, self.facts.idle, self.facts.counted)
+        yield from wear.swollen(self.relation, self.facts.widths)
         yield from self._foreign_keys()
         yield from redundancy.unindexed(self.relation)
 
-    def _found(self, check: str, name: str, text: str, *, unknown: bool = False) -> Found:
-        return Found(check=check, table=self.wanted.name, name=name, text=text, unknown=unknown)
+    def _found(self, check: str, name: str, text: str, definition: object = "") -> Found:
+        said = str(definition)
+        return Found(check=check, table=self.wanted.name, name=name, text=text, definition=said)
 
     def _shape(self) -> Iterator[Found]:
         if self.wanted.view and self.wanted.populated and not self.relation.populated:
@@ -132,10 +163,10 @@ class _Table:
         if actual is None:
             yield self._missing(index, self.matcher.wrong(self.matcher.wanted[number]))
         elif not actual.valid:
-            yield self._invalid(actual, f"{index} is expected; ")
+            yield self._invalid(actual, index, f"{index} is expected; ")
         elif index.name and actual.name != index.name:
             text = f"{index} is there under this name; {index.name} is expected"
-            yield self._found("name", actual.name, text)
+            yield self._found("name", actual.name, text, index)
 
     def _missing(self, index: Index, wrong: str) -> Found:
         """Say what is missing; an index of that name which is another one is told of with it."""
@@ -146,32 +177,36 @@ class _Table:
         if same is not None and same.oid not in self.matched:
             self.told.add(same.oid)
             if not same.valid:
-                return self._invalid(same, f"{text}; ")
+                return self._invalid(same, index, f"{text}; ")
             text += f"; of that name there is {self.matcher.there(same)}"
-        return self._found("missing", index.name, text)
+        return self._found("missing", index.name, text, index)
 
-    def _invalid(self, one: Actual, before: str = "") -> Found:
+    def _invalid(self, one: Actual, definition: object, before: str = "") -> Found:
         """Say what an index is that can't be used: being built, left behind, or broken."""
         self.told.add(one.oid)
         if self.relation.oid in self.facts.building:
-            return self._found("building", one.name, f"{before}it is being built")
+            return self._found("building", one.name, f"{before}it is being built", definition)
         if self.facts.hidden:
             text = "it is invalid, or being built: the role needs pg_read_all_stats to see which"
-            return self._found("invalid", one.name, before + text, unknown=True)
+            return replace(
+                self._found("invalid", one.name, before + text, definition), unknown=True
+            )
         if _LEFT.search(one.name) and one.oid not in self.matched:
             text = "a REINDEX CONCURRENTLY that failed has left it: it can be dropped"
-            return self._found("leftover", one.name, text)
-        return self._found("invalid", one.name, f"{before}it is invalid, a build has failed")
+            return self._found("leftover", one.name, text, definition)
+        text = f"{before}it is invalid, a build has failed"
+        return self._found("invalid", one.name, text, definition)
 
     def _broken(self) -> Iterator[Found]:
         for one in self.relation.indexes:
             if not one.valid and one.oid not in self.told:
-                yield self._invalid(one)
+                yield self._invalid(one, self.matcher.there(one))
 
     def _twins(self) -> Iterator[Found]:
         for one, kept in redundancy.twins(self.relation.indexes, self.matched):
             self.told.add(one.oid)
-            yield self._found("duplicate", one.name, f"it is the same as {kept.name}")
+            text, definition = f"it is the same as {kept.name}", self.matcher.there(one)
+            yield self._found("duplicate", one.name, text, definition)
 
     def _others(self) -> Iterator[Found]:
         """Indexes that nobody expects, and those that another one covers."""
@@ -180,10 +215,11 @@ class _Table:
                 continue
             wider = redundancy.covered(one, self.relation.indexes)
             if wider is not None:
-                yield self._found("prefix", one.name, f"{wider.name} begins with all of it")
+                text, definition = f"{wider.name} begins with all of it", self.matcher.there(one)
+                yield self._found("prefix", one.name, text, definition)
             if one.oid not in self.matched and not (one.constraint or one.child or one.identity):
-                text = f"nobody expects it: {self.matcher.there(one)}"
-                yield self._found("extra", one.name, text)
+                definition = self.matcher.there(one)
+                yield self._found("extra", one.name, f"nobody expects it: {definition}", definition)
 
     def _foreign_keys(self) -> Iterator[Found]:
         names = self.relation.names()

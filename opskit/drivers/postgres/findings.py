@@ -14,13 +14,19 @@ _SHOWN = 200
 
 @frozen
 class Found:
-    """One finding. `unknown`: it could not be looked at, whatever the check weighs."""
+    """One finding. `unknown`: it could not be looked at, whatever the check weighs.
+
+    `weight`: what it weighs, where that is not what its check does. `definition`: of an index, the
+    expected one where that is missing or invalid, else the one that is there.
+    """
 
     check: str
     text: str
     table: str = ""
     name: str = ""
     unknown: bool = False
+    weight: str = ""
+    definition: str = ""
 
 
 @frozen
@@ -38,6 +44,7 @@ class Weighed:
             "table": found.table,
             "name": found.name,
             "text": found.text,
+            **({"definition": found.definition} if found.definition else {}),
         }
 
 
@@ -48,13 +55,17 @@ def weighed(
     checks: Mapping[str, str] = CHECKS,
 ) -> list[Weighed]:
     """Weigh what was found, the worst first; less the checks that are left out."""
-    weights = {**checks, **dict(levels)}
+    own = dict(levels)
     kept = [
-        Weighed(level="UNKNOWN" if one.unknown else weights[one.check], found=one)
+        Weighed(level="UNKNOWN" if one.unknown else _weight(one, own, checks), found=one)
         for one in findings
         if one.check not in leave_out
     ]
     return sorted(kept, key=lambda w: (_ORDER.index(w.level), w.found.table, w.found.check))
+
+
+def _weight(found: Found, own: Mapping[str, str], checks: Mapping[str, str]) -> str:
+    return own.get(found.check) or found.weight or checks[found.check]
 
 
 def worst(found: Sequence[Weighed]) -> Level:

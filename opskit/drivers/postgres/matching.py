@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from opskit.drivers.postgres.catalog import Actual, Facts, Relation
-from opskit.drivers.postgres.meaning import NONE, Asked
+from opskit.drivers.postgres.meaning import NONE, Asked, Meanings
 from opskit.model.expected import Index
 from opskit.render.definitions import (
     Definition,
@@ -19,6 +19,8 @@ from opskit.render.definitions import (
 
 _DESCENDING, _NULLS_FIRST = 1, 2
 """As pg_index.indoption has them."""
+_DATABASE = "100"
+"""The number of the collation of the database, which is the usual one of an expression."""
 _DEFAULT = "text_ops"
 """Written down where it stands under its other name, and the default all the same."""
 
@@ -27,7 +29,7 @@ def wanted(index: Index) -> Definition:
     """Return what an index of the file is."""
     return Definition(
         method=index.method,
-        keys=tuple(index_key(key) for key in index.keys),
+        keys=tuple([index_key(key) for key in index.keys]),
         include=tuple(sorted(index.include)),
         where=canonical(index.where) if index.where else "",
         unique=index.unique,
@@ -47,7 +49,7 @@ def _key(expression: str, collation: str, operators: str, option: int) -> IndexK
 
 
 class Matcher:
-    """Compares on one table. `meanings`: what the server has said of expressions."""
+    """Compares on one table."""
 
     def __init__(self, relation: Relation, facts: Facts, indexes: Sequence[Index]) -> None:
         self.relation = relation
@@ -59,6 +61,7 @@ class Matcher:
         self._names = relation.names()
         self._collations = {number: str(rest[-1]) for _, number, *rest in relation.columns}
         self._there: dict[int, Definition] = {}
+        self._alike: list[Actual | None] | None = None
 
     def there(self, actual: Actual) -> Definition:
         """Return what an index is that is there."""
@@ -80,41 +83,53 @@ class Matcher:
 
     def _keys(self, actual: Actual, columns: Sequence[int]) -> tuple[IndexKey, ...]:
         made = iter(expressions(actual.expressions) if actual.expressions else ())
-        options = actual.options.split()
+        classes, collations = actual.classes.split(), actual.collations.split()
         keys = []
-        for number, column in enumerate(columns[: actual.width]):
+        for number, option in enumerate(actual.options.split()):
+            column, ordering = columns[number], collations[number]
             text = quoted(self._names.get(column, "?")) if column else next(made)
-            operators, default = self._operators(actual, number)
-            collation = self._collation(actual, number)
-            usual = collation == "default" and not column
-            usual = usual or self._plain_collation(actual, number, column)
-            option = int(options[number])
-            keys.append(
-                _key(text, "" if usual else collation, "" if default else operators, option)
-            )
+            operators, default = self.facts.classes.get(classes[number], ("", True))
+            usual = self._collations.get(column) if column else _DATABASE
+            collation = "" if ordering == usual else self._collation(ordering)
+            keys.append(_key(text, collation, "" if default else operators, int(option)))
         return tuple(keys)
 
-    def _operators(self, actual: Actual, number: int) -> tuple[str, bool]:
-        return self.facts.classes.get(actual.classes.split()[number], ("", True))
+    def _collation(self, oid: str) -> str:
+        found = self.facts.collations.get(oid)
+        return "" if found is None else found.name
 
-    def _collation(self, actual: Actual, number: int) -> str:
-        return self.facts.collations.get(actual.collations.split()[number], "")
+    def pairs(self, meanings: Meanings = NONE) -> list[Actual | None]:
+        """Return for each expected index the actual one, the sound ones and the names first.
 
-    def _plain_collation(self, actual: Actual, number: int, column: int) -> bool:
-        return bool(column) and actual.collations.split()[number] == self._collations.get(column)
+        `meanings`: what the server has said of expressions; where all were found alike, it was not
+        asked.
+        """
+        if self._alike is None:
+            self._alike = self._paired([None] * len(self.indexes))
+        if meanings is NONE or None not in self._alike:
+            return self._alike
+        self.meanings = meanings
+        named = zip(self.indexes, self._alike, strict=True)
+        if any(one is not None and index.name not in ("", one.name) for index, one in named):
+            return self._paired([None] * len(self.indexes))  # one with the right name may fit now
+        return self._paired(self._alike)
 
-    def pairs(self) -> list[Actual | None]:
-        """Return for each expected index the actual one, the sound ones and the names first."""
+    def _paired(self, known: Sequence[Actual | None]) -> list[Actual | None]:
+        """Pair what is not known to be a pair."""
         free = {one.oid: one for one in self.relation.indexes}
-        named = {one.name: one for one in self.relation.indexes if one.valid}
+        for one in known:
+            if one is not None:
+                del free[one.oid]
+        named = {one.name: one for one in free.values() if one.valid}
         found: list[Actual | None] = []
-        for index, definition_ in zip(self.indexes, self.wanted, strict=True):
-            match = named.get(index.name)
-            if match is None or match.oid not in free or not self.same(definition_, match):
-                order = sorted(free.values(), key=lambda a: (not a.valid, a.oid))
-                match = next((one for one in order if self.same(definition_, one)), None)
-            if match is not None:
-                del free[match.oid]
+        for index, definition_, match in zip(self.indexes, self.wanted, known, strict=True):
+            if match is None:
+                match = named.get(index.name)
+                if match is None or match.oid not in free or not self.same(definition_, match):
+                    order = sorted(free.values(), key=lambda a: (not a.valid, a.oid))
+                    match = next((one for one in order if self.same(definition_, one)), None)
+                if match is not None:
+                    del free[match.oid]
             found.append(match)
         return found
 
@@ -129,10 +144,14 @@ class Matcher:
             expected.nulls_distinct == found.nulls_distinct
             and expected.include == found.include
             and self._equal(expected.where, found.where)
-            and all(
-                key is other or self._same_key(key, other, actual, number)
-                for number, (key, other) in enumerate(zip(expected.keys, found.keys, strict=True))
-            )
+            and (expected.keys == found.keys or self._same_keys(expected, found, actual))
+        )
+
+    def _same_keys(self, expected: Definition, found: Definition, actual: Actual) -> bool:
+        pairs = zip(expected.keys, found.keys, strict=True)
+        return all(
+            key == other or self._same_key(key, other, actual, number)
+            for number, (key, other) in enumerate(pairs)
         )
 
     def _same_key(self, key: IndexKey, other: IndexKey, actual: Actual, at: int) -> bool:
@@ -141,8 +160,10 @@ class Matcher:
         if not self._equal(key.expression, other.expression):
             return False
         # What is said explicitly may be the default, which is not written down.
-        return _said(key.operators, other.operators, self._operators(actual, at)[0]) and _said(
-            key.collation, other.collation, self._collation(actual, at)
+        operators, _ = self.facts.classes.get(actual.classes.split()[at], ("", True))
+        collation = self._collation(actual.collations.split()[at])
+        return _said(key.operators, other.operators, operators) and _said(
+            key.collation, other.collation, collation
         )
 
     def _equal(self, one: str, other: str) -> bool:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from opskit.drivers.postgres.catalog import Relation
+from opskit.drivers.postgres.catalog import Relation, Signature
 from opskit.drivers.postgres.connection import Connection, ServerError
 from opskit.model.frozen import frozen
 
@@ -19,7 +19,7 @@ _NUMBERED = re.compile(r"\bopskit_row(?:_\d+)?\.")
 _ROW = re.compile(r"ROW\((\d+), (.*)\)", re.DOTALL)
 _ONE = (
     "SELECT ROW({number}, ({text})) FROM "
-    "pg_catalog.json_populate_recordset(NULL::{schema}.{name}, '[]') opskit_row"
+    "pg_catalog.json_populate_recordset(NULL::{name}, '[]') opskit_row"
 )
 """Names are quoted; expressions were looked at when they were read, and are not carried out."""
 _MOST = 500
@@ -27,7 +27,7 @@ _MOST = 500
 _AMISS = ("42", "22", "0A", "3F")
 """Classes of SQLSTATE that say that an expression can't be, rather than that it can't be asked."""
 
-Asked = tuple[str, str]
+Asked = tuple[Signature, str]
 """The signature of a table's columns, and an expression over them."""
 
 
@@ -38,7 +38,7 @@ class Meanings:
     words: Mapping[Asked, str]
     wrong: Mapping[Asked, str]
 
-    def of(self, signature: str, text: str) -> str:
+    def of(self, signature: Signature, text: str) -> str:
         return self.words.get((signature, text), text)
 
 
@@ -83,9 +83,7 @@ def _explained(
     connection: Connection, todo: Sequence[tuple[Asked, Relation]]
 ) -> Mapping[Asked, str]:
     parts = [
-        _ONE.format(
-            number=number, text=text, schema=_quoted(table.schema), name=_quoted(table.name)
-        )
+        _ONE.format(number=number, text=text, name=name_of(table.schema, table.name))
         for number, ((_, text), table) in enumerate(todo)
     ]
     query = "EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) " + " UNION ALL ".join(parts)
@@ -104,5 +102,10 @@ def _outputs(plan: Mapping[str, Any]) -> list[str]:
     return list(plan.get("Output", ()))
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
+
+
+def name_of(schema: str, name: str) -> str:
+    """Write a name in full, so that no search path decides what it is."""
+    return f"{quoted(schema)}.{quoted(name)}"

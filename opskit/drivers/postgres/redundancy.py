@@ -13,10 +13,13 @@ _PAGE = 8192
 
 def twins(indexes: Sequence[Actual], expected: Collection[int]) -> Iterator[tuple[Actual, Actual]]:
     """Yield each index that is there already, with the one to keep."""
-    groups: dict[tuple[object, ...], list[Actual]] = {}
+    alike: dict[str, list[Actual]] = {}
     for one in indexes:
         if one.valid:
-            groups.setdefault(_what(one), []).append(one)
+            alike.setdefault(one.columns, []).append(one)
+    groups: dict[tuple[object, ...], list[Actual]] = {}
+    for one in (one for same in alike.values() if len(same) > 1 for one in same):
+        groups.setdefault(_what(one), []).append(one)
     for group in groups.values():
         first, *others = sorted(group, key=lambda one: _worth(one, expected))
         for one in others:
@@ -50,25 +53,22 @@ def _plain(one: Actual) -> bool:
 
 
 def _begins(one: Actual, other: Actual) -> bool:
-    if one.width >= other.width:
-        return False
-    pairs = (
-        (one.columns, other.columns),
-        (one.classes, other.classes),
-        (one.collations, other.collations),
-        (one.options, other.options),
+    """Tell whether another one has these keys and then some; numbers have spaces between them."""
+    return (
+        one.width < other.width
+        and other.columns.startswith(one.columns + " ")
+        and other.classes.startswith(one.classes + " ")
+        and other.collations.startswith(one.collations + " ")
+        and other.options.startswith(one.options + " ")
     )
-    return all(b.split()[: one.width] == a.split() for a, b in pairs)
 
 
-def unused(relation: Relation, counted: float, longest: float) -> Iterator[Found]:
-    """Yield indexes that nobody has used, where that was counted for long enough."""
-    if counted < longest:
-        return
+def unused(relation: Relation, idle: Collection[int], counted: float) -> Iterator[Found]:
+    """Yield indexes that nobody has used since that was counted, and that enforce nothing."""
     days = int(counted // 86400)
-    for one in relation.indexes:
+    for one in relation.indexes if idle else ():
         enforces = one.unique or one.constraint or one.identity or one.child
-        if one.scans or enforces or not one.valid:
+        if one.oid not in idle or enforces or not one.valid:
             continue
         size = one.pages * _PAGE // (1024 * 1024)
         yield Found(
