@@ -110,7 +110,7 @@ class Ending:
 
     def exit(self, state: RunState) -> Exit:
         """Return the exit status that goes with a state."""
-        if state == "failed" and (self._refused() or self._declined()):
+        if state == "failed" and self._refused():
             return Exit.REFUSED
         match state:
             case "succeeded":
@@ -134,13 +134,6 @@ class Ending:
             return not any(self._begun(action) for action in due)
         failed = [one for one in self.book.records.values() if one.state == "failed"]
         return bool(failed) and all(one.refused for one in failed)
-
-    def _declined(self) -> bool:
-        """Tell whether a check could not be made as it was asked for, before any change."""
-        due = [a for a in self.plan.actions if a.batch != ALWAYS]
-        evidence = [r.data.get("evidence") for a in due if (r := self.book.records.get(a.key))]
-        refused = any(isinstance(one, Mapping) and one.get("refused") for one in evidence)
-        return refused and not any(self._begun(a) for a in due if acts(self.plan, a))
 
     def _begun(self, action: Action) -> bool:
         record = self.book.records.get(action.key)

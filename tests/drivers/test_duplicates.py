@@ -135,7 +135,11 @@ def test_a_period_that_is_none_is_refused(
     payouts: str, tmp_path: Path, how: dict[str, Any], told: str
 ) -> None:
     output, _ = searched(payouts, described("payouts", tmp_path), tmp_path / "e", **how)
-    assert (output.outcome, output.sent, output.evidence) == ("failed", False, {"refused": True})
+    assert (output.outcome, output.sent, output.evidence) == (
+        "failed",
+        False,
+        {"refused": True, "level": "UNKNOWN"},
+    )
     assert told in output.reason
     assert not (tmp_path / "e").exists()
 
@@ -180,7 +184,7 @@ def test_amounts_that_are_floats_are_refused_unless_the_description_takes_them(
     )
     with changed(payouts, "ALTER TABLE payouts ALTER amount TYPE float8", near):
         output, _ = searched(payouts, of, tmp_path / "e")
-        assert output.evidence == {"refused": True}
+        assert output.evidence == {"refused": True, "level": "UNKNOWN"}
         assert "two such amounts that look alike may differ" in output.reason
         output, printed = searched(payouts, replace(of, float_money=True), tmp_path / "e")
     assert output.evidence["level"] == "WARN"
@@ -194,7 +198,7 @@ def test_a_large_table_is_searched_only_where_somebody_has_said_how_far(
     of = described("payouts", tmp_path)
     monkeypatch.setattr(search, "MOST", 499)
     output, _ = searched(payouts, of, tmp_path / "e")
-    assert output.evidence == {"refused": True}
+    assert output.evidence == {"refused": True, "level": "UNKNOWN"}
     assert "more than 499 rows; " not in output.reason
     assert "has more than 499 rows → say since when" in output.reason
     for how in ({"full": True}, {"since": "2026-01-01T00:00:00+00:00"}):
