@@ -18,7 +18,7 @@ from opskit.execute import Outside, Stop, Watcher
 from opskit.execute.driver import Driver
 from opskit.model.event import Entry, Event
 from opskit.model.frozen import mutable
-from opskit.model.inventory import Host
+from opskit.model.inventory import Database, Host
 from opskit.model.plan import Plan
 from opskit.model.value import Json, Secret
 from opskit.plan import reads_only
@@ -163,7 +163,7 @@ def targets_of(
         hidden=fetching.variables(plan, known),
         connector=how,
         leases=lease_words(locks, *journal.lease, said, steal),
-        databases=plan.databases,
+        databases={**(_databases_of(store, steal) if steal else {}), **plan.databases},
         secrets=known,
         runbook=plan.runbook,
     )
@@ -173,6 +173,13 @@ def _hosts_of(store: Store, run: str) -> Mapping[str, Host]:
     """Return the hosts of a run whose locks are taken away; of another record's none is known."""
     with suppress(InputError):
         return as_recorded(store.plan(run), store.entries(run)).hosts
+    return {}
+
+
+def _databases_of(store: Store, run: str) -> Mapping[str, Database]:
+    """Return the databases of such a run, as far as they are known here."""
+    with suppress(InputError):
+        return store.plan(run).databases
     return {}
 
 

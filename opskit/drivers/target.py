@@ -19,6 +19,11 @@ from opskit.model.value import Json
 
 _VERDICT = 60.0
 T = TypeVar("T")
+HELD = (
+    "if that run is of the same record, it has taken this one's place; if it is of another record,"
+    " let it come to its end there, or take its lock away: --steal RUN"
+)
+"""What to do when somebody else has a lock of the run on a target."""
 
 _USER = r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\$?"
 
@@ -201,8 +206,7 @@ class Target:
         return UnreachableError(
             f"its lock is held there by run {session.fenced_by}",
             where=f"host {self.host.name}",
-            hint="if that run is of the same record, it has taken this one's place; if it is of"
-            " another record, let it come to its end there, or take its lock away: --steal RUN",
+            hint=HELD,
         )
 
     def _no_shell(self, what: str) -> UnreachableError:

@@ -203,6 +203,8 @@ class Targets:
             ]
             wait(done, timeout=_CLOSE)
             pool.shutdown(wait=False, cancel_futures=True)
+        if over and self._sql is not None:
+            self._sql.free()
         for shared in (self._connector, self._requester):
             if shared is not None:
                 shared.close()
@@ -210,10 +212,16 @@ class Targets:
 
     def _postgres(self) -> Any:  # noqa: ANN401 - of a module that loads the PostgreSQL library
         from opskit.drivers.postgres import databases
+        from opskit.drivers.postgres.lease import Lease
 
         with self._lock:
             if self._sql is None:
-                about = databases.About(run=self._run, runbook=self._runbook, secrets=self._secrets)
+                about = databases.About(
+                    run=self._run,
+                    runbook=self._runbook,
+                    secrets=self._secrets,
+                    lease=Lease.of(self._leases),
+                )
                 self._sql = databases.Databases(
                     about, self._databases, lambda host: self._target(host).link.tunnel
                 )

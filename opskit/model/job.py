@@ -67,7 +67,8 @@ class Output:
     `sent` is False when it is certain that nothing was started on the target (no connection, no
     room, refused); `unreachable` when that was for want of a connection. `lost`: the line broke,
     and the host may know more than this says. `again`: it was never started, and the host has been
-    kept from ever starting this attempt; another may follow without anybody's leave. `reason` says
+    kept from ever starting this attempt, or a server has taken it back as a whole and asks for it
+    anew; another may follow without anybody's leave. `reason` says
     in a sentence what happened where the outcome is not *succeeded*. `evidence` is public JSON.
     """
 

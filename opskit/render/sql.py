@@ -170,6 +170,23 @@ def control(statement: Statement) -> str:
     return ""
 
 
+def lonely(statement: Statement) -> str:
+    """Return the words of a statement that the server refuses in a transaction; "" for others."""
+    keys = [token.key for token in statement.tokens[:9]]
+    first, second = keys[0], keys[1] if len(keys) > 1 else ""
+    if first == "vacuum" or (first, second) in _LONELY:
+        return f"{first} {second}".upper() if first != "vacuum" else "VACUUM"
+    index = second == "index" or (first, *keys[1:3]) == ("create", "unique", "index")
+    if "concurrently" in keys and (first == "reindex" or (index and first in ("create", "drop"))):
+        return f"{first} {'' if first == 'reindex' else 'index '}concurrently".upper()
+    return ""
+
+
+_LONELY = frozenset(
+    (verb, what) for verb in ("create", "drop") for what in ("database", "tablespace")
+) | {("alter", "system"), ("reindex", "database"), ("reindex", "system"), ("reindex", "schema")}
+
+
 def writes(text: str) -> tuple[int, str, str] | None:
     """Return why a text is not one harmless read, as offset, what and what to write; None: it is.
 
@@ -202,6 +219,9 @@ def judged(text: str, *, read: bool, alone: bool) -> tuple[int, str, str] | None
         return 0, "there is no statement", "write one"
     for statement in found:
         at = statement.tokens[0].start
+        if not alone and (verb := lonely(statement)):
+            told = f"{verb} can't be in a transaction"
+            return at, told, "add transaction: none, and done_when"
         if verb := control(statement):
             told = f"{verb} has no place here: opskit begins and ends the transaction"
             return at, told, "take it out; a step is one transaction"

@@ -6,73 +6,18 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 
-from tests.support.database import Base, base, until
+from tests.support.database import base, until
+from tests.support.desk import Desk
 from tests.support.postgres import Server
 
 pytestmark = pytest.mark.acceptance
-
-SECRET = "correct-horse-battery"
-
-
-@dataclass
-class Desk:
-    """A folder with a runbook and an inventory that names a database; its record is its own."""
-
-    db: Base
-    folder: Path
-    environ: dict[str, str] = field(default_factory=dict)
-
-    def write(self, steps: str, head: str = "", entry: str = "") -> None:
-        top = "opskit: 1\nname: t\nversion: 1.0.0\nsummary: a test\n"
-        (self.folder / "t.yaml").write_text(f"{top}{head}steps:\n{steps}")
-        (self.folder / "i.yaml").write_text(
-            "opskit: 1\nhosts: {nowhere: 127.0.0.1}\nsecrets: {word: env:DB_WORD}\n"
-            f"databases:\n  main: {{url: '{self.db.database.url}', password: word{entry}}}\n"
-        )
-
-    def words(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "opskit", *words]
-
-    @property
-    def settings(self) -> Mapping[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("OPSKIT_", "PG"))}
-        return {
-            **kept, "OPSKIT_STORE": str(self.folder / "store.db"), "DB_WORD": SECRET,
-            "OPSKIT_INVENTORY": str(self.folder / "i.yaml"), "HOME": str(self.folder),
-            "NO_COLOR": "1", **self.environ,
-        }  # fmt: skip
-
-    def opskit(self, *words: str, status: int | None = 0, program: tuple[str, ...] = ()) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", *program, *words] if program else self.words(*words),
-            env=self.settings, cwd=self.folder, stdin=subprocess.DEVNULL, capture_output=True,
-            text=True, timeout=60, check=False,
-        )  # fmt: skip
-        said = f"$ opskit {' '.join(words)}\n{done.stdout}\n{done.stderr}"
-        assert status in (None, done.returncode), f"exit {done.returncode}\n{said}"
-        assert SECRET not in said
-        return done.stdout + done.stderr
-
-    def run(self, *words: str, status: int = 0) -> str:
-        return self.opskit("run", "t.yaml", "--yes", *words, status=status)
-
-    def events(self, kind: str) -> list[dict[str, Any]]:
-        lines = self.opskit("audit", "log", "last", "--json").splitlines()
-        return [e for e in map(json.loads, lines) if e["event"] == kind]
-
-    def proved(self) -> None:
-        self.opskit("audit", "verify")
-        kept = [path for path in self.folder.rglob("*") if path.is_file()]
-        assert [path for path in kept if SECRET.encode() in path.read_bytes()] == []
 
 
 @pytest.fixture(scope="module")
@@ -289,3 +234,105 @@ def test_nothing_of_the_database_library_is_loaded_without_an_sql_step(tmp_path:
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+# --- taken over while it stands still
+
+
+def stopped(process: "subprocess.Popen[str]") -> bool:
+    text = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8")
+    return text.rpartition(")")[2].split()[0] == "T"
+
+
+OTHER = (
+    "opskit: 1\nname: other\nversion: 1.0.0\nsummary: a test\nlock: books\nsteps:\n"
+    "  - {name: other, sql: INSERT INTO item VALUES ('other')}\n"
+)
+
+
+@pytest.mark.parametrize("point", ["before-begin", "before-commit"])
+@pytest.mark.parametrize("how", ["another", pytest.param("resume", marks=pytest.mark.soak)])
+def test_who_stands_still_and_is_overtaken_commits_nothing(
+    desk: Desk, point: str, how: str
+) -> None:
+    """It wakes in the middle of a change, whose lock another run has by then, or its own resume."""
+    desk.write("  - {name: add, sql: INSERT INTO item VALUES ('x')}\n", "lock: books\n")
+    (desk.folder / "other.yaml").write_text(OTHER)
+    first = desk.background(
+        "run", "t.yaml", "--yes", program=("tests.support.deadly", f"sql-{point}", "0"),
+        DEADLY="SIGSTOP",
+    )  # fmt: skip
+    try:
+        until(lambda: stopped(first))
+        run = json.loads(desk.opskit("status", "last", "--json", status=None).splitlines()[-1])[
+            "run"
+        ]
+        if how == "another":
+            desk.opskit("run", "other.yaml", "--yes", "--steal", run)
+            wanted = ["other"]
+        else:
+            desk.opskit("resume", run, "--steal", run)
+            wanted = ["x"]
+        assert desk.db.items() == wanted
+        first.send_signal(signal.SIGCONT)
+        said = first.communicate(timeout=60)[0]
+    finally:
+        first.kill()
+        first.communicate()
+    assert first.returncode == 130, said
+    assert f"run {run} was taken over by " in said
+    assert desk.db.items() == wanted
+    until(lambda: desk.db.sessions() == [])
+    free = desk.db.sql("SELECT DISTINCT free FROM opskit_db.lease")
+    assert free == [(True,)]
+
+
+# --- undo
+
+
+def test_an_undo_leaves_all_rows_as_they_were_while_others_write(desk: Desk) -> None:
+    """By hash: those that the run touched, and those that others write and count meanwhile."""
+    db = desk.db
+    db.sql("INSERT INTO item SELECT 'mine' || x, x FROM generate_series(1, 200) x")
+    db.sql("INSERT INTO item SELECT 'still' || x, x FROM generate_series(1, 200) x")
+    db.sql("INSERT INTO item VALUES ('count', 0); CREATE TABLE log (n integer)")
+    db.sql("CREATE TABLE kept (name text, n integer); GRANT ALL ON kept TO app")
+    desk.write(
+        "  - name: keep\n"
+        "    sql: INSERT INTO kept SELECT name, n FROM item WHERE name LIKE 'mine%'\n"
+        "    undo: {sql: DELETE FROM kept}\n"
+        "  - name: change\n"
+        "    sql: UPDATE item SET n = -n WHERE name LIKE 'mine%'; DELETE FROM item WHERE n < -150\n"
+        "    undo:\n"
+        "      sql: |\n"
+        "        DELETE FROM item i USING kept k WHERE i.name = k.name;\n"
+        "        INSERT INTO item SELECT name, n FROM kept\n"
+    )
+
+    def hashed() -> object:
+        return db.sql(
+            "SELECT md5(string_agg(i::text, ';' ORDER BY name)) FROM item i WHERE name <> 'count'"
+        )
+
+    before, halt, written = hashed(), threading.Event(), [0]
+
+    def others() -> None:
+        with psycopg.connect(db.owner, autocommit=True) as connection:
+            while not halt.is_set():
+                connection.execute(b"UPDATE item SET n = n + 1 WHERE name = 'count'")
+                connection.execute(b"INSERT INTO log VALUES (1)")
+                written[0] += 1
+
+    thread = threading.Thread(target=others)
+    thread.start()
+    try:
+        desk.run()
+        assert hashed() != before
+        desk.opskit("undo", "last", "--yes")
+    finally:
+        halt.set()
+        thread.join(20)
+    assert hashed() == before
+    assert db.sql("SELECT n FROM item WHERE name = 'count'") == [(written[0],)]
+    assert db.sql("SELECT count(*) FROM log") == [(written[0],)]
+    assert db.sql("TABLE kept") == []

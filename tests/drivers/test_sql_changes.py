@@ -11,6 +11,7 @@ import pytest
 from opskit.model.inventory import MARKERS
 from opskit.model.job import Contact
 from opskit.model.text import text
+from opskit.model.value import Secret
 from tests.support.database import Base, base, until
 from tests.support.postgres import Server, server
 from tests.support.proxy import Proxy
@@ -30,7 +31,9 @@ def db(postgres: Server, owner: str) -> Base:
 
 
 def marks(db: Base) -> list[tuple[object, ...]]:
-    return db.sql(f"SELECT action, attempt, part, barred FROM {MARKERS}.marker ORDER BY 1, 2, 3")
+    return db.sql(
+        f"SELECT action, attempt, part, barred FROM {MARKERS}.marker WHERE part = 0 ORDER BY 1, 2"
+    )
 
 
 def test_a_change_leaves_its_effect_and_its_mark_together(db: Base) -> None:
@@ -106,9 +109,55 @@ def test_what_was_committed_is_found_with_what_it_returned(db: Base) -> None:
     query = "INSERT INTO item VALUES ('a') RETURNING 'got ' || name"
     contact = opened(db)
     assert (contact.state_dir, contact.user) == (MARKERS, "app")
-    assert db.do(query, kept=True).stdout == b"got a"
+    first = db.do(query, kept=True)
+    assert first.stdout == b"got a"
+    told = db.printed
     found = db.find(query, contact=contact, kept=True)
-    assert (found.outcome, found.stdout, db.printed) == ("succeeded", b"got a", "got a")
+    assert (found.outcome, found.stdout, db.printed) == ("succeeded", b"got a", told)
+    assert found.evidence == {**first.evidence, "settled": "its mark is there"}
+
+
+def test_all_that_a_change_has_printed_is_found_with_its_mark(db: Base) -> None:
+    db.sql("INSERT INTO item SELECT 'n' || x FROM generate_series(1, 2000) x")
+    query = (
+        "DO $$ BEGIN RAISE NOTICE 'look'; END $$; UPDATE item SET n = 1 RETURNING name, n;"
+        " INSERT INTO item VALUES ('a')"
+    )
+    first = db.do(query)
+    told = dict(db.out)
+    assert (told["stdout"].count(b"\n"), bytes(told["stderr"])) == (2003, b"NOTICE: look\n")
+    found = db.find(query)
+    assert (found.outcome, found.stdout, dict(db.out)) == ("succeeded", b"", told)
+    assert found.evidence == {**first.evidence, "settled": "its mark is there"}
+
+
+def test_of_very_much_that_a_change_has_printed_the_beginning_is_found(db: Base) -> None:
+    query = "SELECT repeat('x', 99) FROM generate_series(1, 20000)"
+    db.do(query)
+    whole = bytes(db.out["stdout"])
+    found = db.find(query)
+    assert bytes(db.out["stdout"]) == whole[: 1024 * 1024]
+    assert "the first 1048576 bytes were kept" in str(found.evidence["printed"])
+    kept = db.sql(f"SELECT max(length(value)) FROM {MARKERS}.marker")[0][0]
+    assert 0 < kept < 100_000  # compressed
+
+
+def test_a_mark_that_an_older_opskit_has_left_says_that_nothing_was_kept(db: Base) -> None:
+    row = (db.run, "1/", 1)
+    db.sql(f"INSERT INTO {MARKERS}.marker (run, action, attempt) VALUES (%s, %s, %s)", *row)
+    found = db.find(ADD)
+    assert found.outcome == "succeeded"
+    assert found.evidence["printed"] == "not kept beside the mark"
+
+
+def test_what_the_run_keeps_secret_is_not_kept_beside_the_mark(db: Base) -> None:
+    word = "correct-horse-battery"
+    db.use(db.database, {"word": Secret(name="word", value=word)})
+    query = "SELECT 'it is ' || {{ word }}"
+    db.do(query, given={"word": word})
+    assert word in db.printed  # the record masks it
+    db.find(query, given={"word": word})
+    assert db.printed == "?column?\nit is [secret]\n"
 
 
 def test_what_was_not_committed_never_is_after_somebody_has_asked(db: Base) -> None:
@@ -216,7 +265,8 @@ def test_a_statement_on_its_own_is_in_no_transaction(db: Base) -> None:
     db.sql("ALTER TABLE item OWNER TO app")
     query = "CREATE INDEX CONCURRENTLY item_n ON item (n)"
     inside = db.do(query)
-    assert "cannot run inside a transaction block" in inside.reason
+    assert not inside.sent
+    assert "CREATE INDEX CONCURRENTLY can't be in a transaction" in inside.reason
     found = db.do(query, transaction=False, told=True)
     assert (found.outcome, found.evidence["did"]) == ("succeeded", ["CREATE INDEX"])
     assert db.sql("SELECT indisvalid FROM pg_index WHERE indexrelid = 'item_n'::regclass") == [

@@ -12,13 +12,14 @@ from typing import Any
 import psycopg
 
 from opskit.drivers.postgres.databases import About, Databases
+from opskit.drivers.postgres.lease import Lease
 from opskit.drivers.postgres.marks import ddl
 from opskit.model.inventory import MARKERS, Database, Host
 from opskit.model.job import Contact, Job, Output
 from opskit.model.runbook import Effect
 from opskit.model.text import Text
 from opskit.model.value import Secret
-from opskit.model.work import Query
+from opskit.model.work import Query, Work
 from opskit.render import text
 from tests.support.postgres import Server
 
@@ -34,6 +35,7 @@ class Base:
     run: str
     database: Database
     secrets: Mapping[str, Secret] = field(default_factory=dict)
+    lease: tuple[str, ...] = ()
     out: dict[str, bytearray] = field(default_factory=dict)
     driver: Databases = field(init=False)
 
@@ -43,9 +45,16 @@ class Base:
     def use(self, database: Database, secrets: Mapping[str, Secret] | None = None) -> "Base":
         """Reach it as another entry of the inventory says."""
         self.database = database
-        about = About(run=self.run, runbook="books", secrets=secrets or self.secrets)
+        about = About(
+            run=self.run, runbook="books", secrets=secrets or self.secrets,
+            lease=Lease.of(self.lease),
+        )  # fmt: skip
         self.driver = Databases(about, {database.name: database}, no_host)
         return self
+
+    def as_run(self, run: str, *lease: str) -> "Base":
+        """Return the same database for another run, with what it shows of its locks."""
+        return replace(self, run=run, lease=lease, out={})
 
     def changed(self, **how: Any) -> "Base":
         return self.use(replace(self.database, **how))
@@ -57,26 +66,29 @@ class Base:
             return cursor.fetchall() if cursor.description else []
 
     def job(
-        self, query: str | Text, effect: Effect = "change", *, key: str = "1/", attempt: int = 1,
-        timeout: float = 20.0, contact: Contact | None = None,
+        self, query: str | Text | Work, effect: Effect = "change", *,
+        key: str = "1/", attempt: int = 1, timeout: float = 20.0, contact: Contact | None = None,
         given: Mapping[str, object] | None = None,
         **how: Any,
     ) -> Job:  # fmt: skip
-        made = query if isinstance(query, Text) else text(query, given or {}, context="sql")
+        if isinstance(query, (str, Text)):
+            made = query if isinstance(query, Text) else text(query, given or {}, context="sql")
+            work: Work = Query(text=made, database=self.database.name, **how)
+        else:
+            work = query
         return Job(
             run=self.run, key=key, attempt=attempt, host=Host(name="db:main", address="main"),
-            work=Query(text=made, database=self.database.name, **how), effect=effect,
-            timeout=timeout, contact=contact,
+            work=work, effect=effect, timeout=timeout, contact=contact,
         )  # fmt: skip
 
-    def do(self, query: str | Text, effect: Effect = "change", **how: Any) -> Output:
+    def do(self, query: str | Text | Work, effect: Effect = "change", **how: Any) -> Output:
         self.out = {"stdout": bytearray(), "stderr": bytearray()}
         return self.driver.perform(self.job(query, effect, **how), self._write)
 
     def read(self, query: str | Text, **how: Any) -> Output:
         return self.do(query, "read", **how)
 
-    def find(self, query: str | Text, *, left: float = 20.0, **how: Any) -> Output:
+    def find(self, query: str | Text | Work, *, left: float = 20.0, **how: Any) -> Output:
         self.out = {"stdout": bytearray(), "stderr": bytearray()}
         return self.driver.rejoin(self.job(query, **how), self._write, left)
 
@@ -103,16 +115,22 @@ class Base:
         return True
 
     @contextlib.contextmanager
-    def under_way(self, query: str, **how: Any) -> Iterator[list[Output]]:
-        """Do something that sleeps in another thread; it does when this returns."""
+    def beside(self, query: str | Work, **how: Any) -> Iterator[list[Output]]:
+        """Do something in another thread; it has come to its end afterwards."""
         found: list[Output] = []
         thread = threading.Thread(target=lambda: found.append(self.do(query, **how)))
         thread.start()
-        until(lambda: any("pg_sleep" in query for _, _, query in self.sessions()))
         try:
             yield found
         finally:
             thread.join(60)
+
+    @contextlib.contextmanager
+    def under_way(self, query: str, **how: Any) -> Iterator[list[Output]]:
+        """Do something that sleeps in another thread; it does when this returns."""
+        with self.beside(query, **how) as found:
+            until(lambda: any("pg_sleep" in query for _, _, query in self.sessions()))
+            yield found
 
 
 def until(holds: Callable[[], object], seconds: float = 20.0) -> None:

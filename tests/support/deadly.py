@@ -71,7 +71,7 @@ def at_statement(method: str, statement: str, *, before: bool) -> None:
         if before and text == statement:
             die()
         result = inner(self, text, *words)
-        if text == statement:
+        if not before and text == statement:
             die()
         return result
 

@@ -40,6 +40,12 @@ class Server:
         words = ["--auth=trust", "--username=owner", "--encoding=UTF8", "--locale=C", "--no-sync"]
         self._done("initdb", "-D", str(self.folder / "data"), *words)
 
+    def copy(self, of: "Server") -> None:
+        """Become a standby of another server, which sends it all that it writes."""
+        words = ["-h", str(of.folder), "-p", str(of.port), "-U", "owner", "-D"]
+        where = [str(self.folder / "data"), "--write-recovery-conf", "--checkpoint=fast"]
+        self._done("pg_basebackup", *words, *where, "--no-sync")
+
     def start(self) -> None:
         """Start it, and wait until it answers; a crash is recovered from first."""
         until = time.monotonic() + 60
@@ -125,6 +131,19 @@ def server(*, disk: str = "", **settings: str) -> Iterator[Server]:
 
     `disk`: the size of a disk of its own, as mount takes it; without that the test is skipped.
     """
+    with _served(disk, None, settings) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def standby(of: Server, **settings: str) -> Iterator[Server]:
+    """Give a standby of a server, and leave nothing of it."""
+    with _served("", of, settings) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def _served(disk: str, of: Server | None, settings: Mapping[str, str]) -> Iterator[Server]:
     folder = Path(tempfile.mkdtemp(prefix="opskit-pg."))  # short: a socket's path is limited
     if disk:
         words = ["mount", "-t", "tmpfs", "-o", f"size={disk}", "tmpfs", str(folder)]
@@ -136,7 +155,7 @@ def server(*, disk: str = "", **settings: str) -> Iterator[Server]:
         if os.geteuid() == 0:
             shutil.chown(folder, "nobody")
         found = Server(folder, _binaries(folder), settings)
-        found.make()
+        found.make() if of is None else found.copy(of)
         found.start()
         try:
             yield found

@@ -2,16 +2,19 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from opskit.drivers.postgres import doing, rejoin
 from opskit.drivers.postgres.connection import BrokenError, ServerError
+from opskit.drivers.postgres.fence import Fence, FencedError
+from opskit.drivers.postgres.lease import Lease
 from opskit.drivers.postgres.marks import Marks, ddl
 from opskit.drivers.postgres.relay import Open
 from opskit.drivers.postgres.session import Access, Session, opened
 from opskit.drivers.session import Write
 from opskit.drivers.stop import Verdict
-from opskit.drivers.target import Running
-from opskit.errors import InputError, UnreachableError
+from opskit.drivers.target import HELD, Running
+from opskit.errors import InputError, OpskitError, UnreachableError
 from opskit.model.frozen import frozen
 from opskit.model.inventory import Database
 from opskit.model.job import Contact, Job, Output
@@ -24,11 +27,12 @@ _PATIENCE = 20.0
 
 @frozen
 class About:
-    """What sessions are opened for: a run, with the passwords that it has."""
+    """What sessions are opened for: a run, with the secrets and the locks that it has."""
 
     run: str
     runbook: str
     secrets: Mapping[str, Secret]
+    lease: Lease | None = None
 
 
 class Databases:
@@ -45,23 +49,59 @@ class Databases:
         self._databases = databases
         self._through = through
         self._systems: dict[str, str] = {}
+        self._shown: set[str] = set()
         self._running: dict[str, Running] = {}
         self._lock = threading.Lock()
 
     def open(self, name: str) -> Contact:
-        """Look who answers, and whether marks can be left there."""
-        session = opened(self._access(name))
+        """Look who answers, and whether marks can be left there; show what locks the run has."""
+        access = self._access(name)
+        session = opened(access)
         try:
             found = session.identity
             self._systems[name] = found.system
             marks = Marks(session.connection, self._databases[name].marker_schema)
+            missing = _missing(session, access, marks)
+            if not missing and not found.standby:
+                self._show(session, access, marks)
             return Contact(
                 nonce=found.system,
                 boot_id=found.timeline,
-                state_dir="" if _missing(session, marks) else marks.schema,
+                state_dir="" if missing else marks.schema,
                 user=found.user,
                 address=found.address,
             )
+        finally:
+            session.close()
+
+    def _show(self, session: Session, access: Access, marks: Marks) -> None:
+        if access.lease is None:
+            return
+        try:
+            Fence(session.connection, marks.schema, access.lease).raise_()
+        except FencedError as error:
+            raise UnreachableError(
+                f"its lock is held there by run {error.what}", where=access.where, hint=HELD
+            ) from None
+        except (BrokenError, ServerError) as error:
+            raise UnreachableError(
+                f"it can't be shown what locks this run has: {error.what}",
+                where=access.where,
+                hint="see pg_stat_activity for what keeps rows of the table locked",
+            ) from None
+        self._shown.add(access.database.name)
+
+    def free(self) -> None:
+        """Show wherever they were shown that the locks of the run are free."""
+        for name in sorted(self._shown):
+            with suppress(OpskitError):
+                self._free(self._access(name))
+
+    def _free(self, access: Access) -> None:
+        assert access.lease is not None
+        session = opened(access)
+        try:
+            Fence(session.connection, access.database.marker_schema, access.lease).free()
         finally:
             session.close()
 
@@ -126,7 +166,7 @@ class Databases:
             return Output(outcome="failed", sent=False, unreachable=True, reason=error.line)
         try:
             found = Marks(session.connection, access.database.marker_schema)
-            missing = _missing(session, found)
+            missing = _missing(session, access, found)
         finally:
             session.close()
         if missing and marks:
@@ -158,13 +198,15 @@ class Databases:
             runbook=self._about.runbook,
             system=self._systems.get(name, ""),
             password=secret.reveal() if secret is not None else "",
+            lease=self._about.lease,
+            hidden=tuple(one.reveal() for one in self._about.secrets.values()),
             through=None if via is None else lambda: self._through(via),
         )
 
 
-def _missing(session: Session, marks: Marks) -> str:
+def _missing(session: Session, access: Access, marks: Marks) -> str:
     try:
-        return marks.missing()
+        return marks.missing(leases=access.lease is not None)
     except (BrokenError, ServerError) as error:
         return f"it can't be asked for its marks: {error.what}"
 

@@ -4,9 +4,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 
+from opskit.drivers.command import fenced
 from opskit.drivers.postgres.connection import BrokenError, EndedError, ServerError, Taker
 from opskit.drivers.postgres.ending import end
-from opskit.drivers.postgres.marks import Marks
+from opskit.drivers.postgres.fence import Fence, FencedError
+from opskit.drivers.postgres.marks import LEASES, Marks
+from opskit.drivers.postgres.printed import Printed
 from opskit.drivers.postgres.rows import Returned, as_expected
 from opskit.drivers.postgres.session import Access, RoleError, Session, as_reader, limit, opened
 from opskit.drivers.session import Write
@@ -29,6 +32,10 @@ _MOST = 65535
 """Values that the protocol can carry beside a statement."""
 _CUT_OFF = frozenset({"57P01", "25P03", "25P04"})
 """An administrator has ended the session, or a limit of the server's has."""
+_CONFLICTS = frozenset({"40001", "40P01"})
+"""The server has given up a transaction for the sake of another, and says: do it again."""
+_STANDS = "2s"
+"""How long may pass between the last look at the run's locks and what is no transaction."""
 _HOLE = "\ue000"
 
 
@@ -81,12 +88,14 @@ class Doing:
     job: Job
     work: Query
     running: Running
-    write: Write
     until: float
     returned: Returned
+    printed: Printed
     at: str = "opening"
     lacks: str = ""
     """Why no mark can be left."""
+    fence: Fence | None = None
+    """What knows whether the run still has its locks, where it has some."""
     more: dict[str, Json] = field(default_factory=dict)
 
     def watch(self) -> None:
@@ -105,9 +114,10 @@ def perform(access: Access, job: Job, running: Running, write: Write) -> Output:
     """Do the work once. What goes wrong outside is in the output, never raised."""
     work = job.work
     assert isinstance(work, Query)
-    returned = Returned(write, limit=access.database.max_output, keep=job.capture, rows=work.rows)
+    printed = Printed(write, access.hidden)
+    returned = Returned(printed, limit=access.database.max_output, keep=job.capture, rows=work.rows)
     doing = Doing(
-        access=access, job=job, work=work, running=running, write=write, returned=returned,
+        access=access, job=job, work=work, running=running, returned=returned, printed=printed,
         until=time.monotonic() + job.timeout + _AFTER,
     )  # fmt: skip
     read = job.effect == "read"
@@ -185,7 +195,7 @@ def _refused(doing: Doing, error: ServerError, *, read: bool) -> Output:
         reason = f"somebody else holds a lock for more than 2 s: {error.what}"
     else:
         reason = error.what
-    return doing.output("failed", reason)
+    return doing.output("failed", reason, again=error.code in _CONFLICTS and doing.at != "alone")
 
 
 def _ended(doing: Doing, session: Session, error: EndedError) -> Output:
@@ -201,12 +211,14 @@ def _change(doing: Doing, session: Session, todo: Sequence[Sentence]) -> Output:
     """Carry out the statements and the mark in one transaction."""
     marks = Marks(session.connection, doing.access.database.marker_schema)
     try:
-        doing.lacks = marks.missing()
+        _look(doing, session, marks)
         if doing.lacks and not doing.work.told:
             reason = unmarked(doing.lacks, doing.access)
             return Output(outcome="failed", sent=False, reason=reason)
         limit(session.connection, doing.job.timeout, ends_with_us=True)
         return _transaction(doing, session, marks, todo)
+    except FencedError as error:
+        return Output(outcome="failed", sent=False, reason=fenced(error.what))
     except ServerError as error:
         return _refused(doing, error, read=False)
     except EndedError as error:
@@ -220,6 +232,15 @@ def _change(doing: Doing, session: Session, todo: Sequence[Sentence]) -> Output:
         return doing.output("failed", reason, sent=False, unreachable=True)
 
 
+def _look(doing: Doing, session: Session, marks: Marks) -> None:
+    """See what can be left there, and whether the run still has its locks: FencedError."""
+    lease = doing.access.lease
+    doing.lacks = marks.missing(leases=lease is not None)
+    if lease is not None and not doing.lacks:
+        doing.fence = Fence(session.connection, marks.schema, lease)
+        doing.fence.hold(kept=False)
+
+
 def _transaction(doing: Doing, session: Session, marks: Marks, todo: Sequence[Sentence]) -> Output:
     doing.at = "changing"
     session.connection.own("BEGIN")
@@ -229,8 +250,11 @@ def _transaction(doing: Doing, session: Session, marks: Marks, todo: Sequence[Se
         _run(doing, session, sentence)
     if wrong := _unexpected(doing):
         return doing.output("failed", f"{wrong}; nothing of it was kept", status=1)
-    if doing.work.kept and not doing.lacks:
-        marks.keep(doing.job, doing.returned.value())
+    if not doing.lacks:
+        value = doing.returned.value() if doing.work.kept else None
+        marks.keep(doing.job, value, doing.printed.packed(doing.returned.evidence()))
+    if doing.fence is not None:
+        doing.fence.hold(kept=True)
     _commit(doing, session)
     return _told(doing)
 
@@ -266,8 +290,14 @@ def _alone(doing: Doing, session: Session, todo: Sequence[Sentence]) -> Output:
         limit(session.connection, doing.job.timeout, ends_with_us=False)
         if any(token.key == "concurrently" for token in tokens(todo[0].text)):
             session.connection.own("SET lock_timeout = 0")  # cut short, it leaves a ruin behind
+        if doing.access.lease is not None:
+            if session.connection.version >= 140000:  # who stands still now never sends it
+                session.connection.own(f"SET idle_session_timeout = '{_STANDS}'")
+            _look(doing, session, Marks(session.connection, doing.access.database.marker_schema))
         doing.at = "alone"
         _run(doing, session, todo[0])
+    except FencedError as error:
+        return Output(outcome="failed", sent=False, reason=fenced(error.what))
     except ServerError as error:
         return _refused(doing, error, read=False)
     except BrokenError as error:
@@ -285,7 +315,10 @@ def _verdict(doing: Doing) -> str:
 def unmarked(missing: str, access: Access) -> str:
     """Say what a change lacks that is to be done once."""
     name = access.database.name
+    why = "nothing could tell after a broken line whether it was done"
+    if LEASES in missing:
+        why = "a process whose lock somebody else has by then could go on changing it"
     return (
-        f"no change is made on database {name}: {missing}, so nothing could tell after a broken"
-        f" line whether it was done → `opskit db init {name}` makes it, or add done_when"
+        f"no change is made on database {name}: {missing}, so {why}"
+        f" → `opskit db init {name}` makes it, or add done_when"
     )

@@ -3,6 +3,7 @@
 from opskit.drivers.postgres.connection import BrokenError, ServerError
 from opskit.drivers.postgres.ending import others, terminate
 from opskit.drivers.postgres.marks import Mark, Marks, StillOpenError
+from opskit.drivers.postgres.printed import unpacked
 from opskit.drivers.postgres.session import Access, Session, opened
 from opskit.drivers.session import Write
 from opskit.errors import UnreachableError
@@ -82,11 +83,14 @@ def _still_open(session: Session, access: Access, left: float) -> Output:
 def _concluded(found: Mark, job: Job, write: Write) -> Output:
     if found.barred:
         return Output(outcome="failed", sent=False, again=True, reason=_NOT_DONE)
-    if found.value:
-        write("stdout", found.value)
+    told = unpacked(found.printed)
+    if told.stderr:
+        write("stderr", told.stderr)
+    if told.stdout or found.value:
+        write("stdout", told.stdout or found.value)
     return Output(
         outcome="succeeded",
         status=0,
         stdout=found.value[: job.capture],
-        evidence={"settled": "its mark is there"},
+        evidence={"settled": "its mark is there", **told.evidence},
     )

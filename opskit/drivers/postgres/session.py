@@ -13,6 +13,7 @@ from opskit.drivers.postgres.connection import (
     Watch,
     connect,
 )
+from opskit.drivers.postgres.lease import Lease
 from opskit.drivers.postgres.relay import Open, Relay
 from opskit.errors import OpskitError, UnreachableError
 from opskit.model.frozen import frozen
@@ -58,6 +59,10 @@ class Access:
     system: str = ""
     """The system_identifier of the cluster that this run has met there before."""
     through: Callable[[], Open] | None = None
+    lease: Lease | None = None
+    """The locks that the run has, where it may change something."""
+    hidden: tuple[str, ...] = ()
+    """Values that the run keeps secret."""
 
     @property
     def where(self) -> str:

@@ -1,0 +1,118 @@
+"""A primary and its standby: what is read there, what is refused, and what a switch leaves open."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+from opskit.model.inventory import MARKERS
+from tests.support.database import Base, base, until
+from tests.support.postgres import Server, server, standby
+
+pytestmark = pytest.mark.acceptance
+ADD = "INSERT INTO item VALUES ('a')"
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Base, Base, Server]]:
+    """A database on a primary, the same one on its standby, and that standby."""
+    with server() as primary:
+        db = base(primary)
+        with standby(primary, max_standby_streaming_delay="100ms") as copy:
+            name = db.sql("SELECT current_database()")[0][0]
+            there = replace(db, server=copy, owner=copy.url(name), out={})
+            there.changed(url=copy.url(name, "app"), standby=True)
+            yield db, there, copy
+
+
+def caught_up(db: Base, there: Base) -> None:
+    """Wait until the standby has all that the primary has written."""
+    now = db.sql("SELECT pg_current_wal_lsn()::text")[0][0]
+    until(lambda: there.sql("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", now)[0][0])
+
+
+def promoted(there: Base) -> None:
+    there.sql("SELECT pg_promote()")
+    there.changed(standby=False)
+
+
+def test_a_standby_is_read_and_never_changed(pair: tuple[Base, Base, Server]) -> None:
+    db, there, _ = pair
+    assert db.do(ADD).outcome == "succeeded"
+    caught_up(db, there)
+    contact = there.driver.open("main")
+    assert (contact.boot_id, contact.nonce) == ("", db.driver.open("main").nonce)
+    assert there.read("SELECT name FROM item", kept=True).stdout == b"a"
+    refused = there.do(ADD, key="2/")
+    assert (refused.outcome, refused.sent) == ("failed", False)
+    assert "is a standby: nothing is changed there" in refused.reason
+    meant = there.changed(standby=False).read("SELECT 1")
+    assert (meant.sent, "a standby answers, and the primary is meant" in meant.reason) == (
+        False, True
+    )  # fmt: skip
+
+
+def test_a_read_that_what_is_replayed_ends_is_to_be_made_again(
+    pair: tuple[Base, Base, Server],
+) -> None:
+    db, there, _ = pair
+    db.sql("INSERT INTO item SELECT 'n' || x FROM generate_series(1, 100) x")
+    caught_up(db, there)
+    with there.beside("SELECT count(*), pg_sleep(20) FROM (TABLE item LIMIT 1) x",
+                      effect="read") as found:  # fmt: skip
+        until(lambda: any("pg_sleep" in query for _, _, query in there.sessions()))
+        db.sql("DELETE FROM item")
+        db.sql("VACUUM item")
+    (output,) = found
+    assert (output.outcome, output.again) == ("failed", True)
+    assert output.evidence["sqlstate"] == "40001"
+    assert "conflict with recovery" in output.reason
+
+
+def test_what_was_under_way_at_a_switch_is_unknown(pair: tuple[Base, Base, Server]) -> None:
+    """The mark is not there: nothing tells whether somebody has seen the effect elsewhere."""
+    db, there, _ = pair
+    contact = db.driver.open("main")
+    with db.under_way(f"{ADD}; SELECT pg_sleep(60)") as found:
+        db.server.kill()
+    assert (found[0].outcome, found[0].lost) == ("unknown", True)
+    promoted(there)
+    after = there.find(ADD, contact=contact)
+    assert (after.outcome, after.again) == ("unknown", False)
+    assert "the cluster has gone on another timeline" in after.reason
+    assert (there.items(), there.sql(f"TABLE {MARKERS}.marker")) == ([], [])
+
+
+def test_what_was_committed_and_lost_at_a_switch_is_unknown_too(
+    pair: tuple[Base, Base, Server],
+) -> None:
+    db, there, copy = pair
+    contact = db.driver.open("main")
+    assert db.do(ADD, key="1/").outcome == "succeeded"
+    caught_up(db, there)
+    copy.stop()
+    assert db.do("INSERT INTO item VALUES ('b')", key="2/").outcome == "succeeded"
+    db.server.kill()
+    copy.start()
+    promoted(there)
+    assert there.find(ADD, key="1/", contact=contact).outcome == "succeeded"
+    lost = there.find(ADD, key="2/", contact=contact)
+    assert (lost.outcome, lost.again, there.items()) == ("unknown", False, ["a"])
+
+
+def test_a_conflict_of_two_changes_is_told_as_one_that_may_be_made_again(
+    pair: tuple[Base, Base, Server],
+) -> None:
+    db, _, _ = pair
+    db.sql("INSERT INTO item VALUES ('a'); ALTER ROLE app SET default_transaction_isolation ="
+           " 'serializable'")  # fmt: skip
+    with psycopg.connect(db.owner) as other:
+        other.execute(b"UPDATE item SET n = 1")
+        with db.beside("SELECT 1 FROM item; UPDATE item SET n = n + 1") as found:
+            time.sleep(0.5)
+            other.commit()
+    assert (found[0].outcome, found[0].again) == ("failed", True)
+    assert db.do("UPDATE item SET n = n + 1", attempt=2).outcome == "succeeded"
+    assert db.sql("SELECT n FROM item") == [(2,)]
