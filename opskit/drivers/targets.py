@@ -22,6 +22,7 @@ from opskit.model.work import (
     Query,
     Recall,
     Remove,
+    Repair,
     Request,
     Survey,
     Upload,
@@ -108,7 +109,7 @@ class Targets:
                 return self._file(job, job.work, write)
             case Request():
                 return self._request(self._of(job), job, job.work, write)
-            case Query() | Survey() | Verify() | Duplicates():
+            case Query() | Survey() | Verify() | Duplicates() | Repair():
                 return self._postgres().perform(job, write)  # type: ignore[no-any-return]
             case Recall():
                 return self._recall(job.work, write)
@@ -126,7 +127,7 @@ class Targets:
                 from opskit.drivers import upload
 
                 return upload.rejoin(self._of(job), job, job.work, write, left)
-            case Query():
+            case Query() | Repair():
                 return self._postgres().rejoin(job, write, left)  # type: ignore[no-any-return]
             case _:
                 raise TypeError(f"nothing to look for of {type(job.work).__name__}")

@@ -8,7 +8,7 @@ from opskit.execute.book import Book
 from opskit.execute.send import Outside, Ready, find
 from opskit.model.job import Output
 from opskit.model.value import Json
-from opskit.model.work import Command, Query, Remove, Request, Upload, Work
+from opskit.model.work import Command, Query, Remove, Repair, Request, Upload, Work
 
 _FIRST, _MOST = 0.5, 15.0
 """Pauses between two tries to come back to a target; seconds."""
@@ -32,7 +32,7 @@ class Search:
     def began(self, ready: Ready) -> tuple[Output, Sizes]:
         """Say what became of an attempt that another process began."""
         match ready.job.work:
-            case Command() | Upload() | Remove() | Query():
+            case Command() | Upload() | Remove() | Query() | Repair():
                 lost = Output(outcome="unknown", lost=True, reason=_ENDED)
                 return self.found(ready, lost, {})
             case Request(idempotency_key=True):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Literal, TypeAlias
 
-from opskit.model.expected import Expected
+from opskit.model.expected import Expected, Index
 from opskit.model.frozen import frozen
 from opskit.model.ledger import Ledger
 from opskit.model.text import Text
@@ -220,6 +220,30 @@ class Duplicates:
     levels: Mapping[str, str] = field(default_factory=dict)
 
 
+@frozen
+class Repair:
+    """Make an index what it is to be, while others read and write its table.
+
+    `do`: `create` what is missing or broken, `rebuild` what is bloated, `tidy` up what a REINDEX
+    has left behind on a table, `drop` the index that is named, `undo` what the action `of` did.
+    `index` stands on `relation`. `leftover`: a valid one may be dropped. `bloat`: how many times as
+    large as it must be. `free`: bytes that are free on the server's disk. `probe`: only look
+    whether there is anything to do.
+    """
+
+    database: str
+    do: Literal["create", "rebuild", "tidy", "drop", "undo"]
+    relation: str = ""
+    view: bool = False
+    index: Index | None = None
+    name: str = ""
+    leftover: bool = False
+    bloat: float = 2.0
+    free: Text | None = None
+    of: str = ""
+    probe: bool = False
+
+
 Work: TypeAlias = (
     Command
     | Upload
@@ -229,6 +253,7 @@ Work: TypeAlias = (
     | Survey
     | Verify
     | Duplicates
+    | Repair
     | Wait
     | Check
     | Ask

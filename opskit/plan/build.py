@@ -11,7 +11,17 @@ from opskit.model.runbook import Phase, Step
 from opskit.model.text import Text
 from opskit.model.text import text as known
 from opskit.model.value import Json
-from opskit.model.work import Command, Duplicates, Query, Recall, Remove, Upload, Verify, Work
+from opskit.model.work import (
+    Command,
+    Duplicates,
+    Query,
+    Recall,
+    Remove,
+    Repair,
+    Upload,
+    Verify,
+    Work,
+)
 from opskit.plan.arguments import Expectations, Files, History, Renderer, from_file
 from opskit.plan.databases import database
 from opskit.plan.expand import Placed
@@ -20,6 +30,7 @@ from opskit.plan.spread import Spot, spread
 from opskit.plan.values import host_of, local
 from opskit.render import evaluate, host_view, value
 from opskit.steps import KINDS
+from opskit.steps.index import repairs
 
 _EXISTS = 'test -e "$1"'
 
@@ -51,6 +62,8 @@ class Builder:
     def actions(self, placed: Placed, spot: Spot) -> list[Action]:
         """Make the actions of a step at a spot: one, or one for each item."""
         names = self._names(placed, spot)
+        if placed.step.kind == "index":
+            return self._each_index(placed, spot, names)
         if placed.step.for_each is None:
             return [self._action(placed, spot, names, 0, "")]
         written = placed.step.for_each  # a string is an expression: load took its braces off
@@ -62,6 +75,13 @@ class Builder:
             self._action(placed, spot, {**names, "item": item, "index": n}, n, f"#{n}")
             for n, item in enumerate(items)
         ]
+
+    def _each_index(self, placed: Placed, spot: Spot, names: Mapping[str, object]) -> list[Action]:
+        """Make an action for each index that a step is about: each is begun and told of alone."""
+        args = self._renderer(placed, names, spot).arguments()
+        args |= database(self.inventory, placed.step, args)
+        count = len(repairs(args, placed.step))
+        return [self._action(placed, spot, {**names, "index": n}, n, f"#{n}") for n in range(count)]
 
     def _names(self, placed: Placed, spot: Spot) -> dict[str, object]:
         """Return what the templates of a step can name at a spot."""
@@ -83,7 +103,7 @@ class Builder:
         work = self._recall(placed, self._work(placed, render, spot), when)
         target = (
             database_target(work.database)
-            if isinstance(work, (Query, Verify, Duplicates))
+            if isinstance(work, (Query, Verify, Duplicates, Repair))
             else spot.target
         )
         elsewhere = f">{target}" if target != spot.host else ""
@@ -131,8 +151,10 @@ class Builder:
         args = render.arguments()
         if placed.step.kind == "traffic":
             args |= pool(self.inventory, placed.step, args, spot.target, self.hosts)
-        if placed.step.kind in ("sql", "indexes", "duplicates"):
+        if placed.step.kind in ("sql", "indexes", "index", "duplicates"):
             args |= database(self.inventory, placed.step, args)
+        if placed.step.kind == "index":
+            args["number"] = known(str(render.names["index"]))
         work = _equipped(KINDS[placed.step.kind].work(args, placed.step), render)
         return replace(work, host=spot.host) if isinstance(work, Recall) else work
 
@@ -175,6 +197,8 @@ class Builder:
             return Command(text=known(_EXISTS), args=(path,), cwd=cwd, sudo=sudo, summary=said)
         if step.unless is not None:
             return Command(text=render.text(step.unless, "unless", "word"), cwd=cwd, sudo=sudo)
+        if isinstance(work, Repair) and work.do in ("create", "tidy"):
+            return replace(work, probe=True)
         return None
 
     def _done_when(self, placed: Placed, names: Mapping[str, object], spot: Spot) -> Work | None:
@@ -207,8 +231,12 @@ class Builder:
         return list(spread(step.on, spot.batch, batch, self.inventory, step.place))
 
     def _own_undo(self, placed: Placed, spot: Spot, key: str, work: Work) -> tuple[Action, ...]:
-        """An upload takes itself back: it removes what it created, restores what it replaced."""
-        if not isinstance(work, Upload):
+        """An upload takes itself back: it removes what it created, restores what it replaced.
+
+        So does what builds or drops an index.
+        """
+        taken = _taken_back(work, key)
+        if taken is None:
             return ()
         step = replace(
             placed.step,
@@ -219,15 +247,15 @@ class Builder:
             retry=None,
         )
         self._stage(placed, step)
-        remove = Remove(dest=work.dest, of=key, sudo=work.sudo)
+        target = database_target(taken.database) if isinstance(taken, Repair) else spot.target
         return (
             Action(
                 key=f"{key}!1",
                 position=step.position,
                 batch=spot.batch,
                 host=spot.host,
-                target=spot.target,
-                work=remove,
+                target=target,
+                work=taken,
                 undoes=key,
                 last=True,
             ),
@@ -261,6 +289,17 @@ class Builder:
             lasting=step.lasting,
             names={n: k for n, k in frame.saved.items() if n != k},
         )
+
+
+def _taken_back(work: Work, key: str) -> Work | None:
+    """Return what takes back what a work has done, where opskit can tell from its traces."""
+    match work:
+        case Upload():
+            return Remove(dest=work.dest, of=key, sudo=work.sudo)
+        case Repair(do="create" | "drop"):
+            return replace(work, do="undo", of=key, free=None)
+        case _:
+            return None
 
 
 _PLAIN_KINDS = frozenset({"run", "script", "http", "wait", "notify"})

@@ -7,7 +7,7 @@ from opskit.model.inventory import Database, Inventory, database_target
 from opskit.model.plan import Action, Stage
 from opskit.model.runbook import Effect, Step
 from opskit.model.text import text as known
-from opskit.model.work import Duplicates, Query, Survey, Verify
+from opskit.model.work import Duplicates, Query, Repair, Survey, Verify
 from opskit.plan.spread import PREFLIGHT
 from opskit.steps.base import Value, a_word
 
@@ -44,8 +44,10 @@ def surveys(
     """Yield a look at each database that is changed, to be taken before anything is."""
     needs: dict[str, bool] = {}
     for action, effect in _every(actions, stages):
-        if isinstance(action.work, Query) and effect == "change":
-            marks = action.work.transaction and not action.work.told
+        if isinstance(action.work, (Query, Repair)) and effect == "change":
+            marks = isinstance(action.work, Repair) or (
+                action.work.transaction and not action.work.told
+            )
             needs[action.work.database] = marks or needs.get(action.work.database, False)
             place = stages[action.position].place
     for name, marks in needs.items():
@@ -85,7 +87,7 @@ def _every(
 
 def _names(action: Action) -> Iterator[str]:
     for work in (action.work, action.skip_if, action.done_when):
-        if isinstance(work, (Query, Verify, Duplicates)):
+        if isinstance(work, (Query, Verify, Duplicates, Repair)):
             yield work.database
     for undo in action.undo:
         yield from _names(undo)

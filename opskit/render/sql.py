@@ -221,7 +221,7 @@ def judged(text: str, *, read: bool, alone: bool) -> tuple[int, str, str] | None
         at = statement.tokens[0].start
         if not alone and (verb := lonely(statement)):
             told = f"{verb} can't be in a transaction"
-            return at, told, "add transaction: none, and done_when"
+            return at, told, "add transaction: none, and done_when; or use an `index` step"
         if verb := control(statement):
             told = f"{verb} has no place here: opskit begins and ends the transaction"
             return at, told, "take it out; a step is one transaction"

@@ -11,6 +11,7 @@ from opskit.steps import (
     health,
     http,
     include,
+    index,
     indexes,
     manual,
     notify,
@@ -35,6 +36,7 @@ KINDS: Mapping[str, StepKind] = {
     "health": health,
     "sql": sql,
     "indexes": indexes,
+    "index": index,
     "duplicates": duplicates,
     "traffic": traffic,
     "wait": wait,
@@ -45,7 +47,7 @@ KINDS: Mapping[str, StepKind] = {
     "record": record,
     "runbook": include,
 }
-SELF_UNDOING = frozenset({"upload", "template"})
+SELF_UNDOING = frozenset({"upload", "template", "index"})
 """Kinds whose effect opskit can take back without an `undo`."""
 
 

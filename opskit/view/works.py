@@ -20,6 +20,7 @@ from opskit.model.work import (
     Query,
     Recall,
     Remove,
+    Repair,
     Request,
     Survey,
     Upload,
@@ -27,6 +28,7 @@ from opskit.model.work import (
     Wait,
     Work,
 )
+from opskit.render.building import created
 from opskit.steps.units import duration
 from opskit.view import amounts, safe
 
@@ -55,6 +57,8 @@ def texts(work: Work | None) -> Iterator[Text]:
             yield text
         case Recall():
             yield from (work.run,) if work.run else ()
+        case Repair():
+            yield from (work.free,) if work.free else ()
         case Wait() | Survey() | Verify() | Duplicates() | None:
             return
         case _:
@@ -101,8 +105,8 @@ def lines(work: Work, *, full: bool = False) -> list[str]:
             return _query(work, full=full)
         case Remove() | Wait() | Recall() | Survey():
             return [_sentence(work)]
-        case Verify() | Duplicates():
-            return _verify(work, full=full) if isinstance(work, Verify) else _duplicates(work)
+        case Verify() | Duplicates() | Repair():
+            return _databases(work, full=full)
         case Check():
             return _check(work)
         case Ask():
@@ -225,6 +229,18 @@ def _query(work: Query, *, full: bool) -> list[str]:
     return [*shown, *([" · ".join(about)] if about else [])]
 
 
+def _databases(work: Verify | Duplicates | Repair, *, full: bool) -> list[str]:
+    match work:
+        case Verify():
+            return _verify(work, full=full)
+        case Duplicates():
+            return _duplicates(work)
+        case Repair():
+            return _repair(work)
+        case _:
+            assert_never(work)
+
+
 def _verify(work: Verify, *, full: bool) -> list[str]:
     """Say with what a database is compared; each object of it, where all shall be shown."""
     expected = work.expected
@@ -299,6 +315,31 @@ def _moment(written: str) -> str:
         return written
     days, rest = divmod(int(written), 86400)
     return f"{duration(int(written)) if rest else f'{days}d'} ago"
+
+
+def _repair(work: Repair) -> list[str]:
+    """Say what becomes of an index; in the server's words where they are known."""
+    about = f"{work.relation} {work.index}" if work.index is not None else work.relation
+    match work.do:
+        case _ if work.probe:
+            return [safe.one_line(f"see whether there is anything to do: {work.do} {about}")]
+        case "create":
+            assert work.index is not None
+            made = created(work.relation, work.index)
+            return [safe.one_line(SQL + made), "a broken one of it is dropped first"]
+        case "rebuild":
+            times = f"more than {work.bloat:g} times as large as it must be"
+            return [safe.one_line(f"REINDEX INDEX CONCURRENTLY {about}, if it is {times}")]
+        case "tidy":
+            return [safe.one_line(f"drop what a REINDEX CONCURRENTLY has left behind on {about}")]
+        case "drop":
+            also = "" if work.leftover else ", if it is invalid"
+            return [safe.one_line(f"DROP INDEX CONCURRENTLY {work.name}{also}")]
+        case "undo":
+            what = f"the index {about}" if work.index is not None else work.name
+            return [safe.one_line(f"take back what was done about {what}")]
+        case _:
+            assert_never(work.do)
 
 
 def expectation(expect: Expect) -> str:

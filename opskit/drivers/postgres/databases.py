@@ -19,7 +19,7 @@ from opskit.model.frozen import frozen
 from opskit.model.inventory import Database
 from opskit.model.job import Contact, Job, Output
 from opskit.model.value import Secret
-from opskit.model.work import Duplicates, Query, Survey, Verify
+from opskit.model.work import Duplicates, Query, Repair, Survey, Verify
 
 _PATIENCE = 20.0
 """How long a stop takes at most: two ways to end a statement, each seen to its end."""
@@ -121,6 +121,10 @@ class Databases:
                     from opskit.drivers.postgres.duplicates import perform
 
                     return perform(self._access(name), job, running, write)
+                case Repair(database=name):
+                    from opskit.drivers.postgres import repair
+
+                    return repair.perform(self._access(name), job, running, write)
                 case Survey(database=name, marks=marks):
                     return self._survey(name, marks=marks)
                 case _:
@@ -133,8 +137,12 @@ class Databases:
                 self._running.pop(job.key, None)
 
     def rejoin(self, job: Job, write: Write, left: float) -> Output:
-        assert isinstance(job.work, Query)
+        assert isinstance(job.work, (Query, Repair))
         try:
+            if isinstance(job.work, Repair):
+                from opskit.drivers.postgres import repair
+
+                return repair.rejoin(self._access(job.work.database), job, write, left)
             return rejoin.rejoin(self._access(job.work.database), job, write, left)
         except UnreachableError as error:
             return Output(outcome="unknown", lost=True, reason=f"it can't be asked: {error.line}")

@@ -1,0 +1,421 @@
+"""Building and dropping indexes on a real server, with others at work and ruins on the way."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psycopg
+import pytest
+
+from opskit.drivers.targets import lease_words
+from opskit.model.expected import Index
+from opskit.model.inventory import MARKERS
+from opskit.model.job import Output
+from opskit.model.text import text
+from opskit.model.work import Repair
+from tests.support.database import Base, base, until
+from tests.support.postgres import Server, server
+
+pytestmark = pytest.mark.acceptance
+BY_N = Index(keys=("n DESC", "name"), where="n > 0", name="item_n")
+CREATE = Repair(database="main", do="create", relation="item", index=BY_N)
+TIDY = Repair(database="main", do="tidy", relation="item")
+
+
+@pytest.fixture(scope="module")
+def owner(postgres: Server) -> str:
+    return postgres.database(empty=True)
+
+
+@pytest.fixture
+def db(postgres: Server, owner: str) -> Iterator[Base]:
+    made = base(postgres, owner=owner)
+    made.sql("ALTER TABLE item OWNER TO app")
+    made.sql("INSERT INTO item SELECT 'n' || x, x FROM generate_series(1, 500) x")
+    yield made
+    assert made.quiet()
+
+
+def create(**how: Any) -> Repair:  # noqa: ANN401 - an Index's
+    return Repair(database="main", do="create", relation="item", index=Index(**how))
+
+
+def there(db: Base) -> list[tuple[object, ...]]:
+    return db.sql(
+        "SELECT c.relname, i.indisvalid AND i.indisready AND i.indislive FROM pg_index i"
+        " JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = 'item'::regclass"
+        " AND NOT i.indisprimary ORDER BY 1"
+    )
+
+
+def ruin(db: Base, statement: str) -> None:
+    """Let a build come to nothing, so that what is invalid is left."""
+    with psycopg.connect(db.owner, autocommit=True) as connection:
+        connection.execute(b"SET statement_timeout = '150ms'")
+        with psycopg.connect(db.owner) as other:
+            other.execute(b"INSERT INTO item VALUES ('in the way')")
+            with suppress(psycopg.errors.QueryCanceled):
+                connection.execute(statement.encode())
+            other.rollback()
+
+
+@contextmanager
+def holding(db: Base) -> Iterator[psycopg.Connection[Any]]:
+    """Hold a transaction open that has written to the table: a build waits for it."""
+    with psycopg.connect(db.owner) as other:
+        other.execute(b"INSERT INTO item VALUES ('in the way')")
+        yield other
+        other.rollback()
+
+
+def building(db: Base) -> bool:
+    return bool(db.sql("SELECT 1 FROM pg_stat_progress_create_index"))
+
+
+def did(found: Output) -> list[str]:
+    verbs: Any = found.evidence["did"]
+    return [" ".join(str(one).split()[:2]) for one in verbs]
+
+
+def test_what_is_missing_is_built_and_found_valid(db: Base) -> None:
+    found = db.do(CREATE)
+    assert (found.outcome, there(db)) == ("succeeded", [("item_n", True)])
+    assert did(found) == ["CREATE INDEX"]
+    assert "(n DESC, name) WHERE (n > 0)" in str(found.evidence["definition"])
+    assert "what is free was not known" in str(found.evidence["disk"])
+    again = db.do(CREATE, key="2/")
+    assert (again.outcome, again.evidence["did"]) == ("succeeded", [])
+    assert again.evidence["stands"] == "it is there, valid and ready"
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [
+        ({"keys": ("lower(name) text_pattern_ops",)}, "lower(name) text_pattern_ops"),
+        ({"keys": ("n",), "include": ("name",), "unique": True}, "(n) INCLUDE (name)"),
+        ({"keys": ("n",), "method": "brin"}, "USING brin (n)"),
+        ({"keys": ("name",), "where": "n IN (1, 2)", "name": "Odd name"}, '"Odd name"'),
+    ],
+)
+def test_it_is_built_as_the_file_says(db: Base, index: dict[str, Any], words: str) -> None:
+    found = db.do(create(**index))
+    assert found.outcome == "succeeded", found
+    assert words in str(found.evidence["definition"])
+    assert db.do(create(**index), key="2/").evidence["did"] == []
+
+
+def test_a_ruin_is_dropped_and_built_again(db: Base) -> None:
+    ruin(db, "CREATE INDEX CONCURRENTLY item_n ON item (n DESC, name) WHERE n > 0")
+    assert there(db) == [("item_n", False)]
+    found = db.do(CREATE)
+    assert (found.outcome, there(db)) == ("succeeded", [("item_n", True)])
+    assert did(found) == ["DROP INDEX", "CREATE INDEX"]
+
+
+def test_what_somebody_builds_at_this_moment_is_waited_for_and_never_dropped(db: Base) -> None:
+    def build() -> None:
+        with psycopg.connect(db.owner, autocommit=True) as connection:
+            connection.execute(
+                b"CREATE INDEX CONCURRENTLY item_n ON item (n DESC, name) WHERE n > 0"
+            )
+
+    other = threading.Thread(target=build)
+    with holding(db) as first:
+        other.start()
+        until(lambda: there(db) == [("item_n", False)])
+        with db.beside(CREATE) as found:
+            until(lambda: "waiting" in db.printed)
+            time.sleep(0.7)
+            assert there(db) == [("item_n", False)]
+            first.rollback()
+    other.join(20)
+    assert (found[0].outcome, there(db)) == ("succeeded", [("item_n", True)])
+    assert found[0].evidence["did"] == []
+
+
+def test_a_table_that_is_not_there_and_a_name_that_is_taken_are_refused(db: Base) -> None:
+    missing = Repair(database="main", do="create", relation="nothing", index=BY_N)
+    found = db.do(missing)
+    assert (found.sent, found.reason) == (False, "there is no table nothing")
+    db.sql("CREATE INDEX item_n ON item (name, n)")
+    found = db.do(CREATE)
+    assert not found.sent
+    assert "item_n is something else there: CREATE INDEX item_n ON" in found.reason
+    assert there(db) == [("item_n", True)]
+
+
+def test_a_build_that_fails_clears_away_what_it_left(db: Base) -> None:
+    db.sql("UPDATE item SET n = 1")
+    found = db.do(create(keys=("n",), unique=True, name="item_n"))
+    assert (found.outcome, found.evidence["sqlstate"]) == ("failed", "23505")
+    assert "what it left has been dropped" in found.reason
+    assert there(db) == []
+
+
+def test_a_build_that_takes_too_long_clears_away_what_it_left(db: Base) -> None:
+    with holding(db) as other:
+        later = threading.Timer(2.5, other.rollback)
+        later.start()
+        found = db.do(CREATE, timeout=1.0)
+        later.join()
+    assert found.outcome == "failed"
+    assert "not over within 1 s; the server has ended it" in found.reason
+    assert there(db) == []
+
+
+def test_a_ruin_that_can_not_be_cleared_away_in_time_is_told(
+    db: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("opskit.drivers.postgres.repair._CLEAR", 1.5)
+    with holding(db):
+        found = db.do(CREATE, timeout=1.0)
+    assert found.outcome == "failed"
+    assert "what it left could not be cleared away" in found.reason
+    assert there(db) == [("item_n", False)]
+    assert "transactions of 1 others" in str(found.evidence["not seen"])
+    assert (db.do(CREATE, attempt=2).outcome, there(db)) == ("succeeded", [("item_n", True)])
+
+
+def test_a_build_that_a_person_stops_is_ended_and_cleared_away(db: Base) -> None:
+    with holding(db) as other, db.beside(CREATE) as found:
+        until(lambda: building(db))
+        (running,) = db.driver.busy()
+        running.give_up.set()
+        until(lambda: not building(db))
+        other.rollback()
+    assert (found[0].outcome, found[0].evidence["stopped"]) == ("failed", "confirmed gone")
+    assert there(db) == []
+
+
+def test_how_far_it_has_come_is_told(db: Base) -> None:
+    with holding(db) as other, db.beside(CREATE) as found:
+        until(lambda: "waiting for writers before build: 0 % of 1 transactions" in db.printed)
+        other.rollback()
+    assert found[0].outcome == "succeeded"
+    assert db.printed.startswith('CREATE INDEX CONCURRENTLY "item_n" ON "public"."item"')
+
+
+def test_nothing_is_built_while_somebody_is_in_the_way_for_long(
+    db: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("opskit.drivers.postgres.readiness.OLD", 1)
+    db.sql("GRANT pg_read_all_stats TO app")
+    try:
+        with holding(db):
+            time.sleep(1.6)
+            found = db.do(CREATE)
+    finally:
+        db.sql("REVOKE pg_read_all_stats FROM app")
+    assert (found.outcome, found.sent, there(db)) == ("failed", False, [])
+    assert "a build would wait for transactions that are older than" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("free", "said"),
+    [("1000", "2 times that must be free"), ("much", "is to be a number of bytes")],
+)
+def test_nothing_is_built_without_room_for_it(db: Base, free: str, said: str) -> None:
+    work = Repair(database="main", do="create", relation="item", index=BY_N, free=text(free))
+    found = db.do(work)
+    assert (found.outcome, found.sent, there(db)) == ("failed", False, [])
+    assert said in found.reason
+
+
+def test_what_a_reindex_left_is_dropped_and_nothing_else(db: Base) -> None:
+    db.do(CREATE)
+    ruin(db, "REINDEX INDEX CONCURRENTLY item_n")
+    db.sql("CREATE INDEX item_ccnew ON item (n)")  # it is valid, whatever it is called
+    assert there(db) == [("item_ccnew", True), ("item_n", True), ("item_n_ccnew", False)]
+    found = db.do(TIDY, key="2/")
+    assert (found.outcome, did(found)) == ("succeeded", ["DROP INDEX"])
+    assert there(db) == [("item_ccnew", True), ("item_n", True)]
+
+
+def test_what_a_reindex_builds_at_this_moment_is_left_alone(db: Base) -> None:
+    db.do(CREATE)
+
+    def build() -> None:
+        with psycopg.connect(db.owner, autocommit=True) as connection:
+            connection.execute(b"REINDEX INDEX CONCURRENTLY item_n")
+
+    other = threading.Thread(target=build)
+    with holding(db) as first:
+        other.start()
+        until(lambda: ("item_n_ccnew", False) in there(db))
+        with db.beside(TIDY, key="2/") as found:
+            until(lambda: "waiting" in db.printed)
+            time.sleep(0.7)
+            first.rollback()
+    other.join(20)
+    assert (found[0].outcome, found[0].evidence["did"]) == ("succeeded", [])
+    assert there(db) == [("item_n", True)]
+
+
+def rebuild(**how: Any) -> Repair:  # noqa: ANN401 - a Repair's
+    return Repair(database="main", do="rebuild", relation="item", index=BY_N, **how)
+
+
+def number(db: Base) -> int:
+    return int(db.sql("SELECT 'item_n'::regclass::oid::bigint")[0][0])
+
+
+def test_only_what_is_bloated_after_a_fresh_look_is_rebuilt(db: Base) -> None:
+    db.do(CREATE)
+    db.sql("INSERT INTO item SELECT 'm' || x, x FROM generate_series(1, 20000) x")
+    before = number(db)
+    fresh = db.do(rebuild(), key="2/")  # nobody has analyzed it: it would seem bloated
+    assert (did(fresh), number(db)) == (['ANALYZE "public"."item"'], before)
+    db.sql("DELETE FROM item WHERE name LIKE 'm%'")
+    found = db.do(rebuild(), key="3/")
+    assert did(found) == ['ANALYZE "public"."item"', "REINDEX INDEX"]
+    assert found.evidence["bytes"] == db.sql("SELECT pg_relation_size('item_n')")[0][0] < 100_000
+    assert number(db) != before
+    probe = db.do(rebuild(probe=True), "read", key="4/?skip")
+    assert (probe.outcome, there(db)) == ("succeeded", [("item_n", True)])
+
+
+def test_an_index_that_does_not_stand_is_not_rebuilt(db: Base) -> None:
+    found = db.do(rebuild())
+    assert (found.sent, "is not there: it has to be created first" in found.reason) == (False, True)
+
+
+def drop(name: str, **how: Any) -> Repair:  # noqa: ANN401 - a Repair's
+    return Repair(database="main", do="drop", name=name, **how)
+
+
+def test_what_may_not_be_dropped_is_not(db: Base) -> None:
+    db.do(CREATE)
+    for work, said in (
+        (drop("item_n"), "it is dropped only with `leftover: true`"),
+        (drop("item_pkey", leftover=True), "the constraint item_pkey stands on item_pkey"),
+        (drop("nothing"), "there is no index nothing"),
+        (drop("item"), "there is no index item"),
+    ):
+        found = db.do(work, key="2/")
+        assert (found.outcome, found.sent) == ("failed", False)
+        assert said in found.reason
+    assert there(db) == [("item_n", True)]
+
+
+def test_what_was_dropped_is_built_again_as_it_was(db: Base) -> None:
+    db.do(CREATE)
+    before = db.sql("SELECT pg_get_indexdef('item_n'::regclass)")
+    found = db.do(drop("item_n", leftover=True), key="2/")
+    assert (found.outcome, there(db)) == ("succeeded", [])
+    assert found.evidence["dropped"] == before[0][0]
+    back = Repair(database="main", do="undo", name="item_n", leftover=True, of="2/")
+    assert db.do(back, key="2/!1").outcome == "succeeded"
+    assert db.sql("SELECT pg_get_indexdef('item_n'::regclass)") == before
+    assert db.do(back, key="2/!1", attempt=2).evidence["did"] == []
+
+
+UNDO = Repair(database="main", do="undo", relation="item", index=BY_N, of="1/")
+
+
+def test_an_undo_drops_only_what_this_run_has_built(db: Base) -> None:
+    db.do(CREATE)
+    found = db.do(UNDO, key="1/!1")
+    assert (found.outcome, there(db)) == ("succeeded", [])
+    assert db.do(UNDO, key="1/!1", attempt=2).evidence["did"] == []
+
+
+def test_an_undo_leaves_what_was_there_before(db: Base) -> None:
+    db.sql("CREATE INDEX item_n ON item (n DESC, name) WHERE n > 0")
+    db.do(CREATE)
+    found = db.do(UNDO, key="1/!1")
+    assert found.evidence["stands"] == "this run has built or dropped nothing there"
+    assert there(db) == [("item_n", True)]
+
+
+def test_an_undo_leaves_another_index_of_the_same_name(db: Base) -> None:
+    db.do(CREATE)
+    db.sql("DROP INDEX item_n")
+    db.sql("CREATE INDEX item_n ON item (name)")
+    found = db.do(UNDO, key="1/!1")
+    assert (found.outcome, there(db)) == ("failed", [("item_n", True)])
+    assert "item_n is another index by now" in found.reason
+
+
+# --- lost from sight
+
+
+def test_what_was_never_begun_never_is_after_somebody_has_asked(db: Base) -> None:
+    found = db.find(CREATE)
+    assert (found.outcome, found.again, found.sent) == ("failed", True, False)
+    late = db.do(CREATE)
+    assert (late.outcome, late.lost, there(db)) == ("unknown", True, [])
+    assert db.do(CREATE, attempt=2).outcome == "succeeded"
+
+
+def begun(db: Base) -> None:
+    """Leave what an attempt leaves that was killed once it had written down what it would do."""
+    db.sql(f"INSERT INTO {MARKERS}.marker (run, action, attempt) VALUES (%s, '1/', 1)", db.run)
+    data = b'["create", "public", "item_n", "", 0, false]'
+    db.sql(
+        f"INSERT INTO {MARKERS}.marker (run, action, attempt, part, value)"
+        " VALUES (%s, '1/', 1, 16, %s)",
+        db.run, data,
+    )  # fmt: skip
+
+
+def test_what_was_lost_from_sight_is_settled_by_what_is_there(db: Base) -> None:
+    begun(db)
+    never = db.find(CREATE)
+    assert (never.outcome, never.again) == ("failed", True)
+    ruin(db, "CREATE INDEX CONCURRENTLY item_n ON item (n DESC, name) WHERE n > 0")
+    ruined = db.find(CREATE)
+    assert (ruined.again, there(db)) == (True, [])
+    assert "what it left has been dropped" in ruined.reason
+    db.sql("CREATE INDEX item_n ON item (n DESC, name) WHERE n > 0")
+    built = db.find(CREATE)
+    assert (built.outcome, built.evidence["settled"]) == ("succeeded", "the catalog")
+    assert db.do(UNDO, key="1/!1").outcome == "succeeded"
+    assert there(db) == []
+
+
+def test_what_goes_on_at_the_server_is_followed(db: Base) -> None:
+    with holding(db) as other, db.beside(CREATE) as found:
+        until(lambda: building(db))
+        lost = db.find(CREATE)
+        assert (lost.outcome, lost.lost) == ("unknown", True)
+        assert "it still runs at the server" in lost.reason
+        other.rollback()
+    assert found[0].outcome == "succeeded"
+    assert db.find(CREATE).outcome == "succeeded"
+
+
+# --- locks and places
+
+
+def test_who_was_overtaken_builds_nothing(db: Base) -> None:
+    words = {n: lease_words(["x"], "aa", n, f"r{n} (fix), by ann") for n in (3, 4)}
+    old, new = (db.as_run(f"r{n}", *words[n]) for n in (3, 4))
+    old.driver.open("main")
+    new.driver.open("main")
+    found = old.do(CREATE)
+    assert (found.sent, there(db)) == (False, [])
+    assert "its lock is held there by run r4" in found.reason
+    assert new.do(CREATE).outcome == "succeeded"
+
+
+def test_without_a_place_to_write_down_what_is_done_nothing_is(db: Base) -> None:
+    db.sql(f"DROP SCHEMA {MARKERS} CASCADE")
+    found = db.do(CREATE)
+    assert (found.sent, there(db)) == (False, [])
+    assert "opskit db init main" in found.reason
+
+
+def test_a_replication_slot_that_lags_keeps_builds_from_being_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("opskit.drivers.postgres.readiness.LAG", 1 << 20)
+    with server(wal_level="replica") as one:
+        db = base(one)
+        db.sql("ALTER TABLE item OWNER TO app")
+        db.sql("SELECT pg_create_physical_replication_slot('copy', true)")
+        db.sql("INSERT INTO item SELECT repeat('x', 100) || x FROM generate_series(1, 20000) x")
+        found = db.do(CREATE)
+    assert (found.outcome, found.sent) == ("failed", False)
+    assert "replication slots lag, and a build writes much more: copy (" in found.reason
