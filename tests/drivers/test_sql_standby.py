@@ -3,12 +3,14 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from opskit.model.inventory import MARKERS
 from tests.support.database import Base, base, until
+from tests.support.desk import Desk
 from tests.support.postgres import Server, server, standby
 
 pytestmark = pytest.mark.acceptance
@@ -116,3 +118,29 @@ def test_a_conflict_of_two_changes_is_told_as_one_that_may_be_made_again(
     assert (found[0].outcome, found[0].again) == ("failed", True)
     assert db.do("UPDATE item SET n = n + 1", attempt=2).outcome == "succeeded"
     assert db.sql("SELECT n FROM item") == [(2,)]
+
+
+def test_a_run_makes_a_read_again_that_was_in_the_way(
+    pair: tuple[Base, Base, Server], tmp_path: Path
+) -> None:
+    db, there, _ = pair
+    desk = Desk(there, tmp_path)
+    desk.write(
+        "  - {name: look, effect: read, sql: 'SELECT count(*), pg_sleep(3) FROM"
+        " (TABLE item LIMIT 1) x'}\n",
+        entry=", standby: true",
+    )
+    db.sql("INSERT INTO item SELECT 'n' || x FROM generate_series(1, 100) x")
+    caught_up(db, there)
+    running = desk.background("run", "t.yaml", "--yes")
+    try:
+        until(lambda: any("pg_sleep" in query for _, _, query in there.sessions()))
+        db.sql("DELETE FROM item")
+        db.sql("VACUUM item")
+        said = running.communicate(timeout=60)[0]
+    finally:
+        running.kill()
+        running.communicate()
+    assert running.returncode == 0, said
+    ended = [(e["attempt"], e["data"]["outcome"]) for e in desk.events("step ended")]
+    assert ended == [(1, "failed"), (2, "succeeded")]
