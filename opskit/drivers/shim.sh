@@ -192,7 +192,8 @@ _o_raise() {
   for _o_l; do
     _o_l=$_o_dir/locks/$_o_l
     [ -d "$_o_l" ] || mkdir -p -- "$_o_l"
-    if ! printf '%s\n' "$_o_b" >|"$_o_l/$_o_store.$_o_no"; then
+    if ! _o_say "$_o_l/$_o_store.$_o_no" "$_o_b"; then
+      [ -s "$_o_l/$_o_store.$_o_no" ] || rm -f -- "$_o_l/$_o_store.$_o_no"
       _o_r=closed
       return
     fi
@@ -204,6 +205,12 @@ _o_raise() {
     printf '%s\n' "$_o_by" >&2
     _o_r=fenced
   fi
+}
+
+# token, line: what is there is written over and not emptied first, so that whoever is killed here,
+# or finds no room, leaves it as it was. What a longer line leaves under the new one is not read.
+_o_say() {
+  printf '%s\n' "$2" 1<>"$1"
 }
 
 # Remove tokens of this lock that count no more: older ones of this store, and those to be taken.
@@ -225,7 +232,8 @@ _o_fenced() {
       [ "${_o_t%.*}" = "$_o_store" ] && [ "${_o_t##*.}" -le "$_o_no" ] && continue
       _o_by=''
       read -r _o_by <"$_o_q"
-      if [ "$_o_by" = free ]; then
+      # Whoever has written nothing yet holds nothing yet, and will look at our token after that.
+      if [ "${_o_by:-free}" = free ]; then
         [ "${_o_t%.*}" = "$_o_store" ] || continue
         _o_by='(another one, which has ended since)'
       fi
@@ -243,7 +251,7 @@ _o_release() {
   for _o_l in $_o_locks; do
     _o_t=$_o_dir/locks/$_o_l/$_o_store
     [ -e "$_o_t.$_o_no" ] || continue
-    printf 'free\n' >|"$_o_t.$_o_no"
+    _o_say "$_o_t.$_o_no" free
     for _o_q in "$_o_t".*; do
       [ "${_o_q##*.}" -le "$_o_no" ] || rm -f -- "$_o_t.$_o_no"
     done

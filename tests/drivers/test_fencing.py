@@ -9,6 +9,7 @@ import pytest
 
 from opskit.drivers.session import Session
 from opskit.drivers.targets import lease_words
+from opskit.errors import OpskitError
 from tests.drivers.kit import SHELLS, session
 
 shells = pytest.mark.parametrize("shell", list(SHELLS))
@@ -101,6 +102,57 @@ def test_a_lock_can_be_taken_from_a_run_that_is_named(shell: str, tmp_path: Path
     assert change(mine, "b", f"touch {tmp_path}/b") == ("fenced",)
     assert not (tmp_path / "b").exists()
     for one in (mine, wrong, taken):
+        one.close()
+
+
+def whose(folder: Path, token: str) -> str:
+    """Return the first line of a token: all of it that is read."""
+    name = hashlib.sha256(b"web").hexdigest()[:16]
+    return (folder / "state/locks" / name / token).read_text().partition("\n")[0]
+
+
+@shells
+def test_a_token_is_whole_though_its_disk_is_full(shell: str, tmp_path: Path) -> None:
+    mine = joined(shell, tmp_path, lease(9))
+    full = "trap '' XFSZ; ulimit -S -f 0; _o_free"
+    assert mine.call("eval", full, timeout=5) == ("free",)
+    assert whose(tmp_path, "aa.9") == "r9 (deploy), by ann"
+    other = joined(shell, tmp_path, lease(1, "bb", "other"), run="run2")
+    assert other.fenced_by == "r9 (deploy), by ann"
+    again = joined(shell, tmp_path, lease(9))  # it has room again
+    again.call("_o_free", timeout=5)
+    assert whose(tmp_path, "aa.9") == "free"
+    back = joined(shell, tmp_path, lease(9))
+    assert whose(tmp_path, "aa.9") == "r9 (deploy), by ann"
+    for one in (mine, other, again, back):
+        one.close()
+
+
+@shells
+def test_a_token_is_whole_though_who_frees_it_is_killed(shell: str, tmp_path: Path) -> None:
+    """The limit kills the shell at the write itself, after the file has been opened."""
+    mine = joined(shell, tmp_path, lease(9))
+    with pytest.raises(OpskitError):
+        mine.call("eval", "trap - XFSZ; ulimit -c 0; ulimit -S -f 0; _o_free", timeout=5)
+    assert whose(tmp_path, "aa.9") == "r9 (deploy), by ann"
+    mine.close()
+
+
+@shells
+def test_a_token_that_says_nothing_holds_nothing_of_another_record(
+    shell: str, tmp_path: Path
+) -> None:
+    """Who made it was killed, or found no room, before the host was shown what it is about."""
+    first = joined(shell, tmp_path, lease(9))
+    first.call("_o_free", timeout=5)
+    name = hashlib.sha256(b"web").hexdigest()[:16]
+    empty = tmp_path / "state/locks" / name / "aa.10"
+    empty.touch()
+    other = joined(shell, tmp_path, lease(1, "bb", "other"), run="run2")
+    assert (other.nonce, other.fenced_by) == ("n", "")
+    late = joined(shell, tmp_path, lease(9))  # of its own record, somebody was later
+    assert late.fenced_by
+    for one in (first, other, late):
         one.close()
 
 
