@@ -12,6 +12,7 @@ from errno import ENOTDIR
 from pathlib import Path
 from typing import TypeVar
 
+from opskit.audit import making
 from opskit.audit.database import Row
 from opskit.audit.mounts import network_warning
 from opskit.audit.queries import named, script
@@ -164,7 +165,7 @@ def _make_file(path: Path) -> None:
                 hint=f"put the file back, or a copy from a backup with {left} moved away; moving "
                 f"{left} away alone begins a new record",
             )
-        _make_whole(path)
+        making.make(path, _filled)
     _refuse_other_kinds(path)
     found = path.stat()
     if found.st_mode & 0o022:
@@ -173,31 +174,15 @@ def _make_file(path: Path) -> None:
             where=str(path),
             hint=f"chmod 600 {path}, after asking who may have changed it",
         )
+    if found.st_nlink > 1:
+        making.sweep(path)  # its maker died just when it was whole
     if found.st_size == 0:  # SQLite would throw away the -wal of such a file
         raise _emptied(str(path))
 
 
-def _make_whole(path: Path) -> None:
-    """Make a store aside, and give it its name when it is whole.
-
-    So a file of that name is never empty, wherever this process dies; what is left aside is no
-    more than in the way of the eye.
-    """
-    aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    # SQLite would obey the umask; its companions (-wal, -shm) take their mode from this file.
-    os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    try:
-        with closing(_connect(aside)) as connection:
-            _fill(connection)
-        with suppress(FileExistsError):  # another process was quicker: its store is the store
-            os.link(aside, path)
-    finally:
-        aside.unlink()
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+def _filled(aside: Path) -> None:
+    with closing(_connect(aside)) as connection:
+        _fill(connection)
 
 
 def _fill(connection: sqlite3.Connection) -> None:
@@ -309,18 +294,15 @@ def _statements(script: str) -> Iterator[str]:
 def _key(path: Path) -> bytes:
     with suppress(FileNotFoundError):
         return path.read_bytes()
-    aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(32))
-            file.flush()
-            os.fsync(descriptor)
-        with suppress(FileExistsError):  # another process was quicker: its key is the key
-            os.link(aside, path)
-    finally:
-        aside.unlink()
+    making.make(path, _random)
     return path.read_bytes()
+
+
+def _random(aside: Path) -> None:
+    with aside.open("wb") as file:
+        file.write(secrets.token_bytes(32))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 # ---- errors
@@ -333,6 +315,8 @@ def _told(location: str) -> Iterator[None]:
         yield
     except (sqlite3.Error, UnicodeDecodeError) as error:
         what, hint = _words(error)
+        if getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
+            what, hint = _kept(location, what, hint)
         damaged = what == _MEANINGS[_CORRUPT][0]
         raise (DamagedError if damaged else StoreError)(what, where=location, hint=hint) from error
     except OSError as error:
@@ -340,6 +324,20 @@ def _told(location: str) -> Iterator[None]:
         hint = "see that its directory exists, has room, and that you may write there; or name "
         hint += f"another file: {_OTHER}"
         raise StoreError(what, where=location, hint=hint) from error
+
+
+def _kept(location: str, what: str, hint: str) -> tuple[str, str]:
+    """Name the process that keeps the record to itself, and what to do about it."""
+    from opskit.audit.keeper import keeper  # is of use here alone
+
+    found = keeper(Path(location))
+    if found is None:
+        return what, hint
+    what = what.replace("another process", found.words)
+    if found.stopped:
+        hint = f"`kill -CONT {found.pid}` lets it go on, `kill -9 {found.pid}` ends it: what it had"
+        return what, f"{hint} recorded stays, and its run can be resumed"
+    return what, f"see what it does (`ps -fp {found.pid}`), then try again"
 
 
 def _words(error: sqlite3.Error | UnicodeDecodeError) -> tuple[str, str]:

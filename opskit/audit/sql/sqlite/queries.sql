@@ -18,3 +18,7 @@ select 0.0 as seconds from holds where run = :run and 0;
 
 -- name: guards
 select name, sql from sqlite_master where type = 'trigger' order by name;
+
+-- name: run_of_process
+-- The run that a process of a machine drives.
+select r.id from holds h join runs r on r.number = h.run where h.machine = :machine and h.pid = :pid;
