@@ -38,8 +38,11 @@ def moved(standing: Standing, event: Event, at: float) -> Standing:
         case "step ended" | "step skipped" | "step silent":
             # What was in flight may come in after the run has begun to wait.
             return standing
-        case "run resumed" | "decided" | "host opened" | "host unreachable":
-            return standing if standing.state == "undoing" else Standing(state="running")
+        case "run resumed":
+            # Whoever came may have gone before anything was answered: the question stands.
+            return standing if standing.state in ("undoing", "waiting") else _RUNNING
+        case "decided" | "host opened" | "host unreachable":
+            return standing if standing.state == "undoing" else _RUNNING
         case "step started":
             return Standing(state="undoing" if _takes_back(event) else "running")
         case "undo began":
@@ -58,6 +61,9 @@ def moved(standing: Standing, event: Event, at: float) -> Standing:
             )
         case _:
             assert_never(event.kind)
+
+
+_RUNNING = Standing(state="running")
 
 
 def _takes_back(event: Event) -> bool:

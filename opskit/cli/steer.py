@@ -49,6 +49,11 @@ def decide(
     found = app.load_run(call.settings, run)
     if choice is None and params:
         raise InputError("-p goes with a choice", hint=f"opskit decide {run} retry -p NAME=VALUE")
+    if choice is None and steal and not call.person.interactive:
+        raise InputError(
+            "--steal goes with a choice: without one nothing is answered here, and nothing taken",
+            hint=f"opskit decide {run} CHOICE --steal {steal}; `opskit decide {run}` shows them",
+        )
     if choice is None and not call.person.interactive:
         return _shown(call, app.question(call.settings, found.id))
     if choice is None:

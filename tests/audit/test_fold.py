@@ -45,6 +45,15 @@ ASK = event("waiting", why="pause", question="Go on?")
 UNDO = event("undo began", why="asked")
 
 
+def test_a_question_stands_until_it_is_answered_whoever_came_and_went() -> None:
+    asked = run_of(START, ASK)
+    again = run_of(START, ASK, event("run resumed", who="bob"), event("message", text="hm"))
+    assert again.question == asked.question is not None
+    assert (again.state, again.asked) == ("waiting", asked.asked)
+    answered = run_of(START, ASK, event("run resumed"), event("decided", choice="go on"))
+    assert (answered.question, answered.asked) == (None, 0)
+
+
 @pytest.mark.parametrize(
     ("events", "state"),
     [
@@ -57,7 +66,8 @@ UNDO = event("undo began", why="asked")
         ([START, ASK, OK], "waiting"),
         ([START, ASK, event("note", text="hm")], "waiting"),
         ([ASK, event("decided", choice="go on")], "running"),
-        ([ASK, event("run resumed", who="bob")], "running"),
+        ([ASK, event("run resumed", who="bob")], "waiting"),
+        ([ASK, event("run resumed", who="bob"), event("host opened", host="web1")], "running"),
         ([START, UNDO], "undoing"),
         ([START, UNDO, event("step started", "1/web1!1", "web1")], "undoing"),
         ([START, UNDO, event("host opened", host="web1")], "undoing"),

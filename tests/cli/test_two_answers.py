@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -120,3 +121,45 @@ def test_a_remark_keeps_nobody_from_answering(folder: Path) -> None:
     meanwhile(folder, "note", "last", "looking")
     opskit(folder, "decide", "last", "yes", status=4)
     assert len(events(folder, "decided")) == 1
+
+
+def killed(folder: Path, at: str, *words: str) -> None:
+    line = [sys.executable, "-m", "tests.support.deadly", at, "0", *words]
+    done = subprocess.run(
+        line,
+        cwd=folder,
+        env={**os.environ, "HOME": str(folder), "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def test_killed_before_the_answer_is_recorded_all_say_that_it_still_asks(folder: Path) -> None:
+    opskit(folder, "run", "sure.yaml", "--yes", status=4)
+    killed(folder, "resumed", "decide", "last", "yes")
+    kinds = [one["event"] for one in log(folder)]
+    assert kinds[-2:] == ["waiting", "run resumed"]
+    for words in (("decide",), ("resume",), ("status",)):
+        assert "The first?" in opskit(folder, *words, "last", status=4)
+    (run,) = map(json.loads, opskit(folder, "runs", "--json", status=0).splitlines())
+    assert run["state"] == "waiting"
+    assert "The second?" in opskit(folder, "decide", "last", "yes", status=4)
+    assert [one["choice"] for one in events(folder, "decided")] == ["yes"]
+    opskit(folder, "audit", "verify", status=0)
+
+
+def log(folder: Path) -> list[dict[str, Any]]:
+    lines = opskit(folder, "audit", "log", "last", "--json", status=0).splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_a_run_is_not_taken_without_a_choice(folder: Path) -> None:
+    opskit(folder, "run", "sure.yaml", "--yes", status=4)
+    before = log(folder)
+    said = opskit(folder, "decide", "last", "--steal", before[0]["run"], status=2)
+    assert "--steal goes with a choice" in said
+    assert f"opskit decide last CHOICE --steal {before[0]['run']}" in said
+    assert log(folder) == before

@@ -2,8 +2,9 @@
 
 With DEADLY=SIGSTOP in the environment it stands still there, until it gets a SIGCONT.
 
-AT: `before` or `after` the N-th time that events are added to the record, `synced` (before the N-th
-request is sent to a host), `sent` (after it was sent, before anything of the answer is read),
+AT: `before` or `after` the N-th time that events are added to the record, `resumed` (once it is
+recorded that a run is gone on with, and nothing after that), `synced` (before the N-th request is
+sent to a host), `sent` (after it was sent, before anything of the answer is read),
 `read` (once the N-th piece of an answer has come), or `time` (N milliseconds after the first
 request). `sql-before-begin`, `sql-before-commit` and `sql-after-commit`: at these points of a
 change of a database; `sql-time`: N milliseconds after the first statement of one.
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-POINTS = ("before", "after", "synced", "sent", "read", "time")
+POINTS = ("before", "after", "resumed", "synced", "sent", "read", "time")
 SQL = {
     "sql-before-begin": ("own", "BEGIN", True),
     "sql-before-commit": ("run", "COMMIT", True),
@@ -111,6 +112,8 @@ def arm(at: str, number: int) -> None:
         case "after":
             around(Journal, "append", None, count)
             around(Journal, "amend", None, count)
+        case "resumed":
+            around(Journal, "_begin_once", None, count)
         case "synced":
             around(Session, "begin", count, None)
         case "sent":
