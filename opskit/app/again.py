@@ -12,6 +12,7 @@ from opskit.app.session import Session
 from opskit.audit.fold import SHARED
 from opskit.errors import InputError, RefusedError
 from opskit.execute import LEFT, Stop, Watcher, settle, take_back
+from opskit.execute.fall import harmless
 from opskit.execute.late import LateError, fill_work, holds
 from opskit.model.event import Event
 from opskit.model.plan import Action, Plan
@@ -238,8 +239,19 @@ def refuse_undo(plan: Plan, found: Run, hosts: Collection[str] | None) -> None:
 
 
 def left_unknown(plan: Plan, found: Run) -> bool:
-    """Tell whether a person has ended a run without knowing what became of a change."""
-    return found.state == "aborted" and bool(unsettled(plan, found, None))
+    """Tell whether a person has ended a run without knowing what became of something of it."""
+    if found.state != "aborted":
+        return False
+    every = (one for action in plan.actions for one in (action, *action.undo))
+    return any(_in_doubt(plan, found, action) for action in every)
+
+
+def _in_doubt(plan: Plan, found: Run, action: Action) -> bool:
+    """Tell whether nobody knows how an action went; a read that was cut short is no matter."""
+    record = found.actions.get(action.key)
+    if record is None:
+        return False
+    return record.state == "unknown" or (record.state == "started" and not harmless(plan, action))
 
 
 def unsettled(plan: Plan, found: Run, hosts: Collection[str] | None) -> list[str]:

@@ -139,15 +139,14 @@ class Course:
         return "waiting" if self.interrupted() or self.waiting() else self.end()
 
     def clear(self) -> RunState:
-        """Ask of every unknown change: its host, `done_when`, in the end a person."""
+        """Ask of all that is unknown: its host, `done_when`, in the end a person."""
         everyone = Walk(self.plan, self.attempt, self.pool)  # hosts that were left out, too
-        everyone.rejoin([a for a in self.plan.actions if is_lost(self.plan, self.book, a)])
-        for action in self.plan.actions:
+        every = [one for action in self.plan.actions for one in (action, *action.undo)]
+        everyone.rejoin([a for a in every if is_lost(self.plan, self.book, a)])
+        for action in every:
             if self.outside.stop.pressed:
                 break
-            change = self.plan.stage(action).effect == "change"
-            unknown = change and self.book.state(action) == "unknown"
-            if unknown and not self.attempt.settled(action):
+            if self.book.state(action) == "unknown" and not self.attempt.settled(action):
                 self.walk.doubt(action, LEFT)
                 break
         return "waiting" if self.interrupted() or self.waiting() else "aborted"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from opskit.execute import Outside, Stop, clear
+from opskit.execute import Outside, Stop, clear, take_back
 from opskit.model.event import Event
 from opskit.model.plan import Plan
 from opskit.model.states import RunState
@@ -326,3 +326,36 @@ def test_what_is_unknown_on_a_host_that_was_left_out_is_asked_for_too(tmp_path: 
     paper.append(decided(paper, "failed"))
     assert cleared(plan, world, paper) == "aborted"
     assert world.effects == before
+
+
+def test_of_an_aborted_run_an_unknown_undo_and_look_are_asked_for_too(tmp_path: Path) -> None:
+    steps = STEPS + "  - {name: look, run: look, effect: read, phase: preflight}\n"
+    head = "on_failure: stop\nmax_failures: 3\n"
+    plan = planned(runbook(steps, head), tmp_path, hosts=3)
+    world = World(fails={"2/web2": -1}, unknown={"2/web2!1"})
+    _, paper = go(plan, world)
+    undone(plan, world, paper)
+    assert records(paper)["2/web2!1"].state == "unknown"
+    started = Event(kind="step started", key="4/web3", host="web3", step="look", attempt=2)
+    lost = Event(kind="step ended", key="4/web3", host="web3", step="look", attempt=2,
+                 data={"outcome": "unknown"})  # fmt: skip
+    paper.append(started, lost)
+    paper.append(Event(kind="run ended", data={"status": "aborted", "hosts": {}, "exit": 6}))
+    before = list(world.sent)
+    asked = []
+    while cleared(plan, world, paper) == "waiting":
+        asked.append((paper.entries[-1].event.key, choices(paper)))
+        back: dict[str, Json] = {"undoes": "2/web2", "last": True} if "!" in asked[-1][0] else {}
+        paper.append(decided(paper, "failed" if back else "done", **back))
+    three = ["done", "failed", "abort"]
+    assert sorted(asked) == [("2/web2!1", three), ("4/web3", three)]
+    assert world.sent == before
+    assert records(paper)["2/web2"].state == "undo failed"
+
+
+def undone(plan: Plan, world: World, paper: Paper) -> None:
+    outside = Outside(
+        targets=world, journal=paper, secrets={}, watch=lambda item: None, stop=Stop(),
+        hide=lambda secret: None,
+    )  # fmt: skip
+    take_back(plan, list(paper.entries), outside, FACTS)
