@@ -18,7 +18,7 @@ from opskit.model.event import Event
 from opskit.model.plan import Action, Plan
 from opskit.model.run import Run
 from opskit.model.value import Json
-from opskit.plan import concerned, failed_undos, repeated
+from opskit.plan import closing, concerned, failed_undos, repeated
 from opskit.settings import Settings
 
 
@@ -51,6 +51,8 @@ def resume(
             )
         if any(entry.event.data.get("status") == "unknown" for entry in current.past()):
             current.plan = asked_of(current.plan)  # it has ended once without asking
+        if found.state == "unknown":
+            _follow(current, found)
         why = found.question.get("why") if found.question else "interrupted"
         first = why not in _NOT_ASKED_FIRST or (asking and why == "pause")
         if first and not answered(current, found):
@@ -108,10 +110,30 @@ def retry(
             )
             for key in keys
         ]
+        done = [key for key in closing(current.plan, found.actions, chosen) if key not in keys]
+        events += _once_more(found, done, person)
         current.journal.append(*events)
         for event in counted(events):
             current.outside.watch(event)
         return go_on(current)
+
+
+def _follow(current: Session, found: Run) -> None:
+    """Let what comes at the end of a run come after what is done now, too."""
+    done = closing(current.plan, found.actions)
+    if done:
+        events = [*_once_more(found, done, current.person)]
+        current.journal.append(*events)
+        for event in events:
+            current.outside.watch(event)
+
+
+def _once_more(found: Run, keys: Sequence[str], person: Person) -> Iterator[Event]:
+    """Yield the decisions by which what comes at the end of a run comes after more work, too."""
+    data: dict[str, Json] = {"who": person.who, "choice": "retry", "why": "always"}
+    for key in keys:
+        record = found.actions[key]
+        yield Event(kind="decided", key=key, host=record.host, step=record.step, data=data)
 
 
 def _settled(current: Session) -> Run:

@@ -15,7 +15,7 @@ from opskit.cli.watching import watching
 from opskit.errors import Exit, InputError
 from opskit.model.plan import Action
 from opskit.model.run import Run
-from opskit.plan import repeated, reverse
+from opskit.plan import closing, repeated, reverse
 from opskit.view.status import exit_status
 from opskit.view.summary import title
 
@@ -80,7 +80,7 @@ def retry(call: Call, run: str, *, hosts: str, yes: bool, steal: str, no_live: b
     found = _free(call, run, steal)
     refuse_driven(found)
     chosen = select_hosts(found, words)
-    again = set(repeated(plan, found.actions, chosen))
+    again = {*repeated(plan, found.actions, chosen), *closing(plan, found.actions, chosen)}
     left = tuple(
         action
         for action in plan.actions

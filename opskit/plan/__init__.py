@@ -3,6 +3,7 @@
 from opskit.plan.again import (
     acts,
     changes,
+    closing,
     concerned,
     failed_undos,
     preview,
@@ -25,6 +26,7 @@ __all__ = [
     "Progress",
     "acts",
     "changes",
+    "closing",
     "concerned",
     "failed_undos",
     "make",

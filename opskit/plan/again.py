@@ -61,6 +61,26 @@ def repeated(plan: Plan, records: Records, hosts: Collection[str]) -> list[str]:
     return keys
 
 
+def closing(plan: Plan, records: Records, hosts: Collection[str] | None = None) -> list[str]:
+    """Return the keys of what comes at the end of a run and was done, and is due once more.
+
+    It follows the work, and there is more work: on these hosts (None: wherever something is left).
+    What is unknown of it is not among them: it is asked for.
+    """
+    return [
+        action.key
+        for action in plan.actions
+        if action.batch == ALWAYS
+        and state_of(records, action.key) in ("succeeded", "failed", "skipped")
+        and (not action.host or hosts is None or action.host in hosts or _any(plan, action))
+    ]
+
+
+def _any(plan: Plan, action: Action) -> bool:
+    """Tell whether an action is done on one host for all of them."""
+    return plan.stage(action).scope in ("once", "batch")
+
+
 def _rests(plan: Plan, records: Records, action: Action) -> bool:
     """Tell whether what was done is worth nothing once a change above it was taken back.
 

@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -296,3 +298,29 @@ def test_what_was_left_behind_is_found_by_its_age_and_removed(fleet: Fleet) -> N
         trouble.let_go("web1")
         assert begun.end() == 0, begun.said()
     assert trouble.tally("web1") == ["one", "begin-two", "two"]
+
+
+def test_what_comes_at_the_end_comes_once_after_a_retry_too(fleet: Fleet) -> None:
+    trouble = Trouble(fleet=fleet)
+    last = step("open", did("open-{{ run.status }}"))
+    trouble.write(ONE + TWO, "max_failures: 1\n", last, hosts="web1:web2")
+    trouble.run(status=1)
+    trouble.let_go("web1", "web2")
+    both = ("web1", "web2")
+    assert trouble.tallies(both) == dict.fromkeys(both, "one two open-failed")
+    killed(fleet, "after", 0, "retry", "last", "--hosts", "failed", "--yes")
+    fleet.opskit("resume", "last")
+    assert trouble.tallies(both) == {
+        "web1": "one two open-failed", "web2": "one two open-failed two open-succeeded",
+    }  # fmt: skip
+    assert "nothing to resume" in fleet.opskit("resume", "last", status=2).stderr
+    (why,) = [e for e in fleet.events() if e["event"] == "decided" and e.get("why") == "always"]
+    assert (why["host"], why["step"]) == ("web2", "open")
+    fleet.proved()
+
+
+def killed(fleet: Fleet, at: str, number: int, *words: str) -> None:
+    line = [sys.executable, "-m", "tests.support.deadly", at, str(number), *words]
+    done = subprocess.run(line, env={**fleet.environ, "PYTHONPATH": sys.path[0]}, check=False,
+                          capture_output=True, timeout=60)  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
