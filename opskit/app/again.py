@@ -225,7 +225,7 @@ def foreseen(back: Plan, found: Run) -> Plan:
             action = replace(action, when=None, work=fill_work(action.work, values))
         actions.append(action)
     order = {host: number for number, host in enumerate(back.hosts)}
-    waves = groupby(actions, key=lambda a: (a.batch, a.position))
+    waves = groupby(actions, key=lambda a: (a.batch, a.position, a.since))
     shown = (a for _, wave in waves for a in sorted(wave, key=lambda a: order.get(a.host, -1)))
     return replace(back, actions=tuple(shown))
 

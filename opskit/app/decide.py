@@ -5,8 +5,16 @@ from dataclasses import replace
 
 from opskit.app import secrets as fetching
 from opskit.app.again import left_unknown, refuse_driven
-from opskit.app.amend import Amended, amended
-from opskit.app.deciding import Answer, evidence, offered, put, record, refuse_without_reason
+from opskit.app.amend import amended
+from opskit.app.deciding import (
+    Amended,
+    Answer,
+    evidence,
+    offered,
+    put,
+    record,
+    refuse_without_reason,
+)
 from opskit.app.person import Person, Question
 from opskit.app.record import once_clear
 from opskit.app.runs import go_on, opened, reopened
@@ -110,8 +118,7 @@ def decide(
             choice=answer.choice,
             reason=answer.reason,
             evidence=known,
-            plan=new.plan if new is not None else None,
-            parameters=new.parameters if new is not None else {},
+            amended=new,
         )
         record(current, found, whole)
         if new is not None:

@@ -22,17 +22,42 @@ TRIES = 3
 
 
 @frozen
+class Amended:
+    """A run's plan with other values for some parameters, which are named with them.
+
+    `hosts`: those that have the other values from here on, `kept`: those that were begun with the
+    ones before and come to their end with them, `steps`: position → where its text is a new one.
+    """
+
+    plan: Plan
+    parameters: Mapping[str, Json]
+    hosts: Sequence[str] = ()
+    kept: Sequence[str] = ()
+    steps: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    again: Sequence[str] = ()
+    """The keys of looks that are made again, with the other values."""
+
+    def recorded(self) -> Mapping[str, Json]:
+        """Return what the record says of it, besides who decided it and which plan it is."""
+        return {
+            "parameters": dict(self.parameters),
+            "hosts": list(self.hosts),
+            "kept": list(self.kept),
+            "steps": {position: list(hosts) for position, hosts in self.steps.items()},
+        }
+
+
+@frozen
 class Answer:
     """What a person has decided, why, and by which evidence.
 
-    `plan`: what the run is to carry out from then on, where `parameters` have other values.
+    `amended`: what the run is to carry out from then on, where parameters have other values.
     """
 
     choice: str
     reason: str = ""
     evidence: Sequence[Finding] = ()
-    plan: Plan | None = None
-    parameters: Mapping[str, Json] = field(default_factory=dict)
+    amended: Amended | None = None
 
 
 def put(found: Run, plan: Plan, evidence: Sequence[Finding]) -> Question:
@@ -112,12 +137,10 @@ def record(current: Session, found: Run, answer: Answer) -> None:
     events = _events(current, found, answer)
     if answer.choice == "abort":
         events += ending(found, current.plan)
-    if answer.plan is not None:
-        data: Mapping[str, Json] = {
-            "who": current.person.who,
-            "parameters": dict(answer.parameters),
-        }
-        events = [current.journal.amend(answer.plan, data, *events), *events]
+    if answer.amended is not None:
+        data: Mapping[str, Json] = {"who": current.person.who, **answer.amended.recorded()}
+        events += _looks(current, found, answer.amended.again)
+        events = [current.journal.amend(answer.amended.plan, data, *events), *events]
     else:
         current.journal.append(*events)
     for one in counted(events):
@@ -174,6 +197,14 @@ def _hosts(current: Session, found: Run, data: Mapping[str, Json]) -> list[Event
     return events
 
 
+def _looks(current: Session, found: Run, keys: Sequence[str]) -> Iterator[Event]:
+    """Yield the decisions by which looks are made again, with other values of parameters."""
+    data: dict[str, Json] = {"who": current.person.who, "choice": "retry", "why": "parameters"}
+    for key in keys:
+        record = found.actions[key]
+        yield Event(kind="decided", key=key, host=record.host, step=record.step, data=data)
+
+
 def _undoes(plan: Plan, key: str) -> Mapping[str, Json]:
     """Say of the answer about an undo step what it is the undo of."""
     for action in plan.actions:
@@ -190,6 +221,7 @@ def ending(found: Run, plan: Plan) -> list[Event]:
     code = Exit.FAILED if touched else Exit.REFUSED
     code = Exit.UNKNOWN if "unknown" in hosts.values() else code
     data: dict[str, Json] = {"status": "aborted", "hosts": hosts, "exit": int(code)}
+    data["plan"] = plan.digest
     return [Event(kind="run ended", data=data)]
 
 

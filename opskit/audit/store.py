@@ -284,10 +284,10 @@ class Store:
             for row in found
         ]
 
-    def plan(self, run: str) -> Plan:
-        """Return the plan that a run carries out: its first, or the last that it was given."""
+    def plan(self, run: str, *, first: bool = False) -> Plan:
+        """Return the plan that a run carries out: its `first`, or the last that it was given."""
         try:
-            return from_json(Plan, cast(Json, self._plan_json(run)))
+            return from_json(Plan, cast(Json, self._plan_json(run, first=first)))
         except ValueError as error:
             raise StoreError(
                 f"the plan of run {run} can't be read: {error}",
@@ -365,10 +365,11 @@ class Store:
 
     # ----
 
-    def _plan_json(self, run: str) -> Mapping[str, Any]:
+    def _plan_json(self, run: str, *, first: bool = False) -> Mapping[str, Any]:
         with self._database.reading() as rows:
             row = telling.run(rows, run)
-            kept = telling.amended(rows, row) or telling.first(rows, row).get("documents", {})
+            later = {} if first else telling.amended(rows, row)
+            kept = later or telling.first(rows, row).get("documents", {})
             digest = kept.get("plan", "")
             if digest != self._plan[0]:
                 text = self._document(rows, digest).encode("utf-8", "surrogatepass")

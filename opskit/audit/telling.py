@@ -58,6 +58,8 @@ def ended(row: Row) -> Run:
     """Return a run that has ended, from its first event and its end."""
     ending = event(row["id"], row["ending"])
     standing = fold.moved(fold.Standing(), ending, row["ended"])
+    facts = fold.facts(event(row["id"], row["body"]))
+    facts["plan"] = str(ending.data.get("plan") or facts["plan"])  # it may not be the first one
     return Run(
         id=row["id"],
         number=row["number"],
@@ -69,7 +71,7 @@ def ended(row: Row) -> Run:
         actions={},
         saved={},
         entries=row["entries"],
-        **fold.facts(event(row["id"], row["body"])),
+        **facts,
     )
 
 

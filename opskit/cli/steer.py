@@ -8,7 +8,7 @@ from opskit.cli import complete, screen
 from opskit.cli.again import live_option, run_argument, steal_option
 from opskit.cli.call import Call, options
 from opskit.cli.run import told
-from opskit.cli.watching import watching
+from opskit.cli.watching import renewing, watching
 from opskit.errors import Exit, InputError
 from opskit.model.value import Json
 from opskit.view import evidence, safe
@@ -121,7 +121,11 @@ def attach(call: Call, run: str) -> Exit:
     plan = app.plan_of(call.settings, found.id)
     at = found.created
     lines = Lines(screen.out, plan, paint=screen.paint(), now=lambda: at)
-    watch = JsonLines(screen.out, run=found.id) if call.json else lines
+    watch = (
+        JsonLines(screen.out, run=found.id)
+        if call.json
+        else renewing(call.settings, found.id, lines, lambda plan, _: lines.renewed(plan))
+    )
     try:
         for entry in app.follow(call.settings, found.id):
             at = entry.at
@@ -129,7 +133,7 @@ def attach(call: Call, run: str) -> Exit:
     except KeyboardInterrupt:
         screen.err("\nThe run goes on.\n")
         return Exit.OK
-    return told(call, app.load_run(call.settings, found.id), plan)
+    return told(call, app.load_run(call.settings, found.id), app.plan_of(call.settings, found.id))
 
 
 @click.command()

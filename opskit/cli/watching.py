@@ -1,8 +1,8 @@
 """Which watcher a run gets: the live picture, plain lines, or JSON lines."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 from opskit import app
 from opskit.cli import listening, screen
@@ -10,7 +10,7 @@ from opskit.cli.call import Call
 from opskit.cli.interrupts import Answer, stopping
 from opskit.errors import OpskitError
 from opskit.execute import Stop
-from opskit.model.event import Chunk, Event
+from opskit.model.event import Chunk, Entry, Event
 from opskit.model.plan import Plan
 from opskit.settings import Settings
 from opskit.view.jsonl import JsonLines
@@ -52,11 +52,28 @@ def watching(
         )
         person.pause = picture.paused
         listen = _answered(call, picture.entered)
+        watch = renewing(call.settings, run, picture, picture.renewed)
         with picture, heeding(stop, picture.tell, lambda: person.asking, listen):
-            yield picture, stop
+            yield watch, stop
     else:
+        lines = Lines(screen.out, plan, paint=screen.paint())
+        watch = renewing(call.settings, run, lines, lambda plan, _: lines.renewed(plan))
         with heeding(stop, asking=lambda: person.asking, answer=_answered(call)):
-            yield Lines(screen.out, plan, paint=screen.paint()), stop
+            yield watch, stop
+
+
+def renewing(
+    settings: Settings, run: str, watch: Watcher, renew: Callable[[Plan, Iterable[Entry]], None]
+) -> Watcher:
+    """Give a watcher the plan that a run carries out from where a decision has changed it."""
+
+    def seen(item: Event | Chunk) -> None:
+        if isinstance(item, Event) and item.kind == "plan amended" and run:
+            with suppress(OpskitError):  # it is only looked at
+                renew(app.plan_of(settings, run), list(app.entries(settings, run)))
+        watch(item)
+
+    return seen
 
 
 @contextmanager

@@ -269,5 +269,6 @@ class Course:
         hosts: dict[str, Json] = dict(ending.hosts())
         code = ending.exit(state) if exit_status is None else exit_status
         data: dict[str, Json] = {"status": state, "hosts": hosts, "exit": int(code)}
+        data["plan"] = self.plan.digest
         self.attempt.post(Event(kind="run ended", data=data))
         return state

@@ -354,7 +354,7 @@ class Walk:
 
 def waves(actions: Sequence[Action]) -> Iterator[list[Action]]:
     """Split actions into waves: the actions of one step in one batch."""
-    for _, group in groupby(actions, key=lambda a: (a.batch, a.position)):
+    for _, group in groupby(actions, key=lambda a: (a.batch, a.position, a.since)):
         yield list(group)
 
 

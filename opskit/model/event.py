@@ -55,12 +55,14 @@ class Event:
                      question, choices, hosts (budget: those that fell out)
       decided        who, choice, why (of the question), reason, evidence (a list of objects: what
                      the record, the hosts and done_when said before the choice)
-      plan amended   who, parameters (those that have another value now), plan (digest), documents
+      plan amended   who, parameters (those that have another value now), hosts (that have it from
+                     here on), kept (hosts that come to their end with the value before), steps
+                     {position: where its text is a new one}, plan (digest), documents
                      {plan: digest}; from here on the run carries out this plan
       note           who, text
       budget tripped failed (host names), limit
       undo began     hosts, why
-      run ended      status, hosts {name: state}, exit
+      run ended      status, hosts {name: state}, exit, plan (digest of the one it ended with)
     """
 
     kind: EventKind

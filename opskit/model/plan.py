@@ -61,6 +61,8 @@ class Action:
     undoes: str | None = None
     last: bool = False
     """In an undo: with this action, the one that it `undoes` is taken back as a whole."""
+    since: int = 0
+    """In an undo: which attempts it takes back, from this number on; others had another text."""
     index: int = 0
 
 

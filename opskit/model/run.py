@@ -42,6 +42,8 @@ class ActionRecord:
     """Since when it has printed nothing, where that was pointed out."""
     before: ActionState | None = None
     """How an earlier attempt stands that was begun on the target and has not been taken back."""
+    reached: int = 0
+    """The last attempt of which something may have been begun on its target."""
 
     @property
     def stands(self) -> ActionState:

@@ -117,7 +117,7 @@ def reverse(
     unsettled = _hosts_of(plan, records, lambda a: records[a.key].stands in _UNSETTLED)
     stuck = set() if again else _hosts_of(plan, records, lambda a: _stuck(records, a))
     wanted = [
-        action
+        _as_made(records[action.key], action)
         for action in plan.actions
         if action.batch != ALWAYS
         and _undoable(plan, records, action, hosts)
@@ -176,13 +176,18 @@ def _stuck(records: Records, action: Action) -> bool:
     return any(state_of(records, undo.key) == "failed" for undo in action.undo)
 
 
+def _as_made(record: ActionRecord, action: Action) -> Action:
+    """Leave to a change only the undo of attempts that were made: some have another than others."""
+    return replace(action, undo=tuple(one for one in action.undo if one.since <= record.reached))
+
+
 def _in_step(changes: Sequence[Action]) -> Iterator[Action]:
     """Yield the undo steps of one step's changes: the first undo everywhere, then the second …"""
     stacks = [list(change.undo) for change in changes]
     while any(stacks):
-        position = next(stack[0].position for stack in stacks if stack)
+        step = next((s[0].position, s[0].since) for s in stacks if s)
         for stack in stacks:
-            while stack and stack[0].position == position:
+            while stack and (stack[0].position, stack[0].since) == step:
                 yield stack.pop(0)
 
 

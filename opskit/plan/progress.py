@@ -99,7 +99,9 @@ def _moved(record: ActionRecord, event: Event, at: float) -> ActionRecord:
             ended = OUTCOMES[str(event.data["outcome"])]
             if event.data.get("again"):
                 ended = "planned"  # it never began, and this attempt at it never will
-            record = replace(record, silent=None, ended=at, data=event.data)
+            idle = event.data.get("again") or event.data.get("sent") is False
+            reached = record.reached if idle else event.attempt
+            record = replace(record, silent=None, ended=at, data=event.data, reached=reached)
             return replace(record, state=ended, attempt=event.attempt)
         case "step skipped":
             return replace(record, state="skipped", ended=at, data=event.data)
@@ -139,7 +141,10 @@ def _decided(record: ActionRecord, choice: str, event: Event, at: float) -> Acti
     if choice == "retry":
         return replace(record, state="planned", ended=None, before=_before(record))
     state = DECIDED.get(choice)
-    return replace(record, state=state, ended=at, data=event.data) if state else record
+    if state is None:
+        return record
+    reached = record.attempt if state == "succeeded" else record.reached
+    return replace(record, state=state, ended=at, data=event.data, reached=reached)
 
 
 def progress(entries: Iterable[Entry]) -> Mapping[str, ActionRecord]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from opskit.model.event import Chunk, Event
 from opskit.model.plan import Plan
 from opskit.model.value import Json
-from opskit.view import amounts, safe
+from opskit.view import amounts, names, safe
 from opskit.view.labels import Labels, short
 from opskit.view.paint import PLAIN, Paint
 from opskit.view.tail import Tails
@@ -48,6 +48,11 @@ class Lines:
             rows = list(self._chunk(item) if isinstance(item, Chunk) else self.event(item))
             if rows:
                 self._write("".join(row + "\n" for row in rows))
+
+    def renewed(self, plan: Plan) -> None:
+        """Name things as another plan does, which the run carries out from here on."""
+        with self._lock:
+            self._labels = Labels(plan)
 
     def event(self, event: Event) -> Iterator[str]:
         """Return the lines that an event is worth."""
@@ -158,7 +163,7 @@ def _said_of_run(event: Event) -> Said:
         case "plan amended":
             given = data.get("parameters")
             values = labelled(given) if isinstance(given, Mapping) else ""
-            return "amended", f"{values} from here on, by {short(data, 'who')}"
+            return "amended", f"{values} from here on{_whose(data)}, by {short(data, 'who')}"
         case "run resumed":
             before = short(data, "took_over")
             return "resumed", f"by {short(data, 'who')}" + (f", after {before}" if before else "")
@@ -171,10 +176,10 @@ def _said_of_run(event: Event) -> Said:
             return "FAILED", f"unreachable: {why}" if why else "unreachable"
         case "budget tripped":
             failed = data.get("failed")
-            names = ", ".join(map(str, failed)) if isinstance(failed, (list, tuple)) else ""
+            hosts = ", ".join(map(str, failed)) if isinstance(failed, (list, tuple)) else ""
             allowed = short(data, "limit")
             return "budget", safe.one_line(
-                f"more than {allowed} failed: {names}; nothing new starts"
+                f"more than {allowed} failed: {hosts}; nothing new starts"
             )
         case "undo began":
             return "undo", f"taking back what was done{_because(data, 'why')}"
@@ -182,6 +187,17 @@ def _said_of_run(event: Event) -> Said:
             return "run", f"ended: {short(data, 'status')}"
         case _:
             return event.kind, labelled(data)
+
+
+def _whose(data: Mapping[str, Json]) -> str:
+    """Name the hosts that have other values from here on, and those that go on as they began."""
+    on, kept = (
+        safe.one_line(" ".join(names.ranges(list(map(str, found)))))
+        if isinstance(found := data.get(name), (list, tuple))
+        else ""
+        for name in ("hosts", "kept")
+    )
+    return (f", on {on}" if on else "") + (f" (as before on {kept})" if kept else "")
 
 
 def _silence(event: Event, step: str) -> Said:

@@ -57,9 +57,8 @@ class Live:
         unicode: bool = True,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._board = Board(plan, expected or {}, now(), run)
-        self._board.recall(past)
-        self._frame = Frame(self._board, paint=paint, unicode=unicode)
+        self._paint, self._unicode = paint, unicode
+        self._draw_from(Board(plan, expected or {}, now(), run), past)
         self._lines = Lines(self._keep, plan, paint=paint, now=now)
         self._kept: list[str] = []
         self._now = now
@@ -92,6 +91,18 @@ class Live:
                 self._lines(item)
             elif item.kind == "step ended":
                 self._lines.forget(item)
+
+    def renewed(self, plan: Plan, past: Iterable[Entry]) -> None:
+        """Go on with another plan, which the run carries out from here on."""
+        with self._lock:
+            before = self._board
+            self._draw_from(Board(plan, before.expected, before.began, before.run), past)
+            self._lines.renewed(plan)
+
+    def _draw_from(self, board: Board, past: Iterable[Entry]) -> None:
+        board.recall(past)
+        self._board = board
+        self._frame = Frame(board, paint=self._paint, unicode=self._unicode)
 
     def tell(self, text: str) -> None:
         """Put a text of opskit itself above the picture, where it stays."""

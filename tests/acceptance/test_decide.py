@@ -115,16 +115,15 @@ def with_parameters(fleet: Fleet, steps: str, hosts: str) -> Trouble:
 
 
 def test_what_was_done_with_a_parameter_forbids_another_value(fleet: Fleet) -> None:
-    two = step(
-        "two", f"{did('two')}; test {{{{ want }}}}.{{{{ host }}}} = bad.web1", on_failure="ask"
-    )
-    trouble = with_parameters(fleet, ONE + two + THREE, "web1:web2")
+    two = step("two", did("two-{{ want }}"))
+    three = step("three", f"{did('three')}; test {{{{ host }}}} = web1", on_failure="ask")
+    trouble = with_parameters(fleet, ONE + two + three, "web1:web2")
 
     def refused(word: str) -> str:
         return fleet.opskit("decide", "last", "retry", "-p", word, status=2).stderr
 
     said = refused("want=good")
-    assert "other texts for what was begun already: 'two' on web1 (succeeded)" in said
+    assert "other texts for what was begun already: 'two' on web2 (succeeded)" in said
     assert "begin a new run: opskit run t -p want=good" in said
     assert "is a secret" in refused("pass=correct-horse")
     assert "no parameter" in refused("wont=x")
@@ -132,7 +131,29 @@ def test_what_was_done_with_a_parameter_forbids_another_value(fleet: Fleet) -> N
         "decide", "last", "skip", "--reason", "r", "-p", "want=good", status=2
     ).stderr  # fmt: skip
     assert not decided(fleet)
-    assert trouble.tallies(BOTH) == dict.fromkeys(BOTH, "one two")
+    assert trouble.tallies(BOTH) == dict.fromkeys(BOTH, "one two-bad three")
+
+
+def test_a_host_that_was_done_with_a_value_keeps_it_and_its_undo(fleet: Fleet) -> None:
+    two = step("two", did("two-{{ want }}") + "; test {{ want }}.{{ host }} != bad.web2",
+               undo=did("undo-two-{{ want }}"), on_failure="ask")  # fmt: skip
+    trouble = with_parameters(
+        fleet, ONE + two + step("three", did("three-{{ want }}")), "web1:web2"
+    )
+    killed(fleet, "decide", "last", "retry", "-p", "want=good")
+    fleet.opskit("resume", "last")
+    assert trouble.tallies(BOTH) == {
+        "web1": "one two-bad three-bad", "web2": "one two-bad two-good three-good",
+    }  # fmt: skip
+    (amended,) = [event for event in fleet.events() if event["event"] == "plan amended"]
+    assert (amended["hosts"], amended["kept"]) == (["web2"], ["web1"])
+    assert amended["steps"] == {"2": ["web2"], "3": ["web2"]}
+    said = fleet.opskit("report", "last").stdout
+    assert "want=good from here on, on web2 (as before on web1)" in said
+    fleet.opskit("undo", "last", "--yes")
+    assert trouble.tally("web1")[3:] == ["undo-two-bad", "undo-one"]
+    assert trouble.tally("web2")[4:] == ["undo-two-good", "undo-two-bad", "undo-one"]
+    fleet.proved()
 
 
 def test_a_retry_with_another_parameter_goes_on_with_the_amended_plan(fleet: Fleet) -> None:
@@ -143,12 +164,14 @@ def test_a_retry_with_another_parameter_goes_on_with_the_amended_plan(fleet: Fle
     fleet.opskit("decide", "last", "retry", "-p", "want=good", status=0)
     assert trouble.tally("web1") == ["one", "two-bad", "two-good", "three"]
     fleet.opskit("undo", "last", "--yes")
-    assert trouble.tally("web1")[4:] == ["undo-two-good", "undo-one"]
+    assert trouble.tally("web1")[4:] == ["undo-two-good", "undo-two-bad", "undo-one"]
     (amended,) = [event for event in fleet.events() if event["event"] == "plan amended"]
     assert amended["parameters"] == {"want": "good"}
     (created,) = [event for event in fleet.events() if event["event"] == "run created"]
     status = json.loads(fleet.opskit("status", "last", "--json", status=None).stdout)
     assert status["plan"] == amended["plan"] != created["plan"]
+    (listed,) = fleet.opskit("runs", "--json").stdout.splitlines()
+    assert json.loads(listed)["plan"] == amended["plan"]
     assert "want=good from here on" in fleet.opskit("report", "last").stdout
     fleet.proved()
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from opskit import audit, load
-from opskit.app.amend import Amended, amended
+from opskit.app.amend import amended
+from opskit.app.deciding import Amended
 from opskit.app.prepare import Prepared, describe
 from opskit.audit import Store
 from opskit.errors import InputError
@@ -139,10 +140,34 @@ def test_the_same_value_changes_nothing(runs: Runs) -> None:
     assert runs.retry("2/web1", "word=old") is None
 
 
-def test_what_has_been_done_would_be_something_else(runs: Runs) -> None:
+def test_what_has_been_done_elsewhere_stays_as_it_was_done(runs: Runs) -> None:
     runs.begin(TWO, (*DONE, "2/web1"))
-    said = runs.refused("2/web2", "word=new")
-    assert "what was begun already: 'two' on web1 (succeeded)" in said
+    found = runs.retry("2/web2", "word=new")
+    assert found is not None
+    assert texts(found)["2/web1"] == "echo old"
+    assert texts(found)["2/web2"] == "echo new"
+    assert (found.hosts, found.kept) == (("web2",), ("web1",))
+    assert found.recorded()["steps"] == {"2": ["web2"]}
+
+
+def test_the_plan_of_an_amended_run_can_be_amended_again(runs: Runs) -> None:
+    runs.begin(TWO, DONE)
+    first = runs.retry("2/web1", "word=new")
+    assert first is not None
+    with runs.store.reopen(runs.run, who="me", origin="here") as journal:
+        journal.amend(first.plan, {"who": "me", **first.recorded()})
+    again = runs.retry("2/web1", "list=b")
+    assert again is not None
+    assert again.plan.parameters == {"where": "web", "word": "new", "list": "b"}
+    assert texts(again)["2/web1"] == "echo new"
+    assert runs.retry("2/web1", "word=new") is None
+    assert runs.store.plan(runs.run, first=True).parameters["word"] == "old"
+
+
+def test_what_this_host_has_done_with_it_can_not_be_another(runs: Runs) -> None:
+    runs.begin(TWO + "  - {name: three, run: 'echo {{ word }}'}\n", (*DONE, "2/web1", "2/web2"))
+    said = runs.refused("3/web2", "word=new")
+    assert "what was begun already: 'two' on web2 (succeeded)" in said
     assert "opskit run r -p word=new" in said
 
 

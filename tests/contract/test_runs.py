@@ -340,8 +340,20 @@ def test_a_run_carries_out_the_plan_that_it_was_given_last(store: Store) -> None
         again.amend(samples.plan(), {"who": "bob"})
         again.append(finished())
     assert store.plan(journal.run) == samples.plan()
+    assert store.plan(journal.run, first=True) == samples.plan()
     assert store.verify() == []
     assert store.verify(journal.run) == []
+
+
+def test_the_list_of_runs_names_the_plan_that_a_run_came_to_its_end_with(store: Store) -> None:
+    with begin(store) as journal:
+        journal.amend(other_plan(), {"who": "ann", "parameters": {"release": "r8"}})
+        assert store.runs()[0].plan == other_plan().digest
+        end = finished()
+        journal.append(replace(end, data={**end.data, "plan": other_plan().digest}))
+    assert store.plan(journal.run, first=True) == samples.plan()
+    (found,) = store.runs()
+    assert found.plan == store.load(journal.run).plan == other_plan().digest
 
 
 def test_a_plan_that_shows_a_secret_is_not_taken(store: Store) -> None:

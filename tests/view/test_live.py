@@ -8,6 +8,9 @@ from dataclasses import replace
 import pytest
 
 from opskit.model.event import Chunk, Entry, Event
+from opskit.model.plan import Action
+from opskit.model.text import text
+from opskit.model.work import Command
 from opskit.view import safe
 from opskit.view.board import Board
 from opskit.view.frame import Frame
@@ -249,6 +252,27 @@ def test_failures_and_messages_stay_above_the_picture() -> None:
     assert "|        no room" in terminal.text
     assert "half way" in terminal.text
     assert "ok       4 Switch" not in terminal.text
+
+
+def test_an_amended_plan_is_the_one_that_is_shown_from_there_on() -> None:
+    terminal = Terminal()
+    past = [entry(started("2@web1")), entry(ended("2@web1"))]
+    plan = samples.plan(4, (1, 99))
+    watch = live(terminal)
+    watch._board.recall(past)
+    new = replace(plan, actions=tuple(_other(action) for action in plan.actions))
+    watch.renewed(new, past)
+    watch(Event(kind="plan amended", data={"who": "ann", "parameters": {"release": "r8"}}))
+    watch(started("4@web1"))
+    watch._draw()
+    assert "echo the new one" in terminal.text
+    assert "1/21" in terminal.text
+    assert "release=r8 from here on" in terminal.text
+
+
+def _other(action: Action) -> Action:
+    work = Command(text=text("echo the new one"))
+    return replace(action, work=work) if action.position == "4" else action
 
 
 def test_for_how_long_a_step_is_silent_stands_in_its_row_until_it_prints_again() -> None:
