@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-POINTS = ("before", "after", "resumed", "synced", "sent", "read", "time")
+POINTS = ("before", "after", "synced", "sent", "read", "time")
 SQL = {
     "sql-before-begin": ("own", "BEGIN", True),
     "sql-before-commit": ("run", "COMMIT", True),
@@ -131,7 +131,7 @@ def arm(at: str, number: int) -> None:
             at_statement(method, statement, before=early)
         case _:
             raise SystemExit(
-                f"no point {at!r}; there are {', '.join(POINTS)}, {', '.join(SQL)}, sql-time"
+                f"no point {at!r}; there are {', '.join(POINTS)}, resumed, {', '.join(SQL)}, sql-time"
             )
 
 
