@@ -130,9 +130,8 @@ def arm(at: str, number: int) -> None:
             method, statement, early = SQL[at]
             at_statement(method, statement, before=early)
         case _:
-            raise SystemExit(
-                f"no point {at!r}; there are {', '.join(POINTS)}, resumed, {', '.join(SQL)}, sql-time"
-            )
+            every = ", ".join((*POINTS, "resumed", *SQL, "sql-time"))
+            raise SystemExit(f"no point {at!r}; there are {every}")
 
 
 if __name__ == "__main__":
