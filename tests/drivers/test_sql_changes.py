@@ -233,6 +233,28 @@ def test_a_lock_that_somebody_holds_is_waited_for_two_seconds(db: Base) -> None:
     assert "somebody else holds a lock for more than 2 s" in found.reason
 
 
+@pytest.fixture
+def serializable(db: Base) -> Iterator[Base]:
+    name = db.sql("SELECT current_database()")[0][0]
+    db.sql(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+    yield db
+    db.sql(f"ALTER DATABASE {name} RESET default_transaction_isolation")
+
+
+def test_what_the_server_gives_up_for_another_may_be_made_again(serializable: Base) -> None:
+    db = serializable
+    db.sql("INSERT INTO item VALUES ('a')")
+    with psycopg.connect(db.owner) as other:
+        other.execute(b"UPDATE item SET n = 1")
+        with db.beside("SELECT 1 FROM item; UPDATE item SET n = n + 1") as found:
+            until(lambda: any("UPDATE" in query for _, _, query in db.sessions()))
+            other.commit()
+    assert (found[0].outcome, found[0].again) == ("failed", True)
+    assert found[0].evidence["sqlstate"] == "40001"
+    assert db.do("UPDATE item SET n = n + 1", attempt=2).outcome == "succeeded"
+    assert db.sql("SELECT n FROM item") == [(2,)]
+
+
 @pytest.mark.parametrize("effect", ["read", "change"])
 def test_a_stop_ends_the_statement_at_the_server(db: Base, effect: str) -> None:
     query = "SELECT pg_sleep(60)" if effect == "read" else f"{ADD}; SELECT pg_sleep(60)"

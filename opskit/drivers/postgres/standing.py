@@ -137,8 +137,7 @@ def look(connection: Connection, work: Repair) -> Table:
     matcher = made.get(work.relation)
     if matcher is None:
         raise StandError(_why_not(connection, work))
-    matcher.meanings = meanings
-    pairs = matcher.pairs()
+    pairs = matcher.pairs(meanings)
     relation = matcher.relation
     if relation.kind == "p":
         raise StandError(f"{work.relation} is partitioned: CONCURRENTLY builds on its parts alone")
