@@ -338,6 +338,14 @@ def test_an_undo_leaves_another_index_of_the_same_name(db: Base) -> None:
     assert "item_n is another index by now" in found.reason
 
 
+def test_an_undo_does_not_guess_where_what_was_written_down_is_gone(db: Base) -> None:
+    db.do(CREATE)
+    db.sql(f"DELETE FROM {MARKERS}.marker")
+    found = db.do(UNDO, key="1/!1")
+    assert (found.outcome, there(db)) == ("failed", [("item_n", True)])
+    assert "nothing tells what it has built or dropped" in found.reason
+
+
 # --- lost from sight
 
 

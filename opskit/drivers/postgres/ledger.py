@@ -23,12 +23,13 @@ _FIRST = 16
 class Entry:
     """One thing that was to be done. `oid`: the index that was there then, 0 for none.
 
+    `nothing` is written down as well: what is not there at all has been deleted.
     `definition`: what pg_get_indexdef said of it; `valid`: whether it was of use to anybody.
     """
 
-    did: Literal["create", "rebuild", "drop"]
-    schema: str
-    name: str
+    did: Literal["create", "rebuild", "drop", "nothing"]
+    schema: str = ""
+    name: str = ""
     definition: str = ""
     oid: int = 0
     valid: bool = False

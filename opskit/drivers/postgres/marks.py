@@ -16,7 +16,7 @@ _UNIQUE, _LOCKED = "23505", "55P03"
 
 _COMMENT = (
     "'opskit: what its runs have changed here, and what they have given up; rows of runs that "
-    "are settled may be deleted'"
+    "are settled, and are not to be undone, may be deleted'"
 )
 _LEASES = (
     "'opskit: for each lock and record the newest run that has it; an older one commits nothing'"

@@ -13,7 +13,7 @@ from opskit.drivers.postgres.connection import BrokenError, EndedError, ServerEr
 from opskit.drivers.postgres.doing import unmarked
 from opskit.drivers.postgres.ending import end, others, terminate
 from opskit.drivers.postgres.fence import Fence, FencedError
-from opskit.drivers.postgres.ledger import BarredError, Ledger
+from opskit.drivers.postgres.ledger import BarredError, Entry, Ledger
 from opskit.drivers.postgres.marks import Marks, StillOpenError
 from opskit.drivers.postgres.progress import Progress
 from opskit.drivers.postgres.readiness import ready
@@ -136,6 +136,8 @@ def _attempted(attempt: _Attempt, session: Session) -> Output:
         attempt.watch()
         step = next_step(connection, attempt.work, past, analyzed=attempt.analyzed)
         if isinstance(step, Done):
+            if not attempt.begun and not attempt.work.probe:
+                ledger.write(Entry(did="nothing"), fence)
             return _done(attempt, step)
         if attempt.work.probe:
             return attempt.output("failed", _to_do(step), status=1)

@@ -206,6 +206,11 @@ def _spared(index: Standing) -> None:
 
 
 def _undo(connection: Connection, work: Repair, past: Sequence[Entry]) -> Step:
+    if not past:
+        raise StandError(
+            "what this run has written down is no longer in the database, so nothing tells what it"
+            " has built or dropped: compare with its record, and do it by hand"
+        )
     for entry in reversed(past):
         if entry.did == "create" and work.index is not None:
             return _unmade(connection, work, entry)
