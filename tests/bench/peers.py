@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.fleet import Hosts
+from tests.support.postgres import Server
 
 FABRIC = """
 import json, sys
@@ -68,6 +69,8 @@ class Bench:
     """It wants older libraries, in an environment of its own."""
     database: str = ""
     """A store in PostgreSQL, where a workload wants one."""
+    server: Server | None = None
+    """For data, where a workload wants some."""
 
     def command(self, who: str, hosts: int, steps: int) -> list[str]:
         """Return how `who` runs on so many hosts, so many steps."""

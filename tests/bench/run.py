@@ -18,7 +18,8 @@ from tests.bench.figures import FailedError, Rounds, interleaved
 from tests.bench.fleet import fleet
 from tests.bench.peers import Bench
 from tests.bench.workloads import IN_POSTGRES, WORKLOADS, Workload
-from tests.support.postgres import server
+from tests.support import datasets
+from tests.support.postgres import Server, server
 
 FILES = 64
 """Open files of a client besides one for each connection, for which there is room for two."""
@@ -81,6 +82,16 @@ def database(workloads: Sequence[Workload]) -> Iterator[str]:
         yield found.database()
 
 
+@contextmanager
+def data(workloads: Sequence[Workload]) -> Iterator[Server | None]:
+    """Give a server for data to those that want one."""
+    if not any(getattr(workload, "data", False) for workload in workloads):
+        yield None
+        return
+    with server(shared_buffers="128MB", **datasets.SETTINGS) as found:
+        yield found
+
+
 def main(argv: list[str]) -> None:
     rounds = int(argv[0]) if argv and argv[0].isdigit() else 7
     workloads = chosen([word for word in argv if not word.isdigit()])
@@ -91,6 +102,7 @@ def main(argv: list[str]) -> None:
         bench = Bench(
             hosts=stack.enter_context(fleet(folder, count)),
             database=stack.enter_context(database(workloads)),
+            server=stack.enter_context(data(workloads)),
             opskit=Path(sys.executable).parent / "opskit",
             libraries=libraries,
             pyinfra=libraries.parent.parent.parent / "pyinfra/bin/pyinfra",

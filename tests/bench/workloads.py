@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from tests.bench.figures import Figure, Rounds, less, ratio
+from tests.bench.indexes import Indexes
 from tests.bench.peers import Bench
 from tests.bench.resume import Resume
 from tests.bench.startup import StartUp
@@ -171,6 +172,7 @@ WORKLOADS: tuple[Workload, ...] = (
         who=IN_POSTGRES,
         beside=(("in SQLite", 1.15),),
     ),
+    Indexes(folder=[]),
     Resume(),
     StartUp(),
     Help(),
