@@ -23,7 +23,7 @@ ROWS = {
 }
 """The data sets, and what their number of rows counts."""
 SETS = tuple(ROWS)
-EXPECTED = ("teams", "tickets", "sync", "youtility")
+EXPECTED = ("teams", "tickets", "sync", "youtility", "payouts")
 """Those with a file of what is expected of them, as `index-verify` takes it."""
 LEDGERS = ("payouts", "teams", "sync")
 """Those with a description of their ledger, as `duplicate-payouts` takes it."""

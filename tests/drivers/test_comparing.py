@@ -13,7 +13,7 @@ from opskit.drivers.postgres.catalog import (
     Routine,
     Width,
 )
-from opskit.drivers.postgres.comparing import compare, matchers, refusals
+from opskit.drivers.postgres.comparing import compare, matchers, refusals, resolved
 from opskit.drivers.postgres.findings import Found, Weighed, told, weighed, worst
 from opskit.drivers.postgres.meaning import NONE
 from opskit.model.expected import Expected, Function, Index
@@ -48,7 +48,11 @@ def found(*indexes: Actual, wanted: Wanted = WANTED, **more: object) -> list[tup
 
 
 def compared(expected: Expected, made: Facts) -> list[Found]:
-    return list(compare(expected, made, matchers(expected, made), NONE))
+    return list(compare(expected, made, matchers(expected, made, resolved(expected, made)), NONE))
+
+
+def refused(expected: Expected, made: Facts) -> list[str]:
+    return refusals(expected, resolved(expected, made))
 
 
 def test_what_is_as_expected_is_not_told_of() -> None:
@@ -147,10 +151,10 @@ def test_what_is_accepted_is_not_told_of() -> None:
 
 def test_a_table_of_several_schemas_is_refused_until_one_is_named() -> None:
     twice = facts(ITEM, replace(ITEM, oid=2, schema="old"))
-    (why,) = refusals(Expected(relations=(WANTED,)), twice)
+    (why,) = refused(Expected(relations=(WANTED,)), twice)
     assert "item: it is in several schemas (old, public)" in why
     named = Expected(relations=(replace(WANTED, name="public.item"),))
-    assert refusals(named, twice) == []
+    assert refused(named, twice) == []
     assert compared(named, twice) == []
 
 
@@ -158,12 +162,12 @@ def test_a_table_of_several_schemas_is_refused_until_one_is_named() -> None:
 def test_another_kind_of_relation_is_no_table(kind: str, word: str) -> None:
     other = facts(replace(ITEM, kind=kind))
     told = [f"item: it is {word}, and a table is expected"]
-    assert refusals(Expected(relations=(WANTED,)), other) == told
+    assert refused(Expected(relations=(WANTED,)), other) == told
 
 
 def test_a_table_that_is_not_there_is_refused_and_a_view_is_missed() -> None:
     gone = Expected(relations=(replace(WANTED, name="gone"), Wanted(name="v", view=True)))
-    assert refusals(gone, facts(ITEM)) == ["gone: there is no such table"]
+    assert refused(gone, facts(ITEM)) == ["gone: there is no such table"]
     (one,) = compared(Expected(relations=(Wanted(name="v", view=True),)), facts(ITEM))
     assert (one.check, one.text) == ("view", "there is no such materialized view")
     ordinary = facts(replace(ITEM, name="v", kind="v"))

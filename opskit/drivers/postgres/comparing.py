@@ -20,28 +20,34 @@ _BROKEN = range(140000, 140004)
 """PostgreSQL 14.0 to 14.3: what CONCURRENTLY builds there may lack rows."""
 
 
+Resolved = Mapping[str, tuple[Relation | None, str]]
+"""Name of an expected relation, as it is written → the one that is meant, or why there is none."""
 Matchers = Mapping[str, Matcher]
-"""Name of an expected relation, as it is written → what compares its indexes."""
+"""The same → what compares its indexes."""
 
 
-def matchers(expected: Expected, facts: Facts) -> Matchers:
+def resolved(expected: Expected, facts: Facts) -> Resolved:
+    """Find the relations that are meant."""
+    return {wanted.name: _resolved(wanted, facts) for wanted in expected.relations}
+
+
+def matchers(expected: Expected, facts: Facts, found: Resolved) -> Matchers:
     """Return what compares the indexes of each relation that is there."""
     return {
         wanted.name: Matcher(relation, facts, wanted.indexes)
         for wanted in expected.relations
-        if (relation := _resolved(wanted, facts)[0]) is not None
+        if (relation := found[wanted.name][0]) is not None
     }
 
 
-def refusals(expected: Expected, facts: Facts) -> list[str]:
+def refusals(expected: Expected, found: Resolved) -> list[str]:
     """Say which relations the file can't mean: then nothing is compared."""
-    found = []
+    told = []
     for wanted in expected.relations:
-        relation, why = _resolved(wanted, facts)
-        several = why.startswith(_SEVERAL)
-        if relation is None and (several or not wanted.view):
-            found.append(f"{wanted.name}: {why}")
-    return found
+        relation, why = found[wanted.name]
+        if relation is None and (why.startswith(_SEVERAL) or not wanted.view):
+            told.append(f"{wanted.name}: {why}")
+    return told
 
 
 def unclear(made: Matchers) -> Mapping[Asked, Relation]:
@@ -61,9 +67,8 @@ def compare(
         text = "CREATE INDEX and REINDEX CONCURRENTLY lose rows in 14.0 to 14.3: update, reindex"
         yield Found(check="server", text=text, name=f"PostgreSQL 14.{facts.version % 100}")
     for wanted in expected.relations:
-        relation, wrong = _resolved(wanted, facts)
-        if relation is None:
-            yield Found(check="view", table=wanted.name, text=wrong)
+        if wanted.name not in made:
+            yield Found(check="view", table=wanted.name, text=_resolved(wanted, facts)[1])
             continue
         for found in _Table(wanted, facts, made[wanted.name], meanings).findings():
             if found.name not in wanted.accept:
@@ -152,10 +157,10 @@ class _Table:
     def _shape(self) -> Iterator[Found]:
         if self.wanted.view and self.wanted.populated and not self.relation.populated:
             yield self._found("view", "", "it was never filled: REFRESH MATERIALIZED VIEW")
-        there = {name for name, *_ in self.relation.columns}
+        there = [name for name, *_ in self.relation.columns] if self.wanted.columns else []
         missing = [name for name in self.wanted.columns if name not in there]
         if missing:
-            has = ", ".join(name for name, *_ in self.relation.columns)
+            has = ", ".join(there)
             yield self._found("columns", "", f"{', '.join(missing)} missing; it has {has}")
 
     def _expected(self, number: int, actual: Actual | None) -> Iterator[Found]:
@@ -222,6 +227,8 @@ class _Table:
                 yield self._found("extra", one.name, f"nobody expects it: {definition}", definition)
 
     def _foreign_keys(self) -> Iterator[Found]:
+        if not self.wanted.foreign_keys:
+            return
         names = self.relation.names()
         there = {
             (tuple(names.get(n, "?") for n in key.columns), key.references): key

@@ -82,6 +82,8 @@ def unused(relation: Relation, idle: Collection[int], counted: float) -> Iterato
 
 def unindexed(relation: Relation) -> Iterator[Found]:
     """Yield foreign keys whose columns no index begins with."""
+    if not relation.foreign_keys:
+        return
     leading = [
         [int(column) for column in one.columns.split()][: one.width]
         for one in relation.indexes

@@ -15,6 +15,7 @@ from opskit.drivers.postgres.comparing import (
     looked,
     matchers,
     refusals,
+    resolved,
     unclear,
 )
 from opskit.drivers.postgres.connection import Connection
@@ -47,9 +48,10 @@ def _looked(access: Access, session: Session, job: Job, work: Verify, write: Wri
     limit(connection, job.timeout, ends_with_us=True)
     connection.own(SNAPSHOT)
     facts = fetch(connection, work.expected, work.unused_after)
-    if wrong := refusals(work.expected, facts):
+    meant = resolved(work.expected, facts)
+    if wrong := refusals(work.expected, meant):
         return _refused(wrong, access, write)
-    made = matchers(work.expected, facts)
+    made = matchers(work.expected, facts, meant)
     wanted = unclear(made)
     meanings = ask(connection, wanted) if wanted else NONE
     compared = list(compare(work.expected, facts, made, meanings))

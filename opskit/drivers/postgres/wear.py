@@ -7,7 +7,7 @@ statistics; `inside.py` reads one, where that is asked for.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from opskit.drivers.postgres.catalog import Actual, Collation, Facts, Relation, Width
+from opskit.drivers.postgres.catalog import BIG, Actual, Collation, Facts, Relation, Width
 from opskit.drivers.postgres.findings import Found
 
 PAGE = 8192
@@ -26,7 +26,7 @@ def swollen(relation: Relation, widths: Mapping[int, Width]) -> Iterator[Found]:
     """Yield big indexes that are more than twice as large as their entries need."""
     unclear: dict[str, list[str]] = {}
     for one in relation.indexes:
-        if not one.big:
+        if one.pages < BIG or not one.big:
             continue
         width = widths.get(one.oid)
         if why := _unclear(one, width):
