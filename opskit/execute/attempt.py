@@ -19,6 +19,7 @@ from opskit.model.plan import Action, Plan, Stage
 from opskit.model.value import Json, Secret
 from opskit.model.work import Check, Notify, Wait, Work
 from opskit.plan import reads_only
+from opskit.steps.health import judge
 
 Spot = tuple[str, str | None]
 """A target, and who commands are run as there by sudo (None: whoever logs in)."""
@@ -207,7 +208,7 @@ class Attempt:
                 self._tell(ready, f"lost sight of {ready.action.target}: {output.reason}")
                 output, sizes = self.search.found(ready, output, sizes)
             if output.again and ready.again >= _AGAIN:
-                output = replace(output, again=False)
+                output = judge(ready.job.work, replace(output, again=False))
             self._end(ready, output, sizes)
             following = self._following(ready, output, spent)
             if following is None:

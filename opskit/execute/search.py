@@ -9,6 +9,7 @@ from opskit.execute.send import Outside, Ready, find
 from opskit.model.job import Output
 from opskit.model.value import Json
 from opskit.model.work import Command, Query, Remove, Repair, Request, Upload, Work
+from opskit.steps.health import answers, judge
 
 _FIRST, _MOST = 0.5, 15.0
 """Pauses between two tries to come back to a target; seconds."""
@@ -52,6 +53,8 @@ class Search:
             if not output.lost or not ready.left or stop.wait(min(pause, ready.left)):
                 break
             pause = min(2 * pause, _MOST)
+        if output.lost and answers(ready.job.work):
+            output = judge(ready.job.work, replace(output, lost=False))
         return output, sizes
 
     def _look(self, ready: Ready) -> tuple[Output, Sizes]:

@@ -220,9 +220,16 @@ def is_check(work: Work) -> bool:
     return isinstance(work, (Command, Request)) and work.check is not None
 
 
+def answers(work: Work) -> bool:
+    """Tell whether a work is a look at a database: it says a level itself, or nothing is known."""
+    return isinstance(work, (Verify, Duplicates))
+
+
 def judge(work: Work, output: Output) -> Output:
     """Turn what came back for a check into OK, WARN (both succeed), CRIT (failed) or UNKNOWN."""
-    if isinstance(work, (Verify, Duplicates)) and output.evidence.get("refused"):
+    if answers(work) and output.lost:
+        return output  # it may be taken again: what it comes to is judged then
+    if answers(work) and output.evidence.get("refused"):
         return replace(output, evidence={**output.evidence, "level": "UNKNOWN"})
     if isinstance(work, (Verify, Duplicates)):
         known = str(output.evidence.get("level", ""))

@@ -7,16 +7,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from opskit.lab import release
 from opskit.lab.fixtures import Amount
 from tests.support import datasets, postgres
 from tests.support.database import ROLES
+from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.acceptance
 
@@ -28,6 +31,8 @@ class Desk:
     folder: Path
     owners: dict[str, str]
     """Database → the URL of who may do anything there."""
+    wire: Proxy
+    """The way to the database `remote`, which is `ill` again."""
 
     @property
     def settings(self) -> dict[str, str]:
@@ -51,7 +56,7 @@ class Desk:
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     folder = tmp_path_factory.mktemp("desk")
-    with postgres.server(**datasets.SETTINGS) as server:
+    with postgres.server(**datasets.SETTINGS) as server, ExitStack() as stack:
         with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
             connection.execute(ROLES.encode())
             connection.execute(b"GRANT pg_read_all_data TO reader")
@@ -61,11 +66,14 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
             urls[name] = url.replace("//owner@", "//reader@")
             owners[name] = url
         entries = "".join(f"  {name}: {{url: '{url}'}}\n" for name, url in urls.items())
+        wire = stack.enter_context(closing(Proxy(server.socket)))
+        remote = wire.url(str(conninfo_to_dict(owners["ill"])["dbname"]), "reader")
+        entries += f"  remote: {{url: '{remote}'}}\n"
         entries += "  away: {url: 'postgresql://reader@127.0.0.1:9/x', connect_timeout: 1s}\n"
         text = f"opskit: 1\nhosts: {{nowhere: 127.0.0.1}}\ndatabases:\n{entries}"
         (folder / "i.yaml").write_text(text)
         (folder / "teams.yaml").write_bytes(release.data("expect/teams.yaml"))
-        yield Desk(folder, owners)
+        yield Desk(folder, owners, wire)
 
 
 def test_a_plan_says_what_it_is_compared_with(desk: Desk) -> None:
@@ -103,23 +111,49 @@ def test_a_database_that_can_not_be_reached_is_unknown(desk: Desk) -> None:
     assert desk.verify("away", "--nagios", status=3).startswith("INDEX-VERIFY UNKNOWN")
 
 
-def test_a_look_that_was_killed_is_taken_again(desk: Desk) -> None:
-    given = ["-p", f"expect={desk.folder}/teams.yaml", "-p", "database=ill"]
+@contextmanager
+def under_way(desk: Desk, database: str) -> Iterator["subprocess.Popen[str]"]:
+    """Give a look that waits for a table; it may go on once this is over."""
+    given = ["-p", f"expect={desk.folder}/teams.yaml", "-p", f"database={database}"]
+    words = [sys.executable, "-m", "opskit", "run", "index-verify", *given]
     with psycopg.connect(desk.owners["ill"]) as other:
         other.execute("LOCK TABLE economy_cointransaction IN ACCESS EXCLUSIVE MODE")
-        words = [sys.executable, "-m", "opskit", "run", "index-verify", *given]
-        killed = subprocess.Popen(
-            words, env=desk.settings, cwd=desk.folder, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        found = subprocess.Popen(
+            words, env=desk.settings, cwd=desk.folder, stdin=subprocess.DEVNULL, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         end = time.monotonic() + 20
         waiting = "SELECT FROM pg_locks WHERE NOT granted AND relation = %s::regclass"
         while other.execute(waiting, ["economy_cointransaction"]).fetchone() is None:
             assert time.monotonic() < end
+        yield found
+
+
+def test_a_look_that_was_killed_is_taken_again(desk: Desk) -> None:
+    with under_way(desk, "ill") as killed:
         killed.kill()
-        killed.wait(20)
+        killed.communicate(timeout=20)
     assert "CRIT ill: 4 CRIT" in desk.opskit("resume", "last", status=1)
     desk.opskit("audit", "verify", status=0)
+
+
+def test_a_look_whose_line_breaks_is_taken_again(desk: Desk) -> None:
+    with under_way(desk, "remote") as broken:
+        desk.wire.cut()
+    said, _ = broken.communicate(timeout=40)
+    assert (broken.returncode, "CRIT remote: 4 CRIT" in said) == (1, True), said
+    assert "lost sight of" in said
+
+
+def test_a_look_that_an_administrator_ends_is_unknown_and_not_begun_anew(desk: Desk) -> None:
+    with under_way(desk, "ill") as ended, psycopg.connect(desk.owners["ill"]) as owner:
+        owner.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks"
+            " WHERE NOT granted AND relation = 'economy_cointransaction'::regclass"
+        )
+        said, _ = ended.communicate(timeout=20)
+    assert (ended.returncode, "administrator command" in said) == (6, True), said
+    assert "attempt 2" not in said
 
 
 @pytest.mark.parametrize(

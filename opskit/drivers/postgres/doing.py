@@ -30,7 +30,7 @@ SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1"
 """How a read begins: once a snapshot is taken, nothing makes the transaction write."""
 _MOST = 65535
 """Values that the protocol can carry beside a statement."""
-_CUT_OFF = frozenset({"57P01", "25P03", "25P04"})
+CUT_OFF = frozenset({"57P01", "25P03", "25P04"})
 """An administrator has ended the session, or a limit of the server's has."""
 _CONFLICTS = frozenset({"40001", "40P01"})
 """The server has given up a transaction for the sake of another, and says: do it again."""
@@ -261,7 +261,7 @@ def _transaction(doing: Doing, session: Session, marks: Marks, todo: Sequence[Se
 
 def _cut_off(doing: Doing, error: BrokenError) -> Output | None:
     """Say of a session that was ended on purpose at the server that it was: nobody tries again."""
-    if error.code not in _CUT_OFF or doing.at == "commit":
+    if error.code not in CUT_OFF or doing.at == "commit":
         return None
     doing.more["sqlstate"] = error.code
     return doing.output("failed", f"{error.what}; nothing of it was kept")

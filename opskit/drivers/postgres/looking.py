@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from opskit.drivers.postgres.connection import BrokenError, EndedError, ServerError
+from opskit.drivers.postgres.doing import CUT_OFF
 from opskit.drivers.postgres.ending import end
 from opskit.drivers.postgres.session import Access, RoleError, Session, opened
 from opskit.drivers.target import Running
@@ -39,14 +40,20 @@ def looked(access: Access, job: Job, running: Running, look: Callable[[Session],
     except ServerError as error:
         return Output(outcome="unknown", reason=_why(error), evidence={"sqlstate": error.code})
     except BrokenError as error:
-        reason = f"the line broke: {error.what}"
-        return Output(outcome="failed", lost=True, reason=reason)
+        return _broken(error)
     except EndedError as error:
         running.stopped = end(access, session.identity)
         proof = running.proof(running.stopped) if running.give_up.is_set() else {}
         return Output(outcome="failed", reason=error.what, evidence=proof)
     finally:
         session.close()
+
+
+def _broken(error: BrokenError) -> Output:
+    """A look is taken again when its line breaks; not when somebody has ended it on purpose."""
+    if error.code in CUT_OFF:
+        return Output(outcome="unknown", reason=error.what, evidence={"sqlstate": error.code})
+    return Output(outcome="failed", lost=True, reason=f"the line broke: {error.what}")
 
 
 def _why(error: ServerError) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from opskit.drivers.postgres.asking import fetch
-from opskit.drivers.postgres.comparing import matchers, unclear
+from opskit.drivers.postgres.comparing import matchers, resolved, unclear
 from opskit.drivers.postgres.connection import Connection
 from opskit.drivers.postgres.doing import SNAPSHOT
 from opskit.drivers.postgres.meaning import NONE, ask
@@ -129,7 +129,7 @@ def look(connection: Connection, work: Repair) -> Table:
     connection.own(SNAPSHOT)
     try:
         facts = fetch(connection, expected)
-        made = matchers(expected, facts)
+        made = matchers(expected, facts, resolved(expected, facts))
         asked = unclear(made)
         meanings = ask(connection, asked) if asked else NONE
     finally:
