@@ -8,7 +8,7 @@ from opskit.execute.book import Book
 from opskit.execute.send import Outside, Ready, find
 from opskit.model.job import Output
 from opskit.model.value import Json
-from opskit.model.work import Command, Query, Remove, Repair, Request, Upload, Work
+from opskit.model.work import Command, Query, Remove, Repair, Request, Upload, Verify, Work
 from opskit.steps.health import answers, judge
 
 _FIRST, _MOST = 0.5, 15.0
@@ -36,6 +36,9 @@ class Search:
             case Command() | Upload() | Remove() | Query() | Repair():
                 lost = Output(outcome="unknown", lost=True, reason=_ENDED)
                 return self.found(ready, lost, {})
+            case Verify():
+                reason = f"{_ENDED}; nothing of it was kept"
+                return Output(outcome="failed", again=True, reason=reason), {}
             case Request(idempotency_key=True):
                 reason = f"{_ENDED}; it may be sent again: the server honours Idempotency-Key"
                 return Output(outcome="failed", again=True, reason=reason), {}

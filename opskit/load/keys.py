@@ -272,7 +272,12 @@ EXPECTED_FUNCTION: tuple[Key, ...] = (
         "transaction that can't write",
     ),
     Key("call", "literal", many=True, help="the values that it is called with, one an argument"),
-    Key("writes", "bool", default=False, help="that it writes: then it is not called"),
+    Key(
+        "writes",
+        "bool",
+        default=False,
+        help="that it writes: it is called only by a step with `writers: true`",
+    ),
 )
 EXPECTATIONS: tuple[Key, ...] = (
     Key("opskit", "data", required=True, help="version of the file format: 1"),

@@ -178,7 +178,8 @@ class Verify:
     `file` is where that was written. `leave_out`: checks that are not made; `levels`: those that
     weigh otherwise than by default. An index is unused when nobody has in `unused_after` seconds.
     `amcheck`: read indexes to see whether they are whole, alone or with the rows of their tables;
-    `pgstatindex`: to see how full they are. `timing`: call and read what has a limit of time.
+    `pgstatindex`: to see how full they are. `timing`: call and read what has a limit of time, and
+    with `writers` what writes, too: it is rolled back.
     """
 
     database: str
@@ -190,6 +191,7 @@ class Verify:
     amcheck: Literal["", "index", "rows"] = ""
     pgstatindex: bool = False
     timing: bool = True
+    writers: bool = False
 
 
 @frozen

@@ -286,7 +286,7 @@ class Builder:
             on_failure=step.on_failure,
             timeout=step.timeout,
             silent=step.silent,
-            lasting=step.lasting,
+            lasting=step.lasting and step.kind != "indexes",  # what it calls is rolled back
             names={n: k for n, k in frame.saved.items() if n != k},
         )
 

@@ -103,6 +103,13 @@ KEYS = (
         default=True,
         help="call functions and read views that have a limit of time (`within`)",
     ),
+    Key(
+        "writers",
+        "bool",
+        default=False,
+        help="call functions with `writes: true`, too, each time in a transaction that is rolled "
+        "back; such a step is a change",
+    ),
 )
 MAIN = "expect"
 EFFECT: Effect = "read"
@@ -112,8 +119,12 @@ SCOPE: Scope = "controller"
 def check(step: Step) -> Iterable[Problem]:
     yield from refuse(step, "undo", "done_when", "creates", "unless", "stdin", "cwd", "sudo")
     yield from refuse(step, "secrets", "silent", "save")
-    if step.effect != "read":
+    writers = step.args.get("writers")
+    if step.effect != "read" and (writers is None or writers is False):
         yield problem(step, "effect", "this only reads", "take `effect` out")
+    elif step.effect == "read" and writers is not None and writers is not False:
+        told = "to call what writes is a change, also where it is rolled back"
+        yield problem(step, "writers", told, "add effect: change")
     if step.on_unknown == "ask":
         told = "UNKNOWN is a result here, not a question"
         yield problem(step, "on_unknown", told, "add on_unknown: fail")
@@ -158,4 +169,5 @@ def work(args: Mapping[str, Value], step: Step) -> Verify:
         amcheck="rows" if inside == "rows" else "index" if inside == "index" else "",
         pgstatindex=a_flag(args["pgstatindex"], step, "pgstatindex"),
         timing=a_flag(args["timing"], step, "timing"),
+        writers=a_flag(args["writers"], step, "writers"),
     )

@@ -277,11 +277,12 @@ def _lookups(expected: Expected) -> list[Lookup]:
 def _beyond(work: Verify) -> list[str]:
     """Say what is read or called beyond the catalog."""
     expected = work.expected
-    called = [one.signature for one in expected.traits if one.within and not one.writes]
+    timed = [one for one in expected.traits if one.within and (work.writers or not one.writes)]
+    called = [f"{one.signature} (rolled back)" if one.writes else one.signature for one in timed]
     called += [one.name for one in expected.relations if one.within]
     shown = []
     if work.timing and called:
-        shown.append(safe.one_line(f"21 calls of each, in a read: {', '.join(called)}"))
+        shown.append(safe.one_line(f"times 21 calls of each: {', '.join(called)}"))
     if work.amcheck:
         tables = ", with their tables" if work.amcheck == "rows" else ""
         shown.append(f"reads all B-trees to see whether they are whole{tables} (amcheck)")

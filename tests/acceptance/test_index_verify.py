@@ -112,10 +112,12 @@ def test_a_database_that_can_not_be_reached_is_unknown(desk: Desk) -> None:
 
 
 @contextmanager
-def under_way(desk: Desk, database: str) -> Iterator["subprocess.Popen[str]"]:
+def under_way(
+    desk: Desk, database: str, book: str = "index-verify"
+) -> Iterator["subprocess.Popen[str]"]:
     """Give a look that waits for a table; it may go on once this is over."""
-    given = ["-p", f"expect={desk.folder}/teams.yaml", "-p", f"database={database}"]
-    words = [sys.executable, "-m", "opskit", "run", "index-verify", *given]
+    given = ["-p", f"expect={desk.folder}/teams.yaml", "-p", f"database={database}", "--yes"]
+    words = [sys.executable, "-m", "opskit", "run", book, *given]
     with psycopg.connect(desk.owners["ill"]) as other:
         other.execute("LOCK TABLE economy_cointransaction IN ACCESS EXCLUSIVE MODE")
         found = subprocess.Popen(
@@ -134,6 +136,34 @@ def test_a_look_that_was_killed_is_taken_again(desk: Desk) -> None:
         killed.kill()
         killed.communicate(timeout=20)
     assert "CRIT ill: 4 CRIT" in desk.opskit("resume", "last", status=1)
+    desk.opskit("audit", "verify", status=0)
+
+
+WRITERS = """\
+opskit: 1
+name: writers
+version: 1.0.0
+summary: A look that also times what writes
+params: {expect: {type: file}, database: {}}
+steps:
+  - name: Compare
+    indexes: {expect: '{{ expect }}', database: '{{ database }}', writers: true}
+    effect: change
+    on_unknown: fail
+"""
+
+
+def test_a_look_that_also_calls_what_writes_leaves_nothing_to_be_undone(desk: Desk) -> None:
+    (desk.folder / "writers.yaml").write_text(WRITERS)
+    (desk.folder / "bad.yaml").write_text(WRITERS.replace("effect: change", "effect: read"))
+    assert "add effect: change" in desk.opskit("lint", "bad.yaml", status=2)
+    book = str(desk.folder / "writers.yaml")
+    with under_way(desk, "ill", book) as killed:
+        killed.kill()
+        killed.communicate(timeout=20)
+    assert "CRIT ill: 4 CRIT" in desk.opskit("resume", "last", status=1)
+    given = ["-p", f"expect={desk.folder}/teams.yaml", "-p", "database=sound", "--yes"]
+    assert "opskit undo" not in desk.opskit("run", book, *given, status=0)
     desk.opskit("audit", "verify", status=0)
 
 

@@ -216,6 +216,22 @@ def test_a_function_that_writes_is_not_timed_and_writes_nothing(url: str) -> Non
         assert connection.execute(calls).fetchone() == (0,)
 
 
+def test_a_function_that_writes_is_timed_where_a_step_says_so_and_nothing_is_kept(url: str) -> None:
+    """Each call finds what the first one found: otherwise only the first had anything to do."""
+    function(url, "INSERT INTO kept VALUES (n); ASSERT (SELECT count(*) FROM kept) = 1;")
+    one = Function(signature="f(integer)", call=("7",), within=1.0, writes=True)
+    wanted = Expected(functions=("f(integer)",), traits=(one,))
+    output, printed = verified(url, wanted, "looker", writers=True)
+    assert (output.outcome, told(output)) == ("succeeded", []), printed
+    measured: Any = output.evidence["timed"]
+    assert [one["name"] for one in measured] == ["f(integer)"]
+    with psycopg.connect(url, autocommit=True) as connection:
+        assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+        connection.execute("REVOKE ALL ON kept FROM looker")
+    output, printed = verified(url, wanted, "looker", writers=True)
+    assert told(output) == [("slow", "UNKNOWN")], printed
+
+
 def test_a_function_that_fails_is_unknown(url: str) -> None:
     function(url, "RAISE 'not today';")
     output, _ = timed(url, 1.0)

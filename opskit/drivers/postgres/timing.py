@@ -1,7 +1,7 @@
 """How long functions and views take, by the server's own clock: the way there is not in it.
 
 They are called in a transaction that can't write and is rolled back. One that writes is not called
-at all: that nothing is kept does not mean that nothing was done.
+unless a step says so: that nothing is kept does not mean that nothing was done.
 """
 
 import math
@@ -51,16 +51,22 @@ class _Todo(NamedTuple):
     within: float
     source: str
     values: Sequence[str] = ()
+    writes: bool = False
 
 
 def measured(
-    connection: Connection, expected: Expected, facts: Facts, relations: Mapping[str, Relation]
+    connection: Connection,
+    expected: Expected,
+    facts: Facts,
+    relations: Mapping[str, Relation],
+    *,
+    writers: bool,
 ) -> Iterator[Found | Timed]:
     """Call and read what has a limit, and is there; all of it in transactions of its own."""
     for wanted in expected.traits:
         if wanted.within is None or not facts.functions[wanted.signature].there:
             continue
-        if wanted.writes:
+        if wanted.writes and not writers:
             text = "it was not timed: it writes, and a look writes nothing"
             yield Found(check="slow", name=wanted.signature, text=text, weight="INFO")
         else:
@@ -75,7 +81,7 @@ def _function(wanted: Function, within: float, facts: Facts) -> _Todo:
     there = facts.functions[wanted.signature]
     given = (f"${n}::{type_}" for n, type_ in enumerate(there.arguments, 1))
     source = f"{name_of(there.schema, there.name)}({', '.join(given)})"
-    return _Todo("", wanted.signature, within, source, wanted.call)
+    return _Todo("", wanted.signature, within, source, wanted.call, wanted.writes)
 
 
 def _view(name: str, within: float, columns: Sequence[str], relation: Relation) -> _Todo:
@@ -89,13 +95,11 @@ def _view(name: str, within: float, columns: Sequence[str], relation: Relation) 
 def _one(connection: Connection, todo: _Todo) -> Found | Timed:
     limit = todo.within * 1000
     longest = max(_LEAST, math.ceil(_PATIENCE * limit))
-    connection.own(f"BEGIN READ ONLY; SET LOCAL statement_timeout = {longest}")
     try:
-        took = list(_calls(connection, todo))
+        took = list(_calls(connection, todo, longest))
     except ServerError as error:
         connection.own("ROLLBACK")
         return _refused(todo, longest, error)
-    connection.own("ROLLBACK")
     found = sorted(took[1:])[math.ceil(_SHARE * RUNS) - 1]
     if found <= limit:
         return Timed(name=todo.table or todo.name, took=found, within=limit)
@@ -103,10 +107,14 @@ def _one(connection: Connection, todo: _Todo) -> Found | Timed:
     return Found(check="slow", table=todo.table, name=todo.name, text=text)
 
 
-def _calls(connection: Connection, todo: _Todo) -> Iterator[float]:
+def _calls(connection: Connection, todo: _Todo, longest: int) -> Iterator[float]:
+    """Call it again and again, each time as if it had not been called: it is rolled back."""
     query = _MEASURED.replace("{source}", todo.source)
+    begin = "BEGIN; SET LOCAL ROLE NONE" if todo.writes else "BEGIN READ ONLY"
     for _ in range(1 + RUNS):
+        connection.own(f"{begin}; SET LOCAL statement_timeout = {longest}")
         (took,) = connection.one(query, *todo.values)
+        connection.own("ROLLBACK")
         yield float(took or 0)
 
 

@@ -125,7 +125,9 @@ class _Further:
             return []
         from opskit.drivers.postgres.timing import measured
 
-        took = measured(self.connection, expected, self.facts, self._relations())
+        took = measured(
+            self.connection, expected, self.facts, self._relations(), writers=self.work.writers
+        )
         return self._sorted("timed", took)
 
     def inside(self) -> list[Found]:
