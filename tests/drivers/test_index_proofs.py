@@ -127,6 +127,17 @@ def test_so_is_not_one_that_only_orders_by_it(
     assert len(proofs(output)) == 1
 
 
+def test_a_unique_index_does_as_well_and_a_wider_one_is_told_of(url: str) -> None:
+    made(url, BIG, "CREATE INDEX item_id ON item (id)", "CREATE UNIQUE INDEX item_u ON item (id)")
+    output, printed = looked(url, lookup("id", "SELECT * FROM item WHERE id = $1", "7"))
+    assert len(proofs(output)) == 1, printed
+    made(url, BIG, "CREATE INDEX item_ba ON item (b, a)", "CREATE INDEX item_abs ON item (a, b)")
+    asked = lookup("b, a", "SELECT * FROM item WHERE a = $1 AND b > $2 ORDER BY b", "7", "0")
+    output, printed = looked(url, asked)
+    assert ("lookup", "WARN") in told(output), printed
+    assert "item_abs" in printed
+
+
 def test_with_few_rows_another_index_that_does_as_well_is_no_fault(url: str) -> None:
     made(url, SMALL, "CREATE INDEX item_ab ON item (a, b)", ON_A)
     query = "SELECT * FROM item WHERE a = $1 AND b = $2"

@@ -17,6 +17,7 @@ from opskit.drivers.postgres.meaning import Meanings
 from opskit.model.expected import Index, Lookup
 from opskit.model.frozen import frozen
 from opskit.model.value import Json
+from opskit.render.definitions import Definition
 from opskit.render.sql import places, tokens
 
 SMALL = 10_000
@@ -56,13 +57,21 @@ def prove(
             if not index.used_by:
                 continue
             matcher.meanings = meanings
-            equal = [a for a in matcher.relation.indexes if a.valid and matcher.same(definition, a)]
+            equal = [
+                a for a in matcher.relation.indexes if a.valid and _serves(matcher, definition, a)
+            ]
             # Without it there is nothing to look for: that it is missing or invalid is told anyway.
             for lookup in index.used_by if equal else ():
                 look = _Look(
                     connection=connection, table=name, relation=matcher.relation, index=index
                 )
                 yield look.at(lookup, equal)
+
+
+def _serves(matcher: Matcher, wanted: Definition, one: Actual) -> bool:
+    """Tell whether an index finds the same rows in the same way; it may enforce more."""
+    alike = wanted._replace(unique=one.unique, nulls_distinct=one.nulls_distinct)
+    return matcher.same(alike, one)
 
 
 @frozen
@@ -87,7 +96,9 @@ class _Look:
             return self._judged_small(lookup, plan, used)
         if used:
             return self._proof(lookup, used[0], "used")
-        return self._found(lookup, f"it does not use {self.index}: {_told(plan)}")
+        found = self._found(lookup, f"it does not use {self.index}: {_told(plan)}")
+        whole = any(s.sought and not s.sifted and s.table == self._own for s in _scans(plan))
+        return replace(found, weight="WARN") if whole else found
 
     def _judged_small(
         self, lookup: Lookup, plan: Mapping[str, Any], used: Sequence["_Scan"]
@@ -153,11 +164,15 @@ def _planned(connection: Connection, lookup: Lookup) -> Mapping[str, Any]:
 
 @frozen
 class _Scan:
-    """An index in a plan, with schemas. `sought`: rows are found by it, not read through it."""
+    """An index in a plan, with schemas.
+
+    `sought`: rows are found by it, not read through it; `sifted`: not all that it finds are wanted.
+    """
 
     index: tuple[str, str]
     table: tuple[str, str]
     sought: bool
+    sifted: bool
 
 
 def _nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -166,15 +181,19 @@ def _nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield from _nodes(inner)
 
 
-def _scans(plan: Mapping[str, Any], table: tuple[str, str] = ("", "")) -> Iterator[_Scan]:
+def _scans(
+    plan: Mapping[str, Any], table: tuple[str, str] = ("", ""), *, sifted: bool = False
+) -> Iterator[_Scan]:
     """Yield the indexes that a plan uses, from the top. Of a bitmap the table stands above it."""
     if "Relation Name" in plan:
         table = str(plan.get("Schema", "")), str(plan["Relation Name"])
+        sifted = "Filter" in plan
     if "Index Name" in plan:
+        name = table[0], str(plan["Index Name"])
         sought = "Index Cond" in plan or "Order By" in plan
-        yield _Scan(index=(table[0], str(plan["Index Name"])), table=table, sought=sought)
+        yield _Scan(index=name, table=table, sought=sought, sifted=sifted)
     for inner in plan.get("Plans", ()):
-        yield from _scans(inner, table)
+        yield from _scans(inner, table, sifted=sifted)
 
 
 def _orders(query: str) -> bool:
