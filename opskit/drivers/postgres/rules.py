@@ -36,26 +36,27 @@ def undated(known: Known) -> Statement:
     return query.made(f"SELECT count(*) FROM {query.table} WHERE {conditions}")
 
 
-CENSUS = ("status", "currency", "rows", "amount", "keyless", "keyless_amount", "allowed")
+CENSUS = ("status", "currency", "keyless", "may_repeat", "rows", "amount")
 
 
 def census(known: Known, period: Period) -> Statement:
-    """Count all rows of the period by status and currency; those without a key apart."""
+    """Count all rows of the period by status and currency, whether they have a key, may repeat."""
     query = Query(known, period)
     status = known.ledger.status
     column = f"{OF}.{name(status.column)}" if status is not None else "'settled'::text"
     blank = f"({query.present(known.ledger.key)}) IS NOT TRUE"
     allowed = query.allowed() or "false"
     return query.made(
-        f"SELECT {column}, {query.currency}, count(*), sum({query.amount}),\n"
-        f"  count(*) FILTER (WHERE {blank}), sum({query.amount}) FILTER (WHERE {blank}),\n"
-        f"  count(*) FILTER (WHERE {allowed})\n"
+        f"SELECT {column}, {query.currency}, {blank}, {allowed}, count(*), sum({query.amount})\n"
         f"FROM {query.table}\nWHERE {conjunction([*query.own(), *query.within()])}\n"
-        "GROUP BY 1, 2 ORDER BY 1, 2",
+        "GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4",
         CENSUS,
     )
 
 
+_SELDOM = " AND ".join(["count(*) > 1"] * 6)
+"""The planner takes it that a third of all groups passes each condition on a count: said once, it
+would read the whole table again to look at what are a few rows."""
 TWICE = ("verdict", "survivor", "rows")
 
 
@@ -100,7 +101,7 @@ def _twice(
     text = (
         f"WITH again AS MATERIALIZED (\n"
         f"  SELECT {again} FROM {query.table}\n  WHERE {conjunction(early)}\n"
-        f"  GROUP BY {numbers} HAVING count(*) > 1\n"
+        f"  GROUP BY {numbers} HAVING {_SELDOM}\n"
         f"), payment AS (\n"
         f"  SELECT {', '.join(f'again.{mark}' for mark in marks)}, {query.id} AS own_id,\n"
         f"    {query.at} AS own_at, {query.rank()} AS own_rank, {columns}{extra}\n"
@@ -177,7 +178,6 @@ def near(known: Known, period: Period, window: float) -> Statement:
     shown = query.shown(near=True)
     columns = ", ".join(f"{text} AS c{number}" for number, (_, text) in enumerate(shown))
     names = ", ".join(f"c{number}" for number in range(len(shown)))
-    key = f"CASE WHEN {query.present(ledger.key)} THEN {expression(ledger.key, OF)}::text END"
     groups = ", ".join(marks)
     long = max(DAY, window)
     short, wide, wider = (query.value(f"{seconds:.6f} seconds") for seconds in (window, long, long))
@@ -185,14 +185,16 @@ def near(known: Known, period: Period, window: float) -> Statement:
     text = (
         f"WITH gap AS (\n"
         f"  SELECT {', '.join(f'{g} AS {m}' for g, m in zip(by, marks, strict=True))},\n"
-        f"    {query.at} AS own_at, {query.id} AS own_id, {key} AS own_key, {columns},\n"
+        f"    {query.at} AS own_at, {query.id} AS own_id,\n"
+        f"    {expression(ledger.key, OF)}::text AS written, {columns},\n"
         f"    {query.at} - lag({query.at}) OVER turn AS before,\n"
         f"    lead({query.at}) OVER turn - {query.at} AS after\n"
         f"  FROM {query.table}\n  WHERE {conjunction(conditions)}\n"
         f"  WINDOW turn AS (PARTITION BY {', '.join(by)} ORDER BY {query.at}, {query.id})\n"
         f"), chain AS (\n"
-        f"  SELECT *, count(*) FILTER (WHERE before <= {short}::interval IS NOT TRUE) OVER turn"
-        f" AS s1,\n"
+        f"  SELECT *, CASE WHEN pg_catalog.btrim(written, {BLANKS}) <> '' THEN written END"
+        f" AS own_key,\n"
+        f"    count(*) FILTER (WHERE before <= {short}::interval IS NOT TRUE) OVER turn AS s1,\n"
         f"    count(*) FILTER (WHERE before <= {wide}::interval IS NOT TRUE) OVER turn AS s2\n"
         f"  FROM gap WHERE before <= {wider}::interval OR after <= {wides}::interval\n"
         f"  WINDOW turn AS (PARTITION BY {groups} ORDER BY own_at, own_id"
