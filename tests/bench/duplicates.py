@@ -168,7 +168,7 @@ def _ids(path: Path) -> set[str]:
 
 def prepared(url: str, rows: int) -> str:
     """Fill an empty database with payouts; return the URL of the role that searches them."""
-    datasets.fill(url, "payouts", Amount(rows=rows, cases=max(1, rows // 10_000), planted=True))
+    datasets.fill(url, "payouts", Amount(rows=rows, cases=min(500, rows // 10_000), planted=True))
     readable(url)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("VACUUM (FREEZE, ANALYZE) payouts")
