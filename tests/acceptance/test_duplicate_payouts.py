@@ -15,10 +15,11 @@ from typing import Any
 import psycopg
 import pytest
 
+from opskit.drivers.evidence import opened
 from opskit.lab import release
 from opskit.lab.fixtures import Amount
 from tests.support import datasets, postgres
-from tests.support.database import ROLES
+from tests.support.database import ROLES, until
 from tests.support.searching import ids, planted, readable
 
 pytestmark = pytest.mark.acceptance
@@ -209,3 +210,41 @@ def test_f5_the_row_that_stays_is_the_same_in_the_report_and_for_the_action(desk
     assert stays & newest_stay == stays  # the usual reversal would take back every original
     assert again <= oldest_stay
     assert {int(row["survivor"]) for row in found} == stays
+
+
+def test_a_search_that_was_killed_is_made_again_and_leaves_whole_evidence(desk: Desk) -> None:
+    base = desk.folder / "kept"
+    given = ["-p", f"ledger={desk.folder}/payouts.yaml", "-p", "database=ill"]
+    given += ["-p", f"evidence={base}"]
+    with psycopg.connect(desk.owner["ill"]) as other:
+        other.execute("LOCK TABLE payouts IN ACCESS EXCLUSIVE MODE")
+        words = [sys.executable, "-m", "opskit", "run", "duplicate-payouts", *given]
+        killed = subprocess.Popen(
+            words, env=desk.settings, cwd=desk.folder, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'payouts'::regclass"
+        until(lambda: other.execute(waiting).fetchone())
+        killed.kill()
+        killed.wait(20)
+    assert "CRIT ill:" in desk.opskit("resume", "last", status=1)
+    (folder,) = base.iterdir()
+    assert opened(folder / "manifest.json").manifest.level == "CRIT"
+    desk.opskit("audit", "verify", status=0)
+
+
+def test_a_provider_s_file_is_part_of_the_plan(desk: Desk) -> None:
+    columns = "reference,amount,currency,paid_at,status"
+    path = desk.folder / "settled.csv"
+    path.write_text(f"{columns}\nnobody,12.00,EUR,2026-01-15T00:00:00Z,paid\n")
+    given = ["-p", "provider=settled.csv", "-p", "since=2026-01-14", "-p", "until=2026-01-16"]
+    said = desk.search("sound", *given, status=1)
+    assert "PROVIDER_ONLY" in desk.opskit("output", "last", "Search", "db:sound", status=0)
+    assert "CRIT sound:" in said
+    of, folder = desk.evidence()
+    assert of["rows"]["provider_only.PROVIDER_ONLY"] == 1
+    assert table(folder, "provider.csv")[0]["reference"] == "nobody"
+    asked = json.loads((folder / "manifest.json").read_text())["asked"]
+    assert asked["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    path.write_text(f"{columns}\nnobody,12.005,EUR,2026-01-15T00:00:00Z,paid\n")
+    assert "settled.csv:2: " in desk.search("sound", *given, status=5)

@@ -1,6 +1,7 @@
 """Searching a ledger at a real server: what was planted is found, and nothing else."""
 
 import contextlib
+import hashlib
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 from opskit.drivers.postgres import search
 from opskit.lab.fixtures import Amount
 from opskit.model.ledger import Field, Match
+from opskit.model.work import FileRef
 from tests.support import datasets, postgres
 from tests.support.database import ROLES
 from tests.support.searching import (
@@ -144,6 +146,16 @@ def test_a_period_that_is_none_is_refused(
     assert not (tmp_path / "e").exists()
 
 
+def test_evidence_that_can_not_be_kept_is_told_before_anything_is_asked(
+    payouts: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    of = described("payouts", tmp_path)
+    output, printed = searched(payouts, of, tmp_path / "file" / "e")
+    assert (output.evidence, printed) == ({"refused": True}, "")
+    assert "no evidence can be kept" in output.reason
+
+
 def test_a_superuser_does_not_search(payouts: str, tmp_path: Path) -> None:
     of = described("payouts", tmp_path)
     output, _ = searched(payouts, of, tmp_path / "e", user="owner")
@@ -224,7 +236,81 @@ def test_a_search_that_takes_too_long_is_unknown_and_leaves_nothing(
 ) -> None:
     with psycopg.connect(payouts) as other:
         other.execute("LOCK TABLE payouts IN ACCESS EXCLUSIVE MODE")
-        output, _ = searched(payouts, described("payouts", tmp_path), tmp_path / "e", patience=0.5)
+        of = described("payouts", tmp_path)
+        output, _ = searched(payouts, of, tmp_path / "e", patience=0.5)
+        assert (output.outcome, output.evidence["level"]) == ("unknown", "UNKNOWN")
+        assert "statement timeout" in output.reason
+        output, _ = searched(payouts, of, tmp_path / "e")
     assert (output.outcome, output.evidence["level"]) == ("unknown", "UNKNOWN")
-    assert "statement timeout" in output.reason
+    assert "somebody holds a lock" in output.reason
     assert not (tmp_path / "e").exists()
+
+
+def settled(url: str, path: Path, *changes: str, currency: str = "EUR") -> FileRef:
+    """Write what a provider says that it has paid: what is booked, after some changes to it."""
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            b"CREATE TEMPORARY TABLE settled AS SELECT provider_ref AS reference, amount, currency,"
+            b" created_at + interval '5 minutes' AS paid_at, text 'paid' AS status FROM payouts"
+            b" WHERE status IN ('paid', 'processing') AND currency = %s",
+            [currency],
+        )
+        for change in changes:
+            connection.execute(change.encode())
+        with connection.cursor().copy(b"COPY settled TO STDOUT (FORMAT csv, HEADER)") as copy:
+            path.write_bytes(b"".join(map(bytes, copy)))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return FileRef(path=str(path), size=path.stat().st_size, sha256=digest)
+
+
+def test_a_ledger_is_compared_with_what_its_provider_has_paid(payouts: str, tmp_path: Path) -> None:
+    of = described("payouts", tmp_path)
+    path = tmp_path / "settled.csv"
+    output, printed = searched(payouts, of, tmp_path / "e", provider=settled(payouts, path))
+    assert output.evidence["level"] == "WARN", printed  # long ago: the file ends before today
+    assert "provider_period" in printed
+    found = kept(output)
+    assert found.manifest.asked["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert list(found.rows("provider.csv")) == []
+    assert found.manifest.counts["provider.OK"] > 100
+    ref = settled(
+        payouts, path,
+        "INSERT INTO settled VALUES ('stranger', 7, 'EUR', '2026-02-01', 'paid'),"
+        " ('not-paid', 7, 'USD', '2026-02-01', 'rejected')",
+        "UPDATE settled SET amount = amount + 1 WHERE reference = 'ref-103'",
+        "DELETE FROM settled WHERE reference = 'ref-107'",
+    )  # fmt: skip
+    late = "2026-03-31T00:00:00+00:00"
+    with changed(payouts, "UPDATE payouts SET provider_ref = 'ref-111' WHERE id = 131"):
+        output, printed = searched(payouts, of, tmp_path / "e", provider=ref, until=late)
+    verdicts = {(r["verdict"], r["reference"]) for r in kept(output).rows("provider.csv")}
+    assert verdicts == {
+        ("PROVIDER_ONLY", "stranger"), ("AMOUNT_DIFFERS", "ref-103"), ("LEDGER_ONLY", "ref-107"),
+        ("LEDGER_DUPLICATE", "ref-111"), ("PROVIDER_ONLY", "ref-131"),
+    }, printed  # fmt: skip
+    assert output.evidence["level"] == "CRIT"
+    assert "provider_period" not in printed
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("UPDATE settled SET amount = amount * 100", "the file's amounts are 10^2 times"),
+        ("INSERT INTO settled SELECT 'x', 1, 'USD', now(), 'paid'", "in EUR and in USD"),
+        ("ALTER TABLE settled RENAME paid_at TO at", "no 'paid_at'"),
+        ("UPDATE settled SET amount = amount / 3", "digits"),
+    ],
+)
+def test_a_provider_s_file_that_says_something_else_is_refused(
+    payouts: str, tmp_path: Path, change: str, told: str
+) -> None:
+    change = change.replace("amount / 3", "amount / 3.0")
+    ref = settled(
+        payouts, tmp_path / "f.csv", "ALTER TABLE settled ALTER amount TYPE numeric", change
+    )
+    output, printed = searched(
+        payouts, described("payouts", tmp_path), tmp_path / "e", provider=ref
+    )
+    assert (output.evidence, printed) == ({"refused": True}, "")
+    assert told in output.reason
+    assert not list((tmp_path / "e").glob("*"))

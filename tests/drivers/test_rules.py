@@ -93,7 +93,7 @@ def some(seed: int) -> list[Payment]:
 
 
 @pytest.mark.parametrize(
-    "seed", [*range(12), *(pytest.param(s, marks=pytest.mark.soak) for s in range(12, 300))]
+    "seed", [*range(8), *(pytest.param(s, marks=pytest.mark.soak) for s in range(8, 300))]
 )
 def test_random_rows_are_told_of_as_a_plain_program_does(
     url: str, seed: int, tmp_path: Path

@@ -9,7 +9,7 @@ from opskit.drivers.postgres import provided
 from opskit.drivers.postgres.connection import BrokenError, EndedError, ServerError
 from opskit.drivers.postgres.findings import evidence, table, told, weighed
 from opskit.drivers.postgres.ledgers import LedgerError
-from opskit.drivers.postgres.looking import looked
+from opskit.drivers.postgres.looking import looked, why
 from opskit.drivers.postgres.provided import File, ProviderError
 from opskit.drivers.postgres.search import RefusedSearchError, Search
 from opskit.drivers.postgres.session import Access, RoleError, Session
@@ -66,7 +66,7 @@ def _tried(access: Access, session: Session, job: Job, file: File | None, write:
 def _failed(error: ServerError) -> Output:
     if error.code.startswith(_MISFIT):
         return _refused(error)
-    return Output(outcome="unknown", reason=error.what, evidence={"sqlstate": error.code})
+    return Output(outcome="unknown", reason=why(error), evidence={"sqlstate": error.code})
 
 
 def _searched(
@@ -78,10 +78,8 @@ def _searched(
     try:
         search.begin()
         search.keep(Folder.made(_base(work), access.run))
-    except (LedgerError, RoleError, RefusedSearchError) as error:
+    except (LedgerError, RoleError, RefusedSearchError, InputError) as error:
         return _refused(error)
-    except InputError as error:
-        return Output(outcome="unknown", reason=error.line)
     try:
         search.run()
         found = weighed(search.findings, work.leave_out, work.levels.items(), CHECKS)

@@ -38,7 +38,7 @@ def looked(access: Access, job: Job, running: Running, look: Callable[[Session],
     except RoleError as error:
         return Output(outcome="failed", sent=False, reason=error.line)
     except ServerError as error:
-        return Output(outcome="unknown", reason=_why(error), evidence={"sqlstate": error.code})
+        return Output(outcome="unknown", reason=why(error), evidence={"sqlstate": error.code})
     except BrokenError as error:
         return _broken(error)
     except EndedError as error:
@@ -56,7 +56,8 @@ def _broken(error: BrokenError) -> Output:
     return Output(outcome="failed", lost=True, reason=f"the line broke: {error.what}")
 
 
-def _why(error: ServerError) -> str:
+def why(error: ServerError) -> str:
+    """Say why the server did not answer."""
     if error.code == _LOCKED:
         return f"somebody holds a lock on one of the tables for more than 2 s: {error.what}"
     return error.what
