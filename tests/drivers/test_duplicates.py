@@ -152,7 +152,7 @@ def test_evidence_that_can_not_be_kept_is_told_before_anything_is_asked(
     (tmp_path / "file").write_text("")
     of = described("payouts", tmp_path)
     output, printed = searched(payouts, of, tmp_path / "file" / "e")
-    assert (output.evidence, printed) == ({"refused": True}, "")
+    assert (output.evidence, printed) == ({"refused": True, "level": "UNKNOWN"}, "")
     assert "no evidence can be kept" in output.reason
 
 
@@ -311,6 +311,6 @@ def test_a_provider_s_file_that_says_something_else_is_refused(
     output, printed = searched(
         payouts, described("payouts", tmp_path), tmp_path / "e", provider=ref
     )
-    assert (output.evidence, printed) == ({"refused": True}, "")
+    assert (output.evidence, printed) == ({"refused": True, "level": "UNKNOWN"}, "")
     assert told in output.reason
     assert not list((tmp_path / "e").glob("*"))

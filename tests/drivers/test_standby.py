@@ -59,7 +59,7 @@ def test_a_standby_that_is_behind_is_refused_unless_it_has_what_is_asked_for(
         until(lambda: rows(copy, received) == [(True,)])
         time.sleep(0.3)
         output, printed = searched(copy, of, tmp_path / "late", standby=True, max_lag=0.2)
-        assert (output.evidence, printed) == ({"refused": True}, "")
+        assert (output.evidence, printed) == ({"refused": True, "level": "UNKNOWN"}, "")
         assert "the standby is behind" in output.reason
         assert not (tmp_path / "late").exists()
         late = datetime.now(UTC).isoformat()
