@@ -2,10 +2,14 @@
 
 import signal
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.postgres import Server, server
+
+if TYPE_CHECKING:
+    from tests.support import redis as keyed
 
 
 def pytest_configure() -> None:
@@ -22,4 +26,13 @@ def pytest_configure() -> None:
 def postgres() -> Iterator[Server]:
     """A PostgreSQL server that all tests of a process share, each with databases of its own."""
     with server() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def redis() -> "Iterator[keyed.Server]":
+    """A Redis server that all tests of a process share; each empties it for itself."""
+    from tests.support import redis as keyed
+
+    with keyed.server() as found:
         yield found

@@ -50,7 +50,7 @@ def acquainted(plan: Plan) -> Any:  # noqa: ANN401 - of the SSH library, which i
 
     Returns what knows the keys, for the connections to come.
     """
-    vias = [one.via for one in plan.databases.values() if one.via]
+    vias = [one.via for one in plan.servers if one.via]
     names = dict.fromkeys([*(a.target for a in plan.actions), *vias])
     hosts = {name: plan.hosts[name] for name in names if name in plan.hosts}
     if not hosts or reads_only(plan):

@@ -33,7 +33,7 @@ def wanted(plan: Plan) -> list[str]:
     for action in _all(plan.actions):
         for work in (action.work, action.skip_if, action.done_when):
             names |= dict.fromkeys(_of(work))
-    names |= dict.fromkeys(one.password for one in plan.databases.values() if one.password)
+    names |= dict.fromkeys(one.password for one in plan.servers if one.password)
     return list(names)
 
 

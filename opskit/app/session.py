@@ -164,9 +164,19 @@ def targets_of(
         connector=how,
         leases=lease_words(locks, *journal.lease, said, steal),
         databases={**(_databases_of(store, steal) if steal else {}), **plan.databases},
+        redis=plan.redis,
+        marked=_marked(plan),
         secrets=known,
         runbook=plan.runbook,
     )
+
+
+def _marked(plan: Plan) -> frozenset[str]:
+    if not plan.redis:
+        return frozenset()
+    from opskit.plan.redis import marked  # few plans have any
+
+    return marked(plan)
 
 
 def _hosts_of(store: Store, run: str) -> Mapping[str, Host]:

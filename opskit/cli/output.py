@@ -10,7 +10,7 @@ from opskit.cli import complete, screen
 from opskit.cli.call import Call, options
 from opskit.errors import InputError
 from opskit.execute.journal import Stream
-from opskit.model.inventory import CONTROLLER, database_target
+from opskit.model.inventory import CONTROLLER, database_target, redis_target
 from opskit.model.run import Run
 from opskit.model.value import Json
 from opskit.view import jsonl, labels, outputs, safe
@@ -96,7 +96,7 @@ def _compare(call: Call, found: Run, step: str, only: Stream | None) -> None:
 def _of_hosts(call: Call, found: Run, step: str, only: Stream | None) -> Iterator[tuple[str, str]]:
     """Yield what each host printed; of both streams, standard error comes last, with a mark."""
     plan = app.plan_of(call.settings, found.id)
-    others = [*map(database_target, plan.databases), CONTROLLER]
+    others = [*map(database_target, plan.databases), *map(redis_target, plan.redis), CONTROLLER]
     for host in dict.fromkeys([*labels.run_hosts(plan), *plan.hosts, *others]):
         try:
             said = _bytes(call, found, step, host, BOTH if only is None else (only,))

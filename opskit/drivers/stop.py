@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from opskit.drivers.session import Session
-from opskit.drivers.target import Target
+from opskit.drivers.target import Running, Target
 from opskit.drivers.wire import Stream
 from opskit.errors import OpskitError
 from opskit.model.frozen import frozen
@@ -14,6 +14,8 @@ Verdict = Literal["confirmed gone", "still there", "can't tell"]
 
 _KILL_WAIT = 3.0
 _LOOK = 0.1
+_PATIENCE = 20.0
+"""How long a stop at a server takes at most: two ways to end a statement, each seen to its end."""
 _BEGINS = 2.0
 """How long something that has been claimed may take to begin; seconds."""
 
@@ -223,3 +225,21 @@ def end_change(
     finally:
         if spare is not None:
             spare.close()
+
+
+def see_ended(busy: Iterable[Running]) -> Mapping[str, Verdict]:
+    """Wait for what was told to give up at servers; say how far the end of each is proved."""
+    found: dict[str, Verdict] = {}
+    for running in busy:
+        running.settled.wait(_PATIENCE)
+        found[running.key] = _judged(running)
+    return found
+
+
+def _judged(running: Running) -> Verdict:
+    """What ended by itself is gone, too."""
+    match running.stopped:
+        case "confirmed gone" | "still there" | "can't tell" as verdict:
+            return verdict
+        case _:
+            return "confirmed gone" if running.settled.is_set() else "can't tell"

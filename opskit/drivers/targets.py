@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from opskit.drivers import command
 from opskit.drivers.session import Write
-from opskit.drivers.stop import Verdict, end_change, end_read
+from opskit.drivers.stop import Verdict, end_change, end_read, see_ended
 from opskit.drivers.target import Running, Target
 from opskit.drivers.wire import Link
 from opskit.errors import InputError, UnreachableError
-from opskit.model.inventory import CONTROLLER, Database, Host, database_of
+from opskit.model.inventory import CONTROLLER, Database, Host, Redis, database_of, redis_of
 from opskit.model.job import Contact, Job, Output, Trace
 from opskit.model.value import Secret
 from opskit.model.work import (
@@ -21,6 +21,8 @@ from opskit.model.work import (
     Duplicates,
     Query,
     Recall,
+    RedisCall,
+    RedisLook,
     Remove,
     Repair,
     Request,
@@ -65,17 +67,23 @@ class Targets:
         connector: Any = None,  # noqa: ANN401 - what `connector()` gave; its module is heavy
         leases: Sequence[str] = (),
         databases: Mapping[str, Database] | None = None,
+        redis: Mapping[str, Redis] | None = None,
+        marked: Collection[str] = (),
         secrets: Mapping[str, Secret] | None = None,
         runbook: str = "",
     ) -> None:
         """`leases`: what a host is shown of the run's locks (`lease_words`).
 
-        `secrets` are for the databases; what goes to hosts comes with each job.
+        `marked`: the Redis servers on which changes of the run leave their marks. `secrets` are for
+        the databases and these; what goes to hosts comes with each job.
         """
         self._databases = databases or {}
         self._secrets = secrets or {}
         self._runbook = runbook
+        self._redis = redis or {}
+        self._marked = marked
         self._sql: Any = None
+        self._keys: Any = None
         self._run = run
         self._leases = tuple(leases)
         self._hosts = hosts
@@ -90,6 +98,8 @@ class Targets:
         """Connect to `host`; UnreachableError says why not. Without `writes` it creates nothing."""
         if (name := database_of(host)) is not None:
             return self._postgres().open(name)  # type: ignore[no-any-return]  # it is a Contact
+        if (name := redis_of(host)) is not None:
+            return self._redis_servers().open(name, writes=writes)  # type: ignore[no-any-return]
         target = self._target(host)
         session = target.session(become, writes=writes)
         return Contact(
@@ -111,6 +121,8 @@ class Targets:
                 return self._request(self._of(job), job, job.work, write)
             case Query() | Survey() | Verify() | Duplicates() | Repair():
                 return self._postgres().perform(job, write)  # type: ignore[no-any-return]
+            case RedisCall() | RedisLook():
+                return self._redis_servers().perform(job, write)  # type: ignore[no-any-return]
             case Recall():
                 return self._recall(job.work, write)
             case _:
@@ -129,6 +141,8 @@ class Targets:
                 return upload.rejoin(self._of(job), job, job.work, write, left)
             case Query() | Repair():
                 return self._postgres().rejoin(job, write, left)  # type: ignore[no-any-return]
+            case RedisCall():
+                return self._redis_servers().rejoin(job, write, left)  # type: ignore[no-any-return]
             case _:
                 raise TypeError(f"nothing to look for of {type(job.work).__name__}")
 
@@ -160,11 +174,13 @@ class Targets:
         self.hang_up()
         asked = self._give_up()
         busy = [(t, run) for t in self._targets.values() if (run := t.running)]
-        return {**_stop_all(busy, grace), **_stopped(asked)}
+        return {**_stop_all(busy, grace), **see_ended(asked)}
 
     def _give_up(self) -> list[Running]:
-        """Let all statements be ended, each by whoever waits for it."""
-        found: list[Running] = self._sql.busy() if self._sql is not None else []
+        """Let all that servers do be ended, each by whoever waits for it."""
+        found: list[Running] = []
+        for servers in (self._sql, self._keys):
+            found += servers.busy() if servers is not None else []
         for running in found:
             running.give_up.set()
         return found
@@ -227,6 +243,17 @@ class Targets:
                     about, self._databases, lambda host: self._target(host).link.tunnel
                 )
             return self._sql
+
+    def _redis_servers(self) -> Any:  # noqa: ANN401 - of a module that loads a library for it
+        from opskit.drivers.redis import servers
+
+        with self._lock:
+            if self._keys is None:
+                about = servers.About(run=self._run, runbook=self._runbook, secrets=self._secrets)
+                self._keys = servers.Servers(
+                    about, self._redis, self._marked, lambda host: self._target(host).link.tunnel
+                )
+            return self._keys
 
     def _of(self, job: Job) -> Target:
         return self._target(job.host.name, job.host)
@@ -292,14 +319,6 @@ class Targets:
             )
         write("stdout", value.encode())
         return Output(outcome="succeeded", stdout=value.encode())
-
-
-def _stopped(asked: list[Running]) -> Mapping[str, Verdict]:
-    if not asked:
-        return {}
-    from opskit.drivers.postgres import databases
-
-    return databases.stop(asked)
 
 
 def _stop_all(busy: Sequence[tuple[Target, Running]], grace: float) -> Mapping[str, Verdict]:

@@ -13,7 +13,7 @@ from opskit.execute.saving import Saving
 from opskit.execute.search import Search, become_of
 from opskit.execute.send import Outside, Ready, ask, drive
 from opskit.model.event import Event, EventKind
-from opskit.model.inventory import CONTROLLER, Host, database_of
+from opskit.model.inventory import CONTROLLER, Host, database_of, redis_of
 from opskit.model.job import Job, Output
 from opskit.model.plan import Action, Plan, Stage
 from opskit.model.value import Json, Secret
@@ -106,6 +106,9 @@ class Attempt:
         name = database_of(action.target)
         if name is not None:
             return Host(name=action.target, address=self.plan.databases[name].name)
+        name = redis_of(action.target)
+        if name is not None:
+            return Host(name=action.target, address=name)
         return self.plan.hosts[action.target]
 
     def _secrets(self, action: Action, work: Work) -> Mapping[str, Secret]:

@@ -8,7 +8,17 @@ from opskit.execute.book import Book
 from opskit.execute.send import Outside, Ready, find
 from opskit.model.job import Output
 from opskit.model.value import Json
-from opskit.model.work import Command, Query, Remove, Repair, Request, Upload, Verify, Work
+from opskit.model.work import (
+    Command,
+    Query,
+    RedisCall,
+    Remove,
+    Repair,
+    Request,
+    Upload,
+    Verify,
+    Work,
+)
 from opskit.steps.health import answers, judge
 
 _FIRST, _MOST = 0.5, 15.0
@@ -33,7 +43,7 @@ class Search:
     def began(self, ready: Ready) -> tuple[Output, Sizes]:
         """Say what became of an attempt that another process began."""
         match ready.job.work:
-            case Command() | Upload() | Remove() | Query() | Repair():
+            case Command() | Upload() | Remove() | Query() | Repair() | RedisCall():
                 lost = Output(outcome="unknown", lost=True, reason=_ENDED)
                 return self.found(ready, lost, {})
             case Verify():

@@ -243,9 +243,9 @@ class _Checker:
             told = f"{told}; in shell text it would be in the process list"
             cure = f'add secrets: {{{name.upper()}: {name}}} and write "${name.upper()}"'
             self._report(written, offset, told, cure)
-        elif written.type == "sql":
+        elif written.type in ("sql", "argument"):
             told = f"{told}; bound values are shown in the plan and recorded"
-            self._report(written, offset, told, "let the database make it, or a `run` step")
+            self._report(written, offset, told, "let the server make it, or a `run` step")
         else:
             told = f"{told}; it may stand in `secrets:` and `stdin:` only"
             header = written.key.removeprefix("headers.") if "headers." in written.key else ""

@@ -36,13 +36,13 @@ def read_databases(
         values: dict[str, Any] = reader.table(value, DATABASE, f"the database `{name}`")
         if isinstance(value, Table) and "url" in values:
             _address(reader, value.entries["url"][1], str(values["url"]), values)
-            _named(reader, value, "via", hosts, "host")
-            _named(reader, value, "password", secrets, "secret")
+            named(reader, value, "via", hosts, "host")
+            named(reader, value, "password", secrets, "secret")
             found[name] = Database(name=name, **{k: v for k, v in values.items() if v is not None})
     return found
 
 
-def _named(reader: Reader, table: Table, key: str, known: Collection[str], what: str) -> None:
+def named(reader: Reader, table: Table, key: str, known: Collection[str], what: str) -> None:
     """Check that what a key names is there."""
     entry = table.entries.get(key)
     if entry is not None and isinstance(entry[1], Scalar) and entry[1].text not in known:

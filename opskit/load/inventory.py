@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from opskit.load.reading import Reader
 from opskit.load.runbook import check_format, set_of
 from opskit.load.systems import BALANCERS, SERVICES, System, read_systems, systems_of, value_at
 from opskit.load.yaml import Node, Scalar, Table, parse
-from opskit.model.inventory import CONTROLLER, Connection, Host, Inventory
+from opskit.model.inventory import CONTROLLER, Connection, Host, Inventory, Redis
 from opskit.model.problem import Place, Problem, ProblemsError
 from opskit.model.value import Json, SecretSource
 
@@ -107,16 +107,26 @@ class _Sheet:
             services={name: system.values for name, system in around.services.items()},
             balancers={name: system.values for name, system in around.balancers.items()},
             databases=read_databases(self.reader, value_at(root, "databases"), hosts, secrets),
+            redis=self._redis(value_at(root, "redis"), hosts, secrets),
             secrets=secrets,
             vars=around.vars,
         )
 
+    def _redis(
+        self, node: Node | None, hosts: Collection[str], secrets: Collection[str]
+    ) -> Mapping[str, Redis]:
+        if node is None:
+            return {}
+        from opskit.load.redis import read_redis  # few inventories have any
+
+        return read_redis(self.reader, node, hosts, secrets)
+
     def _top(self, root: Table) -> Table:
         """Leave the parts that have readers of their own to them."""
         own = Table(root.line, root.column)
-        later = ("hosts", "groups", "services", "balancers", "databases", "secrets")
+        parts = ("hosts", "groups", "services", "balancers", "databases", "redis", "secrets")
         for name, (key, value) in root.entries.items():
-            node = Scalar("later", '"', key.line, key.column, key.line) if name in later else value
+            node = Scalar("later", '"', key.line, key.column, key.line) if name in parts else value
             if name != "secrets":
                 own.entries[name] = (key, node)
         self._variables(root)

@@ -176,6 +176,39 @@ DATABASE: tuple[Key, ...] = (
     ),
     Key("connect_timeout", "duration", default=10.0, help="how long connecting may take"),
 )
+REDIS: tuple[Key, ...] = (
+    Key(
+        "url",
+        "literal",
+        required=True,
+        help="`redis://USER@HOST:PORT/INDEX`, or `rediss://` for TLS; USER and INDEX may be left "
+        "out; no password",
+    ),
+    Key("password", "name", help="name of the secret with the user's password"),
+    Key("via", "literal", help="host through whose SSH connection it is reached"),
+    Key(
+        "role",
+        "enum",
+        choices=("master", "replica"),
+        default="master",
+        help="what it must be; asserted before use",
+    ),
+    Key(
+        "run_id",
+        "literal",
+        pattern=r"[0-9a-f]{40}",
+        help="that of the process, as INFO has it, where one and no other is meant; asserted "
+        "before use",
+    ),
+    Key("ca", "literal", help="file with the certificates that prove the server's own (TLS)"),
+    Key(
+        "max_output",
+        "size",
+        minimum=1024,
+        help="how long an answer may be; 16MiB",
+    ),
+    Key("connect_timeout", "duration", default=10.0, help="how long connecting may take"),
+)
 INVENTORY: tuple[Key, ...] = (
     Key("opskit", "data", required=True, help="version of the file format: 1"),
     Key("connection", "table", keys=CONNECTION, help="how hosts are reached"),
@@ -185,6 +218,7 @@ INVENTORY: tuple[Key, ...] = (
     Key("services", "data", help="name → what runs where, see below"),
     Key("balancers", "data", help="name → load balancer, see below"),
     Key("databases", "data", help="name → PostgreSQL database, see below"),
+    Key("redis", "data", help="name → Redis server, see below"),
     Key("secrets", "map", help="name → `env:NAME`, `file:PATH` or `cmd:COMMAND`"),
 )
 

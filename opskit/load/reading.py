@@ -16,31 +16,19 @@ INT = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _MODE = re.compile(r"0?[0-7]{3,4}")
-_TEMPLATED = frozenset(
-    {
-        "text",
-        "shell",
-        "sql",
-        "url",
-        "file",
-        "expectations",
-        "ledger",
-        "int",
-        "number",
-        "bool",
-        "duration",
-        "size",
-        "enum",
-        "mode",
-    }
-)
+_TEMPLATED_TYPES = """
+    text shell sql words url file expectations ledger int number bool duration size enum mode
+"""
+_TEMPLATED = frozenset(_TEMPLATED_TYPES.split())
+Kind = Literal["text", "shell", "sql", "argument", "url", "expression", "verbatim"]
+"""What a text is read as."""
 
 
 class Written(NamedTuple):
     """A template or an expression as it stands in the file."""
 
     key: str
-    type: Literal["text", "shell", "sql", "url", "expression", "verbatim"]
+    type: Kind
     text: str
     node: Scalar
     file: str | None = None
@@ -202,8 +190,10 @@ class Reader:
             )
 
 
-def _context(key: Key) -> Literal["text", "shell", "sql", "url", "expression", "verbatim"]:
+def _context(key: Key) -> Kind:
     match key.type:
+        case "words":
+            return "argument"
         case "shell" | "sql" | "url" | "expression" | "verbatim":
             return key.type
         case _:
@@ -281,9 +271,16 @@ def _list(reader: Reader, node: Node, key: Key, path: str) -> Json:
     if not isinstance(node, Items):
         reader.error(node, f"`{path}` must be a list", f"write {example(key)}")
         return None
-    item = Key(key.name, "text", help="", pattern=key.pattern)
+    kind: Literal["words", "text"] = "words" if key.type == "words" else "text"
+    item = Key(key.name, kind, help="", pattern=key.pattern)
     values = [reader._scalar(one, item, path) for one in node.nodes]  # noqa: SLF001 - one module
     return tuple(value for value in values if value is not None)
+
+
+def _commands(reader: Reader, node: Node, key: Key, path: str) -> Json:
+    from opskit.load.commands import read_commands  # few runbooks have any
+
+    return read_commands(reader, node, path)
 
 
 def _map(reader: Reader, node: Node, key: Key, path: str) -> Json:
@@ -320,6 +317,8 @@ def _raw(reader: Reader, node: Node, key: Key, path: str) -> Json:
 
 _STRUCTURES: Mapping[str, Callable[[Reader, Node, Key, str], Json]] = {
     "list": _list,
+    "words": _list,
+    "commands": _commands,
     "map": _map,
     "data": _data,
     "value": _value,
@@ -331,6 +330,7 @@ _SCALARS: Mapping[str, Callable[[Reader, Scalar, Key, str], Json]] = {
     "text": Reader.text,
     "shell": Reader.text,
     "sql": Reader.text,
+    "words": Reader.text,
     "sqlfile": Reader.text,
     "expectations": Reader.text,
     "ledger": Reader.text,
@@ -359,6 +359,8 @@ _EXAMPLES: Mapping[str, str] = {
     "size": "64MiB",
     "mode": "0644",
     "list": "[ONE, TWO]",
+    "words": "[ONE, TWO]",
+    "commands": "GET KEY",
     "map": "{NAME: TEXT}",
     "url": "http://…",
     "steps": "a list of steps",
@@ -394,5 +396,6 @@ _PATTERNS: Mapping[str, str] = {
     "version": "three numbers, such as 1.0.0",
     "batches": "a number from 1, or a percentage from 1% to 100%",
     "max_failures": "a number, or a percentage up to 100%",
+    "run_id": "40 hex digits, as INFO has them",
     "address": "a name or an IP address; the port goes under connection: {port: 22}",
 }

@@ -19,6 +19,7 @@ from opskit.load.keys import (
     HOST_NAME,
     INVENTORY,
     PARAM,
+    REDIS,
     RUNBOOK,
     SERVICE,
     TYPES,
@@ -31,6 +32,7 @@ from opskit.steps import COMMON, KINDS, Key, StepKind
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _TEMPLATE: Json = {"type": "string", "pattern": r"\{[{%]"}
 _SCALAR: Json = {"type": ["string", "number", "boolean"]}
+_COMMAND: Json = {"anyOf": [_SCALAR, {"type": "array", "minItems": 1, "items": _SCALAR}]}
 _DURATION = r"^(\d{1,15}(\.\d+)?|(\d+d)?(\d+h)?(\d+m)?(\d+(\.\d+)?s)?(\d+ms)?)$"
 _TYPES: dict[str, Json] = {
     "int": {"anyOf": [{"type": "integer"}, _TEMPLATE]},
@@ -47,6 +49,8 @@ _TYPES: dict[str, Json] = {
     "mode": {"anyOf": [{"type": "integer"}, {"type": "string"}]},
     "name": {"type": "string", "pattern": f"^{VARIABLE}$"},
     "list": {"type": "array", "items": _SCALAR},
+    "words": {"type": "array", "items": _SCALAR},
+    "commands": {"anyOf": [_SCALAR, {"type": "array", "minItems": 1, "items": _COMMAND}]},
     "map": {"type": "object", "additionalProperties": _SCALAR},
     "data": {},
     "value": {"type": ["string", "number", "boolean", "null"]},
@@ -74,9 +78,10 @@ def inventory_schema() -> Json:
     """Return the JSON Schema (2020-12) of an inventory file."""
     properties = _properties(INVENTORY)
     properties["opskit"] = {"const": FORMAT, "description": _help(INVENTORY, "opskit")}
-    for name in ("hosts", "groups", "services", "balancers", "databases"):
+    for name in ("hosts", "groups", "services", "balancers", "databases", "redis"):
         pattern = HOST_NAME if name in ("hosts", "groups") else VARIABLE
-        properties[name] = _named(name.removesuffix("s"), pattern, _help(INVENTORY, name))
+        one = name if name == "redis" else name.removesuffix("s")
+        properties[name] = _named(one, pattern, _help(INVENTORY, name))
     names: Json = {"type": "array", "items": {"type": "string"}}
     return {
         "$schema": DIALECT,
@@ -88,6 +93,7 @@ def inventory_schema() -> Json:
             "service": _nullable(SERVICE, free=True),
             "balancer": _nullable(BALANCER, free=False),
             "database": _table(DATABASE),
+            "redis": _table(REDIS),
         },
     }
 

@@ -345,8 +345,8 @@ def _phase(role: Role, written: Phase) -> Phase:
 
 
 def _effect(role: Role, module: StepKind, args: Mapping[str, Json]) -> Literal["read", "change"]:
-    """What `done_when` says in shell or SQL is a read; lint looks at it as at any read."""
-    said = any(key.type in ("shell", "sql") for key in module.KEYS)
+    """What `done_when` says in shell, SQL or commands is a read, and looked at as any read."""
+    said = any(key.type in ("shell", "sql", "commands") for key in module.KEYS)
     return "read" if role == "done_when" and said else effect_of(module, args)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import field
+from typing import Literal
 
 from opskit.model.frozen import frozen
 from opskit.model.value import Json, SecretSource
@@ -10,6 +11,8 @@ CONTROLLER = "controller"
 """The name of the machine that opskit itself runs on, where an action needs a target."""
 DATABASE = "db:"
 """What the name of a database has before it where it is a target."""
+REDIS = "redis:"
+"""The same before the name of a Redis server."""
 MARKERS = "opskit_db"
 """The schema in which changes leave their marks, unless the inventory says otherwise."""
 
@@ -64,6 +67,25 @@ class Database:
     connect_timeout: float = 10.0
 
 
+@frozen
+class Redis:
+    """A Redis server. `url` has no password in it; `password` names the secret.
+
+    `via`: the host through whose connection it is reached. `role` and, where it is said, `run_id`
+    are what it must turn out to be. `ca`: path of the certificates that its own is proved by.
+    """
+
+    name: str
+    url: str
+    password: str | None = None
+    via: str | None = None
+    role: Literal["master", "replica"] = "master"
+    run_id: str | None = None
+    ca: str | None = None
+    max_output: int = 16 * 1024 * 1024
+    connect_timeout: float = 10.0
+
+
 def database_target(name: str) -> str:
     """Return what a database is called as a target; no host can be called so."""
     return f"{DATABASE}{name}"
@@ -72,6 +94,16 @@ def database_target(name: str) -> str:
 def database_of(target: str) -> str | None:
     """Return the name of the database that a target is, None where it is a host."""
     return target.removeprefix(DATABASE) if target.startswith(DATABASE) else None
+
+
+def redis_target(name: str) -> str:
+    """Return what a Redis server is called as a target."""
+    return f"{REDIS}{name}"
+
+
+def redis_of(target: str) -> str | None:
+    """Return the name of the Redis server that a target is, None where it is something else."""
+    return target.removeprefix(REDIS) if target.startswith(REDIS) else None
 
 
 @frozen
@@ -86,5 +118,6 @@ class Inventory:
     services: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
     balancers: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
     databases: Mapping[str, Database] = field(default_factory=dict)
+    redis: Mapping[str, Redis] = field(default_factory=dict)
     secrets: Mapping[str, SecretSource] = field(default_factory=dict)
     vars: Mapping[str, Json] = field(default_factory=dict)

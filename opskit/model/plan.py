@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from opskit.model.frozen import frozen
-from opskit.model.inventory import Database, Host
+from opskit.model.inventory import Database, Host, Redis
 from opskit.model.problem import Place
 from opskit.model.runbook import Effect, OnFailure, OnUnknown, Phase, Retry, Save, Silent, Until
 from opskit.model.text import Text
@@ -86,10 +86,16 @@ class Plan:
     stages: Mapping[str, Stage]
     actions: tuple[Action, ...]
     databases: Mapping[str, Database] = field(default_factory=dict)
+    redis: Mapping[str, Redis] = field(default_factory=dict)
     secrets: Mapping[str, SecretSource] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of each file that was read, by path."""
     digest: str = ""
+
+    @property
+    def servers(self) -> tuple[Database | Redis, ...]:
+        """Everything that is reached by its name in the inventory, and is no host."""
+        return (*self.databases.values(), *self.redis.values())
 
     def stage(self, action: Action) -> Stage:
         return self.stages[action.position]

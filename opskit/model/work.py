@@ -172,6 +172,34 @@ class Survey:
 
 
 @frozen
+class RedisCall:
+    """Commands for a Redis server, each a row of arguments; or a script with keys and arguments.
+
+    A change is done as a whole and leaves its mark; `transaction` False: one command that can't be.
+    `rows`: what is saved of the last answer, its first value or all of it as JSON; `expect`: what
+    that value must be. `kept` says that something is saved, `told` that a `done_when` can tell.
+    """
+
+    server: str
+    commands: tuple[tuple[Text, ...], ...] = ()
+    script: Text | None = None
+    keys: tuple[Text, ...] = ()
+    args: tuple[Text, ...] = ()
+    transaction: bool = True
+    rows: Literal["text", "json"] = "text"
+    expect: Text | None = None
+    kept: bool = False
+    told: bool = False
+
+
+@frozen
+class RedisLook:
+    """Look before the first change whether a Redis server is the one that is meant."""
+
+    server: str
+
+
+@frozen
 class Verify:
     """Compare a database with what is expected of it; a check that is OK, WARN, CRIT or UNKNOWN.
 
@@ -256,6 +284,8 @@ Work: TypeAlias = (
     | Verify
     | Duplicates
     | Repair
+    | RedisCall
+    | RedisLook
     | Wait
     | Check
     | Ask

@@ -29,7 +29,13 @@ Expectations = Callable[[str, Path], Expected]
 History = Callable[[Recall], str | None]
 """Fetches what an earlier run saved: the record is asked when planning and again when running."""
 
-_CONTEXTS: Mapping[str, Context] = {"shell": "word", "url": "url", "sql": "sql"}
+_CONTEXTS: Mapping[str, Context] = {
+    "shell": "word",
+    "url": "url",
+    "sql": "sql",
+    "commands": "argument",
+    "words": "argument",
+}
 _NAME = re.compile(r"\s*\{\{\s*(\w+)\s*\}\}\s*")
 
 

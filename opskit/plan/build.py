@@ -5,7 +5,7 @@ from dataclasses import field, replace
 
 from opskit.errors import InputError
 from opskit.model.frozen import mutable
-from opskit.model.inventory import Inventory, database_target
+from opskit.model.inventory import Inventory, database_target, redis_target
 from opskit.model.plan import Action, Stage
 from opskit.model.runbook import Phase, Step
 from opskit.model.text import Text
@@ -16,6 +16,7 @@ from opskit.model.work import (
     Duplicates,
     Query,
     Recall,
+    RedisCall,
     Remove,
     Repair,
     Upload,
@@ -101,11 +102,7 @@ class Builder:
         render = self._renderer(placed, names, spot)
         when = self._when(placed, names, spot)
         work = self._recall(placed, self._work(placed, render, spot), when)
-        target = (
-            database_target(work.database)
-            if isinstance(work, (Query, Verify, Duplicates, Repair))
-            else spot.target
-        )
+        target = _server_of(work) or spot.target
         elsewhere = f">{target}" if target != spot.host else ""
         key = f"{step.position}/{spot.host}{elsewhere}{suffix}"
         if spot.batch > 0 and not spot.host:
@@ -155,6 +152,10 @@ class Builder:
             args |= database(self.inventory, placed.step, args)
         if placed.step.kind == "index":
             args["number"] = known(str(render.names["index"]))
+        if placed.step.kind == "redis":
+            from opskit.plan.redis import server  # few plans have any
+
+            args |= server(self.inventory, placed.step, args)
         work = _equipped(KINDS[placed.step.kind].work(args, placed.step), render)
         return replace(work, host=spot.host) if isinstance(work, Recall) else work
 
@@ -300,6 +301,13 @@ def _taken_back(work: Work, key: str) -> Work | None:
             return replace(work, do="undo", of=key, free=None)
         case _:
             return None
+
+
+def _server_of(work: Work) -> str | None:
+    """Return the target of what is done at a server by its name; None for all else."""
+    if isinstance(work, (Query, Verify, Duplicates, Repair)):
+        return database_target(work.database)
+    return redis_target(work.server) if isinstance(work, RedisCall) else None
 
 
 _PLAIN_KINDS = frozenset({"run", "script", "http", "wait", "notify"})

@@ -6,8 +6,16 @@ from dataclasses import replace
 from opskit.errors import InputError
 from opskit.load import select
 from opskit.model.codec import digest, to_json
-from opskit.model.inventory import CONTROLLER, Database, Host, Inventory, database_of
-from opskit.model.plan import Action, Plan
+from opskit.model.inventory import (
+    CONTROLLER,
+    Database,
+    Host,
+    Inventory,
+    Redis,
+    database_of,
+    redis_of,
+)
+from opskit.model.plan import Action, Plan, Stage
 from opskit.model.problem import Place, Problem, ProblemsError
 from opskit.model.runbook import Runbook
 from opskit.model.value import Json
@@ -59,16 +67,18 @@ def make(
     builder.ambiguous = _saved_twice(steps)
     actions = _actions(builder, steps, hosts)
     actions = (*surveys(inventory, actions, builder.stages), *actions)
+    actions, redis = _with_redis(inventory, actions, builder.stages)
     if problems := unsaved(actions, builder.stages, steps, every):
         raise ProblemsError(problems)
     databases = databases_of(inventory, actions)
+    servers: list[Database | Redis] = [*databases.values(), *redis.values()]
     plan = Plan(
         runbook=runbook.name,
         version=runbook.version,
         file=runbook.file,
         inventory=inventory.file,
         parameters=parameters,
-        hosts=_involved(inventory, hosts, actions, databases.values()),
+        hosts=_involved(inventory, hosts, actions, servers),
         batches=batches,
         max_failures=amount(runbook.max_failures, len(hosts), least=0),
         on_failure=runbook.on_failure,
@@ -76,10 +86,23 @@ def make(
         stages=builder.stages,
         actions=actions,
         databases=databases,
+        redis=redis,
         secrets=inventory.secrets,
         sources={name: digest(source) for name, source in _sources(runbook, inventory).items()},
     )
     return seal(plan)
+
+
+def _with_redis(
+    inventory: Inventory, actions: tuple[Action, ...], stages: dict[str, Stage]
+) -> tuple[tuple[Action, ...], Mapping[str, Redis]]:
+    """Put a look at each Redis server that is changed before all else; return the servers, too."""
+    if not inventory.redis:
+        return actions, {}
+    from opskit.plan.redis import looks, servers_of  # few inventories have any
+
+    every = (*looks(inventory, actions, stages), *actions)
+    return every, servers_of(inventory, every)
 
 
 def _saved_twice(steps: Sequence[Placed]) -> frozenset[str]:
@@ -196,13 +219,15 @@ def _involved(
     inventory: Inventory,
     hosts: Sequence[str],
     actions: Sequence[Action],
-    databases: Iterable[Database],
+    servers: Iterable[Database | Redis],
 ) -> Mapping[str, Host]:
     names = dict.fromkeys([*hosts, *(a.target for a in actions)])
     for action in actions:
         names |= dict.fromkeys(undo.target for undo in action.undo)
-    names |= dict.fromkeys(one.via for one in databases if one.via)
-    others = (n for n in names if n != CONTROLLER and database_of(n) is None)
+    names |= dict.fromkeys(one.via for one in servers if one.via)
+    others = (
+        n for n in names if n != CONTROLLER and database_of(n) is None and redis_of(n) is None
+    )
     return {n: host_of(inventory, n) for n in others}
 
 

@@ -157,6 +157,25 @@ def no_words(_: object) -> Raw:
     raise TemplateError("`words` is for shell text → write = ANY({{ list }})")
 
 
+def argument(value: object) -> str:
+    """Write a value as (a piece of) one argument of a command, which may have any character."""
+    if isinstance(value, (Raw, Identifier)):
+        raise TemplateError("an argument is one whatever is in it → write the expression alone")
+    if isinstance(value, (list, tuple, Mapping)):
+        raise TemplateError(
+            "a list or a mapping stands in an argument → take a value out of it, or use for_each"
+        )
+    if value is None:
+        raise TemplateError("a value that is null stands in an argument → give it a default(...)")
+    written = str(value) if not isinstance(value, bool) else plain(value)
+    if len(written.encode(errors="surrogatepass")) > BOUND_LIMIT:
+        raise TemplateError(
+            f"a value of more than {BOUND_LIMIT // 2**20} MiB stands in an argument → load it by"
+            " `run`"
+        )
+    return written
+
+
 _BASE = r"https?://[!-~]+"
 
 
@@ -172,5 +191,6 @@ FINALIZERS: Mapping[Context, Callable[[object], str]] = {
     "word": word,
     "url": url,
     "sql": sql,
+    "argument": argument,
     "condition": plain,
 }

@@ -24,7 +24,7 @@ from opskit.steps import (
     upload,
     wait,
 )
-from opskit.steps.base import Key, KeyType, Scope, StepKind, Value
+from opskit.steps.base import Key, KeyType, Later, Scope, StepKind, Value
 from opskit.steps.common import COMMON
 
 KINDS: Mapping[str, StepKind] = {
@@ -35,6 +35,7 @@ KINDS: Mapping[str, StepKind] = {
     "http": http,
     "health": health,
     "sql": sql,
+    "redis": Later("redis"),
     "indexes": indexes,
     "index": index,
     "duplicates": duplicates,

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import Literal, Protocol, TypeAlias
+from importlib import import_module
+from typing import Literal, Protocol, TypeAlias, cast
 
 from opskit.errors import InputError
 from opskit.model.problem import Problem
@@ -18,6 +19,8 @@ KeyType = Literal[
     "shell",
     "sql",
     "sqlfile",
+    "commands",
+    "words",
     "expectations",
     "ledger",
     "url",
@@ -50,6 +53,8 @@ text        template; rendered as it is                      → Text
 shell       template; each expression one shell word         → Text
 sql         template; each expression a bound value          → Text
 sqlfile     path; the file's text, as `sql`                  → Text
+commands    one or several, each a text or a list of words  → tuple of tuples of Text
+words       templates; each is one argument                 → tuple of Text
 expectations  template for the path of such a file          → Text (JSON of its name and content)
 ledger      template for the path of such a file             → Text (JSON of its name and content)
 url         template; each expression URL-encoded            → Text
@@ -129,6 +134,43 @@ class StepKind(Protocol):
         Common keys are not its business: `cwd`, `stdin`, `secrets` and `sudo` mean the same for
         every kind, so plan puts them on the work that this returns.
         """
+
+
+class Later:
+    """Stands for the module `opskit.steps.NAME`, which is loaded where a step is of that kind."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @property
+    def _kind(self) -> StepKind:
+        return cast(StepKind, import_module(f"opskit.steps.{self._name}"))
+
+    @property
+    def SUMMARY(self) -> str:  # noqa: N802 - as the module has it
+        return self._kind.SUMMARY
+
+    @property
+    def KEYS(self) -> tuple[Key, ...]:  # noqa: N802
+        return self._kind.KEYS
+
+    @property
+    def MAIN(self) -> str | None:  # noqa: N802
+        return self._kind.MAIN
+
+    @property
+    def EFFECT(self) -> Effect:  # noqa: N802
+        return self._kind.EFFECT
+
+    @property
+    def SCOPE(self) -> Scope:  # noqa: N802
+        return self._kind.SCOPE
+
+    def check(self, step: Step) -> Iterable[Problem]:
+        return self._kind.check(step)
+
+    def work(self, args: Mapping[str, Value], step: Step) -> Work:
+        return self._kind.work(args, step)
 
 
 def problem(step: Step, key: str, what: str, write: str = "") -> Problem:

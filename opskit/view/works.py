@@ -7,7 +7,7 @@ from typing import assert_never
 
 from opskit.model.expected import Expected, Lookup
 from opskit.model.plan import Action
-from opskit.model.text import Late, Text
+from opskit.model.text import Fixed, Late, Text
 from opskit.model.value import Json, SecretRef
 from opskit.model.work import (
     Ask,
@@ -19,6 +19,8 @@ from opskit.model.work import (
     Notify,
     Query,
     Recall,
+    RedisCall,
+    RedisLook,
     Remove,
     Repair,
     Request,
@@ -36,6 +38,7 @@ LINES = 12
 COLUMNS = 240
 QUOTED = "| "
 SQL = "sql> "
+REDIS = "redis> "
 _ATTRIBUTE = r"\brun\.\w+"
 
 
@@ -51,15 +54,16 @@ def texts(work: Work | None) -> Iterator[Text]:
             yield from _request_texts(work)
         case Query():
             yield from (work.text, *((work.expect,) if work.expect else ()))
+        case RedisCall():
+            yield from (word for row in work.commands for word in row)
+            yield from (*work.keys, *work.args, *((work.expect,) if work.expect else ()))
         case Check():
             yield from (*work.that, work.message)
         case Remove(dest=text) | Ask(question=text) | Notify(message=text):
             yield text
-        case Recall():
-            yield from (work.run,) if work.run else ()
-        case Repair():
-            yield from (work.free,) if work.free else ()
-        case Wait() | Survey() | Verify() | Duplicates() | None:
+        case Recall(run=Text() as text) | Repair(free=Text() as text):
+            yield text
+        case Wait() | Survey() | RedisLook() | Verify() | Duplicates() | Recall() | Repair() | None:
             return
         case _:
             assert_never(work)
@@ -101,12 +105,10 @@ def lines(work: Work, *, full: bool = False) -> list[str]:
             return _upload(work, full=full)
         case Request():
             return _request(work, full=full)
-        case Query():
-            return _query(work, full=full)
-        case Remove() | Wait() | Recall() | Survey():
+        case Query() | RedisCall() | Verify() | Duplicates() | Repair():
+            return _at_server(work, full=full)
+        case Remove() | Wait() | Recall() | Survey() | RedisLook():
             return [_sentence(work)]
-        case Verify() | Duplicates() | Repair():
-            return _databases(work, full=full)
         case Check():
             return _check(work)
         case Ask():
@@ -118,7 +120,7 @@ def lines(work: Work, *, full: bool = False) -> list[str]:
             assert_never(work)
 
 
-def _sentence(work: Remove | Wait | Recall | Survey) -> str:
+def _sentence(work: Remove | Wait | Recall | Survey | RedisLook) -> str:
     match work:
         case Remove():
             return f"put back what stood at {_shown(work.dest)} before, or remove it"
@@ -129,6 +131,8 @@ def _sentence(work: Remove | Wait | Recall | Survey) -> str:
         case Survey():
             marks = ", and marks can be left there" if work.marks else ""
             return f"see that database {work.database} is the one that is meant{marks}"
+        case RedisLook():
+            return f"see that redis {work.server} is the one that is meant"
         case _:
             assert_never(work)
 
@@ -137,6 +141,8 @@ def headline(work: Work) -> str:
     """Describe a piece of work in one line, for a table."""
     if isinstance(work, Query):
         return safe.one_line(" ".join(str(work.text).split()))
+    if isinstance(work, RedisCall):
+        return lines(work)[0].removeprefix(REDIS)
     if isinstance(work, Command) and not work.summary:
         kept = (line.strip() for line in str(work.text).splitlines())
         return safe.one_line(next((line for line in kept if line and line[0] != "#"), ""))
@@ -221,16 +227,12 @@ def _request(work: Request, *, full: bool) -> list[str]:
     return [*shown, f"expects {expectation(work.expect)}"]
 
 
-def _query(work: Query, *, full: bool) -> list[str]:
-    """Show a statement with its bound values as literals; they are sent beside it."""
-    about = [] if work.transaction else ["not in a transaction"]
-    about += [f"expects {_shown(work.expect)}"] if work.expect is not None else []
-    shown = _block(SQL, str(work.text), full=full)
-    return [*shown, *([" · ".join(about)] if about else [])]
-
-
-def _databases(work: Verify | Duplicates | Repair, *, full: bool) -> list[str]:
+def _at_server(work: Query | RedisCall | Verify | Duplicates | Repair, *, full: bool) -> list[str]:
     match work:
+        case Query():
+            return _query(work, full=full)
+        case RedisCall():
+            return _redis(work, full=full)
         case Verify():
             return _verify(work, full=full)
         case Duplicates():
@@ -239,6 +241,49 @@ def _databases(work: Verify | Duplicates | Repair, *, full: bool) -> list[str]:
             return _repair(work)
         case _:
             assert_never(work)
+
+
+def _query(work: Query, *, full: bool) -> list[str]:
+    """Show a statement with its bound values as literals; they are sent beside it."""
+    about = [] if work.transaction else ["not in a transaction"]
+    about += [f"expects {_shown(work.expect)}"] if work.expect is not None else []
+    shown = _block(SQL, str(work.text), full=full)
+    return [*shown, *([" · ".join(about)] if about else [])]
+
+
+def _redis(work: RedisCall, *, full: bool) -> list[str]:
+    """Show each command with its arguments as redis-cli takes them; or a script with its own."""
+    if work.script is not None:
+        keys, args = (" ".join(map(_argument, texts)) for texts in (work.keys, work.args))
+        given = "".join([f", keys {keys}" if keys else "", f", arguments {args}" if args else ""])
+        rows = [f"script{given}", *_block(QUOTED, str(work.script), full=full)]
+    else:
+        shown = [" ".join(map(_argument, row)) for row in work.commands]
+        rows = [REDIS + (row if full else _narrow(row)) for row in shown]
+        if len(rows) > LINES and not full:
+            more = amounts.count(len(rows) - LINES + 4, "more command")
+            rows = [*rows[: LINES - 4], f"… {more} (--full shows them)"]
+    about = [] if work.transaction else ["alone, without a mark"]
+    about += [f"expects {_shown(work.expect)}"] if work.expect is not None else []
+    return [*rows, *([" · ".join(about)] if about else [])]
+
+
+def _argument(text: Text) -> str:
+    """Write an argument so that where it begins and ends can be seen."""
+    fixed = "".join(part.text for part in text.parts if isinstance(part, Fixed))
+    if (fixed or text.late) and not re.search(_SPECIAL, fixed):
+        return safe.visible(str(text))
+    parts = (
+        "".join(_QUOTES.get(letter, letter) for letter in part.text)
+        if isinstance(part, Fixed)
+        else str(Text(parts=(part,)))
+        for part in text.parts
+    )
+    return f'"{safe.visible("".join(parts))}"'
+
+
+_SPECIAL = r"[\s\"'\\\x00-\x1f]"
+_QUOTES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def _verify(work: Verify, *, full: bool) -> list[str]:

@@ -7,7 +7,9 @@ recorded that a run is gone on with, and nothing after that), `synced` (before t
 sent to a host), `sent` (after it was sent, before anything of the answer is read),
 `read` (once the N-th piece of an answer has come), or `time` (N milliseconds after the first
 request). `sql-before-begin`, `sql-before-commit` and `sql-after-commit`: at these points of a
-change of a database; `sql-time`: N milliseconds after the first statement of one.
+change of a database; `sql-time`: N milliseconds after the first statement of one. `redis-before`,
+`redis-sent` and `redis-after`: before a change is sent to a Redis, before anything of its answer is
+read, and after that; `redis-time`: N milliseconds after the first command is.
 """
 
 import os
@@ -29,6 +31,9 @@ SQL = {
 
 def die() -> None:
     os.kill(os.getpid(), signal.Signals[os.environ.get("DEADLY", "SIGKILL")])
+
+
+REDIS = ("redis-before", "redis-sent", "redis-after", "redis-time")
 
 
 class Count:
@@ -95,6 +100,24 @@ def at_time(number: int) -> None:
     setattr(Connection, "own", outer)  # noqa: B010 - a method is replaced
 
 
+def at_redis(at: str, number: int) -> None:
+    """Die around a change of a Redis."""
+    from opskit.drivers.redis.connection import Connection
+    from opskit.drivers.redis.marks import Marks
+
+    match at:
+        case "redis-before":
+            around(Marks, "do", die, None)
+        case "redis-after":
+            around(Marks, "do", None, die)
+        case "redis-sent":
+            around(Marks, "do", lambda: around(Connection, "_send", None, die), None)
+        case _:
+            clock = threading.Timer(number / 1000, die)
+            clock.daemon = True
+            around(Connection, "call", lambda: started(clock), None)
+
+
 def started(clock: threading.Timer) -> None:
     with suppress(RuntimeError):  # it has been
         clock.start()
@@ -106,12 +129,10 @@ def arm(at: str, number: int) -> None:
 
     count = Count(number)
     match at:
-        case "before":
-            around(Journal, "append", count, None)
-            around(Journal, "amend", count, None)
-        case "after":
-            around(Journal, "append", None, count)
-            around(Journal, "amend", None, count)
+        case "before" | "after":
+            calls = (count, None) if at == "before" else (None, count)
+            around(Journal, "append", *calls)
+            around(Journal, "amend", *calls)
         case "resumed":
             around(Journal, "_begin_once", None, count)
         case "synced":
@@ -126,11 +147,13 @@ def arm(at: str, number: int) -> None:
             around(Session, "begin", lambda: started(clock), None)
         case "sql-time":
             at_time(number)
+        case _ if at in REDIS:
+            at_redis(at, number)
         case _ if at in SQL:
             method, statement, early = SQL[at]
             at_statement(method, statement, before=early)
         case _:
-            every = ", ".join((*POINTS, "resumed", *SQL, "sql-time"))
+            every = ", ".join((*POINTS, "resumed", *SQL, "sql-time", *REDIS))
             raise SystemExit(f"no point {at!r}; there are {every}")
 
 

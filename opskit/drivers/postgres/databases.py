@@ -12,7 +12,6 @@ from opskit.drivers.postgres.marks import Marks, ddl
 from opskit.drivers.postgres.relay import Open
 from opskit.drivers.postgres.session import Access, Session, opened
 from opskit.drivers.session import Write
-from opskit.drivers.stop import Verdict
 from opskit.drivers.target import HELD, Running
 from opskit.errors import InputError, OpskitError, UnreachableError
 from opskit.model.frozen import frozen
@@ -20,9 +19,6 @@ from opskit.model.inventory import Database
 from opskit.model.job import Contact, Job, Output
 from opskit.model.value import Secret
 from opskit.model.work import Duplicates, Query, Repair, Survey, Verify
-
-_PATIENCE = 20.0
-"""How long a stop takes at most: two ways to end a statement, each seen to its end."""
 
 
 @frozen
@@ -217,21 +213,3 @@ def _missing(session: Session, access: Access, marks: Marks) -> str:
         return marks.missing(leases=access.lease is not None)
     except (BrokenError, ServerError) as error:
         return f"it can't be asked for its marks: {error.what}"
-
-
-def stop(busy: list[Running]) -> Mapping[str, Verdict]:
-    """Wait for those that were told to give up; say of each how far its end is proved."""
-    found: dict[str, Verdict] = {}
-    for running in busy:
-        running.settled.wait(_PATIENCE)
-        found[running.key] = _judged(running)
-    return found
-
-
-def _judged(running: Running) -> Verdict:
-    """What ended by itself is gone, too."""
-    match running.stopped:
-        case "confirmed gone" | "still there" | "can't tell" as verdict:
-            return verdict
-        case _:
-            return "confirmed gone" if running.settled.is_set() else "can't tell"

@@ -1,0 +1,196 @@
+"""One connection to a Redis server, at the level of its protocol; every wait has an end."""
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeAlias, cast
+from urllib.parse import unquote, urlsplit
+
+import hiredis
+
+from opskit.drivers.postgres.relay import Open, Relay
+from opskit.errors import OpskitError
+from opskit.model.inventory import Redis
+
+_LOOK = 0.1
+"""How often a wait looks whether it shall go on; seconds."""
+_PIECE = 64 * 1024
+_MORE = 1024 * 1024
+"""How much longer than what is kept of it an answer may be, for what is around its values."""
+_PORT = 6379
+_PENDING = object()
+
+Reply: TypeAlias = "bytes | int | float | bool | list[Reply] | Refusal | None"
+Watch = Callable[[], None]
+"""Called while something is waited for; what it raises ends the wait."""
+
+
+class Refusal(Exception):  # noqa: N818 - an answer, which may stand within another
+    """What a server answers instead of what was asked for; `code` is its first word."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = " ".join(what.split())
+        self.code = self.what.split(" ", 1)[0]
+
+
+class ServerError(OpskitError):
+    """The server refused a command; the connection is whole."""
+
+    def __init__(self, what: str, *, code: str = "", hint: str = "") -> None:
+        super().__init__(what, hint=hint)
+        self.code = code
+
+
+class BrokenError(OpskitError):
+    """The connection is gone; what was sent over it may have been done."""
+
+
+class TooLongError(OpskitError):
+    """An answer is longer than may be kept; the rest of it is not waited for."""
+
+
+class EndedError(OpskitError):
+    """The wait was ended: out of time, or stopped."""
+
+
+class Connection:
+    """Used by one thread at a time. `watch` is asked while something is waited for."""
+
+    def __init__(self, raw: socket.socket, relay: Relay | None, limit: int) -> None:
+        self._raw = raw
+        self._relay = relay
+        self._limit = limit + _MORE
+        self._reader = hiredis.Reader(replyError=Refusal, notEnoughData=_PENDING)
+        self.watch: Watch = lambda: None
+
+    def call(self, *words: bytes | str) -> Reply:
+        """Send a command and return what is answered; ServerError where that is a refusal."""
+        self._send(packed(words))
+        found = self._receive()
+        if isinstance(found, Refusal):
+            raise ServerError(found.what, code=found.code)
+        return found
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._raw.close()
+        if self._relay is not None:
+            self._relay.close()
+
+    def _send(self, data: bytes) -> None:
+        view, at = memoryview(data), 0
+        with _broken():
+            while at < len(view):
+                self.watch()
+                with suppress(TimeoutError, ssl.SSLWantWriteError):
+                    at += self._raw.send(view[at : at + _PIECE])
+
+    def _receive(self) -> Reply:
+        size = 0
+        while (found := self._parsed()) is _PENDING:
+            data = self._more()
+            size += len(data)
+            if size > self._limit:
+                raise TooLongError(f"its answer is longer than {self._limit - _MORE} bytes")
+            self._reader.feed(data)
+        return cast(Reply, found)
+
+    def _parsed(self) -> object:
+        try:
+            return self._reader.gets()
+        except hiredis.ProtocolError as error:
+            raise BrokenError(f"what answers does not speak as Redis does ({error})") from None
+
+    def _more(self) -> bytes:
+        while True:
+            self.watch()
+            with _broken(), suppress(TimeoutError, ssl.SSLWantReadError):
+                data = self._raw.recv(_PIECE)
+                if not data:
+                    raise BrokenError("the server closed the connection")
+                return data
+
+
+def packed(words: tuple[bytes | str, ...]) -> bytes:
+    """Return a command as it is sent: each word with its length before it, whatever is in it."""
+    pieces = [b"*%d\r\n" % len(words)]
+    for word in words:
+        data = encoded(word)
+        pieces += [b"$%d\r\n" % len(data), data, b"\r\n"]
+    return b"".join(pieces)
+
+
+def encoded(word: bytes | str) -> bytes:
+    """Return the bytes of a word; those that are not UTF-8 stand in a text as lone surrogates."""
+    return word if isinstance(word, bytes) else word.encode("utf-8", "surrogateescape")
+
+
+@contextmanager
+def _broken() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise BrokenError(f"the connection broke ({error.strerror or error})") from None
+
+
+def connect(server: Redis, watch: Watch, through: Callable[[], Open] | None) -> Connection:
+    """Connect within the time that the inventory gives; BrokenError says why not."""
+    parts = urlsplit(server.url)
+    host, port = str(parts.hostname), parts.port or _PORT
+    relay = None
+    raw: socket.socket | None = None
+    try:
+        if through is not None:
+            relay = Relay(through(), host, port, server.connect_timeout)
+            raw = socket.create_connection(("127.0.0.1", relay.port), server.connect_timeout)
+            relay.admit(raw.fileno())
+        else:
+            raw = socket.create_connection((host, port), server.connect_timeout)
+        _alive(raw)
+        if parts.scheme == "rediss":
+            raw = ssl.create_default_context(cafile=server.ca).wrap_socket(
+                raw, server_hostname=host
+            )
+    except BaseException as error:
+        for one in (raw, relay):
+            if one is not None:
+                one.close()
+        if isinstance(error, OSError):
+            raise BrokenError(f"it can't be reached ({error.strerror or error})") from None
+        raise
+    raw.settimeout(_LOOK)
+    found = Connection(raw, relay, server.max_output)
+    found.watch = watch
+    return found
+
+
+def _alive(raw: socket.socket) -> None:
+    """Let every wait for the network end, and no small packet wait for another."""
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", 10),
+        ("TCP_KEEPINTVL", 5),
+        ("TCP_KEEPCNT", 3),
+        ("TCP_USER_TIMEOUT", 20_000),
+    ):
+        if hasattr(socket, name):
+            raw.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def user_of(server: Redis) -> str:
+    return unquote(urlsplit(server.url).username or "")
+
+
+def index_of(server: Redis) -> int:
+    """Return which of the server's databases is meant."""
+    return int(urlsplit(server.url).path.strip("/") or 0)
+
+
+def address_of(server: Redis) -> str:
+    parts = urlsplit(server.url)
+    return f"{parts.hostname}:{parts.port or _PORT}/{index_of(server)}"

@@ -1,0 +1,148 @@
+"""The Redis servers of one run, for whoever carries it out."""
+
+import secrets
+import threading
+from collections.abc import Callable, Collection, Mapping
+
+from opskit.drivers.postgres.relay import Open
+from opskit.drivers.redis import doing, rejoin
+from opskit.drivers.redis.connection import (
+    BrokenError,
+    EndedError,
+    ServerError,
+    TooLongError,
+    address_of,
+    user_of,
+)
+from opskit.drivers.redis.marks import Marks
+from opskit.drivers.redis.session import Access, Session, opened
+from opskit.drivers.session import Write
+from opskit.drivers.target import Running
+from opskit.errors import InputError, UnreachableError
+from opskit.model.frozen import frozen
+from opskit.model.inventory import Redis
+from opskit.model.job import Contact, Job, Output
+from opskit.model.value import Secret
+from opskit.model.work import RedisCall, RedisLook
+
+_PATIENCE = 30.0
+
+
+@frozen
+class About:
+    """What connections are opened for: a run, with the passwords that it has."""
+
+    run: str
+    runbook: str
+    secrets: Mapping[str, Secret]
+
+
+class Servers:
+    """Called from many threads, one at a time for each server. Every attempt has its connection."""
+
+    def __init__(
+        self,
+        about: About,
+        servers: Mapping[str, Redis],
+        marked: Collection[str],
+        through: Callable[[str], Open],
+    ) -> None:
+        """`marked`: where changes leave marks. `through` opens the way to a host."""
+        self._about = about
+        self._servers = servers
+        self._marked = marked
+        self._through = through
+        self._met: dict[str, Contact] = {}
+        self._running: dict[str, Running] = {}
+        self._lock = threading.Lock()
+
+    def open(self, name: str, *, writes: bool) -> Contact:
+        """Look who answers, and leave the key of the run where changes will leave their marks."""
+        access = self._access(name)
+        session = _opened(access)
+        try:
+            word = ""
+            if writes and name in self._marked and not doing.unfit(access, session):
+                word = Marks(session.connection, self._about.run).begin(secrets.token_hex(8))
+            server = access.server
+            user, address = user_of(server) or "default", address_of(server)
+            found = rejoin.contact_of(session.identity, word, user, address)
+        except (BrokenError, EndedError, ServerError, TooLongError) as error:
+            hint = "see which rights the user needs on the page on Redis (opskit:* and EVAL)"
+            raise UnreachableError(
+                f"no mark can be left there: {error.what}", where=access.where, hint=hint
+            ) from None
+        finally:
+            session.close()
+        if writes:
+            self._met[name] = found
+        return found
+
+    def perform(self, job: Job, write: Write) -> Output:
+        running = Running(key=job.key, attempt=job.attempt)
+        with self._lock:
+            self._running[job.key] = running
+        try:
+            match job.work:
+                case RedisCall(server=name):
+                    then = rejoin.then_of(self._met.get(name))
+                    word = then.word if then is not None else ""
+                    return doing.perform(self._access(name), job, running, write, word)
+                case RedisLook(server=name):
+                    return self._look(name)
+                case _:
+                    raise TypeError(f"a Redis server does no {type(job.work).__name__}")
+        except UnreachableError as error:  # of the host that leads there
+            return Output(outcome="failed", sent=False, unreachable=True, reason=error.line)
+        finally:
+            running.settled.set()
+            with self._lock:
+                self._running.pop(job.key, None)
+
+    def rejoin(self, job: Job, write: Write, left: float) -> Output:
+        assert isinstance(job.work, RedisCall)
+        try:
+            return rejoin.rejoin(self._access(job.work.server), job, write)
+        except UnreachableError as error:
+            return Output(outcome="unknown", lost=True, reason=f"it can't be asked: {error.line}")
+
+    def busy(self) -> list[Running]:
+        with self._lock:
+            return list(self._running.values())
+
+    def _look(self, name: str) -> Output:
+        """Look before a run begins whether it is the server that is meant."""
+        access = self._access(name)
+        try:
+            session = _opened(access)
+        except UnreachableError as error:
+            return Output(outcome="failed", sent=False, unreachable=True, reason=error.line)
+        session.close()
+        wrong = doing.unfit(access, session) if name in self._marked else ""
+        who = session.identity
+        evidence = {**who.evidence(session.index), "evicts": who.policy}
+        if wrong:
+            return Output(outcome="failed", status=1, reason=wrong, evidence=evidence)
+        return Output(outcome="succeeded", status=0, evidence=evidence)
+
+    def _access(self, name: str) -> Access:
+        server = self._servers.get(name)
+        if server is None:
+            raise InputError(f"no Redis server {name} in this run")
+        secret = self._about.secrets.get(server.password or "")
+        via, met = server.via, self._met.get(name)
+        return Access(
+            server=server,
+            run=self._about.run,
+            runbook=self._about.runbook,
+            met=met.nonce if met is not None else "",
+            password=secret.reveal() if secret is not None else "",
+            through=None if via is None else lambda: self._through(via),
+        )
+
+
+def _opened(access: Access) -> Session:
+    try:
+        return opened(access, rejoin.within(_PATIENCE))
+    except EndedError as error:
+        raise UnreachableError(error.what, where=access.where, hint="it hangs: see why") from None

@@ -1,0 +1,178 @@
+"""A session at a Redis server: what holds in it, and who it turns out to be with."""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from opskit.drivers.postgres.relay import Open
+from opskit.drivers.redis.connection import (
+    BrokenError,
+    Connection,
+    ServerError,
+    TooLongError,
+    Watch,
+    connect,
+    index_of,
+    user_of,
+)
+from opskit.errors import UnreachableError
+from opskit.model.frozen import frozen
+from opskit.model.inventory import Redis
+from opskit.model.value import Json
+
+OLDEST = (7, 0)
+"""The oldest server that will do: older ones don't say of a subcommand what it does."""
+_ASK = ("INFO", "server", "replication", "persistence", "stats", "cluster", "memory")
+
+
+@frozen
+class Identity:
+    """Who answers. `lineage` is of its data: another one after a switch to another master."""
+
+    version: str
+    run_id: str
+    lineage: str
+    role: str
+    mode: str
+    loading: bool
+    clustered: bool
+    evicted: int
+    policy: str
+
+    def evidence(self, index: int) -> Mapping[str, Json]:
+        """Return what the record keeps of who answered."""
+        return {
+            "version": self.version,
+            "run_id": self.run_id,
+            "replid": self.lineage,
+            "role": self.role,
+            "db": index,
+        }
+
+
+@frozen
+class Access:
+    """How a server is reached. `through` opens a way to its host, where it has one."""
+
+    server: Redis
+    run: str
+    runbook: str
+    password: str = ""
+    met: str = ""
+    """The run id of the server that this run has met there before."""
+    through: Callable[[], Open] | None = None
+
+    @property
+    def where(self) -> str:
+        return f"redis {self.server.name}"
+
+    def __repr__(self) -> str:
+        return f"Access({self.server.name})"
+
+
+class Session:
+    """A connection with whom the inventory means."""
+
+    def __init__(self, connection: Connection, identity: Identity, index: int) -> None:
+        self.connection = connection
+        self.identity = identity
+        self.index = index
+
+    def again(self) -> Identity:
+        """Ask once more who answers."""
+        return _identity(self.connection)
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+def opened(
+    access: Access, watch: Watch = lambda: None, *, reads: bool = False, anybody: bool = False
+) -> Session:
+    """Open a session and make sure that it is with whom the inventory means.
+
+    `reads`: it is for reads alone. `anybody`: whoever answers will do, who is asked for what was.
+    Raises UnreachableError, which says why not; nothing has been done then.
+    """
+    connection = None
+    try:
+        connection = connect(access.server, watch, access.through)
+        _greet(connection, access, reads=reads)
+        identity = _identity(connection)
+        if not anybody:
+            _assert(identity, access)
+        return Session(connection, identity, index_of(access.server))
+    except (BrokenError, ServerError, TooLongError) as error:
+        _close(connection)
+        raise UnreachableError(
+            f"no session can be had: {error.what}", where=access.where, hint=_hint(error)
+        ) from None
+    except BaseException:
+        _close(connection)
+        raise
+
+
+def _close(connection: Connection | None) -> None:
+    if connection is not None:
+        connection.close()
+
+
+def _greet(connection: Connection, access: Access, *, reads: bool) -> None:
+    user, index = user_of(access.server), index_of(access.server)
+    if access.password:
+        connection.call("AUTH", *((user,) if user else ()), access.password)
+    if index:
+        connection.call("SELECT", str(index))
+    with suppress(ServerError):  # so that others see who it is, where that is allowed
+        connection.call("CLIENT", "SETNAME", f"opskit:{access.runbook}:{access.run}")
+    if reads:
+        with suppress(ServerError):  # since 7.2: what is read does not count as used
+            connection.call("CLIENT", "NO-TOUCH", "ON")
+
+
+def _hint(error: BrokenError | ServerError | TooLongError) -> str:
+    code = error.code if isinstance(error, ServerError) else ""
+    if code in ("NOAUTH", "WRONGPASS"):
+        return "see the user in `url`, and the secret that is named under `password`"
+    if code == "NOPERM":
+        return "give the user the rights that the page on Redis lists"
+    return "see that it runs and can be reached from here, or through the host in `via`"
+
+
+def _identity(connection: Connection) -> Identity:
+    said = connection.call(*_ASK)
+    if not isinstance(said, bytes):
+        raise BrokenError("what answers does not say who it is")
+    pairs = (line.partition(":") for line in said.decode(errors="replace").splitlines())
+    found = {name: value.strip() for name, colon, value in pairs if colon}
+    return Identity(
+        version=found.get("redis_version", ""),
+        run_id=found.get("run_id", ""),
+        lineage=found.get("master_replid", ""),
+        role={"slave": "replica"}.get(found.get("role", ""), found.get("role", "")),
+        mode=found.get("redis_mode", ""),
+        loading=found.get("loading") == "1" or found.get("async_loading") == "1",
+        clustered=found.get("cluster_enabled") == "1",
+        evicted=int(found.get("evicted_keys", "0")),
+        policy=found.get("maxmemory_policy", ""),
+    )
+
+
+def _assert(found: Identity, access: Access) -> None:
+    """Refuse what is no Redis, is not ready, or is not the one that is meant."""
+    server, wrong, hint = access.server, "", ""
+    version = tuple(int(part) for part in found.version.split(".")[:2] if part.isdigit())
+    if found.mode == "sentinel":
+        wrong, hint = "a sentinel answers", "name the server itself in `url`"
+    elif version < OLDEST:
+        wrong = f"the server is Redis {found.version or '(not told)'}"
+        hint = f"opskit needs {'.'.join(map(str, OLDEST))} or newer"
+    elif found.loading:
+        wrong, hint = "it is still loading its data", "wait until INFO says loading:0"
+    elif server.run_id not in (None, found.run_id):
+        wrong = f"another server answers: its run_id is {found.run_id}"
+        hint = f"the inventory says {server.run_id}; it was started anew, or `url` leads elsewhere"
+    elif found.role != server.role:
+        wrong = f"a {found.role} answers, and the {server.role} is meant"
+        hint = "see where `url` leads: the roles may have changed"
+    if wrong:
+        raise UnreachableError(wrong, where=access.where, hint=hint)

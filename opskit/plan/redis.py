@@ -1,0 +1,96 @@
+"""What the inventory says of the Redis server that a step works on."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from opskit.errors import InputError
+from opskit.model.inventory import Inventory, Redis, redis_target
+from opskit.model.plan import Action, Plan, Stage
+from opskit.model.runbook import Effect, Step
+from opskit.model.text import text as known
+from opskit.model.work import RedisCall, RedisLook
+from opskit.plan.databases import SURVEY
+from opskit.plan.spread import PREFLIGHT
+from opskit.steps.base import Value, a_word
+
+
+def server(inventory: Inventory, step: Step, args: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the step's server: the one that it names, or the only one."""
+    names = ", ".join(sorted(inventory.redis)) or "none"
+    place = str(step.places.get(f"{step.kind}.server") or step.place)
+    name = a_word(args["server"], step, "server") if args.get("server") is not None else ""
+    if name:
+        if name not in inventory.redis:
+            told = f"the inventory has no Redis server {name[:60]!r}"
+            raise InputError(told, where=place, hint=f"its Redis servers: {names}")
+    elif len(inventory.redis) == 1:
+        name = next(iter(inventory.redis))
+    else:
+        told = "the step does not say on which Redis server it works"
+        raise InputError(told, where=place, hint=f"add server: NAME; there are: {names}")
+    if inventory.redis[name].role == "replica" and step.effect == "change":
+        told = f"the Redis server {name} is a replica, and this step changes something"
+        raise InputError(told, where=place, hint="name the master, or say effect: read")
+    return {"server": known(name)}
+
+
+def servers_of(inventory: Inventory, actions: Iterable[Action]) -> Mapping[str, Redis]:
+    """Return the servers that actions work on, with their probes and undos."""
+    names = dict.fromkeys(name for action in actions for name in _names(action))
+    return {name: inventory.redis[name] for name in names}
+
+
+def looks(
+    inventory: Inventory, actions: Iterable[Action], stages: dict[str, Stage]
+) -> Iterator[Action]:
+    """Yield a look at each server that is changed, to be taken before anything is."""
+    places = {work.server: stages[position].place for work, position in _changes(actions, stages)}
+    for name, place in places.items():
+        position = f"{SURVEY}redis:{name}"
+        stages[position] = Stage(
+            position=position,
+            name=f"Redis {name}",
+            kind="redis",
+            place=place,
+            phase="preflight",
+            effect="read",
+            scope="controller",
+            timeout=60.0,
+        )
+        yield Action(
+            key=f"{position}/",
+            position=position,
+            batch=PREFLIGHT,
+            host="",
+            target=redis_target(name),
+            work=RedisLook(server=name),
+        )
+
+
+def marked(plan: Plan) -> frozenset[str]:
+    """Return the servers on which changes of a plan leave marks."""
+    found = _changes(plan.actions, plan.stages)
+    return frozenset(work.server for work, _ in found if work.transaction)
+
+
+def _changes(
+    actions: Iterable[Action], stages: Mapping[str, Stage]
+) -> Iterator[tuple[RedisCall, str]]:
+    for action, effect in _every(actions, stages):
+        if isinstance(action.work, RedisCall) and effect == "change":
+            yield action.work, action.position
+
+
+def _every(
+    actions: Iterable[Action], stages: Mapping[str, Stage]
+) -> Iterator[tuple[Action, Effect]]:
+    for action in actions:
+        yield action, stages[action.position].effect
+        yield from _every(action.undo, stages)
+
+
+def _names(action: Action) -> Iterator[str]:
+    for work in (action.work, action.skip_if, action.done_when):
+        if isinstance(work, RedisCall):
+            yield work.server
+    for undo in action.undo:
+        yield from _names(undo)

@@ -1,0 +1,2 @@
+-- {{ not rendered }}
+return redis.call('DEL', KEYS[1])
