@@ -81,7 +81,7 @@ def lab() -> None:
     "--data",
     default="",
     metavar="SET,…",
-    help="Fill a database each: teams, tickets, sync, youtility, payouts, catalog.",
+    help="Fill databases: teams, tickets, sync, youtility, payouts, catalog, limits (a Redis).",
 )
 @click.option("--rows", type=int, help="How many rows of each. Default: 1000 (catalog: 20).")
 @click.option("--tables", default=40, show_default=True, help="How many tables in `catalog`.")

@@ -20,9 +20,12 @@ ROWS = {
     "youtility": "people, sessions and tasks, each",
     "payouts": "payouts",
     "catalog": "rows of each table",
+    "limits": "users, addresses and cached values, each",
 }
 """The data sets, and what their number of rows counts."""
 SETS = tuple(ROWS)
+KEYED = ("limits",)
+"""Those that are keys of a Redis; the others have a database of PostgreSQL each."""
 EXPECTED = ("teams", "tickets", "sync", "youtility", "payouts")
 """Those with a file of what is expected of them, as `index-verify` takes it."""
 LEDGERS = ("payouts", "teams", "sync")

@@ -9,6 +9,7 @@ from opskit.lab.layout import Host, Layout, Role, Server
 
 Value = Mapping[str, object]
 SECRET = "postgres_owner"
+CACHE_SECRET = "redis_app"
 PLAIN = re.compile(r"[a-z/][A-Za-z0-9/_.-]*")
 RESERVED = frozenset(("null", "true", "false", "yes", "no", "on", "off", "y", "n"))
 
@@ -35,11 +36,17 @@ def text(layout: Layout, overrides: Mapping[str, Value]) -> str:
     ]
     if layout.of(Role.LB):
         blocks += ["balancers:", *_lines("web", _balancer(layout.of(Role.LB)[0]))]
+    secrets: dict[str, str] = {}
     for server in layout.servers:
         if server.databases:
             lines = (_line(name, _database(server, name)) for name in server.databases)
-            secret = {SECRET: f"file:{layout.secret(SECRET)}"}
-            blocks += ["databases:", *lines, f"secrets: {_flow(secret)}"]
+            blocks += ["databases:", *lines]
+            secrets[SECRET] = f"file:{layout.secret(SECRET)}"
+        if server.name == "redis":
+            blocks += ["redis:", _line("cache", _cache(server))]
+            secrets[CACHE_SECRET] = f"file:{layout.secret(CACHE_SECRET)}"
+    if secrets:
+        blocks.append(f"secrets: {_flow(secrets)}")
     return "\n".join([*blocks, ""])
 
 
@@ -47,6 +54,11 @@ def _database(server: Server, name: str) -> Value:
     """Changes as the owner; what reads can't write."""
     where = f"postgresql://owner@{server.address}:{server.port}/{name}"
     return {"url": where, "password": SECRET, "read_role": "opskit_read"}
+
+
+def _cache(server: Server) -> Value:
+    """As the application, which may do all that is not dangerous."""
+    return {"url": f"redis://app@{server.address}:{server.port}/0", "password": CACHE_SECRET}
 
 
 def _connection(layout: Layout) -> Value:

@@ -7,7 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from opskit.errors import InputError
-from opskit.lab import address, fixtures, place, postgres, processes, programs, redis, release
+from opskit.lab import (
+    address,
+    fixtures,
+    limits,
+    place,
+    postgres,
+    processes,
+    programs,
+    redis,
+    release,
+)
 from opskit.lab.fixtures import Amount
 from opskit.lab.layout import Layout, Server
 from opskit.model.frozen import frozen
@@ -24,7 +34,7 @@ class Wish:
 
 
 def find(wish: Wish) -> tuple[Server, ...]:
-    """The servers that were asked for, all but their addresses; data need a PostgreSQL.
+    """The servers that were asked for, all but their addresses; data need one to hold them.
 
     Raises InputError for what can't be had here.
     """
@@ -35,15 +45,20 @@ def find(wish: Wish) -> tuple[Server, ...]:
             hint=f"add --data SET, one or more of {', '.join(fixtures.SETS)}",
         )
     found = []
-    if wish.postgres or wish.data:
+    tables, keyed = _tables(wish), set(wish.data) & set(fixtures.KEYED)
+    if wish.postgres or tables:
         source, folder = postgres.find(wish.postgres or "auto")
-        databases = wish.data or postgres.EMPTY
+        databases = tables or postgres.EMPTY
         found.append(_server(postgres.NAME, source, folder, databases))
-    if wish.redis:
-        found.append(_server(redis.NAME, *redis.find(wish.redis)))
+    if wish.redis or keyed:
+        found.append(_server(redis.NAME, *redis.find(wish.redis or "auto")))
     if found and place.words():
         programs.need(["setpriv"])
     return tuple(found)
+
+
+def _tables(wish: Wish) -> tuple[str, ...]:
+    return tuple(name for name in wish.data if name not in fixtures.KEYED)
 
 
 def _server(name: str, source: str, folder: Path, databases: Sequence[str] = ()) -> Server:
@@ -73,13 +88,16 @@ def start(layout: Layout, wish: Wish) -> None:
 def _start(layout: Layout, server: Server, wish: Wish) -> None:
     if server.name == redis.NAME:
         redis.start(layout, server)
+        if limits.NAME in wish.data:
+            where, user = (server.address, server.port), "admin"
+            manifest = limits.fill(where, user, redis.password(layout, user), wish.amount)
+            _write(layout, limits.NAME, manifest)
         return
     postgres.start(layout, server)
 
     def fill(database: str) -> None:
         manifest = postgres.fill(layout, server, database, wish.amount)
-        text = json.dumps(manifest, indent=1) + "\n"
-        _manifest(layout, database).write_text(text, encoding="utf-8")
+        _write(layout, database, manifest)
         if database in fixtures.EXPECTED:
             expected = release.data(f"expect/{database}.yaml")
             _manifest(layout, database).with_suffix(".yaml").write_bytes(expected)
@@ -88,7 +106,12 @@ def _start(layout: Layout, server: Server, wish: Wish) -> None:
             _manifest(layout, database).with_suffix(".ledger.yaml").write_bytes(ledger)
 
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(fill, wish.data))
+        list(pool.map(fill, _tables(wish)))
+
+
+def _write(layout: Layout, name: str, manifest: Mapping[str, object]) -> None:
+    text = json.dumps(manifest, indent=1) + "\n"
+    _manifest(layout, name).write_text(text, encoding="utf-8")
 
 
 def _users(server: Server) -> tuple[str, ...]:
@@ -130,6 +153,8 @@ def status(layout: Layout, server: Server) -> Mapping[str, object]:
         found["databases"] = [_database(layout, server, name) for name in server.databases]
     else:
         found["url"] = redis.url(server, "app")
+        manifest = _manifest(layout, limits.NAME)
+        found["manifest"] = str(manifest) if manifest.exists() else None
     return found
 
 

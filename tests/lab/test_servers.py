@@ -17,9 +17,15 @@ import pytest
 
 from opskit import lab as labs
 from opskit import load
+from opskit.drivers.redis.servers import About, Servers
 from opskit.errors import InputError
 from opskit.lab import fixtures, layout, place, postgres, processes, programs, redis, servers
 from opskit.lab.layout import Mode
+from opskit.model.inventory import Host
+from opskit.model.job import Job
+from opskit.model.text import text
+from opskit.model.value import Secret
+from opskit.model.work import RedisCall
 from tests.lab.conftest import Fleet, Stranger, link
 from tests.lab.remote import leftovers, told
 
@@ -29,7 +35,7 @@ DATA = ("teams", "tickets", "sync", "youtility")
 @pytest.fixture(scope="module")
 def stocked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     folder = tmp_path_factory.mktemp("stocked") / "lab"
-    wish = labs.Wish(redis="auto", data=DATA, amount=labs.Amount(rows=200, planted=True))
+    wish = labs.Wish(data=(*DATA, "limits"), amount=labs.Amount(rows=200, planted=True))
     begun = time.monotonic()
     lab = labs.up(folder, web=1, lb=0, wish=wish)
     try:
@@ -202,6 +208,34 @@ def talk(lab: labs.Lab, user: str, *commands: str) -> list[str]:
                 answers.read(int(first[1:]) + 2)
             found.append(first)
     return found[1:]
+
+
+@pytest.mark.acceptance
+def test_the_inventory_names_the_redis_and_its_user_may_leave_marks(stocked: Fleet) -> None:
+    inventory = load.inventory(stocked.lab.inventory)
+    assert list(inventory.redis) == ["cache"]
+    entry = inventory.redis["cache"]
+    file = Path(inventory.secrets[entry.password or ""].source.removeprefix("file:"))
+    word = Secret(name=entry.password or "", value=file.read_text().strip())
+    about = About(run="r1", runbook="t", secrets={word.name: word})
+    driver = Servers(about, {"cache": entry}, {"cache"}, pytest.fail)
+    assert driver.open("cache", writes=True).user == "app"
+    command = tuple(map(text, ("UNLINK", ":1:throttle_user_7", ":1:throttle_user_8")))
+    work = RedisCall(server="cache", commands=(command,), expect=text("2"))
+    host = Host(name="redis:cache", address="cache")
+    job = Job(run="r1", key="1/", attempt=1, host=host, work=work, effect="change", timeout=9.0)
+    assert driver.perform(job, lambda *_: None).outcome == "succeeded"
+
+
+@pytest.mark.acceptance
+def test_what_is_planted_in_redis_is_there(stocked: Fleet) -> None:
+    manifest = json.loads(Path(status(stocked.lab, "redis")["manifest"]).read_text())
+    assert (manifest["rows"], manifest["blocked"][0]) == (200, ":1:throttle_user_50")
+    names = [one["object"] for one in manifest["faults"] if " " not in one["object"]]
+    seen = talk(stocked.lab, "admin", "DBSIZE", f"EXISTS {' '.join(names)}",
+                "TTL :1:throttle_user_forever", "SELECT 1", "LLEN celery")  # fmt: skip
+    assert int(seen[0].removeprefix(":")) >= 5 * 200
+    assert seen[1:] == [f":{len(names)}", ":-1", "+OK", ":3"]
 
 
 @pytest.mark.acceptance
