@@ -259,7 +259,15 @@ def _targets(matter: Matter) -> Targets:
     """Return targets that know of no lock: hosts are shown nothing."""
     hidden = fetching.variables(matter.plan, matter.known)
     hosts = {name: _host(matter.plan, name) for name in matter.plan.hosts}
-    return Targets(matter.found.id, hosts, hidden=hidden)
+    return Targets(
+        matter.found.id,
+        hosts,
+        hidden=hidden,
+        databases=matter.plan.databases,
+        redis=matter.plan.redis,
+        secrets=matter.known,
+        runbook=matter.plan.runbook,
+    )
 
 
 def _within(look: Callable[[], T], targets: Targets) -> bool:

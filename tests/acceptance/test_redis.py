@@ -242,6 +242,20 @@ def test_a_server_that_is_lost_leaves_an_unknown_that_done_when_settles(
         desk.proved()
 
 
+def test_decide_shows_what_done_when_says_of_a_server(tmp_path: Path) -> None:
+    with server(user=f"app on >{SECRET} ~* &* +@all") as one:
+        desk = Desk(one, tmp_path)
+        desk.write("  - name: add\n    redis: INCR n\n    undo: []\n    timeout: 1\n" + TOLD)
+        desk.killed("before")
+        one.kill()
+        desk.opskit("resume", "last", status=4)
+        one.start()
+        said = desk.opskit("decide", "last", status=4)
+        assert "it has not happened (it is nothing, expected '1')" in said
+        assert desk.own() == set()
+        desk.proved()
+
+
 def test_what_is_done_alone_is_settled_by_done_when(desk: Desk) -> None:
     desk.write(
         "  - name: set\n    redis: {command: CONFIG SET maxmemory 77mb, transaction: none}\n"

@@ -310,6 +310,18 @@ def test_a_server_that_was_started_anew_is_not_changed_unseen() -> None:
         assert db.do(ADD, attempt=2).outcome == "succeeded"
 
 
+def test_a_mark_comes_back_with_the_append_only_file() -> None:
+    with server(appendonly="yes", appendfsync="always") as one:
+        db = keys(one)
+        contact = db.open()
+        assert db.do(ADD).outcome == "succeeded"
+        one.kill()
+        one.start()
+        assert done(db) == (1, 1)
+        assert db.find(ADD, contact=contact).outcome == "succeeded"
+        assert db.find(ADD, key="2/", contact=contact).outcome == "unknown"
+
+
 def test_after_a_promotion_a_mark_is_found_and_a_missing_one_is_unknown() -> None:
     with server() as one, server(replicaof=f"127.0.0.1 {one.port}", repl_diskless_sync_delay="0",
                                  ) as two:  # fmt: skip
