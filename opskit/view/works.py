@@ -274,15 +274,20 @@ def _argument(text: Text) -> str:
     if (fixed or text.late) and not re.search(_SPECIAL, fixed):
         return safe.visible(str(text))
     parts = (
-        "".join(_QUOTES.get(letter, letter) for letter in part.text)
-        if isinstance(part, Fixed)
-        else str(Text(parts=(part,)))
+        "".join(map(_quoted, part.text)) if isinstance(part, Fixed) else str(Text(parts=(part,)))
         for part in text.parts
     )
     return f'"{safe.visible("".join(parts))}"'
 
 
-_SPECIAL = r"[\s\"'\\\x00-\x1f]"
+def _quoted(letter: str) -> str:
+    """Spell a letter out as redis-cli reads it; a byte that is not UTF-8 is a lone surrogate."""
+    if "\udc80" <= letter <= "\udcff":
+        return f"\\x{ord(letter) - 0xDC00:02x}"
+    return _QUOTES.get(letter, letter)
+
+
+_SPECIAL = r"[\s\"'\\\x00-\x1f\udc80-\udcff]"
 _QUOTES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 

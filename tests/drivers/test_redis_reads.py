@@ -168,6 +168,13 @@ def test_a_server_that_hangs_is_not_waited_for_for_ever(db: Keys) -> None:
     assert (found.outcome, "0.5 s" in found.reason) == ("failed", True)
 
 
+def test_a_script_that_does_not_end_is_told_of(db: Keys) -> None:
+    found = db.read(script="while true do end", timeout=0.3)
+    db.call("SCRIPT", "KILL")
+    assert (found.outcome, found.evidence["ended"]) == ("failed", "can't tell")
+    assert found.reason.endswith("until somebody says SCRIPT KILL")
+
+
 HOSTILE = st.one_of(
     st.binary(max_size=200).map(lambda raw: raw.decode("utf-8", "surrogateescape")),
     st.text(max_size=200),

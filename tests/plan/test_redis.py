@@ -121,6 +121,14 @@ def test_an_argument_may_have_any_character() -> None:
     assert text("{{ x }}", {"x": True}, context="argument").fixed() == "true"
 
 
+def test_bytes_that_are_no_text_are_shown_as_they_were_spelt(tmp_path: Path) -> None:
+    made = plan(tmp_path, r"""  - redis: {server: main, command: 'SET k "\xff\x00\n"'}""" + "\n")
+    assert works.lines(call(made)) == [r'redis> SET k "\xff\x00\n"']
+    assert split(works.lines(call(made))[0].removeprefix("redis> ")) == [
+        tuple(words(call(made))[0])
+    ]
+
+
 def test_a_script_is_not_rendered_its_keys_and_arguments_are(tmp_path: Path) -> None:
     script = "return {{KEYS[1]}, ARGV[1]}"
     steps = (

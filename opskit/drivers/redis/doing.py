@@ -153,7 +153,10 @@ def _given_up(doing: Doing, error: EndedError) -> Output:
     """Wait no more for a read. It ends when the server sees that nobody listens."""
     verdict: Verdict = "can't tell" if doing.at == "reading" else "confirmed gone"
     doing.more.update(_proof(doing, verdict))
-    return doing.output("failed", f"{error.what}, {worded(verdict)}; it changes nothing")
+    reason = f"{error.what}, {worded(verdict)}; it changes nothing"
+    if doing.work.script is not None and verdict == "can't tell":
+        reason += "; a script that does not end holds up the server until somebody says SCRIPT KILL"
+    return doing.output("failed", reason)
 
 
 def _proof(doing: Doing, verdict: Verdict) -> Mapping[str, Json]:
