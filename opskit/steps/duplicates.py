@@ -34,6 +34,7 @@ CHECKS: Mapping[str, str] = {
     "same_key": "CRIT",
     "key_reused": "CRIT",
     "keyless": "WARN",
+    "empty": "WARN",
     "near": "WARN",
     "near_day": "WARN",
     "business_key": "CRIT",

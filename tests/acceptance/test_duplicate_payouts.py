@@ -1,5 +1,6 @@
 """The shipped duplicate-payouts from the command line, and the usual queries that do harm."""
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -7,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -248,3 +250,43 @@ def test_a_provider_s_file_is_part_of_the_plan(desk: Desk) -> None:
     assert asked["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     path.write_text(f"{columns}\nnobody,12.005,EUR,2026-01-15T00:00:00Z,paid\n")
     assert "settled.csv:2: " in desk.search("sound", *given, status=5)
+
+
+@pytest.mark.soak
+def test_the_client_s_memory_does_not_grow_with_what_is_found(desk: Desk) -> None:
+    """Each payment is one of two of its key, and of two that look alike; none is in the file."""
+    columns = "reference,amount,currency,paid_at,status"
+    lines = (f"paid-{n},12.00,EUR,2026-01-15T00:00:00Z,paid\n" for n in range(200_000))
+    (desk.folder / "many.csv").write_text("".join([f"{columns}\n", *lines]))
+    with psycopg.connect(desk.owner["sound"], autocommit=True) as connection:
+        connection.execute("CREATE TABLE kept AS TABLE payouts")
+        connection.execute(
+            "INSERT INTO payouts SELECT 1000 + g, 1, g / 2, 5, 'EUR', 'paid', 'k' || g % 100000,"
+            " 'r' || g, 'o' || g / 2, 't' || g, timestamptz '2026-01-15 00:00+00' + g % 2"
+            " * interval '1 s' FROM generate_series(1, 200000) g"
+        )
+        try:
+            given = ["-p", f"ledger={desk.folder}/payouts.yaml", "-p", "database=sound"]
+            given += ["-p", "provider=many.csv"]
+            words = [sys.executable, "-m", "opskit", "run", "duplicate-payouts", *given]
+            process = subprocess.Popen(
+                words, env=desk.settings, cwd=desk.folder, stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )  # fmt: skip
+            peak = 0
+            while process.poll() is None:
+                with contextlib.suppress(TypeError, OSError):
+                    said = Path(f"/proc/{process.pid}/status").read_text()
+                    peak = max(peak, int(re.search(r"VmHWM:\s+(\d+)", said)[1]))  # type: ignore[index]
+                time.sleep(0.02)
+        finally:
+            connection.execute("TRUNCATE payouts")
+            connection.execute("INSERT INTO payouts TABLE kept")
+            connection.execute("DROP TABLE kept")
+    assert process.returncode == 1
+    of, _ = desk.evidence()
+    assert of["rows"]["provider_only.PROVIDER_ONLY"] == 200_000
+    assert of["rows"]["key_reused.KEY_REUSED_DIFFERENT_PAYLOAD"] == 100_000
+    assert of["rows"]["business_key.MONEY_SENT_REVIEW"] >= 99_999
+    assert of["rows"]["near"] >= 199_998
+    assert peak < 64 * 1024, peak

@@ -156,6 +156,17 @@ def test_evidence_that_can_not_be_kept_is_told_before_anything_is_asked(
     assert "no evidence can be kept" in output.reason
 
 
+def test_no_rows_and_no_keys_are_unknown(payouts: str, tmp_path: Path) -> None:
+    of = described("payouts", tmp_path)
+    output, _ = searched(payouts, of, tmp_path / "e", until="2001-01-01T00:00:00+00:00")
+    assert (output.outcome, output.evidence["level"]) == ("unknown", "UNKNOWN")
+    assert "no row to look at" in output.reason
+    with changed(payouts, "UPDATE payouts SET idempotency_key = NULL WHERE id % 2 = 0"):
+        assert searched(payouts, of, tmp_path / "e")[0].evidence["level"] == "WARN"
+    with changed(payouts, "UPDATE payouts SET idempotency_key = ' ' WHERE status <> 'failed'"):
+        assert searched(payouts, of, tmp_path / "e")[0].evidence["level"] == "UNKNOWN"
+
+
 def test_a_superuser_does_not_search(payouts: str, tmp_path: Path) -> None:
     of = described("payouts", tmp_path)
     output, _ = searched(payouts, of, tmp_path / "e", user="owner")

@@ -9,7 +9,6 @@ from decimal import Decimal
 from opskit.drivers.evidence import Folder
 from opskit.drivers.postgres import rules
 from opskit.drivers.postgres.connection import Row, Taker
-from opskit.drivers.postgres.doing import SNAPSHOT
 from opskit.drivers.postgres.findings import Found
 from opskit.drivers.postgres.ledgers import known
 from opskit.drivers.postgres.provided import File
@@ -23,8 +22,9 @@ from opskit.drivers.postgres.reconciling import (
     Booked,
     Merge,
 )
-from opskit.drivers.postgres.session import Access, Session, as_reader, limit
-from opskit.drivers.postgres.tallies import Pass, Tally, iso, moment, money, texts, written
+from opskit.drivers.postgres.session import Access, Session, as_reader
+from opskit.drivers.postgres.snapshot import lags, taken, when
+from opskit.drivers.postgres.tallies import Pass, Tally, added, iso, moment, money, texts, written
 from opskit.errors import OpskitError
 from opskit.model.codec import digest, to_json
 from opskit.model.evidence import FORMAT, Manifest, Source, Total
@@ -34,36 +34,6 @@ from opskit.model.work import Duplicates
 
 MOST = 1_000_000
 """So many rows may be looked at without anybody having said so."""
-_MEMORY = "64MB"
-_SETTINGS = f"""
-    SET row_security = off; SET idle_in_transaction_session_timeout = '5min';
-    SELECT pg_catalog.set_config('work_mem', '{_MEMORY}', false)
-    WHERE pg_catalog.pg_size_bytes(pg_catalog.current_setting('work_mem'))
-        < pg_catalog.pg_size_bytes('{_MEMORY}');
-    SELECT pg_catalog.set_config('random_page_cost', '1.1', false)
-    WHERE pg_catalog.current_setting('random_page_cost')::float8 > 1.1
-"""
-# Rows that a policy hides would be missing in every count: with this off, the server refuses. An
-# index that has the keys in their order is read several times as quickly as all rows are hashed;
-# by the default costs, which are those of a turning disk, the planner sees that seldom.
-_MOMENT = """
-    SELECT pg_catalog.pg_current_snapshot()::text, pg_catalog.now()::text,
-           CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
-                ELSE pg_catalog.pg_current_wal_lsn() END::text,
-           pg_catalog.current_setting('server_version')
-"""
-_LAG = """
-    SELECT pg_catalog.pg_last_xact_replay_timestamp()::text,
-           CASE WHEN pg_catalog.pg_last_wal_receive_lsn() = pg_catalog.pg_last_wal_replay_lsn()
-                     AND EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver) THEN 0
-                ELSE extract(epoch FROM pg_catalog.now()
-                     - pg_catalog.pg_last_xact_replay_timestamp()) END::text
-"""
-_WHEN = """
-    SELECT m::text, (m > pg_catalog.now())::text FROM (SELECT CASE WHEN $1::text ~ '^[0-9]+$'
-        THEN pg_catalog.now() - $1::text::float8 * interval '1 second'
-        ELSE $1::text::timestamptz END) AS one (m)
-"""
 
 
 class RefusedSearchError(OpskitError):
@@ -94,10 +64,7 @@ class Search:
     def begin(self) -> None:
         """Take the snapshot, and see that all is as it must be for an answer to mean something."""
         self.role = as_reader(self.session, self.access)
-        self.connection.own(_SETTINGS)
-        limit(self.connection, self.limit, ends_with_us=True)
-        self.connection.own(SNAPSHOT)
-        snapshot, now, lsn, version = (one or "" for one in self.connection.one(_MOMENT))
+        snapshot, now, lsn, version = taken(self.connection, self.limit)
         self.now = now
         self.source = Source(
             run=self.access.run,
@@ -120,8 +87,8 @@ class Search:
 
     def _times(self) -> None:
         """Say which period is meant; refuse one that has not come, and a standby far behind."""
-        since, until, as_of = (self._when(at) for at in (self.work.since, self.work.until,
-                                                        self.work.as_of))  # fmt: skip
+        asked = (self.work.since, self.work.until, self.work.as_of)
+        since, until, as_of = (when(self.connection, at) for at in asked)
         if since[1]:
             raise RefusedSearchError(f"since {since[0]}: that has not come, it is {self.now}")
         if as_of[1]:
@@ -134,15 +101,8 @@ class Search:
         if self.session.identity.standby:
             self._behind(as_of[0])
 
-    def _when(self, at: str) -> tuple[str, bool]:
-        """Return a time as the server writes it, and whether it has yet to come."""
-        if not at:
-            return "", False
-        text, ahead = self.connection.one(_WHEN, at)
-        return text or "", ahead == "true"
-
     def _behind(self, as_of: str) -> None:
-        replayed, lag = self.connection.one(_LAG)
+        replayed, lag = lags(self.connection)
         if as_of:
             if replayed is None or moment(replayed) < moment(as_of):
                 told = f"the standby has not come to {as_of}: it is at {replayed or 'no time'}"
@@ -161,7 +121,7 @@ class Search:
         """Count everything by status and currency; refuse a status of which nothing is known."""
         status = self.work.ledger.status
         self.keyless: dict[str, tuple[int, Decimal]] = {}
-        self.allowed = 0
+        self.allowed = self.live = 0
         totals: dict[tuple[str, str], tuple[int, Decimal | None]] = {}
 
         def take(row: Row) -> None:
@@ -172,8 +132,9 @@ class Search:
                 told = f"status {of!r} is in none of the sets of {self.work.file}"
                 hint = f"say under `status` what it means; {rows} rows have it"
                 raise RefusedSearchError(told, hint=hint)
-            totals[of or "", currency] = _sum(totals.get((of or "", currency)), rows, worth)
+            totals[of or "", currency] = added(totals.get((of or "", currency)), rows, worth)
             if status is None or of in status.live:
+                self.live += rows
                 self.allowed += rows if allowed == "t" else 0
                 if keyless == "t":
                     there, before = self.keyless.get(currency, (0, Decimal(0)))
@@ -217,19 +178,23 @@ class Search:
         sheet = self.folder.sheet("census.csv", ["status", "currency", "rows", "amount"])
         for total in self.totals:
             sheet.row([total.status, total.currency, str(total.rows), total.amount])
+        if not self.rows:
+            text = "there is no row to look at: nothing is known"
+            self._tell("empty", text, unknown=True)
         if self.keyless:
             rows = sum(count for count, _ in self.keyless.values())
             sums = {currency: amount for currency, (_, amount) in self.keyless.items()}
             what = f"no {ledger.key}: nothing tells whether they repeat another"
-            self._found("keyless", rows, money(sums) if ledger.amount else "", what)
+            worth = money(sums) if ledger.amount else ""
+            self._found("keyless", rows, worth, what, unknown=rows == self.live)
         if self.known.floating:
             text = f"{ledger.amount} is a floating-point number: amounts are compared as numeric"
-            self.findings.append(Found(check="float_money", table=ledger.name, text=text))
+            self._tell("float_money", text)
         if not self.known.columns[ledger.created_at].required:
             count = int(self._one(rules.undated(self.known))[0] or 0)
             if count:
                 text = f"{count} rows have no {ledger.created_at}: no period has them"
-                self.findings.append(Found(check="undated", table=ledger.name, text=text))
+                self._tell("undated", text)
                 self.counts["undated"] = count
 
     def _twice(
@@ -321,10 +286,7 @@ class Search:
             told = f"the file is of {file.first} to {file.last}, and nothing of that is looked at"
             raise RefusedSearchError(told, hint="see since and until")
         if (since is not None and first > since + day) or last < until - day:
-            what = f"the provider's file is of {file.first} to {file.last} only"
-            self.findings.append(
-                Found(check="provider_period", table=self.work.ledger.name, text=what)
-            )
+            self._tell("provider_period", f"the file is of {file.first} to {file.last} only")
         low = first + day if since is None else max(since, first + day)
         high = min(until, last - day)
         inside = Period(since=written(low), until=written(max(low, high)))
@@ -352,13 +314,26 @@ class Search:
         self.folder.text(f"{name}.sql", f"{values}{statement.text};\n")
 
     def _found(
-        self, check: str, rows: int, money: str, what: str, *, name: str = "", sheet: str = ""
+        self,
+        check: str,
+        rows: int,
+        money: str,
+        what: str,
+        *,
+        name: str = "",
+        sheet: str = "",
+        unknown: bool = False,
     ) -> None:
         where = f" ({sheet}.csv)" if sheet else ""
         at_stake = f", {money}" if money else ""
         text = f"{rows} {'row' if rows == 1 else 'rows'}{at_stake}: {what}{where}"
-        self.findings.append(Found(check=check, table=self.work.ledger.name, name=name, text=text))
+        self._tell(check, text, name=name, unknown=unknown)
         self.counts[f"{check}.{name}" if name else check] += rows
+
+    def _tell(self, check: str, text: str, *, name: str = "", unknown: bool = False) -> None:
+        table = self.work.ledger.name
+        found = Found(check=check, table=table, name=name, text=text, unknown=unknown)
+        self.findings.append(found)
 
     @property
     def summary(self) -> str:
@@ -385,10 +360,3 @@ class Search:
                 findings=findings, pieces=(),
             )
         )  # fmt: skip
-
-
-def _sum(
-    before: tuple[int, Decimal | None] | None, rows: int, amount: Decimal | None
-) -> tuple[int, Decimal | None]:
-    count, there = before or (0, None)
-    return count + rows, there if amount is None else (there or 0) + amount

@@ -109,3 +109,11 @@ def written(at: datetime) -> str:
 
 def iso(text: str) -> str:
     return written(moment(text)) if text else ""
+
+
+def added(
+    before: tuple[int, Decimal | None] | None, rows: int, amount: Decimal | None
+) -> tuple[int, Decimal | None]:
+    """Add rows and their amount to what there is; without an amount there is none."""
+    count, there = before or (0, None)
+    return count + rows, there if amount is None else (there or 0) + amount
