@@ -30,7 +30,8 @@ SQL = {
 
 
 def die() -> None:
-    os.kill(os.getpid(), signal.Signals[os.environ.get("DEADLY", "SIGKILL")])
+    """Die here: a signal to the process may be taken by another thread while this one goes on."""
+    signal.pthread_kill(threading.get_ident(), signal.Signals[os.environ.get("DEADLY", "SIGKILL")])
 
 
 REDIS = ("redis-before", "redis-sent", "redis-after", "redis-time")
