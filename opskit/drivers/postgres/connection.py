@@ -11,7 +11,7 @@ from psycopg import pq
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import abc
 
-from opskit.drivers.postgres.relay import Relay
+from opskit.drivers.relay import Relay
 from opskit.errors import OpskitError
 from opskit.model.frozen import mutable
 

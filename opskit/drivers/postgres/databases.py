@@ -9,8 +9,8 @@ from opskit.drivers.postgres.connection import BrokenError, ServerError
 from opskit.drivers.postgres.fence import Fence, FencedError
 from opskit.drivers.postgres.lease import Lease
 from opskit.drivers.postgres.marks import Marks, ddl
-from opskit.drivers.postgres.relay import Open
 from opskit.drivers.postgres.session import Access, Session, opened
+from opskit.drivers.relay import Open
 from opskit.drivers.session import Write
 from opskit.drivers.target import HELD, Running
 from opskit.errors import InputError, OpskitError, UnreachableError

@@ -14,7 +14,7 @@ from opskit.drivers.postgres.connection import (
     connect,
 )
 from opskit.drivers.postgres.lease import Lease
-from opskit.drivers.postgres.relay import Open, Relay
+from opskit.drivers.relay import Open, Relay
 from opskit.errors import OpskitError, UnreachableError
 from opskit.model.frozen import frozen
 from opskit.model.inventory import Database

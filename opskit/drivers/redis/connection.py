@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import hiredis
 
-from opskit.drivers.postgres.relay import Open, Relay
+from opskit.drivers.relay import Open, Relay
 from opskit.errors import OpskitError
 from opskit.model.inventory import Redis
 

@@ -4,7 +4,6 @@ import secrets
 import threading
 from collections.abc import Callable, Collection, Mapping
 
-from opskit.drivers.postgres.relay import Open
 from opskit.drivers.redis import doing, rejoin
 from opskit.drivers.redis.connection import (
     BrokenError,
@@ -16,6 +15,7 @@ from opskit.drivers.redis.connection import (
 )
 from opskit.drivers.redis.marks import Marks
 from opskit.drivers.redis.session import Access, Session, opened
+from opskit.drivers.relay import Open
 from opskit.drivers.session import Write
 from opskit.drivers.target import Running
 from opskit.errors import InputError, UnreachableError

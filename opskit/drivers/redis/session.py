@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from opskit.drivers.postgres.relay import Open
 from opskit.drivers.redis.connection import (
     BrokenError,
     Connection,
@@ -14,6 +13,7 @@ from opskit.drivers.redis.connection import (
     index_of,
     user_of,
 )
+from opskit.drivers.relay import Open
 from opskit.errors import UnreachableError
 from opskit.model.frozen import frozen
 from opskit.model.inventory import Redis

@@ -1,4 +1,4 @@
-"""A port of this machine that leads through a host to a database, for one connection of ours."""
+"""A port of this machine that leads through a host to a server, for one connection of ours."""
 
 import os
 import socket
