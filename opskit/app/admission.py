@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from opskit.errors import LockedError, RefusedError, StoreError
 from opskit.execute import Stop
+from opskit.model.payouts import Payouts
 from opskit.model.plan import Plan
 from opskit.plan import reads_only
 
@@ -19,6 +20,21 @@ def beginning() -> Iterator[None]:
     except StoreError as error:
         what = f"{error.what}; nothing was sent anywhere"
         raise RefusedError(what, where=error.where, hint=error.hint) from error
+
+
+def approved(plan: Plan, who: str) -> None:
+    """Refuse a run where whoever begins it has approved of it himself; `who`: name and machine."""
+    names = {who.casefold(), who.partition("@")[0].casefold()}
+    for action in plan.actions:
+        work = action.work
+        if isinstance(work, Payouts) and not work.probe and work.approved:
+            given = work.approved.casefold()
+            if {given, given.partition("@")[0]} & names:
+                raise RefusedError(
+                    f"{work.approved} begins this run and has approved of it: that takes two",
+                    where=str(plan.stages[action.position].place),
+                    hint="name somebody else who has looked at the report under `approved_by`",
+                )
 
 
 T = TypeVar("T")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from opskit.app import secrets as fetching
+from opskit.app.admission import approved
 from opskit.app.again import left_unknown, refuse_driven
 from opskit.app.amend import amended
 from opskit.app.deciding import (
@@ -137,7 +138,10 @@ def _amended(current: Session, found: Run, choice: str, words: Sequence[str]) ->
             "-p is for the retry of a step: nothing else is done with other parameters",
             hint="leave it out, or begin a new run with it",
         )
-    return amended(current.store, current.run, words, found.actions, key)
+    new = amended(current.store, current.run, words, found.actions, key)
+    if new is not None:
+        approved(new.plan, current.person.who)
+    return new
 
 
 def _refuse_unasked(store: Store, found: Run) -> None:

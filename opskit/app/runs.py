@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from opskit import audit
 from opskit.app import secrets as fetching
-from opskit.app.admission import acquainted, beginning, waiting_for_locks
+from opskit.app.admission import acquainted, approved, beginning, waiting_for_locks
 from opskit.app.deciding import answered, ending
 from opskit.app.person import Person
 from opskit.app.prepare import Prepared
@@ -51,6 +51,7 @@ def run(
     plan = prepared.plan
     known = fetching.fetch(plan, prepared.secrets, settings.environ)
     connector = acquainted(plan)
+    approved(plan, person.who)
     with beginning():
         store = audit.open(settings.store)
         store.attend(lambda _: None, lambda: stop is not None and stop.pressed)

@@ -7,6 +7,7 @@ from opskit.errors import UnreachableError
 from opskit.execute.book import Book
 from opskit.execute.send import Outside, Ready, find
 from opskit.model.job import Output
+from opskit.model.payouts import Payouts
 from opskit.model.value import Json
 from opskit.model.work import (
     Command,
@@ -43,7 +44,7 @@ class Search:
     def began(self, ready: Ready) -> tuple[Output, Sizes]:
         """Say what became of an attempt that another process began."""
         match ready.job.work:
-            case Command() | Upload() | Remove() | Query() | Repair() | RedisCall():
+            case Command() | Upload() | Remove() | Query() | Repair() | Payouts() | RedisCall():
                 lost = Output(outcome="unknown", lost=True, reason=_ENDED)
                 return self.found(ready, lost, {})
             case Verify():

@@ -29,6 +29,23 @@ PROVIDER: tuple[Key, ...] = (
     ),
     Key("where", "data", help=f"rows that count: {_MATCH}"),
 )
+REVERSAL: tuple[Key, ...] = (
+    Key(
+        "reverses",
+        "literal",
+        required=True,
+        help="column with the `id` of the row that is reversed; nothing in it twice",
+    ),
+    Key("status", "literal", help="the status that the new row gets; needed where rows have one"),
+    Key(
+        "copy",
+        "literal",
+        many=True,
+        help="columns that it has from the other row, besides scope, payee, amount and currency",
+    ),
+    Key("set", "map", help="column → text that it gets"),
+    Key("negative", "bool", default=False, help="its amount is the other's with its sign changed"),
+)
 LEDGER: tuple[Key, ...] = (
     Key("opskit", "data", required=True, help="version of the file format: 1"),
     Key("summary", "literal", help="what it is about, in a line"),
@@ -63,6 +80,7 @@ LEDGER: tuple[Key, ...] = (
     Key("show", "literal", many=True, help="further fields for the evidence"),
     Key("mask", "literal", many=True, help="fields of which the evidence has the last 4 only"),
     Key("provider", "table", keys=PROVIDER, help="the columns of the provider's CSV file"),
+    Key("reversal", "table", keys=REVERSAL, help="how a row is written that reverses another one"),
 )
 REPEAT: tuple[Key, ...] = (
     Key("why", "literal", required=True, help="why they come again; it stands in the evidence"),

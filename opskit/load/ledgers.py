@@ -10,7 +10,7 @@ from opskit.load.ledgerkeys import LEDGER, PROVIDER, REPEAT, STATUS
 from opskit.load.reading import Reader
 from opskit.load.runbook import check_format
 from opskit.load.yaml import Items, Node, Scalar, Table, parse
-from opskit.model.ledger import Field, Ledger, Match, Provider, Repeat, Status
+from opskit.model.ledger import Field, Ledger, Match, Provider, Repeat, Reversal, Status
 from opskit.model.problem import Place, Problem, ProblemsError
 from opskit.render.definitions import DefinitionError, relation_name
 from opskit.steps.base import is_template
@@ -86,6 +86,7 @@ class _File:
             "where": tuple(self._matches(self.root, prefixes=False)),
             "allow": tuple(self._list("allow", self._repeat)),
             "provider": self._provider(values),
+            "reversal": self._reversal(values),
         }
         self._lacking(values)
         if self.reader.problems:
@@ -212,6 +213,35 @@ class _File:
         unit: Literal["major", "minor"] = "minor" if words.pop("unit") == "minor" else "major"
         where = tuple(self._matches(node, prefixes=False, file=True))
         return Provider(**words, unit=unit, where=where)
+
+    def _reversal(self, values: dict[str, Any]) -> Reversal | None:
+        node, given = self._node("reversal"), values.get("reversal")
+        if not isinstance(node, Table) or not isinstance(given, dict):
+            return None
+        status = str(given.get("status") or "")
+        words = self._status(values)
+        if words is not None and status not in words.known:
+            told = f"a row that reverses needs a status, and {status!r} is in none of the sets"
+            self.reader.error(node, told, f"add status: one of {', '.join(words.known)[:200]}")
+        if words is None and status:
+            self.reader.error(node, "rows have no status here", "take `status` out of `reversal`")
+        if "amount" not in self.root.entries:
+            self.reader.error(node, "`reversal` says nothing without `amount`", "add amount: …")
+        sets = given.get("set") or {}
+        return Reversal(
+            reverses=self._column(node, "reverses"),
+            status=status,
+            copy=tuple(one.column for one in self._each(self._node("copy", node))),
+            values={name: str(text) for name, text in sets.items() if self._plain(node, name)},
+            negative=bool(given.get("negative", False)),
+        )
+
+    def _plain(self, table: Table, text: str) -> bool:
+        """Tell whether a text is a column, and report where it is none."""
+        made = field(text)
+        if made is None or made.path:
+            self.reader.error(table, f"{text[:80]!r} is no column", "write set: {COLUMN: TEXT}")
+        return made is not None and not made.path
 
     def _matches(self, table: Table, *, prefixes: bool, file: bool = False) -> Iterator[Match]:
         """Read `where`. Columns of a file have any name, and are no fields of the table."""

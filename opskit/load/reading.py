@@ -17,7 +17,7 @@ NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _MODE = re.compile(r"0?[0-7]{3,4}")
 _TEMPLATED_TYPES = """
-    text shell sql words url file expectations ledger int number bool duration size enum mode
+    text shell sql words url file expectations ledger report int number bool duration size enum mode
 """
 _TEMPLATED = frozenset(_TEMPLATED_TYPES.split())
 Kind = Literal["text", "shell", "sql", "argument", "url", "expression", "verbatim"]
@@ -334,6 +334,7 @@ _SCALARS: Mapping[str, Callable[[Reader, Scalar, Key, str], Json]] = {
     "sqlfile": Reader.text,
     "expectations": Reader.text,
     "ledger": Reader.text,
+    "report": Reader.text,
     "url": Reader.text,
     "expression": Reader.text,
     "verbatim": Reader.text,

@@ -37,6 +37,7 @@ _SHOWN = {
     "sqlfile": "path here",
     "expectations": "path here",
     "ledger": "path here",
+    "report": "path here",
     "url": "URL",
     "expression": "expression",
     "verbatim": "plain text",

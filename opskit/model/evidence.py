@@ -48,6 +48,8 @@ class Source:
     snapshot: str
     lsn: str
     now: str
+    catalog: str = ""
+    """The database, as the server calls it."""
 
 
 @frozen

@@ -1,5 +1,7 @@
 """A table of payments, described so that it can be searched for what was paid twice."""
 
+from collections.abc import Mapping
+from dataclasses import field
 from typing import Literal
 
 from opskit.model.frozen import frozen
@@ -78,6 +80,22 @@ class Provider:
 
 
 @frozen
+class Reversal:
+    """How a row is written that takes back another one, which stays as it is.
+
+    `reverses`: the column that says of which row; `status` the new row's. `copy`: columns that it
+    has from the other, besides payee, amount, currency and scope; `values`: what others get.
+    `negative`: its amount is the other's with the sign changed.
+    """
+
+    reverses: str
+    status: str = ""
+    copy: tuple[str, ...] = ()
+    values: Mapping[str, str] = field(default_factory=dict)
+    negative: bool = False
+
+
+@frozen
 class Ledger:
     """One table. What is empty it does not have; `status` None: every row is settled.
 
@@ -108,6 +126,7 @@ class Ledger:
     show: tuple[Field, ...] = ()
     mask: tuple[Field, ...] = ()
     provider: Provider | None = None
+    reversal: Reversal | None = None
 
     @property
     def name(self) -> str:

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 from opskit.model.expected import Expected, Index
 from opskit.model.frozen import frozen
 from opskit.model.ledger import Ledger
+from opskit.model.payouts import Payouts
 from opskit.model.text import Text
 from opskit.model.value import Json, SecretRef
 
@@ -148,7 +149,8 @@ class Query:
 
     `transaction` False: one statement that can't be in one. `rows`: what is saved, the first value
     of the first row or all rows as JSON; `expect`: what that value must be. `kept` says that
-    something is saved, `told` that a `done_when` can tell whether it was done.
+    something is saved, `told` that a `done_when` can tell whether it was done. `judged`: the first
+    value says in words what is wrong, so that nothing is kept; empty, all is well.
     """
 
     text: Text
@@ -158,6 +160,7 @@ class Query:
     expect: Text | None = None
     kept: bool = False
     told: bool = False
+    judged: bool = False
 
 
 @frozen
@@ -286,6 +289,7 @@ Work: TypeAlias = (
     | Repair
     | RedisCall
     | RedisLook
+    | Payouts
     | Wait
     | Check
     | Ask

@@ -36,6 +36,8 @@ _CONTEXTS: Mapping[str, Context] = {
     "commands": "argument",
     "words": "argument",
 }
+_REPEATED = "same-key.csv"
+"""The table of a report that has what shares its key."""
 _NAME = re.compile(r"\s*\{\{\s*(\w+)\s*\}\}\s*")
 
 
@@ -123,10 +125,8 @@ class Renderer:
                 return self._expressions(written, at)
             case "file":
                 return self._file(str(written), at, key)
-            case "expectations":
-                return self._expectations(str(written), at)
-            case "ledger":
-                return self._ledger(str(written), at)
+            case "expectations" | "ledger" | "report":
+                return self._described(str(written), key, at)
             case "script":
                 return known(self.placed.runbook.files[str(written)])
             case "template":
@@ -161,6 +161,16 @@ class Renderer:
             what = f"can't read {name}: {error.strerror} → name a readable file"
             raise self._wrong(what, at) from error
 
+    def _described(self, written: str, key: Key, at: str) -> Value:
+        """Read a file of which more than its bytes is wanted."""
+        match key.type:
+            case "expectations":
+                return self._expectations(written, at)
+            case "ledger":
+                return self._ledger(written, at)
+            case _:
+                return self._report(written, at)
+
     def _expectations(self, written: str, at: str) -> Value:
         """Read a file of expectations: what it says becomes part of the plan."""
         name = self.word(written, at)
@@ -174,6 +184,20 @@ class Renderer:
         name = self.word(written, at)
         found = to_json(ledger(self._beside(name)))
         return known(json.dumps({"file": name, "ledger": found}))
+
+    def _report(self, written: str, at: str) -> Value:
+        """Read a manifest of evidence and what it holds together; refuse what has been changed."""
+        from opskit.load.evidence import opened  # few plans have one
+
+        name = self.word(written, at)
+        if not name:
+            return None
+        found = opened(self._beside(name))
+        rows = []
+        if any(piece.name == _REPEATED for piece in found.manifest.pieces):
+            rows = [dict(row) for row in found.rows(_REPEATED)]
+        said = {"path": str(self._beside(name)), "sha256": found.digest, "rows": rows}
+        return known(json.dumps({**said, "manifest": to_json(found.manifest)}))
 
     def _beside(self, name: str) -> Path:
         """Resolve a relative path beside the runbook that names it."""

@@ -6,6 +6,7 @@ from dataclasses import field, replace
 from opskit.errors import InputError
 from opskit.model.frozen import mutable
 from opskit.model.inventory import Inventory, database_target, redis_target
+from opskit.model.payouts import Payouts
 from opskit.model.plan import Action, Stage
 from opskit.model.runbook import Phase, Step
 from opskit.model.text import Text
@@ -148,7 +149,7 @@ class Builder:
         args = render.arguments()
         if placed.step.kind == "traffic":
             args |= pool(self.inventory, placed.step, args, spot.target, self.hosts)
-        if placed.step.kind in ("sql", "indexes", "index", "duplicates"):
+        if placed.step.kind in ("sql", "indexes", "index", "duplicates", "payouts"):
             args |= database(self.inventory, placed.step, args)
         if placed.step.kind == "index":
             args["number"] = known(str(render.names["index"]))
@@ -234,7 +235,7 @@ class Builder:
     def _own_undo(self, placed: Placed, spot: Spot, key: str, work: Work) -> tuple[Action, ...]:
         """An upload takes itself back: it removes what it created, restores what it replaced.
 
-        So does what builds or drops an index.
+        So does what builds or drops an index, and what holds payouts.
         """
         taken = _taken_back(work, key)
         if taken is None:
@@ -248,7 +249,9 @@ class Builder:
             retry=None,
         )
         self._stage(placed, step)
-        target = database_target(taken.database) if isinstance(taken, Repair) else spot.target
+        target = spot.target
+        if isinstance(taken, (Repair, Payouts)):
+            target = database_target(taken.database)
         return (
             Action(
                 key=f"{key}!1",
@@ -299,13 +302,17 @@ def _taken_back(work: Work, key: str) -> Work | None:
             return Remove(dest=work.dest, of=key, sudo=work.sudo)
         case Repair(do="create" | "drop"):
             return replace(work, do="undo", of=key, free=None)
+        case Payouts(do="hold"):
+            return replace(work, do="release", of=key)
+        case Payouts(do="guard"):
+            return replace(work, do="unguard", of=key)
         case _:
             return None
 
 
 def _server_of(work: Work) -> str | None:
     """Return the target of what is done at a server by its name; None for all else."""
-    if isinstance(work, (Query, Verify, Duplicates, Repair)):
+    if isinstance(work, (Query, Verify, Duplicates, Repair, Payouts)):
         return database_target(work.database)
     return redis_target(work.server) if isinstance(work, RedisCall) else None
 

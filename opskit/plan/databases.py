@@ -1,9 +1,11 @@
 """What the inventory says of the database that an SQL step works on."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from opskit.errors import InputError
 from opskit.model.inventory import Database, Inventory, database_target
+from opskit.model.payouts import Payouts
 from opskit.model.plan import Action, Stage
 from opskit.model.runbook import Effect, Step
 from opskit.model.text import text as known
@@ -43,11 +45,13 @@ def surveys(
 ) -> Iterator[Action]:
     """Yield a look at each database that is changed, to be taken before anything is."""
     needs: dict[str, bool] = {}
+    deeds: list[Action] = []
     for action, effect in _every(actions, stages):
-        if isinstance(action.work, (Query, Repair)) and effect == "change":
-            marks = isinstance(action.work, Repair) or (
-                action.work.transaction and not action.work.told
-            )
+        if isinstance(action.work, Payouts) and effect == "change" and action.undoes is None:
+            deeds.append(action)
+        if isinstance(action.work, (Query, Repair, Payouts)) and effect == "change":
+            query = action.work if isinstance(action.work, Query) else None
+            marks = query is None or (query.transaction and not query.told)
             needs[action.work.database] = marks or needs.get(action.work.database, False)
             place = stages[action.position].place
     for name, marks in needs.items():
@@ -71,6 +75,33 @@ def surveys(
             target=target,
             work=Survey(database=name, marks=marks),
         )
+    yield from (_foreseen(deed, stages) for deed in deeds)
+
+
+def _foreseen(deed: Action, stages: dict[str, Stage]) -> Action:
+    """Return a look at whether a deed can be done, to be taken before anything is."""
+    assert isinstance(deed.work, Payouts)
+    stage = stages[deed.position]
+    position = f"{SURVEY}{deed.work.database}:{deed.position}"
+    stages[position] = Stage(
+        position=position,
+        name=f"Before: {stage.name}",
+        kind=stage.kind,
+        place=stage.place,
+        phase="preflight",
+        effect="read",
+        scope="controller",
+        timeout=stage.timeout,
+    )
+    return Action(
+        key=f"{position}/",
+        position=position,
+        batch=PREFLIGHT,
+        host="",
+        target=deed.target,
+        work=replace(deed.work, probe=True),
+        when=deed.when if deed.when is not None and not deed.when.late else None,
+    )
 
 
 SURVEY = "0:"
@@ -87,7 +118,7 @@ def _every(
 
 def _names(action: Action) -> Iterator[str]:
     for work in (action.work, action.skip_if, action.done_when):
-        if isinstance(work, (Query, Verify, Duplicates, Repair)):
+        if isinstance(work, (Query, Verify, Duplicates, Repair, Payouts)):
             yield work.database
     for undo in action.undo:
         yield from _names(undo)

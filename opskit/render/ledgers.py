@@ -42,5 +42,8 @@ def fields(ledger: Ledger) -> Iterator[tuple[str, Field]]:
     for key in ("scope", "payload", "show", "mask"):
         yield from ((key, one) for one in getattr(ledger, key))
     yield from (("business_keys", one) for key in ledger.business_keys for one in key)
+    if (reversal := ledger.reversal) is not None:
+        for column in (reversal.reverses, *reversal.copy, *reversal.values):
+            yield "reversal", Field(column=column)
     matches = [*ledger.where, *(match for repeat in ledger.allow for match in repeat.where)]
     yield from (("where", match.field) for match in matches)

@@ -15,6 +15,7 @@ from opskit.steps import (
     indexes,
     manual,
     notify,
+    payouts,
     record,
     run,
     script,
@@ -39,6 +40,7 @@ KINDS: Mapping[str, StepKind] = {
     "indexes": indexes,
     "index": index,
     "duplicates": duplicates,
+    "payouts": payouts,
     "traffic": traffic,
     "wait": wait,
     "assert": assertion,
@@ -48,7 +50,7 @@ KINDS: Mapping[str, StepKind] = {
     "record": record,
     "runbook": include,
 }
-SELF_UNDOING = frozenset({"upload", "template", "index"})
+SELF_UNDOING = frozenset({"upload", "template", "index", "payouts"})
 """Kinds whose effect opskit can take back without an `undo`."""
 
 

@@ -23,6 +23,7 @@ KeyType = Literal[
     "words",
     "expectations",
     "ledger",
+    "report",
     "url",
     "expression",
     "verbatim",
@@ -57,6 +58,7 @@ commands    one or several, each a text or a list of words  → tuple of tuples 
 words       templates; each is one argument                 → tuple of Text
 expectations  template for the path of such a file          → Text (JSON of its name and content)
 ledger      template for the path of such a file             → Text (JSON of its name and content)
+report      template for the path of a manifest of evidence   → Text (JSON of what it says)
 url         template; each expression URL-encoded            → Text
 expression  condition without braces                         → Text ("True", "False" or late)
 verbatim    never rendered: braces in it stay                → Text

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import assert_never
 
 from opskit.model.expected import Expected, Lookup
+from opskit.model.payouts import Payouts
 from opskit.model.plan import Action
 from opskit.model.text import Fixed, Late, Text
 from opskit.model.value import Json, SecretRef
@@ -63,7 +64,17 @@ def texts(work: Work | None) -> Iterator[Text]:
             yield text
         case Recall(run=Text() as text) | Repair(free=Text() as text):
             yield text
-        case Wait() | Survey() | RedisLook() | Verify() | Duplicates() | Recall() | Repair() | None:
+        case (
+            Wait()
+            | Survey()
+            | RedisLook()
+            | Verify()
+            | Duplicates()
+            | Recall()
+            | Repair()
+            | Payouts()
+            | None
+        ):
             return
         case _:
             assert_never(work)
@@ -105,7 +116,7 @@ def lines(work: Work, *, full: bool = False) -> list[str]:
             return _upload(work, full=full)
         case Request():
             return _request(work, full=full)
-        case Query() | RedisCall() | Verify() | Duplicates() | Repair():
+        case Query() | RedisCall() | Verify() | Duplicates() | Repair() | Payouts():
             return _at_server(work, full=full)
         case Remove() | Wait() | Recall() | Survey() | RedisLook():
             return [_sentence(work)]
@@ -227,7 +238,9 @@ def _request(work: Request, *, full: bool) -> list[str]:
     return [*shown, f"expects {expectation(work.expect)}"]
 
 
-def _at_server(work: Query | RedisCall | Verify | Duplicates | Repair, *, full: bool) -> list[str]:
+def _at_server(
+    work: Query | RedisCall | Verify | Duplicates | Repair | Payouts, *, full: bool
+) -> list[str]:
     match work:
         case Query():
             return _query(work, full=full)
@@ -239,6 +252,10 @@ def _at_server(work: Query | RedisCall | Verify | Duplicates | Repair, *, full: 
             return _duplicates(work)
         case Repair():
             return _repair(work)
+        case Payouts():
+            from opskit.view.deeds import deed  # few plans have one
+
+            return deed(work, full=full)
         case _:
             assert_never(work)
 

@@ -17,6 +17,7 @@ from opskit.errors import InputError, OpskitError, UnreachableError
 from opskit.model.frozen import frozen
 from opskit.model.inventory import Database
 from opskit.model.job import Contact, Job, Output
+from opskit.model.payouts import Payouts
 from opskit.model.value import Secret
 from opskit.model.work import Duplicates, Query, Repair, Survey, Verify
 
@@ -121,6 +122,10 @@ class Databases:
                     from opskit.drivers.postgres import repair
 
                     return repair.perform(self._access(name), job, running, write)
+                case Payouts(database=name):
+                    from opskit.drivers.postgres import payouts
+
+                    return payouts.perform(self._access(name), job, running, write)
                 case Survey(database=name, marks=marks):
                     return self._survey(name, marks=marks)
                 case _:
@@ -133,12 +138,16 @@ class Databases:
                 self._running.pop(job.key, None)
 
     def rejoin(self, job: Job, write: Write, left: float) -> Output:
-        assert isinstance(job.work, (Query, Repair))
+        assert isinstance(job.work, (Query, Repair, Payouts))
         try:
             if isinstance(job.work, Repair):
                 from opskit.drivers.postgres import repair
 
                 return repair.rejoin(self._access(job.work.database), job, write, left)
+            if isinstance(job.work, Payouts):
+                from opskit.drivers.postgres import payouts
+
+                return payouts.rejoined(self._access(job.work.database), job, write, left)
             return rejoin.rejoin(self._access(job.work.database), job, write, left)
         except UnreachableError as error:
             return Output(outcome="unknown", lost=True, reason=f"it can't be asked: {error.line}")

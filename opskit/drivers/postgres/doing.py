@@ -181,6 +181,8 @@ def _told(doing: Doing) -> Output:
 
 def _unexpected(doing: Doing) -> str:
     wanted = doing.work.expect
+    if doing.work.judged:
+        return (doing.returned.first or b"").decode(errors="replace")
     return "" if wanted is None else as_expected(wanted.fixed(), doing.returned)
 
 

@@ -103,8 +103,14 @@ class Query:
     # --- conditions
 
     def own(self) -> list[str]:
-        """Return the conditions that say which rows the ledger is about."""
-        return [self.matching(match) for match in self.ledger.where]
+        """Return the conditions that say which rows the ledger is about.
+
+        A row that reverses another is no payment, whatever its status.
+        """
+        found = [self.matching(match) for match in self.ledger.where]
+        if self.ledger.reversal is not None:
+            found.append(f"{OF}.{name(self.ledger.reversal.reverses)} IS NULL")
+        return found
 
     def within(self, other: Period | None = None) -> list[str]:
         """Return the conditions that say which rows are of the period, or of another one."""

@@ -65,6 +65,7 @@ class Search:
         """Take the snapshot, and see that all is as it must be for an answer to mean something."""
         self.role = as_reader(self.session, self.access)
         snapshot, now, lsn, version = taken(self.connection, self.limit)
+        catalog = self.connection.one("SELECT pg_catalog.current_database()::text")[0] or ""
         self.now = now
         self.source = Source(
             run=self.access.run,
@@ -78,6 +79,7 @@ class Search:
             snapshot=snapshot,
             lsn=lsn,
             now=now,
+            catalog=catalog,
         )
         self._times()
         self.known = known(self.connection, self.work.ledger)

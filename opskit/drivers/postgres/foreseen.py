@@ -1,0 +1,176 @@
+# ruff: noqa: S608 (names are of the catalog and quoted, values are bound)
+"""What in a table's definition stands in the way of a deed: seen before anything is touched."""
+
+import json
+from collections.abc import Iterator, Sequence
+
+from opskit.drivers.postgres.connection import Connection, Row, Taker
+from opskit.drivers.postgres.ledgers import Known, known
+from opskit.drivers.postgres.session import Session
+from opskit.model.payouts import Payouts
+from opskit.render.guards import repeated
+from opskit.render.ledgers import name, table
+from opskit.render.payouts import array
+from opskit.render.reversals import inserted
+
+_SUPERUSER = "SELECT rolsuper, rolname FROM pg_catalog.pg_roles WHERE rolname = current_user"
+_MAY = """
+    SELECT pg_catalog.has_table_privilege($1::oid, 'select')
+       AND pg_catalog.has_column_privilege($1::oid, $2::text, $3)
+"""
+_LABELS = """
+    SELECT pg_catalog.array_agg(e.enumlabel)::text, pg_catalog.bool_or(e.enumlabel = $3)
+    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_enum e ON e.enumtypid = a.atttypid
+    WHERE a.attrelid = $1::oid AND a.attname = $2
+"""
+_CHECKS = """
+    SELECT c.conname, pg_catalog.pg_get_expr(c.conbin, c.conrelid)
+    FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_attribute a
+      ON a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey)
+    WHERE c.conrelid = $1::oid AND c.contype = 'c' AND a.attname = $2
+    UNION ALL
+    SELECT c.conname, pg_catalog.replace(pg_catalog.pg_get_expr(c.conbin, 0), 'VALUE',
+                                         pg_catalog.quote_ident(a.attname))
+    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_constraint c ON c.contypid = a.atttypid
+    WHERE a.attrelid = $1::oid AND a.attname = $2 AND c.contype = 'c'
+    ORDER BY 1
+"""
+_TRIGGERS = r"""
+    SELECT t.tgname, p.oid::pg_catalog.regprocedure::text
+    FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = t.tgrelid AND a.attname = $2
+    WHERE t.tgrelid = $1::oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+      AND t.tgtype::integer & 16 <> 0
+      AND (pg_catalog.cardinality(t.tgattr::int2[]) = 0 OR a.attnum = ANY (t.tgattr))
+      AND p.prosrc ~ ('\y' || pg_catalog.regexp_replace($2, '([^a-z0-9_])', '\\\1', 'gi') || '\y')
+      AND pg_catalog.strpos(p.prosrc, $3) = 0
+    ORDER BY 1
+"""
+# What the function of a trigger does, nobody can tell; one that looks at the status and has never
+# heard of the word would rather refuse it than let it pass.
+_UNIQUE = """
+    SELECT count(*) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a
+      ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+    WHERE i.indrelid = $1::oid AND a.attname = $2 AND i.indnkeyatts = 1
+      AND i.indisunique AND i.indisvalid AND i.indisready AND i.indimmediate
+      AND coalesce(pg_catalog.pg_get_expr(i.indpred, i.indrelid), $3) = $3
+"""
+_NEEDED = """
+    SELECT pg_catalog.string_agg(attname, ', ' ORDER BY attnum) FROM pg_catalog.pg_attribute
+    WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped AND attnotnull
+      AND NOT atthasdef AND attidentity = '' AND attgenerated = '' AND attname <> ALL ($2::text[])
+"""
+_OWNER = """
+    SELECT pg_catalog.pg_has_role(current_user, relowner, 'usage') FROM pg_catalog.pg_class
+    WHERE oid = $1::oid
+"""
+_LOCKED = """
+    SELECT pg_catalog.string_agg(attname, ', ') FROM pg_catalog.pg_attribute
+    WHERE attrelid = $1::oid AND attname = ANY ($2::text[])
+      AND NOT pg_catalog.has_column_privilege(attrelid, attnum, 'insert')
+"""
+
+
+def obstacles(session: Session, work: Payouts) -> Iterator[str]:
+    """Say what stands in the way; LedgerError where the table is not what is described."""
+    connection = session.connection
+    superuser, role = connection.one(_SUPERUSER)
+    if superuser == "t" and work.do != "guard":
+        yield f"{role} is a superuser: payments are held and reversed by a role that may just that"
+    found = known(connection, work.ledger)
+    if work.do == "hold":
+        yield from _holding(connection, found, work)
+    elif work.do == "reverse":
+        yield from _reversing(connection, found, work)
+    elif work.do == "guard":
+        yield from _guarding(connection, found, work)
+
+
+def _holding(connection: Connection, found: Known, work: Payouts) -> Iterator[str]:
+    status = found.ledger.status
+    assert status is not None
+    word, column = status.held[0], status.column
+    if connection.one(_MAY, found.oid, column, "update") != ("t",):
+        yield f"its role may not change {column} of {found.ledger.name}"
+    labels, has = connection.one(_LABELS, found.oid, column, word)
+    if labels is not None and has != "t":
+        yield f"{word!r} is no value of {column}, which has {labels}"
+        return
+    yield from _checked(connection, found, work, column, word)
+    triggers = _rows(connection, _TRIGGERS, found.oid, column, word)
+    for trigger, function in triggers:
+        if trigger not in work.triggers:
+            yield (
+                f"the trigger {trigger} ({function}) looks at {column} and does not know"
+                f" {word!r}: it may forbid it → name it under `triggers` if it does not"
+            )
+
+
+def _checked(
+    connection: Connection, found: Known, work: Payouts, column: str, word: str
+) -> Iterator[str]:
+    """Ask each CHECK that looks at the status what it would say of the rows as they would be."""
+    changed = json.dumps({column: word})
+    for constraint, expression in _rows(connection, _CHECKS, found.oid, column):
+        count = connection.one(
+            f"SELECT count(*) FROM {table(found.ledger)} AS t"
+            f" WHERE t.{name(found.ledger.id)} = ANY ($1) AND (SELECT ({expression})"
+            f" FROM pg_catalog.jsonb_populate_record(t, $2::jsonb) AS changed) IS FALSE",
+            array(work.ids),
+            changed,
+        )
+        if count != ("0",):
+            yield f"the CHECK {constraint} forbids {word!r}: {expression}"
+
+
+def _guarding(connection: Connection, found: Known, work: Payouts) -> Iterator[str]:
+    """Say what would make the building of the index fail."""
+    (ahead,) = connection.one("SELECT $1::timestamptz > pg_catalog.now()", work.since)
+    if ahead == "t":
+        yield f"since {work.since}: that has not come, so until then nothing would be guarded"
+    if connection.one(_OWNER, found.oid) != ("t",):
+        yield f"its role does not own {found.ledger.name}, and may build no index on it"
+    keys, some = connection.one(repeated(found.ledger, work.since))
+    if keys != "0":
+        yield (
+            f"{keys} keys are used more than once since {work.since} ({some}): hold or void what"
+            " repeats them, or begin later (`since`)"
+        )
+
+
+def _reversing(connection: Connection, found: Known, work: Payouts) -> Iterator[str]:
+    ledger, reversal = found.ledger, found.ledger.reversal
+    assert reversal is not None
+    at = reversal.reverses
+    if connection.one(_UNIQUE, found.oid, at, f"({name_as_shown(at)} IS NOT NULL)") == ("0",):
+        index = f"CREATE UNIQUE INDEX CONCURRENTLY ON {table(ledger)} ({name(at)});"
+        yield f"nothing keeps a row from being reversed twice: {at} has no unique index → {index}"
+    columns = list(inserted(ledger))
+    lacking = connection.one(_NEEDED, found.oid, array(columns))[0]
+    if lacking:
+        yield (
+            f"a row that reverses would lack {lacking} → say in the ledger's `reversal` what"
+            " is copied (`copy`) and what is set (`set`)"
+        )
+    forbidden = connection.one(_LOCKED, found.oid, array(columns))[0]
+    if forbidden:
+        yield f"its role may not write {forbidden} of {ledger.name}"
+    if connection.one(_MAY, found.oid, ledger.id, "update") == ("f",):
+        yield f"its role may not lock rows of {ledger.name} (UPDATE of {ledger.id})"
+
+
+def name_as_shown(column: str) -> str:
+    """Write a name as the server shows it: quoted only where it must be."""
+    plain = column.isascii() and column.islower() and column.replace("_", "a").isalnum()
+    return column if plain else name(column)
+
+
+def _rows(connection: Connection, text: str, *values: str) -> Sequence[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+
+    def take(row: Row) -> None:
+        first, second = ((cell or b"").decode() for cell in row)
+        found.append((first, second))
+
+    connection.run(text, values, Taker(row=take))
+    return found

@@ -1,0 +1,321 @@
+"""The shipped payouts-… runbooks from the command line: planned, refused, killed, taken back."""
+
+import contextlib
+import itertools
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from opskit.drivers.postgres.holds import ddl
+from opskit.model.inventory import MARKERS
+from tests.support.database import base, until
+from tests.support.deeds import LEDGER, PAYOUTS
+from tests.support.desk import Desk
+from tests.support.postgres import Server
+
+pytestmark = pytest.mark.acceptance
+SWITCH = """
+    CREATE TABLE payout_switch (name text PRIMARY KEY, enabled boolean NOT NULL);
+    INSERT INTO payout_switch VALUES ('payouts', true);
+    GRANT SELECT, UPDATE ON payout_switch TO app
+"""
+
+
+@dataclass
+class Money(Desk):
+    """A desk with a ledger, its description, and a report of it."""
+
+    reports: "itertools.count[int]" = field(default_factory=itertools.count)
+    manifest: str = ""
+
+    def fill(self) -> None:
+        self.db.sql(PAYOUTS + ";" + SWITCH)
+        self.db.sql(";".join(ddl(MARKERS, "app")))
+        (self.folder / "ledger.yaml").write_text(LEDGER)
+        self.write("  - {run: 'true', on: controller}\n")
+        self.report()
+
+    def report(self) -> str:
+        self.opskit(
+            "run", "duplicate-payouts", *self.given(), "-p", "full=true", "-p",
+            f"evidence={self.folder}/evidence", status=1,
+        )  # fmt: skip
+        found = (self.folder / "evidence").glob("*/manifest.json")
+        self.manifest = str(max(found, key=lambda path: path.stat().st_mtime_ns))
+        return self.manifest
+
+    def given(self) -> list[str]:
+        return ["-p", f"ledger={self.folder}/ledger.yaml"]
+
+    def asked(self, do: str, **how: str) -> list[str]:
+        """Return the words of a run of payouts-DO."""
+        values = {} if do in ("freeze", "guard") else {
+            "report": self.manifest, "approved_by": "second", "max_amount": "EUR 1000, USD 1000",
+        }  # fmt: skip
+        pairs = [
+            word for name, value in {**values, **how}.items() for word in ("-p", f"{name}={value}")
+        ]
+        return ["run", f"payouts-{do}", "--yes", *self.given(), *pairs]
+
+    def payouts(self, do: str, *, status: int = 0, **how: str) -> str:
+        return self.opskit(*self.asked(do, **how), status=status)
+
+    def rows(self) -> list[tuple[object, ...]]:
+        return self.db.sql("SELECT p::text FROM payouts AS p ORDER BY id")
+
+    def held(self) -> list[int]:
+        return [row[0] for row in self.db.sql("SELECT id FROM payouts WHERE status = 'held'")]
+
+    def reversed(self) -> list[int]:
+        found = self.db.sql("SELECT reverses FROM payouts WHERE reverses IS NOT NULL ORDER BY 1")
+        return [row[0] for row in found]
+
+
+@pytest.fixture(scope="module")
+def owner(postgres: Server) -> str:
+    return postgres.database(empty=True)
+
+
+@pytest.fixture
+def desk(postgres: Server, owner: str, tmp_path: Path) -> Money:
+    found = Money(base(postgres, owner=owner), tmp_path)
+    found.fill()
+    return found
+
+
+def test_what_is_pending_is_held_verified_and_given_back(desk: Money) -> None:
+    before = desk.rows()
+    plan = desk.opskit("plan", *desk.asked("hold")[1:2], *desk.asked("hold")[3:])
+    assert "hold 2 rows of public.payouts, 350.50 EUR: 2, 4" in plan
+    assert "see whether it is possible to hold 2 rows" in plan
+    assert "approved by second" in plan
+    assert desk.rows() == before
+    said = desk.payouts("hold")
+    assert desk.held() == [2, 4]
+    assert "2 of 2 rows of public.payouts held: all 12 rows add up" in said
+    kept = desk.db.sql(f"SELECT payout, approved_by FROM {MARKERS}.payout_hold ORDER BY 1")
+    assert kept == [("2", "second"), ("4", "second")]
+    assert "approved by" in desk.opskit(
+        "plan", "payouts-hold", *desk.asked("hold")[3:], "--no-reads"
+    )
+    desk.opskit("undo", "last", "--yes")
+    assert desk.rows() == before
+    desk.proved()
+
+
+def test_what_was_sent_is_reversed_once_however_often_it_is_run(desk: Money) -> None:
+    before = desk.rows()
+    assert "`ids`" in desk.payouts("reverse", status=2)
+    plan = desk.opskit("plan", "payouts-reverse", *desk.asked("reverse", ids="6,8")[3:])
+    assert "reverse 2 rows of public.payouts, 103.33 USD: 6, 8" in plan
+    assert "there is no undo for this" in plan
+    for _ in range(2):
+        desk.payouts("reverse", ids="6,8")
+        assert desk.reversed() == [6, 8]
+    assert desk.rows()[:12] == before
+    desk.opskit("undo", "last", "--yes", status=None)
+    assert desk.reversed() == [6, 8]
+    desk.proved()
+
+
+def test_whoever_begins_a_run_can_not_be_who_approves_of_it(desk: Money) -> None:
+    desk.environ = {"LOGNAME": "Second"}
+    said = desk.payouts("hold", status=5)
+    assert "second begins this run and has approved of it" in said
+    assert desk.held() == []
+    desk.environ = {"LOGNAME": "first"}
+    desk.payouts("hold")
+
+
+REFUSED = {
+    "no report": ({"report": "missing.json"}, 2, "is not there"),
+    "an old one": ({"max_age": "0s"}, 5, "which is too long ago"),
+    "too many rows": ({"max_rows": "1"}, 2, "has 2 rows to act on, and max_rows is 1"),
+    "too much": ({"max_amount": "EUR 350.49"}, 2, "max_amount is 350.49"),
+    "no amount": ({"max_amount": "a lot"}, 2, "is no amount"),
+    "nobody else": ({"approved_by": " "}, 2, "somebody who approves"),
+    "other rows": ({"ids": "9"}, 2, "says of row 9: nothing"),
+    "hostile": ({"ids": "2'; DROP TABLE payouts; --"}, 2, "nothing"),
+}
+
+
+def test_what_must_not_be_done_is_refused_with_nothing_touched(desk: Money) -> None:
+    before = desk.rows()
+    for how, status, told in REFUSED.values():
+        assert told in desk.payouts("hold", status=status, **how)
+    assert desk.rows() == before
+    for table in ("payout_hold", "marker"):
+        assert desk.db.sql(f"SELECT count(*) FROM {MARKERS}.{table}") == [(0,)]
+
+
+def test_evidence_that_was_changed_is_refused(desk: Money) -> None:
+    table = Path(desk.manifest).parent / "same-key.csv"
+    table.write_text(table.read_text().replace("HOLD", "H0LD", 1))
+    assert "it is not what it was" in desk.payouts("hold", status=2)
+    desk.report()
+    manifest = json.loads(Path(desk.manifest).read_text())
+    manifest["source"]["system"] = "7000000000000000001"
+    Path(desk.manifest).write_text(json.dumps(manifest))
+    assert "another cluster answers" in desk.payouts("hold", status=5)
+    assert desk.held() == []
+
+
+def test_a_ledger_described_anew_needs_a_new_report(desk: Money) -> None:
+    path = desk.folder / "ledger.yaml"
+    path.write_text(path.read_text().replace("pending: [pending, queued]", "pending: [pending]"))
+    assert "described differently" in desk.payouts("hold", status=2)
+
+
+def test_where_nothing_can_be_kept_the_ddl_is_told(desk: Money) -> None:
+    desk.db.sql(f"DROP TABLE {MARKERS}.payout_hold")
+    said = desk.payouts("hold", status=5)
+    assert "let one who may make it, by what this has printed" in said
+    desk.db.sql(desk.opskit("output", "last", "0:main:1", "db:main"))
+    desk.payouts("hold")
+    assert desk.held() == [2, 4]
+
+
+@contextlib.contextmanager
+def workers(desk: Money) -> Iterator[threading.Event]:
+    """Pay all the time, as workers do that look at a switch in the database before each."""
+    stop, paid = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with psycopg.connect(desk.db.owner, autocommit=True) as connection:
+            while not stop.wait(0.02):
+                done = connection.execute(
+                    "INSERT INTO payouts (merchant_id, payee_id, amount, currency, status,"
+                    " idempotency_key, created_at) SELECT 1, 7, 1, 'EUR', 'pending',"
+                    " gen_random_uuid()::text, now() FROM payout_switch WHERE enabled"
+                )
+                if done.rowcount:
+                    paid.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        assert paid.wait(10)
+        yield paid
+    finally:
+        stop.set()
+        thread.join(20)
+
+
+EAGER = (
+    "  - {name: stop payouts, run: CELERY_TASK_ALWAYS_EAGER=True sh -c 'echo stopped',"
+    " on: controller}\n"
+)
+
+
+def test_the_usual_stop_of_payouts_stops_nothing_and_the_proof_says_so(desk: Money) -> None:
+    """It sets a variable in a shell of its own: no worker hears of it."""
+    desk.write(EAGER)
+    with workers(desk):
+        desk.run()
+        proof = (
+            "  - payouts: {do: quiet, ledger: ledger.yaml, period: 1s}\n"
+            "    name: Nothing is paid any more\n"
+        )
+        desk.write(EAGER + proof)
+        said = desk.run(status=1)
+    assert re.search(r"\d+ rows? w(as|ere) written between", said)
+
+
+def test_payouts_are_switched_off_with_proof_and_on_again(desk: Money) -> None:
+    with workers(desk) as paid:
+        said = desk.payouts("freeze", period="1s")
+        assert "nothing of public.payouts was written between" in said
+        assert desk.db.sql("SELECT enabled FROM payout_switch") == [(False,)]
+        paid.clear()
+        desk.opskit("undo", "last", "--yes")
+        assert desk.db.sql("SELECT enabled FROM payout_switch") == [(True,)]
+        assert paid.wait(10)
+    assert "expected '1'" in desk.payouts("freeze", period="1s", switch="other", status=1)
+
+
+def test_a_guard_is_built_and_taken_back(desk: Money) -> None:
+    desk.db.sql("ALTER TABLE payouts OWNER TO app")
+    assert "4 keys are used more than once" in desk.payouts("guard", since="2026-01-01", status=5)
+    assert "is no fixed time" in desk.payouts("guard", since="90d", status=2)
+    desk.payouts("guard", since="2026-02-01")
+    there = "SELECT count(*) FROM pg_class WHERE relname = 'payouts_once_20260201'"
+    assert desk.db.sql(there) == [(1,)]
+    desk.opskit("undo", "last", "--yes")
+    assert desk.db.sql(there) == [(0,)]
+
+
+def kill(desk: Money, at: str, number: int, *words: str) -> int:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.deadly", at, str(number), *words],
+        env=desk.settings, cwd=desk.folder, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, timeout=60, check=False,
+    )  # fmt: skip
+    return done.returncode
+
+
+POINTS = ("sql-before-commit", "sql-after-commit")
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("do", ["hold", "reverse"])
+def test_a_kill_around_the_commit_leaves_the_effect_once(desk: Money, do: str, point: str) -> None:
+    how = {"ids": "6,8"} if do == "reverse" else {}
+    assert kill(desk, point, 0, *desk.asked(do, **how)) == -signal.SIGKILL
+    until(lambda: desk.db.sessions() == [])
+    desk.opskit("resume", "last")
+    checked(desk, do)
+    desk.proved()
+
+
+def checked(desk: Money, do: str) -> None:
+    """Nothing was done twice, and no more than what was meant."""
+    rows = len(desk.rows())
+    if do == "reverse":
+        assert (desk.reversed(), desk.held(), rows) == ([6, 8], [], 14)
+    else:
+        holds = desk.db.sql(f"SELECT payout FROM {MARKERS}.payout_hold ORDER BY 1")
+        assert (desk.held(), holds, rows) == ([2, 4], [("2",), ("4",)], 12)
+
+
+def anyhow(desk: Money, turn: int) -> None:
+    """Kill a hold, its release, or a reversal at some time, and go on."""
+    chance = random.Random(turn)
+    do = ("hold", "reverse", "release")[turn % 3]
+    before = desk.rows()
+    how = {"ids": "6,8"} if do == "reverse" else {}
+    first = "hold" if do == "release" else do
+    words = desk.asked(first, **how)
+    if do == "release":
+        desk.payouts("hold")
+        words = ["undo", "last", "--yes"]
+    kill(desk, "sql-time", chance.randrange(0, 40), *words)
+    until(lambda: desk.db.sessions() == [])
+    desk.opskit("resume", "last", status=None)  # unless it had come to its end
+    if do == "release":
+        assert desk.rows() == before
+        ended = f"SELECT DISTINCT ended FROM {MARKERS}.payout_hold"
+        assert desk.db.sql(ended) == [("released",)]
+    else:
+        checked(desk, do)
+    desk.proved()
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_a_kill_at_any_time_leaves_the_effect_once(desk: Money, turn: int) -> None:
+    anyhow(desk, turn)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("turn", range(3, 33))
+def test_a_kill_at_any_time_leaves_the_effect_once_always(desk: Money, turn: int) -> None:
+    anyhow(desk, turn)
