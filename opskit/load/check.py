@@ -397,5 +397,4 @@ def _narrowed(scope: Scope, step: Step, role: Role, per_host: frozenset[str]) ->
 
 
 def _cure(written: Written) -> str:
-    text = written.text
-    return "close each {{ with }}" if text.count("{{") != text.count("}}") else ""
+    return "close each {{ with }}" if written.text.count("{{") != written.text.count("}}") else ""

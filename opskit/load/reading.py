@@ -16,10 +16,9 @@ INT = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _MODE = re.compile(r"0?[0-7]{3,4}")
-_TEMPLATED_TYPES = """
-    text shell sql words url file expectations ledger report int number bool duration size enum mode
-"""
-_TEMPLATED = frozenset(_TEMPLATED_TYPES.split())
+_TYPES = """text shell sql words url file expectations ledger report int number bool duration size
+    enum mode"""
+_TEMPLATED = frozenset(_TYPES.split())
 Kind = Literal["text", "shell", "sql", "argument", "url", "expression", "verbatim"]
 """What a text is read as."""
 
@@ -82,9 +81,8 @@ class Reader:
         self.problems.append(Problem(place=self.place(node), what=what, write=write))
 
     def warn(self, node: Node, what: str, write: str = "") -> None:
-        self.problems.append(
-            Problem(place=self.place(node), what=what, write=write, severity="warning")
-        )
+        found = Problem(place=self.place(node), what=what, write=write, severity="warning")
+        self.problems.append(found)
 
     def table(self, node: Node, keys: Sequence[Key], owner: str) -> dict[str, Json]:
         """Read a mapping by its table of keys; keys with a problem are left out."""

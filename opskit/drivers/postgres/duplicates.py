@@ -1,6 +1,7 @@
 """One search of a ledger for what was paid twice: in one snapshot, with a folder of evidence."""
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,9 +24,10 @@ from opskit.model.work import Duplicates
 from opskit.settings import default_store
 from opskit.steps.duplicates import CHECKS
 
-_TRIES = 3
 _CONFLICT = "40001"
 """A standby had to go on with what the primary did, and could not keep our snapshot."""
+_PAUSES = (0.5, 2.0, 5.0, 15.0)
+"""Seconds before a search is begun again after that: what came from the primary comes in bursts."""
 _MISFIT = ("22", "42804", "42846", "42883", "42P18")
 """How SQLSTATE begins where a value or a field of the description does not fit the table."""
 FOLDER = "evidence"
@@ -42,7 +44,11 @@ def perform(access: Access, job: Job, running: Running, write: Write) -> Output:
                 file = provided.read(work.provider, work.ledger.provider, stack)
         except ProviderError as error:
             return _refused(error)
-        return looked(access, job, running, lambda s: _tried(access, s, job, file, write))
+
+        def look(session: Session) -> Output:
+            return _tried(session, running, lambda: _searched(access, session, job, file, write))
+
+        return looked(access, job, running, look)
 
 
 def _refused(error: OpskitError) -> Output:
@@ -52,14 +58,15 @@ def _refused(error: OpskitError) -> Output:
     )
 
 
-def _tried(access: Access, session: Session, job: Job, file: File | None, write: Write) -> Output:
-    for left in reversed(range(_TRIES)):
+def _tried(session: Session, running: Running, search: Callable[[], Output]) -> Output:
+    for pause in (*_PAUSES, None):
         try:
-            return _searched(access, session, job, file, write)
+            return search()
         except ServerError as error:
-            if error.code != _CONFLICT or not session.identity.standby or not left:
+            if error.code != _CONFLICT or not session.identity.standby or pause is None:
                 return _failed(error)
             session.connection.own("ROLLBACK")
+            running.give_up.wait(pause)
     raise AssertionError("the last try returns")
 
 
