@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from opskit import audit
 from opskit.app import secrets as fetching
@@ -55,23 +56,9 @@ def run(
     with beginning():
         store = audit.open(settings.store)
         store.attend(lambda _: None, lambda: stop is not None and stop.pressed)
-        journal = waiting_for_locks(
-            lambda: store.create(
-                plan,
-                kind=kind,
-                who=person.who,
-                origin=person.origin,
-                reason=reason,
-                command=command,
-                documents=prepared.documents(),
-                locks=() if reads_only(plan) else plan.locks,
-                secrets=list(known.values()),
-                steal=steal or None,
-                instead_of=audit.location(settings.instead),
-            ),
-            patience,
-            stop,
-        )
+        begun = partial(_begun, store, settings, prepared, person, known)
+        create = partial(begun, kind=kind, reason=reason, command=command, steal=steal)
+        journal = waiting_for_locks(create, patience, stop)
     with session(
         store,
         journal,
@@ -87,6 +74,34 @@ def run(
         show_tokens(current, steal)
         announce(current)
         return go_on(current)
+
+
+def _begun(
+    store: Store,
+    settings: Settings,
+    prepared: Prepared,
+    person: Person,
+    known: Mapping[str, Secret],
+    *,
+    kind: str,
+    reason: str,
+    command: str,
+    steal: str,
+) -> Journal:
+    plan = prepared.plan
+    return store.create(
+        plan,
+        kind=kind,
+        who=person.who,
+        origin=person.origin,
+        reason=reason,
+        command=command,
+        documents=prepared.documents(),
+        locks=() if reads_only(plan) else plan.locks,
+        secrets=list(known.values()),
+        steal=steal or None,
+        instead_of=audit.location(settings.instead),
+    )
 
 
 def announce(current: Session) -> None:

@@ -47,16 +47,10 @@ def decide(
     nobody can be asked, only the question is shown (exit 4).
     """
     found = app.load_run(call.settings, run)
-    if choice is None and params:
-        raise InputError("-p goes with a choice", hint=f"opskit decide {run} retry -p NAME=VALUE")
-    if choice is None and steal and not call.person.interactive:
-        raise InputError(
-            "--steal goes with a choice: without one nothing is answered here, and nothing taken",
-            hint=f"opskit decide {run} CHOICE --steal {steal}; `opskit decide {run}` shows them",
-        )
-    if choice is None and not call.person.interactive:
-        return _shown(call, app.question(call.settings, found.id))
     if choice is None:
+        _refuse_without_choice(call, run, params, steal)
+        if not call.person.interactive:
+            return _shown(call, app.question(call.settings, found.id))
         app.refuse_unasked(call.settings, found.id, steal=steal)
     plan = app.plan_of(call.settings, found.id)
     with watching(call, plan, run=found.id, live=not no_live) as (watch, stop):
@@ -83,6 +77,16 @@ def decide(
                 steal=steal,
             )
     return told(call, done, app.plan_of(call.settings, done.id))
+
+
+def _refuse_without_choice(call: Call, run: str, params: tuple[str, ...], steal: str) -> None:
+    if params:
+        raise InputError("-p goes with a choice", hint=f"opskit decide {run} retry -p NAME=VALUE")
+    if steal and not call.person.interactive:
+        raise InputError(
+            "--steal goes with a choice: without one nothing is answered here, and nothing taken",
+            hint=f"opskit decide {run} CHOICE --steal {steal}; `opskit decide {run}` shows them",
+        )
 
 
 def _shown(call: Call, matter: app.Open) -> Exit:

@@ -63,22 +63,15 @@ def make(
         history=history,
     )
     every = list(expand(runbook, frame))
-    steps = starting_at(every, from_step, runbook)
-    builder.ambiguous = _saved_twice(steps)
-    actions = _actions(builder, steps, hosts)
-    actions = (*surveys(inventory, actions, builder.stages), *actions)
-    actions, redis = _with_redis(inventory, actions, builder.stages)
-    if problems := unsaved(actions, builder.stages, steps, every):
-        raise ProblemsError(problems)
+    actions, redis = _all_actions(builder, every, starting_at(every, from_step, runbook), hosts)
     databases = databases_of(inventory, actions)
-    servers: list[Database | Redis] = [*databases.values(), *redis.values()]
     plan = Plan(
         runbook=runbook.name,
         version=runbook.version,
         file=runbook.file,
         inventory=inventory.file,
         parameters=parameters,
-        hosts=_involved(inventory, hosts, actions, servers),
+        hosts=_involved(inventory, hosts, actions, (*databases.values(), *redis.values())),
         batches=batches,
         max_failures=amount(runbook.max_failures, len(hosts), least=0),
         on_failure=runbook.on_failure,
@@ -103,6 +96,19 @@ def _with_redis(
 
     every = (*looks(inventory, actions, stages), *actions)
     return every, servers_of(inventory, every)
+
+
+def _all_actions(
+    builder: Builder, every: Sequence[Placed], steps: Sequence[Placed], hosts: Sequence[str]
+) -> tuple[tuple[Action, ...], Mapping[str, Redis]]:
+    """Return the actions of `steps` after the looks that they need; and which Redis they are at."""
+    builder.ambiguous = _saved_twice(steps)
+    actions = _actions(builder, steps, hosts)
+    actions = (*surveys(builder.inventory, actions, builder.stages), *actions)
+    actions, redis = _with_redis(builder.inventory, actions, builder.stages)
+    if problems := unsaved(actions, builder.stages, steps, every):
+        raise ProblemsError(problems)
+    return actions, redis
 
 
 def _saved_twice(steps: Sequence[Placed]) -> frozenset[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from opskit.drivers.postgres.ledgers import Known
 from opskit.drivers.postgres.query import BLANKS, OF, Period, Query, Statement, conjunction
-from opskit.model.ledger import Field
+from opskit.model.ledger import Field, Ledger
 from opskit.render.ledgers import expression, name
 
 DAY = 25 * 3600.0
@@ -165,16 +165,8 @@ def near(known: Known, period: Period, window: float) -> Statement:
     """
     query = Query(known, period)
     ledger = known.ledger
-    assert ledger.payee is not None
-    by = [query.group(ledger.payee), query.amount]
-    by += [query.group(ledger.currency)] if ledger.currency is not None else []
-    by += [query.group(field) for field in ledger.scope]
+    by, conditions = _alike(query, ledger)
     marks = [f"g{number}" for number in range(1, len(by) + 1)]
-    allowed = query.allowed()
-    conditions = [
-        *query.live(), query.present(ledger.payee), f"{query.amount} IS NOT NULL",
-        f"{query.at} IS NOT NULL", *([f"NOT {allowed}"] if allowed else []),
-    ]  # fmt: skip
     shown = query.shown(near=True)
     columns = ", ".join(f"{text} AS c{number}" for number, (_, text) in enumerate(shown))
     names = ", ".join(f"c{number}" for number in range(len(shown)))
@@ -211,6 +203,20 @@ def near(known: Known, period: Period, window: float) -> Statement:
         f"ORDER BY {groups}, own_at, own_id"
     )
     return query.made(text, [heading for heading, _ in shown])
+
+
+def _alike(query: Query, ledger: Ledger) -> tuple[list[str], list[str]]:
+    """Return what payments that look alike have in common, and what tells which come into it."""
+    assert ledger.payee is not None
+    by = [query.group(ledger.payee), query.amount]
+    by += [query.group(ledger.currency)] if ledger.currency is not None else []
+    by += [query.group(field) for field in ledger.scope]
+    allowed = query.allowed()
+    conditions = [
+        *query.live(), query.present(ledger.payee), f"{query.amount} IS NOT NULL",
+        f"{query.at} IS NOT NULL", *([f"NOT {allowed}"] if allowed else []),
+    ]  # fmt: skip
+    return by, conditions
 
 
 def _session(number: int) -> str:
