@@ -25,7 +25,7 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
     """A PostgreSQL server that all tests of a process share, each with databases of its own."""
-    with server() as found:
+    with server(max_prepared_transactions="4") as found:
         yield found
 
 

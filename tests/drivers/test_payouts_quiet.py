@@ -102,6 +102,34 @@ def test_who_is_still_writing_is_named(desk: Desk) -> None:
     assert quiet(desk, 0.1).outcome == "succeeded"
 
 
+def test_who_commits_while_it_is_looked_for_what_was_written_is_named(desk: Desk) -> None:
+    """Nothing of it is in the snapshot, and its locks are gone when the look is over."""
+    with psycopg.connect(desk.db.owner) as other:
+        other.execute(INSERT.format("now()").encode())
+
+        def shut() -> None:
+            other.execute("LOCK TABLE payouts")  # so that the look takes long
+            until(lambda: any("WITH next" in row[2] for row in desk.db.sessions()))
+            other.commit()
+
+        with meanwhile(desk, shut) as found:
+            pass
+    assert found[0].outcome == "failed", found[0].reason
+
+
+def test_what_is_prepared_and_not_yet_committed_is_told(desk: Desk) -> None:
+    with psycopg.connect(desk.db.owner, autocommit=True) as other:
+        other.execute("BEGIN")
+        other.execute(INSERT.format("now()").encode())
+        other.execute("PREPARE TRANSACTION 'payment'")
+        try:
+            found = quiet(desk, 0.1)
+        finally:
+            other.execute("ROLLBACK PREPARED 'payment'")
+    assert found.outcome == "failed"
+    assert "a prepared transaction" in found.reason
+
+
 def test_what_was_over_before_does_not_count(desk: Desk) -> None:
     with psycopg.connect(desk.db.owner) as other:  # so that nothing after it is old
         other.execute("SELECT pg_current_xact_id()")

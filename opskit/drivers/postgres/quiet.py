@@ -31,8 +31,8 @@ _BEGIN = """
            pg_catalog.now()::text
 """
 _WRITING = """
-    SELECT pg_catalog.string_agg(DISTINCT l.pid || coalesce(' (' || a.application_name || ')', ''),
-                                 ', ')
+    SELECT pg_catalog.string_agg(DISTINCT coalesce('process ' || l.pid
+        || coalesce(' (' || a.application_name || ')', ''), 'a prepared transaction'), ', ')
     FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
     WHERE l.locktype = 'relation' AND l.granted AND l.mode IN ('RowExclusiveLock', 'ExclusiveLock',
         'ShareRowExclusiveLock', 'AccessExclusiveLock')
@@ -66,10 +66,12 @@ def _watched(access: Access, session: Session, job: Job, running: Running, write
     seen = connection.one(text, *values)[2] or "{}"
     connection.own("ROLLBACK")
     _pass(work.period, running)
+    # Before the snapshot: who commits after it is not in it, and has no lock when the look is over.
+    writing = connection.one(_WRITING, oid)[0]
     connection.own(SNAPSHOT)
     text, values = recent(work, oldest, seen)
     found, ids, _ = connection.one(text, *values)
-    writing = connection.one(_WRITING, oid)[0]
+    writing = writing or connection.one(_WRITING, oid)[0]
     (over,) = connection.one("SELECT pg_catalog.now()::text")
     connection.own("ROLLBACK")
     return _judged(work, write, rows=int(found or 0), ids=ids or "", writing=writing or "",
@@ -130,7 +132,7 @@ def _judged(
         what = "row was" if rows == 1 else "rows were"
         wrong.append(f"{rows} {what} written {between}: {ids}")
     if writing:
-        wrong.append(f"somebody is writing there at this moment: process {writing}")
+        wrong.append(f"somebody is writing there at this moment: {writing}")
     told = "; ".join(wrong) or f"nothing of {work.ledger.name} was written {between}"
     write("stdout", (told + "\n").encode())
     evidence: dict[str, Json] = {"rows": rows, "period": work.period, "role": role}
