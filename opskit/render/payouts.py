@@ -78,11 +78,17 @@ class Script:
             f" AND {holds}.payout = {self.id(of)}::text"
         )
 
-    def locked(self) -> str:
-        """Lock the rows, in one order for all who do."""
+    @property
+    def survivors(self) -> tuple[str, ...]:
+        """The payments that stand, which those that are acted on repeat."""
+        return tuple(sorted(set(self.report.column("survivor"))))
+
+    def locked(self, also: Sequence[str] = ()) -> str:
+        """Lock the rows, and others on which it depends, in one order for all who do."""
+        rows = f"{self.id('t')} = {self.among([*self.deed.ids, *also])}"
         return (
-            f"SELECT count(*) AS found FROM (\n  SELECT FROM {self.table} AS t"
-            f" WHERE {self.ids('t')}\n  ORDER BY {self.id('t')} FOR UPDATE) AS locked"
+            f"SELECT count(*) AS locked FROM (\n  SELECT FROM {self.table} AS t"
+            f" WHERE {rows}\n  ORDER BY {self.id('t')} FOR UPDATE) AS locked"
         )
 
     # --- what the report says, and what is there now
@@ -95,8 +101,6 @@ class Script:
         at = {heading: f"told.k{n}" for n, heading in enumerate(columns)}
         amount = f"{at['amount']}::numeric" if "amount" in at else "0::numeric"
         currency = at.get("currency", "''::text")
-        live = self.ledger.status
-        stands = f" AND {self.status('s')} = {self.among(live.live, '::text[]')}" if live else ""
         return (
             f"WITH told AS MATERIALIZED (\n"
             f"  SELECT * FROM jsonb_to_recordset({self.value(json.dumps(rows), '::jsonb')})"
@@ -107,10 +111,26 @@ class Script:
             f"    {self._same(at)} AS same, {self.id('s')} IS NOT NULL AS stands\n"
             f"  FROM told LEFT JOIN {self.table} AS t"
             f" ON {self.ids('t')} AND {self.id('t')}::text = {at['id']}\n"
-            f"  LEFT JOIN {self.table} AS s ON {self.id('s')} = "
-            f"{self.among(sorted(set(self.report.column('survivor'))))}"
-            f" AND {self.id('s')}::text = {at['survivor']}{stands}\n)"
+            f"  LEFT JOIN {self.table} AS s ON {self.id('s')} = {self.among(self.survivors)}"
+            f" AND {self.id('s')}::text = {at['survivor']}{self._stands()}\n)"
         )
+
+    def _stands(self) -> str:
+        """Say that the other payment counts, has the same key, and is not reversed itself."""
+        ledger, found = self.ledger, ""
+        if ledger.status is not None:
+            found += f" AND {self.status('s')} = {self.among(ledger.status.live, '::text[]')}"
+        fields = (ledger.key, *ledger.scope)
+        one, other = (", ".join(expression(field, of) for field in fields) for of in "st")
+        # As records: by the equality of each type, in which nothing is beside nothing.
+        found += f"\n    AND ROW({one})::record = ROW({other})::record"
+        if ledger.reversal is not None:
+            at = f"x.{name(ledger.reversal.reverses)}"
+            found += (
+                f"\n    AND NOT EXISTS (SELECT FROM {self.table} AS x"
+                f" WHERE {at} = {self.among(self.survivors)} AND {at}::text = {self.id('s')}::text)"
+            )
+        return found
 
     def _same(self, at: Mapping[str, str]) -> str:
         """Say that a row is as the report has it, but for its status."""
@@ -166,7 +186,9 @@ class Script:
         return [
             self.told("now.gone", "gone since the report"),
             self.told("NOT now.gone AND now.same IS NOT TRUE", "changed since the report"),
-            self.told("NOT now.stands", "no longer repeated by a payment that stands"),
+            self.told(
+                "NOT now.gone AND NOT now.stands", "no longer repeated by a payment that stands"
+            ),
         ]
 
     def told(self, condition: str, what: str, source: str = "now") -> str:
@@ -271,7 +293,9 @@ def hold(deed: Payouts, schema: str, run: str, action: str) -> Text:
         f"FROM {holds} AS h WHERE {script.own('t')} AND {script.ids('t')}\n"
         f"  AND {script.status('t')} = h.old_status"
     )
-    return script.made(script.locked(), before, kept, held, _listed(script), _held(script))
+    return script.made(
+        script.locked(script.survivors), before, kept, held, _listed(script), _held(script)
+    )
 
 
 def _mine(script: Script) -> str:
@@ -310,7 +334,10 @@ def _held(script: Script) -> str:
 
 
 def release(deed: Payouts, schema: str, run: str) -> Text:
-    """Give what an action has held the status that it had, where it is still held."""
+    """Give what an action has held the status that it had, where it still has what that gave it.
+
+    Another word that holds is somebody's decision of their own, and stays.
+    """
     script = Script(deed, schema, run, deed.of)
     status = deed.ledger.status
     assert status is not None
@@ -320,7 +347,7 @@ def release(deed: Payouts, schema: str, run: str) -> Text:
         f"UPDATE {script.table} AS t SET {column} = {script.value(word)}\n"
         f"FROM {holds} AS h WHERE {script.own('t')} AND {script.ids('t')}\n"
         f"  AND h.ended_at IS NULL AND h.old_status = {script.value(word, '::text')}"
-        f" AND {script.status('t')} = {script.among(status.held, '::text[]')}"
+        f" AND {script.status('t')} = {script.value(status.held[0], '::text')}"
         for word in status.pending
     ]
     ended = (

@@ -37,7 +37,7 @@ def reverse(deed: Payouts, schema: str, run: str, action: str) -> Text:
         f" WHERE x.{at} = {script.among(deed.ids)} AND x.{at}::text = now.id)\n"
         f"RETURNING {name(ledger.id)}, {at} AS reverses"
     )
-    return script.made(script.locked(), made, _reversed(script, fit))
+    return script.made(script.locked(script.survivors), made, _reversed(script, fit))
 
 
 def _reversed(script: Script, fit: str) -> str:

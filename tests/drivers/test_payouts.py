@@ -11,7 +11,7 @@ import pytest
 
 from opskit.errors import InputError
 from opskit.model.inventory import MARKERS
-from opskit.model.payouts import Payouts
+from opskit.model.payouts import Deed, Payouts
 from tests.support.database import base
 from tests.support.deeds import LEDGER, Desk, capped, reported
 from tests.support.deeds import desk as made
@@ -114,6 +114,18 @@ def test_what_was_taken_up_after_it_was_held_is_not_released(desk: Desk) -> None
     desk.db.sql("UPDATE payouts SET status = 'failed' WHERE id = 2")
     assert desk.do(replace(work, do="release", of="1/"), key="1/!1").outcome == "succeeded"
     assert (desk.statuses()[2], desk.statuses()[4]) == ("failed", "queued")
+    assert sorted(row[::2] for row in desk.holds()) == [("2", "moved on"), ("4", "released")]
+
+
+def test_what_a_person_has_stopped_otherwise_is_not_released(desk: Desk) -> None:
+    desk.db.sql("ALTER TABLE payouts DROP CONSTRAINT payouts_status_check")
+    desk.describe(LEDGER.replace("held: held", "held: [held, stuck]"))
+    desk.report()
+    work = desk.work("hold")
+    assert desk.do(work).outcome == "succeeded"
+    desk.db.sql("UPDATE payouts SET status = 'stuck' WHERE id = 2")
+    assert desk.do(replace(work, do="release", of="1/"), key="1/!1").outcome == "succeeded"
+    assert (desk.statuses()[2], desk.statuses()[4]) == ("stuck", "queued")
     assert sorted(row[::2] for row in desk.holds()) == [("2", "moved on"), ("4", "released")]
 
 
@@ -382,6 +394,10 @@ def test_two_that_reverse_at_once_write_one_row(desk: Desk) -> None:
 
 FREE = "ALTER TABLE payouts DROP CONSTRAINT payouts_reverses_key;"
 NOTE = "ALTER TABLE payouts ADD note text NOT NULL DEFAULT ''; ALTER TABLE payouts ALTER note"
+REVERSED = """
+    INSERT INTO payouts (merchant_id, payee_id, amount, currency, status, reverses, created_at)
+    SELECT merchant_id, payee_id, amount, currency, 'reversed', id, now() FROM payouts
+"""
 REVERSAL = {
     "no index": (
         FREE,
@@ -400,6 +416,12 @@ REVERSAL = {
     "failed since": ("UPDATE payouts SET status = 'failed' WHERE id = 6", "nothing to reverse"),
     "amount since": ("UPDATE payouts SET amount = 1 WHERE id = 6", "changed since the report: 6"),
     "survivor": ("UPDATE payouts SET status = 'failed' WHERE id = 5", "no longer repeated"),
+    "survivor reversed": (f"{REVERSED} WHERE id = 5", "no longer repeated"),
+    "survivor's key": (
+        "UPDATE payouts SET idempotency_key = 'z' WHERE id = 5",
+        "no longer repeated",
+    ),
+    "survivor's scope": ("UPDATE payouts SET merchant_id = 2 WHERE id = 5", "no longer repeated"),
 }
 
 
@@ -415,6 +437,20 @@ def test_what_may_not_be_reversed_is_refused_before(desk: Desk, what: str) -> No
     if what not in ("no index", "partial index", "two columns"):
         assert desk.do(work).outcome == "failed"
     assert len(desk.rows()) == len(before) or "index" in told
+
+
+@pytest.mark.parametrize(("do", "ids", "survivor"), [("reverse", "6", 5), ("hold", "2", 1)])
+def test_the_payment_that_stands_can_not_fall_meanwhile(
+    desk: Desk, do: Deed, ids: str, survivor: int
+) -> None:
+    """Otherwise the other one would be reversed, too, by whoever has the opposite report."""
+    before, work = desk.rows(), desk.work(do, ids=ids)
+    with psycopg.connect(desk.db.owner) as other:
+        other.execute("UPDATE payouts SET status = 'failed' WHERE id = %s", (survivor,))
+        found = desk.do(work)
+        other.rollback()
+    assert "somebody else holds a lock" in found.reason
+    assert (found.outcome, desk.rows()) == ("failed", before)
 
 
 def test_a_partial_index_of_all_that_reverse_is_as_good(desk: Desk) -> None:
