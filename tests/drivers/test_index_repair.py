@@ -338,6 +338,15 @@ def test_an_undo_leaves_another_index_of_the_same_name(db: Base) -> None:
     assert "item_n is another index by now" in found.reason
 
 
+def test_an_undo_leaves_an_equal_index_that_somebody_else_has_built_since(db: Base) -> None:
+    db.do(CREATE)
+    db.sql("DROP INDEX item_n")
+    db.sql("CREATE INDEX item_n ON item (n DESC, name) WHERE n > 0")
+    found = db.do(UNDO, key="1/!1")
+    assert (found.outcome, there(db)) == ("failed", [("item_n", True)])
+    assert "item_n was built anew since this run has built it" in found.reason
+
+
 def test_an_undo_does_not_guess_where_what_was_written_down_is_gone(db: Base) -> None:
     db.do(CREATE)
     db.sql(f"DELETE FROM {MARKERS}.marker")

@@ -23,11 +23,12 @@ _FIRST = 16
 class Entry:
     """One thing that was to be done. `oid`: the index that was there then, 0 for none.
 
-    `nothing` is written down as well: what is not there at all has been deleted.
+    `nothing` is written down as well: what is not there at all has been deleted. `built`: what has
+    come of it, so that an undo takes back nobody else's index of the same name.
     `definition`: what pg_get_indexdef said of it; `valid`: whether it was of use to anybody.
     """
 
-    did: Literal["create", "rebuild", "drop", "nothing"]
+    did: Literal["create", "built", "rebuild", "drop", "nothing"]
     schema: str = ""
     name: str = ""
     definition: str = ""

@@ -136,8 +136,8 @@ def _attempted(attempt: _Attempt, session: Session) -> Output:
         attempt.watch()
         step = next_step(connection, attempt.work, past, analyzed=attempt.analyzed)
         if isinstance(step, Done):
-            if not attempt.begun and not attempt.work.probe:
-                ledger.write(Entry(did="nothing"), fence)
+            if not attempt.work.probe and (entry := _came_of_it(attempt, step)) is not None:
+                ledger.write(entry, fence)
             return _done(attempt, step)
         if attempt.work.probe:
             return attempt.output("failed", _to_do(step), status=1)
@@ -146,6 +146,16 @@ def _attempted(attempt: _Attempt, session: Session) -> Output:
             continue
         if _act(attempt, session, step, Pen(ledger=ledger, fence=fence)) and step.entry:
             past = [*past, step.entry] if not attempt.work.of else past
+
+
+def _came_of_it(attempt: _Attempt, step: Done) -> Entry | None:
+    """Return what an undo has to know beyond what was to be done."""
+    if not attempt.begun:
+        return Entry(did="nothing")
+    if attempt.work.do != "create" or step.index is None:
+        return None
+    index = step.index
+    return Entry(did="built", schema=index.schema, name=index.name, oid=index.oid)
 
 
 @mutable

@@ -211,16 +211,17 @@ def _undo(connection: Connection, work: Repair, past: Sequence[Entry]) -> Step:
             "what this run has written down is no longer in the database, so nothing tells what it"
             " has built or dropped: compare with its record, and do it by hand"
         )
+    built = next((entry.oid for entry in reversed(past) if entry.did == "built"), 0)
     for entry in reversed(past):
         if entry.did == "create" and work.index is not None:
-            return _unmade(connection, work, entry)
+            return _unmade(connection, work, entry, built)
         if entry.did == "drop" and entry.valid:
             return _remade(connection, entry)
     return Done(said="this run has built or dropped nothing there")
 
 
-def _unmade(connection: Connection, work: Repair, entry: Entry) -> Step:
-    """Drop what was built, if it is still what was built."""
+def _unmade(connection: Connection, work: Repair, entry: Entry, built: int) -> Step:
+    """Drop what was built, if it is still what was built; `built` is 0 where nobody saw its end."""
     table = look(connection, work)
     index = next((one for one in table.indexes if one.name == entry.name), None)
     if index is None:
@@ -228,6 +229,11 @@ def _unmade(connection: Connection, work: Repair, entry: Entry) -> Step:
     same = table.match is not None and table.match.oid == index.oid
     if index.valid and not same:
         raise StandError(f"{entry.name} is another index by now: {index.definition}")
+    if index.valid and built not in (0, index.oid):
+        raise StandError(
+            f"{entry.name} was built anew since this run has built it, by somebody else or by a"
+            " REINDEX: it is left to whoever did that"
+        )
     _spared(index)
     if process := busy_on(connection, table.oid):
         return Busy(process=process)
