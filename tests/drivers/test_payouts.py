@@ -271,6 +271,15 @@ def test_what_forbids_to_hold_is_seen_before(desk: Desk, what: str) -> None:
     assert desk.rows() == before
 
 
+def test_nothing_is_to_be_made_where_the_ledger_is_not(desk: Desk) -> None:
+    work = desk.work("hold")
+    desk.db.sql(f"ALTER TABLE payouts RENAME TO elsewhere; DROP TABLE {MARKERS}.payout_hold")
+    found = desk.see(work)
+    assert found.outcome == "failed"
+    assert "there is no table" in found.reason
+    assert "payout_hold" not in found.reason
+
+
 def test_what_allows_to_hold_is_not_taken_for_what_forbids_it(desk: Desk) -> None:
     desk.db.sql(
         "ALTER TABLE payouts ADD CONSTRAINT filled CHECK (status <> '');"

@@ -100,7 +100,8 @@ def _foreseen(access: Access, session: Session, job: Job, write: Write) -> Outpu
         wrong = [*_elsewhere(session, work), *obstacles(session, work)]
     except LedgerError as error:
         wrong = [error.line]
-    if work.do == "hold" and (lacking := holds.missing(session.connection, schema)):
+    # What is wrong otherwise may be the database: nothing is to be made there.
+    if not wrong and work.do == "hold" and (lacking := holds.missing(session.connection, schema)):
         made = ";\n".join(holds.ddl(schema, session.identity.user))
         write("stdout", f"{made};\n".encode())
         wrong.append(f"{lacking}: let one who may make it, by what this has printed")
