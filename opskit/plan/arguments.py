@@ -187,12 +187,15 @@ class Renderer:
 
     def _report(self, written: str, at: str) -> Value:
         """Read a manifest of evidence and what it holds together; refuse what has been changed."""
-        from opskit.load.evidence import opened  # few plans have one
+        from opskit.load.evidence import EvidenceError, opened  # few plans have one
 
         name = self.word(written, at)
         if not name:
             return None
-        found = opened(self._beside(name))
+        try:
+            found = opened(self._beside(name))
+        except EvidenceError as error:  # which file it is; where it is named is told in its place
+            raise EvidenceError(f"{error.where}: {error.what}", hint=error.hint) from None
         rows = []
         if any(piece.name == _REPEATED for piece in found.manifest.pieces):
             rows = [dict(row) for row in found.rows(_REPEATED)]

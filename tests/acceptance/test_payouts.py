@@ -161,7 +161,7 @@ def test_what_must_not_be_done_is_refused_with_nothing_touched(desk: Money) -> N
 def test_evidence_that_was_changed_is_refused(desk: Money) -> None:
     table = Path(desk.manifest).parent / "same-key.csv"
     table.write_text(table.read_text().replace("HOLD", "H0LD", 1))
-    assert "it is not what it was" in desk.payouts("hold", status=2)
+    assert f"{table}: it is not what it was" in desk.payouts("hold", status=2)
     desk.report()
     manifest = json.loads(Path(desk.manifest).read_text())
     manifest["source"]["system"] = "7000000000000000001"
