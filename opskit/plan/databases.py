@@ -27,7 +27,8 @@ def database(inventory: Inventory, step: Step, args: Mapping[str, Value]) -> dic
         name = next(iter(inventory.databases))
     else:
         told = "the step does not say on which database it works"
-        raise InputError(told, where=place, hint=f"add database: NAME; there are: {names}")
+        cure = "add database: NAME, or -p database=NAME where the runbook takes that"
+        raise InputError(told, where=place, hint=f"{cure}; there are: {names}")
     if inventory.databases[name].standby and step.effect == "change":
         told = f"the database {name} is a standby, and this step changes something"
         raise InputError(told, where=place, hint="name the primary, or say effect: read")

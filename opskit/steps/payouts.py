@@ -283,6 +283,10 @@ def _capped(report: Report, ledger: Ledger, caps: Caps) -> None:
         sums[currency] = sums.get(currency, Decimal(0)) + abs(Decimal(amount or "0"))
     for currency, total in sorted(sums.items()):
         most = caps.amounts.get(currency)
+        if not total.is_finite():
+            told = f"an amount in {currency} is {total}: that is no money"
+            raise _WrongError("report", told, "correct the row, and make the report again")
         if most is None or total > Decimal(most):
-            told = f"this is about {total} {currency}, and max_amount is {most or 'nothing'}"
+            limit = f"max_amount is {most}" if most else f"max_amount names no {currency}"
+            told = f"this is about {total} {currency}, and {limit}"
             raise _WrongError("max_amount", told, "name some rows (`ids`), or raise it knowingly")
