@@ -210,7 +210,8 @@ class Script:
             found.append(
                 f"(SELECT string_agg(sums.sum || ' ' || sums.currency || ', and max_amount ' ||"
                 f" coalesce('is ' || caps.value, 'does not name it'), '; ')\n"
-                f"   FROM (SELECT currency, sum(abs(amount)) AS sum FROM {acted} GROUP BY 1) AS sums\n"
+                f"   FROM (SELECT currency, sum(abs(amount)) AS sum FROM {acted}\n"
+                f"     GROUP BY 1) AS sums\n"
                 f"   LEFT JOIN jsonb_each_text({amounts}) AS caps ON caps.key = sums.currency\n"
                 f"   WHERE caps.value IS NULL OR sums.sum > caps.value::numeric)"
             )
