@@ -415,7 +415,7 @@ _o_noted() {
 # one that waits to be buried has none. What is no process id may be the name of another file there.
 _o_lives() {
   case $1 in '' | *[!0-9]*) return 1 ;; esac
-  while read -r _o_t || [ -n "$_o_t" ]; do
+  while _o_t='' && { read -r _o_t || [ -n "$_o_t" ]; }; do # an error leaves it as it was
     case $_o_t in *"$2"*) return 0 ;; esac
   done <"/proc/$1/cmdline"
   return 1
