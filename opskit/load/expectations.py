@@ -16,9 +16,10 @@ from opskit.load.keys import (
 )
 from opskit.load.reading import Reader
 from opskit.load.runbook import check_format
+from opskit.load.whole import whole
 from opskit.load.yaml import Items, Node, Scalar, Table, parse
 from opskit.model.expected import Expected, ForeignKey, Function, Index, Lookup, Relation
-from opskit.model.problem import Place, Problem, ProblemsError
+from opskit.model.problem import Problem
 from opskit.render.definitions import (
     DefinitionError,
     arguments,
@@ -36,13 +37,7 @@ T = TypeVar("T")
 
 def expectations(path: Path) -> Expected:
     """Read a file; ProblemsError with every error in it."""
-    expected, problems = check_expectations(path)
-    errors = [problem for problem in problems if problem.severity == "error"]
-    if expected is None and not errors:
-        errors = [Problem(place=Place(file=str(path)), what="this can't be read")]
-    if errors or expected is None:
-        raise ProblemsError(errors)
-    return expected
+    return whole(path, *check_expectations(path))
 
 
 def check_expectations(path: Path) -> tuple[Expected | None, list[Problem]]:

@@ -9,9 +9,10 @@ from opskit.load.files import read
 from opskit.load.ledgerkeys import LEDGER, PROVIDER, REPEAT, STATUS
 from opskit.load.reading import Reader
 from opskit.load.runbook import check_format
+from opskit.load.whole import whole
 from opskit.load.yaml import Items, Node, Scalar, Table, parse
 from opskit.model.ledger import Field, Ledger, Match, Provider, Repeat, Reversal, Status
-from opskit.model.problem import Place, Problem, ProblemsError
+from opskit.model.problem import Problem
 from opskit.render.definitions import DefinitionError, relation_name
 from opskit.steps.base import is_template
 
@@ -28,13 +29,7 @@ _COLUMNS = ("id", "created_at", "amount")
 
 def ledger(path: Path) -> Ledger:
     """Read a file; ProblemsError with every error in it."""
-    found, problems = check_ledger(path)
-    errors = [problem for problem in problems if problem.severity == "error"]
-    if found is None and not errors:
-        errors = [Problem(place=Place(file=str(path)), what="this can't be read")]
-    if errors or found is None:
-        raise ProblemsError(errors)
-    return found
+    return whole(path, *check_ledger(path))
 
 
 def check_ledger(path: Path) -> tuple[Ledger | None, list[Problem]]:
