@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from opskit.drivers import command
 from opskit.drivers.session import Write
@@ -35,6 +35,11 @@ from opskit.model.work import (
 History = Callable[[Recall], str | None]
 
 _CLOSE = 15.0
+_MOMENT = 1.0
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
 
 
 def lease_words(
@@ -208,7 +213,8 @@ class Targets:
         """Remove the run's directories except on the hosts in `keep`; close all connections.
 
         There what commands have printed is removed too, but on those `unread`: it is recorded.
-        `over`: the run has ended, and its locks are free.
+        `over`: the run has ended, and its locks are free. Connections go a moment later, or with
+        the process: a hundred that part at once keep the machine from saying how the run ended.
         """
         targets = list(self._targets.values())
         if targets:
@@ -223,9 +229,9 @@ class Targets:
             pool.shutdown(wait=False, cancel_futures=True)
         if over and self._sql is not None:
             self._sql.free()
-        for shared in (self._connector, self._requester):
-            if shared is not None:
-                shared.close()
+        shared = [s for s in (self._connector, self._requester) if s is not None]
+        if lines := [*targets, *shared]:
+            _part(lines)
         self._targets, self._connector, self._requester = {}, None, None
 
     def _postgres(self) -> Any:  # noqa: ANN401 - of a module that loads the PostgreSQL library
@@ -355,4 +361,14 @@ def _close(target: Target, *, kept: bool, read: bool, over: bool) -> None:
     with suppress(Exception):
         if kept and over:
             target.free(patience)
-    target.close()
+
+
+def _part(lines: Sequence[_Closable]) -> None:
+    def close() -> None:
+        for line in lines:
+            with suppress(Exception):
+                line.close()
+
+    later = threading.Timer(_MOMENT, close)
+    later.daemon = True
+    later.start()

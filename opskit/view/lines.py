@@ -13,6 +13,9 @@ from opskit.view.paint import PLAIN, Paint
 from opskit.view.tail import Tails
 
 WORDS = {"succeeded": "ok", "failed": "FAILED", "unknown": "UNKNOWN"}
+AHEAD = 5_000
+"""As many lines may wait to be written before whoever brings one waits too."""
+
 Said = tuple[str, str]
 """A word for the outcome, and a sentence."""
 
@@ -41,13 +44,30 @@ class Lines:
         self._tails = Tails()
         self._partial: dict[tuple[str, str], bytes] = {}
         self._decided: dict[str, Json] = {}
+        self._rows: list[str] = []
         self._lock = threading.Lock()
+        self._turn = threading.Lock()
 
     def __call__(self, item: Event | Chunk) -> None:
         with self._lock:
-            rows = list(self._chunk(item) if isinstance(item, Chunk) else self.event(item))
-            if rows:
-                self._write("".join(row + "\n" for row in rows))
+            self._rows.extend(self._chunk(item) if isinstance(item, Chunk) else self.event(item))
+            many = len(self._rows) > AHEAD
+        self._write_out(patient=many)
+
+    def _write_out(self, *, patient: bool) -> None:
+        """Write what waits for it, unless another thread does: that one then writes this too.
+
+        A hundred threads that wait for each other's writing are a good part of a large run. Where
+        nobody reads, as in a pager, they wait none the less, once there is much: `patient`.
+        """
+        while self._rows and self._turn.acquire(blocking=patient):
+            try:
+                with self._lock:
+                    rows, self._rows = self._rows, []
+                if rows:
+                    self._write("".join(row + "\n" for row in rows))
+            finally:
+                self._turn.release()
 
     def renewed(self, plan: Plan) -> None:
         """Name things as another plan does, which the run carries out from here on."""

@@ -86,11 +86,17 @@ def once(words: list[str], folder: Path) -> Took:
     return Took(wall=wall, cpu=usage.ru_utime + usage.ru_stime, memory=usage.ru_maxrss / 1024)
 
 
-def interleaved(programs: Mapping[str, list[str]], rounds: int, folder: Path) -> Rounds:
-    """Run the programs by turns (A B C A B C …), after one round that is not measured."""
+def interleaved(
+    programs: Mapping[str, list[str]], rounds: int, folder: Path, between: Callable[[], None]
+) -> Rounds:
+    """Run the programs by turns (A B C A B C …), after one round that is not measured.
+
+    `between` is called before each: nothing of the one before may still be going on.
+    """
     took: dict[str, list[Took]] = {name: [] for name in programs}
     for turn in range(rounds + 1):
         for name, words in programs.items():
+            between()
             result = once(words, folder)
             if turn:
                 took[name].append(result)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 PER_SERVER = 16  # sshd listens on at most 16 sockets
 PORT = 22300
+LEAVE = 15.0
 CONFIG = """\
 HostKey {folder}/hostkey
 PidFile none
@@ -40,6 +41,14 @@ class Hosts:
     user: str
     addresses: tuple[str, ...]
     port: int = PORT
+    servers: tuple[int, ...]
+    """The pid of each sshd."""
+
+    def quiet(self) -> None:
+        """Wait until all sessions are gone: what is measured next would pay for their leave."""
+        until = time.monotonic() + LEAVE
+        while time.monotonic() < until and any(_children(pid) for pid in self.servers):
+            time.sleep(0.05)
 
     def inventory(self, count: int) -> Path:
         """Write an inventory with the first `count` hosts.
@@ -76,11 +85,20 @@ def fleet(folder: Path, count: int) -> Iterator[Hosts]:
         time.sleep(0.3)
         if any(server.poll() is not None for server in servers):
             raise SystemExit("sshd does not start (see above): does another benchmark run?")
-        yield Hosts(folder=folder, user=getpass.getuser(), addresses=addresses)
+        yield Hosts(
+            folder=folder,
+            user=getpass.getuser(),
+            addresses=addresses,
+            servers=tuple(server.pid for server in servers),
+        )
     finally:
         for server in servers:
             server.terminate()
             server.wait(10)
+
+
+def _children(pid: int) -> bool:
+    return bool(Path(f"/proc/{pid}/task/{pid}/children").read_text())
 
 
 def _keys(folder: Path) -> None:

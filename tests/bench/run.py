@@ -33,7 +33,7 @@ def measure(workload: Workload, rounds: int, bench: Bench) -> list[str]:
     """Run the rounds of a workload and print its rows; return what was missed."""
     print(f"\n{workload.name}: {workload.title}, {rounds} rounds", flush=True)
     try:
-        took = interleaved(workload.programs(bench), rounds, bench.hosts.folder)
+        took = interleaved(workload.programs(bench), rounds, bench.hosts.folder, bench.hosts.quiet)
     except FailedError as error:
         print(f"  {error}\n  FAILED", flush=True)
         return [workload.name]

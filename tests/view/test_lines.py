@@ -2,11 +2,15 @@
 
 import json
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 
 from opskit.model.event import Chunk, Event
 from opskit.model.value import Json
 from opskit.view.jsonl import JsonLines
-from opskit.view.lines import Lines
+from opskit.view.lines import AHEAD, Lines
 from opskit.view.tail import KEPT
 from tests.view import samples
 from tests.view.samples import ended, silent, started
@@ -163,3 +167,66 @@ def test_what_is_decided_of_a_step_later_or_otherwise_is_a_line_of_its_own() -> 
     events = [decided(), decided("4@web1", choice="done"), started("4@web1"), decided("4@web1")]
     assert len(written(*events)) == 4
     assert len(written(decided(), decided("4@web2", "web2"))) == 2
+
+
+def test_of_many_threads_every_line_is_written_once_and_in_the_order_of_its_thread() -> None:
+    kept: list[str] = []
+    watch = Lines(kept.append, now=lambda: 1_800_000_000.0)
+
+    def talk(host: int) -> None:
+        for number in range(200):
+            watch(Event(kind="message", host=f"h{host}", data={"text": f"{host}.{number}."}))
+
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(talk, range(20)))
+    rows = "".join(kept).splitlines()
+    assert len(rows) == 20 * 200
+    for host in range(20):
+        numbers = [int(row.split(".")[-2]) for row in rows if f" {host}." in row]
+        assert numbers == list(range(200))
+
+
+def test_while_one_line_is_being_written_nobody_else_waits_until_there_is_much() -> None:
+    wrote, go = threading.Event(), threading.Event()
+    kept: list[str] = []
+
+    def write(text: str) -> None:
+        kept.append(text)
+        wrote.set()
+        assert go.wait(10)
+
+    watch = Lines(write, now=lambda: 1_800_000_000.0)
+    said = [Event(kind="message", data={"text": str(number)}) for number in range(AHEAD + 3)]
+    slow = threading.Thread(target=watch, args=(said[0],))
+    slow.start()
+    assert wrote.wait(10)
+    for event in said[1 : AHEAD + 1]:
+        watch(event)  # comes back although nobody reads
+    late = threading.Thread(target=watch, args=(said[AHEAD + 1],))
+    late.start()
+    late.join(0.2)
+    assert late.is_alive()
+    go.set()
+    slow.join(10)
+    late.join(10)
+    assert [row.split()[-1] for row in "".join(kept).splitlines()] == [
+        str(number) for number in range(AHEAD + 2)
+    ]
+
+
+def test_a_line_that_can_not_be_written_is_told_to_whoever_wrote_and_the_next_one_is_tried() -> (
+    None
+):
+    kept: list[str] = []
+
+    def write(text: str) -> None:
+        if not kept:
+            kept.append("")
+            raise OSError("the disk is full")
+        kept.append(text)
+
+    watch = Lines(write, now=lambda: 1_800_000_000.0)
+    with pytest.raises(OSError, match="full"):
+        watch(Event(kind="message", data={"text": "a"}))
+    watch(Event(kind="message", data={"text": "b"}))
+    assert kept[1].rstrip().endswith("b")
