@@ -33,6 +33,21 @@ def mutable(cls: type[T]) -> type[T]:
     return made  # type: ignore[no-any-return]
 
 
+def replaced(value: T, **changes: Any) -> T:  # noqa: ANN401 - of any field
+    """Return a copy with other values in some fields, as `dataclasses.replace` does.
+
+    It is several times as quick, for where it is done for every event of a run.
+    """
+    cls: Any = value.__class__
+    made: T = object.__new__(cls)
+    for name in cls.__slots__:
+        put = getattr(cls, name).__set__
+        put(made, changes.pop(name) if name in changes else getattr(value, name))
+    if changes:
+        raise TypeError(f"{cls.__name__} has no field {min(changes)!r}")
+    return made
+
+
 def _initializer(cls: Any) -> Callable[..., None]:  # noqa: ANN401 - any class at all
     names = frozenset(one.name for one in fields(cls))
     # A slot can be set through the class; the instance itself refuses.

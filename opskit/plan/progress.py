@@ -1,10 +1,10 @@
 """Where each action stands, folded from the record."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import assert_never
 
 from opskit.model.event import Entry, Event
+from opskit.model.frozen import replaced
 from opskit.model.run import ActionRecord
 from opskit.model.states import ActionState
 from opskit.model.value import Json
@@ -68,7 +68,7 @@ class Progress:
         """Let the undo of a change that is done once more count as not done yet."""
         for record in list(self.records.values()):
             if record.key.startswith(f"{key}!"):
-                again = replace(record, state="planned", ended=None, data={})
+                again = replaced(record, state="planned", ended=None, data={})
                 self.records[record.key] = again
 
     def _undone(self, record: ActionRecord, event: Event) -> None:
@@ -77,9 +77,9 @@ class Progress:
         if original is None or record.state not in ("succeeded", "failed", "skipped"):
             return
         if record.state == "failed":
-            self.records[original.key] = replace(original, state="undo failed", before=None)
+            self.records[original.key] = replaced(original, state="undo failed", before=None)
         elif event.data.get("last"):
-            self.records[original.key] = replace(original, state="undone", before=None)
+            self.records[original.key] = replaced(original, state="undone", before=None)
 
 
 def _moved(record: ActionRecord, event: Event, at: float) -> ActionRecord:
@@ -87,24 +87,38 @@ def _moved(record: ActionRecord, event: Event, at: float) -> ActionRecord:
         case "step started":
             left = event.data.get("tries_left")
             data: Mapping[str, Json] = {"tries_left": left} if left else {}
-            record = replace(record, first=_first(record, at), before=_before(record), silent=None)
-            return replace(
-                record, state="started", attempt=event.attempt, started=at, ended=None, data=data
+            return replaced(
+                record,
+                state="started",
+                attempt=event.attempt,
+                started=at,
+                first=_first(record, at),
+                before=_before(record),
+                ended=None,
+                silent=None,
+                data=data,
             )
         case "step silent":
             # It may be told of an attempt that has ended just then.
             goes_on = record.state == "started" and record.attempt == event.attempt
-            return replace(record, silent=_silent(event, at)) if goes_on else record
+            return replaced(record, silent=_silent(event, at)) if goes_on else record
         case "step ended":
             ended = OUTCOMES[str(event.data["outcome"])]
             if event.data.get("again"):
                 ended = "planned"  # it never began, and this attempt at it never will
             idle = event.data.get("again") or event.data.get("sent") is False
             reached = record.reached if idle else event.attempt
-            record = replace(record, silent=None, ended=at, data=event.data, reached=reached)
-            return replace(record, state=ended, attempt=event.attempt)
+            return replaced(
+                record,
+                state=ended,
+                attempt=event.attempt,
+                ended=at,
+                silent=None,
+                data=event.data,
+                reached=reached,
+            )
         case "step skipped":
-            return replace(record, state="skipped", ended=at, data=event.data)
+            return replaced(record, state="skipped", ended=at, data=event.data)
         case "decided":
             return _decided(record, str(event.data.get("choice")), event, at)
         case (
@@ -139,12 +153,12 @@ def _silent(event: Event, at: float) -> float | None:
 
 def _decided(record: ActionRecord, choice: str, event: Event, at: float) -> ActionRecord:
     if choice == "retry":
-        return replace(record, state="planned", ended=None, before=_before(record))
+        return replaced(record, state="planned", ended=None, before=_before(record))
     state = DECIDED.get(choice)
     if state is None:
         return record
     reached = record.attempt if state == "succeeded" else record.reached
-    return replace(record, state=state, ended=at, data=event.data, reached=reached)
+    return replaced(record, state=state, ended=at, data=event.data, reached=reached)
 
 
 def progress(entries: Iterable[Entry]) -> Mapping[str, ActionRecord]:

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from opskit.model.frozen import frozen, mutable
+from opskit.model.frozen import frozen, mutable, replaced
+from opskit.model.run import ActionRecord
 
 
 @frozen
@@ -136,3 +137,11 @@ def test_what_changes_can_be_set_and_is_equal_only_to_itself() -> None:
     with pytest.raises(TypeError, match="other"):
         make(other=1)
     assert not hasattr(first, "__dict__")
+
+
+def test_a_copy_with_other_values_is_what_dataclasses_make_of_it() -> None:
+    one = ActionRecord(key="1/a", host="a", step="s", state="started", attempt=2)
+    assert replaced(one, state="failed", ended=3.0) == replace(one, state="failed", ended=3.0)
+    assert one.state == "started"
+    with pytest.raises(TypeError, match="ActionRecord has no field 'stat'"):
+        replaced(one, stat="failed")
