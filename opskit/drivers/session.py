@@ -2,10 +2,12 @@
 
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cache
+from hashlib import blake2b
 from importlib import resources
+from itertools import count
 
 from opskit.drivers.wire import LostError, Stream, Wire
 
@@ -85,6 +87,16 @@ class Scanner:
         return 0
 
 
+def _marks() -> Iterator[str]:
+    """Yield words which none can be guessed of from all those before it.
+
+    Random bytes would do as well; but to ask the system for them lets another thread go first.
+    """
+    key = secrets.token_bytes(32)
+    for number in count():
+        yield blake2b(number.to_bytes(8, "big"), key=key, digest_size=16).hexdigest()
+
+
 class Session:
     """One shim, one request at a time. `clean` turns False when it must not be used again."""
 
@@ -98,12 +110,13 @@ class Session:
         self.why_closed = ""
         self.fenced_by = ""
         """Who has a lock of this run on the host."""
+        self._marks = _marks()
         self._out = self._err = Scanner(b"-")
         self.busy = False
 
     def begin(self, function: str, *words: str, timeout: float = 30.0) -> None:
         """Send a request; `poll` brings its answer."""
-        mark = secrets.token_hex(16)
+        mark = next(self._marks)
         self._expect(mark)
         self._send(_line(f"_o {mark} {function}", words), timeout)
 
@@ -140,7 +153,7 @@ class Session:
     def give(self, path: str, data: Iterable[bytes], size: int, timeout: float) -> str:
         """Send `size` raw bytes into a new file at `path`; return why that failed, or nothing."""
         end = time.monotonic() + timeout
-        second = secrets.token_hex(16)
+        second = next(self._marks)
         noise = bytearray()
         answer = self.call(
             "_o_take",
@@ -166,7 +179,7 @@ class Session:
 
     def hello(self, become: str | None, mine: tuple[str, ...], timeout: float) -> None:
         """Send the shim and hear from it. `mine`: state_dir, run, nonce where it may write."""
-        mark = secrets.token_hex(16)
+        mark = next(self._marks)
         noise = bytearray()
         words = (mark[:16], mark[16:], become or "", *mine)
         self._expect(mark)
