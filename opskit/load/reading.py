@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from opskit.load.examples import example, fitting
 from opskit.load.suggest import advice
 from opskit.load.yaml import Items, Node, Scalar, Table, plain
 from opskit.model.problem import Place, Problem
@@ -19,6 +20,8 @@ _MODE = re.compile(r"0?[0-7]{3,4}")
 _TYPES = """text shell sql words url file expectations ledger report int number bool duration size
     enum mode"""
 _TEMPLATED = frozenset(_TYPES.split())
+_PLAIN = frozenset({"int", "number", "bool", "duration", "size", "enum", "mode"})
+"""Types that are rendered only for a kind's own keys, and where a key says so."""
 Kind = Literal["text", "shell", "sql", "argument", "url", "expression", "verbatim"]
 """What a text is read as."""
 
@@ -73,6 +76,7 @@ class Reader:
         self.source = source
         self.problems = problems
         self.written: list[Written] = []
+        self._arguments = False
 
     def place(self, node: Node) -> Place:
         return Place(file=self.file, line=node.line, column=node.column)
@@ -102,6 +106,14 @@ class Reader:
             if key.name not in node.entries:
                 self.error(node, f"{owner} has no `{key.name}`", f"add {key.name}: {example(key)}")
         return values
+
+    def arguments(self, node: Node, keys: Sequence[Key], owner: str) -> dict[str, Json]:
+        """Read a kind's own keys: any of them may be a template."""
+        self._arguments = True
+        try:
+            return self.table(node, keys, owner)
+        finally:
+            self._arguments = False
 
     def entry(self, values: dict[str, Json], key: Key, node: Node) -> None:
         """Read one value into `values`, unless there is something wrong with it."""
@@ -143,10 +155,17 @@ class Reader:
         if node.empty:
             self.error(node, f"`{path}` is empty", f"write {example(key)}")
             return None
-        if key.type in _TEMPLATED and is_template(node.text):
+        if self._rendered(key) and is_template(node.text):
             self.written.append(Written(path, _context(key), node.text, node))
             return node.text
+        if key.type in _PLAIN and is_template(node.text):
+            self.error(node, f"`{path}` is not rendered", "write it without {{ }}")
+            return None
         return _SCALARS[key.type](self, node, key, path)
+
+    def _rendered(self, key: Key) -> bool:
+        plain = key.type in _PLAIN and not self._arguments and not key.rendered
+        return key.type in _TEMPLATED and not plain
 
     def text(self, node: Scalar, key: Key, path: str) -> Json:
         """Take a scalar as it was written, whatever an untyped reader would make of it."""
@@ -156,7 +175,7 @@ class Reader:
             self.error(node, f"`{path}` is not rendered", "write it without {{ }}")
             return None
         if key.pattern and not re.fullmatch(key.pattern, node.text):
-            self.error(node, f"{node.text[:80]!r} can't be `{path}`", _fitting(key))
+            self.error(node, f"{node.text[:80]!r} can't be `{path}`", fitting(key))
             return None
         return node.text
 
@@ -349,52 +368,4 @@ _SCALARS: Mapping[str, Callable[[Reader, Scalar, Key, str], Json]] = {
     "size": _size,
     "enum": _enum,
     "mode": _mode,
-}
-_EXAMPLES: Mapping[str, str] = {
-    "int": "3",
-    "number": "2.5",
-    "bool": "true",
-    "duration": "10s",
-    "size": "64MiB",
-    "mode": "0644",
-    "list": "[ONE, TWO]",
-    "words": "[ONE, TWO]",
-    "commands": "GET KEY",
-    "map": "{NAME: TEXT}",
-    "url": "http://…",
-    "steps": "a list of steps",
-    "step": "a step",
-}
-
-
-def example(key: Key) -> str:
-    """Show what may stand under a key."""
-    if key.name in _WRITTEN:
-        return _WRITTEN[key.name]
-    if key.choices:
-        return " or ".join(key.choices)
-    if key.keys:
-        inside = ", ".join(f"{k.name}: …" for k in key.keys if k.required) or "…"
-        return "{" + inside + "}"
-    return _EXAMPLES.get(key.type, key.name.upper())
-
-
-def _fitting(key: Key) -> str:
-    return f"write {_PATTERNS.get(key.name) or example(key)}"
-
-
-_WRITTEN: Mapping[str, str] = {
-    "opskit": "1",
-    "name": "web-deploy",
-    "version": "1.0.0",
-    "batches": "[1, 25%, 100%]",
-    "max_failures": "0",
-}
-_PATTERNS: Mapping[str, str] = {
-    "name": "lower-case letters, digits, . _ and -, such as web-deploy",
-    "version": "three numbers, such as 1.0.0",
-    "batches": "a number from 1, or a percentage from 1% to 100%",
-    "max_failures": "a number, or a percentage up to 100%",
-    "run_id": "40 hex digits, as INFO has them",
-    "address": "a name or an IP address; the port goes under connection: {port: 22}",
 }

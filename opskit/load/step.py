@@ -213,7 +213,7 @@ class StepReader:
                 self.reader.error(node, f"`{kind}` must be a mapping", f"{kind}: {{{needed}}}")
                 return {}, None
             node = _under(module.MAIN, node)
-        args = self.reader.table(node, module.KEYS, f"`{kind}`")
+        args = self.reader.arguments(node, module.KEYS, f"`{kind}`")
         include = None
         for key in module.KEYS:
             value = node.entries.get(key.name, (None, None))[1]

@@ -110,7 +110,8 @@ class Step:
     done_when: "Step | None" = None
     creates: str | None = None
     unless: str | None = None
-    timeout: float = 600.0
+    timeout: float | str = 600.0
+    """Seconds, or a template for them that is the same for every host."""
     silent: Silent = field(default_factory=Silent)
     undo: tuple["Step", ...] = ()
     lasting: bool = True

@@ -32,6 +32,7 @@ from opskit.plan.spread import Spot, spread
 from opskit.plan.values import host_of, local
 from opskit.render import evaluate, host_view, value
 from opskit.steps import KINDS
+from opskit.steps.base import a_number
 from opskit.steps.index import repairs
 
 _EXISTS = 'test -e "$1"'
@@ -288,11 +289,24 @@ class Builder:
             repeatable=step.repeatable,
             on_unknown=step.on_unknown,
             on_failure=step.on_failure,
-            timeout=step.timeout,
+            timeout=self._timeout(placed, step),
             silent=step.silent,
             lasting=step.lasting and step.kind != "indexes",  # what it calls is rolled back
             names={n: k for n, k in frame.saved.items() if n != k},
         )
+
+    def _timeout(self, placed: Placed, step: Step) -> float:
+        """Return a step's limit in seconds, where it is a template rendered with what a run has."""
+        if not isinstance(step.timeout, str):
+            return step.timeout
+        names = placed.frame.names(dict(self.general))
+        render = self._renderer(
+            replace(placed, step=step), names, Spot(batch=0, host="", target="")
+        )
+        seconds = a_number(known(render.word(step.timeout, "timeout")), step, "timeout")
+        if seconds <= 0:
+            raise InputError("`timeout` came to 0", where=str(step.place), hint="write more than 0")
+        return seconds
 
 
 def _taken_back(work: Work, key: str) -> Work | None:

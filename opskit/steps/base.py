@@ -91,7 +91,8 @@ class Key:
     """One key of a table in a file. These tables alone give validation, schema and docs.
 
     `main`: for a table, the key that a bare value stands for. `many`: a list of such values is
-    fine too. `reads`: values of this key that make the step a read.
+    fine too. `reads`: values of this key that make the step a read. `rendered`: a number may be a
+    template although the key is no kind's own.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Key:
     reads: tuple[str, ...] = ()
     pattern: str | None = None
     minimum: float | None = None
+    rendered: bool = False
 
 
 class StepKind(Protocol):

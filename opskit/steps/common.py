@@ -89,7 +89,7 @@ COMMON: tuple[Key, ...] = (
     Key("done_when", "step", help="a read that tells whether it is done when its end is unknown"),
     Key("creates", "text", help="skip it if this path exists on the target"),
     Key("unless", "shell", help="skip it if this shell text (a read) succeeds on the target"),
-    Key("timeout", "duration", default=600.0, help="stop it after this long"),
+    Key("timeout", "duration", default=600.0, rendered=True, help="stop it after this long"),
     Key(
         "silent",
         "table",

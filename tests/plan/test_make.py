@@ -223,3 +223,33 @@ def test_a_secret_of_the_inventory_can_be_what_a_command_reads(tmp_path: Path) -
     assert [a.work.stdin for a in plan.actions if isinstance(a.work, Command)] == [
         SecretRef(name="password")
     ] * 2
+
+
+def test_a_limit_may_be_a_template_that_is_the_same_for_all_hosts(tmp_path: Path) -> None:
+    head = "params: {limit: {type: duration, default: 90s}}\n"
+    back = "{run: ls, timeout: '{{ limit * 2 }}'}"
+    steps = f"  - {{name: look, run: ls, timeout: '{{{{ limit }}}}', undo: {back}}}\n"
+    plan = planned(runbook(steps, head), tmp_path, limit=90.0)
+    assert [stage.timeout for stage in plan.stages.values()] == [90.0, 180.0]
+    assert planned(runbook(steps, head), tmp_path, limit=2.0).digest != plan.digest
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ("{{ limit - 90 }}", "`timeout` came to 0"),
+        ("{{ limit }} sheep", "`timeout` came to '90.0 sheep'"),
+        ("{{ host.name }}", "host"),
+        ("{{ before }}", "must be known when planning"),
+    ],
+)
+def test_a_limit_that_comes_to_none_is_refused_where_it_stands(
+    tmp_path: Path, limit: str, said: str
+) -> None:
+    head = "params: {limit: {type: duration, default: 90s}}\n"
+    steps = "  - {name: before, run: ls, effect: read, save: before}\n"
+    steps += f"  - {{name: look, run: ls, timeout: '{limit}'}}\n"
+    with pytest.raises(InputError) as refused:
+        planned(runbook(steps, head), tmp_path, limit=90.0)
+    assert said in str(refused.value)
+    assert "r.yaml:9:" in str(refused.value)
