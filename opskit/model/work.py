@@ -144,13 +144,23 @@ class Recall:
 
 
 @frozen
+class Limits:
+    """When a number that a query brings is a WARN or a CRIT, such as `> 80`; empty: never."""
+
+    label: str
+    warn: str = ""
+    crit: str = ""
+
+
+@frozen
 class Query:
     """SQL for a database: a read is one statement, a change one transaction.
 
     `transaction` False: one statement that can't be in one. `rows`: what is saved, the first value
     of the first row or all rows as JSON; `expect`: what that value must be. `kept` says that
     something is saved, `told` that a `done_when` can tell whether it was done. `judged`: the first
-    value says in words what is wrong, so that nothing is kept; empty, all is well.
+    value says in words what is wrong, so that nothing is kept; empty, all is well. `check`: it is a
+    health check, and its rows are weighed.
     """
 
     text: Text
@@ -161,6 +171,7 @@ class Query:
     kept: bool = False
     told: bool = False
     judged: bool = False
+    check: Limits | None = None
 
 
 @frozen

@@ -31,7 +31,7 @@ from opskit.plan.pool import pool
 from opskit.plan.spread import Spot, spread
 from opskit.plan.values import host_of, local
 from opskit.render import evaluate, host_view, value
-from opskit.steps import KINDS
+from opskit.steps import KINDS, health
 from opskit.steps.base import a_number
 from opskit.steps.index import repairs
 
@@ -148,9 +148,11 @@ class Builder:
 
     def _own_work(self, placed: Placed, render: Renderer, spot: Spot) -> Work:
         args = render.arguments()
+        if placed.step.kind == "health":
+            args = health.opened(args, placed.step)
         if placed.step.kind == "traffic":
             args |= pool(self.inventory, placed.step, args, spot.target, self.hosts)
-        if placed.step.kind in ("sql", "indexes", "index", "duplicates", "payouts"):
+        if placed.step.kind in _OF_DATABASES or "sql" in args:
             args |= database(self.inventory, placed.step, args)
         if placed.step.kind == "index":
             args["number"] = known(str(render.names["index"]))
@@ -331,6 +333,7 @@ def _server_of(work: Work) -> str | None:
     return redis_target(work.server) if isinstance(work, RedisCall) else None
 
 
+_OF_DATABASES = frozenset({"sql", "indexes", "index", "duplicates", "payouts"})
 _PLAIN_KINDS = frozenset({"run", "script", "http", "wait", "notify"})
 """Kinds whose work follows from the step alone when there is no template in it."""
 

@@ -5,11 +5,10 @@ succeed, CRIT fails, UNKNOWN is unknown; `judge` says which from what came back.
 """
 
 import json
-import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from opskit.errors import InputError
 from opskit.model.job import Output
@@ -17,7 +16,7 @@ from opskit.model.problem import Problem
 from opskit.model.runbook import Effect, Step
 from opskit.model.text import Fixed, Text, text
 from opskit.model.value import Json
-from opskit.model.work import Command, Duplicates, Request, Verify, Work
+from opskit.model.work import Command, Duplicates, Limits, Query, Request, Verify, Work
 from opskit.steps import http
 from opskit.steps.base import (
     Key,
@@ -31,15 +30,14 @@ from opskit.steps.base import (
     problem,
     refuse,
 )
-
-Level: TypeAlias = Literal["OK", "WARN", "CRIT", "UNKNOWN"]
-LEVELS: tuple[Level, ...] = ("OK", "WARN", "CRIT", "UNKNOWN")
-"""In the order of the exit statuses that monitoring plug-ins have; the last is the worst."""
+from opskit.steps.weighing import LEVELS, Level, limit, weighed
 
 SUMMARY = "Check something: OK, WARN, CRIT or UNKNOWN. No data is UNKNOWN."
 KEYS = (
     Key("label", "text", help="what is checked; without it the step's name"),
     Key("run", "shell", help="shell text that prints a number, or a plug-in with status 0 to 3"),
+    Key("sql", "sql", help="a read whose rows are a number, or a word and a number, each"),
+    Key("database", "text", help="with `sql`: its name in the inventory, where that has several"),
     Key("warn", "text", help="when the number is a WARN, such as `< 20`"),
     Key("crit", "text", help="when the number is a CRIT, such as `< 10`"),
     Key("url", "url", help="page to ask for; what `expect` says and it does not is a CRIT"),
@@ -54,12 +52,24 @@ MAIN = "run"
 EFFECT: Effect = "read"
 SCOPE: Scope = "each"
 
-WAYS = ("run", "url", "spec")
+WAYS = ("run", "sql", "url", "spec")
 SPEC = frozenset(
-    {"label", "run", "warn", "crit", "path", "url", "warn_latency", *(k.name for k in http.EXPECT)}
+    {
+        "label",
+        "run",
+        "sql",
+        "database",
+        "warn",
+        "crit",
+        "path",
+        "url",
+        "warn_latency",
+        *(k.name for k in http.EXPECT),
+    }
 )
-_LIMIT = r"(<=|>=|==|!=|<|>)\s*(-?\d+(?:\.\d+)?)"
 _SAID = 200
+_ONCE = "a query is asked once, and this step is done for each host"
+_NO_LIMIT = "nothing says which number would be wrong"
 
 _COMPARE = """\
 printf '%s\\n' "$said" | label=$label awk -v warn="$warn" -v crit="$crit" '
@@ -97,28 +107,44 @@ def check(step: Step) -> Iterable[Problem]:
     if len(asked) != 1:
         said = " and ".join(asked) or "none"
         yield problem(
-            step, "health", f"one of run, url and spec is needed, not {said}", "write one"
+            step, "health", f"one of {', '.join(WAYS)} is needed, not {said}", "write one"
         )
     for key in ("warn", "crit"):
         written = step.args.get(key)
         if written is None or is_template(written):
             continue
-        if "run" not in step.args:
-            yield problem(step, key, f"`{key}` is for the number that `run` prints", "take it out")
-        elif _limit(str(written)) is None:
+        if "run" not in step.args and "sql" not in step.args:
+            told = f"`{key}` is for numbers that `run` prints or `sql` brings"
+            yield problem(step, key, told, "take it out")
+        elif limit(str(written)) is None:
             yield problem(step, key, f"{written!r} is no limit", "write for example '< 10'")
+    if "sql" in step.args:
+        yield from _check_sql(step)
     if step.on_unknown == "ask":
         yield problem(
             step, "on_unknown", "UNKNOWN is a result here, not a question", "add on_unknown: fail"
         )
 
 
+def _check_sql(step: Step) -> Iterable[Problem]:
+    yield from refuse(step, "stdin", "cwd", "sudo", "secrets", "silent")
+    if "warn" not in step.args and "crit" not in step.args:
+        yield problem(step, "sql", _NO_LIMIT, "add warn or crit")
+    if step.on.scope != "controller":
+        yield problem(step, "on", _ONCE, "add on: controller")
+
+
+def opened(args: Mapping[str, Value], step: Step) -> dict[str, Value]:
+    """Put the keys of a check that is data (`spec`) in its place."""
+    return {**args, **(_from_spec(args, step) if args.get("spec") is not None else {})}
+
+
 def work(args: Mapping[str, Value], step: Step) -> Work:
-    if args.get("spec") is not None:
-        args = {**args, **_from_spec(args, step)}
     label = optional(args.get("label"), "label") or text(step.name)
     if args.get("run") is not None:
         return _command(a_text(args["run"], "run"), label, args, step)
+    if args.get("sql") is not None:
+        return _query(label.fixed(), args, step)
     if args.get("url") is None:
         raise InputError("this check has neither run nor url", where=str(step.place))
     request = http.work(
@@ -151,23 +177,36 @@ def _command(run: Text, label: Text, args: Mapping[str, Value], step: Step) -> C
     return Command(text=Text(parts=parts), check=label, summary=str(run).strip() + weighed)
 
 
-def _limit(written: str) -> str | None:
-    match = re.fullmatch(_LIMIT, written.strip())
-    return f"{match[1]} {match[2]}" if match else None
+def _query(label: str, args: Mapping[str, Value], step: Step) -> Query:
+    if step.on.scope != "controller":
+        raise InputError(_ONCE, where=str(step.place), hint="add on: controller")
+    if args.get("warn") is None and args.get("crit") is None:
+        raise InputError(f"{label}: {_NO_LIMIT}", where=str(step.place), hint="add warn or crit")
+    return Query(
+        text=a_text(args["sql"], "sql"),
+        database=a_word(args["database"], step, "database"),
+        rows="json",
+        kept=True,
+        check=Limits(
+            label=label,
+            warn=_a_limit(args.get("warn"), "warn", step),
+            crit=_a_limit(args.get("crit"), "crit", step),
+        ),
+    )
 
 
 def _a_limit(value: Value, key: str, step: Step) -> str:
     if value is None:
         return ""
     written = a_word(value, step, key)
-    limit = _limit(written)
-    if limit is None:
+    found = limit(written)
+    if found is None:
         raise InputError(
             f"`{key}` came to {written[:80]!r}",
             where=str(step.places.get(f"health.{key}", step.place)),
             hint="write for example '< 10'",
         )
-    return limit
+    return found
 
 
 def _from_spec(args: Mapping[str, Value], step: Step) -> dict[str, Value]:
@@ -215,14 +254,14 @@ def _as_value(data: Json) -> Value:
 
 def is_check(work: Work) -> bool:
     """Tell whether a work is a health check, whose missing answer means UNKNOWN."""
-    if isinstance(work, (Verify, Duplicates)):
-        return True
-    return isinstance(work, (Command, Request)) and work.check is not None
+    return answers(work) or (isinstance(work, (Command, Request)) and work.check is not None)
 
 
 def answers(work: Work) -> bool:
     """Tell whether a work is a look at a database: it says a level itself, or nothing is known."""
-    return isinstance(work, (Verify, Duplicates))
+    return isinstance(work, (Verify, Duplicates)) or (
+        isinstance(work, Query) and work.check is not None
+    )
 
 
 def judge(work: Work, output: Output) -> Output:
@@ -235,6 +274,9 @@ def judge(work: Work, output: Output) -> Output:
         known = str(output.evidence.get("level", ""))
         level = _of_word(known)
         reason = output.reason if known else f"{level} {work.database}: {output.reason}"
+    elif isinstance(work, Query) and work.check is not None:
+        level, what = weighed(work.check, output)
+        reason = f"{level} {work.check.label}: {what}"
     elif isinstance(work, Command) and work.check is not None:
         said = output.stdout.decode(errors="replace").strip().partition("\n")[0][:_SAID]
         level = _of_word(said.partition(" ")[0])

@@ -131,7 +131,8 @@ def test_other_steps_are_not_judged() -> None:
 
 def spec(value: Json, **args: str) -> Request | Command:
     found: dict[str, Value] = {"spec": text(json.dumps(value))}
-    work = health.work({**found, **{k: text(v) for k, v in args.items()}}, step({}))
+    found |= {key: text(said) for key, said in args.items()}
+    work = health.work(health.opened(found, step({})), step({}))
     assert isinstance(work, (Request, Command))
     return work
 
@@ -165,15 +166,19 @@ def test_a_check_can_come_as_data_from_the_inventory() -> None:
 )
 def test_data_that_is_no_check_is_refused(value: str, what: str) -> None:
     with pytest.raises(InputError, match=what.replace("[", r"\[")):
-        health.work({"spec": text(value)}, step({}))
+        health.work(health.opened({"spec": text(value)}, step({})), step({}))
 
 
 @pytest.mark.parametrize(
     ("args", "on_unknown", "what"),
     [
-        ({}, "fail", "one of run, url and spec is needed, not none"),
+        ({}, "fail", "one of run, sql, url, spec is needed, not none"),
         ({"run": "x", "url": "y"}, "fail", "not run and url"),
-        ({"url": "http://x/", "warn": "< 1"}, "fail", "`warn` is for the number that `run` prints"),
+        (
+            {"url": "http://x/", "warn": "< 1"},
+            "fail",
+            "`warn` is for numbers that `run` prints or `sql` brings",
+        ),
         ({"run": "x", "crit": "10"}, "fail", "'10' is no limit"),
         ({"run": "x"}, "ask", "UNKNOWN is a result here, not a question"),
     ],

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from opskit.model.frozen import frozen
 from opskit.model.value import Json
-from opskit.steps.health import Level
 from opskit.steps.indexes import CHECKS
+from opskit.steps.weighing import Level
 
 _ORDER = ("UNKNOWN", "CRIT", "WARN", "INFO")
 _SHOWN = 200

@@ -1,0 +1,117 @@
+"""The shipped vacuum-check on a real database, and health checks that ask one."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.support import postgres
+from tests.support.database import base
+from tests.support.desk import Desk
+from tests.support.postgres import Server
+
+pytestmark = pytest.mark.acceptance
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    settings = {"autovacuum": "off", "max_prepared_transactions": "4", "wal_level": "logical"}
+    with postgres.server(**settings) as found:
+        yield found
+
+
+@pytest.fixture
+def desk(server: Server, tmp_path: Path) -> Desk:
+    made = Desk(base(server), tmp_path)
+    made.db.sql("GRANT pg_read_all_stats TO app")
+    made.write("  - {notify: x, on: controller}\n")
+    return made
+
+
+def check(desk: Desk, *words: str, status: int = 0) -> str:
+    return desk.opskit("run", "vacuum-check", *words, status=status)
+
+
+def test_it_says_what_is_wrong_and_everything_is_looked_at(desk: Desk) -> None:
+    db = desk.db
+    said = check(desk)
+    assert "WARN autovacuum: off for all 1 (> 0)" in said
+    db.sql("CREATE TABLE heap (n int) WITH (autovacuum_vacuum_threshold = 10)")
+    db.sql("INSERT INTO heap SELECT generate_series(1, 1000); ANALYZE heap; DELETE FROM heap")
+    db.sql("SELECT pg_stat_force_next_flush()")
+    db.sql("SELECT pg_create_physical_replication_slot('left_behind', true)")
+    db.sql("BEGIN; INSERT INTO heap VALUES (1); PREPARE TRANSACTION 'forgotten'")
+    try:
+        time.sleep(0.5)
+        said = check(desk, "-p", "dead=100", "-p", "old=100ms", status=1)
+        assert "WARN dead rows, % of what has autovacuum begin: public.heap 47" in said
+        assert "CRIT oldest transaction, seconds: prepared forgotten " in said
+        assert "OK connections in use, %" in said
+        assert "OK transaction ids used up, %" in said
+        assert "OK WAL that a replication slot keeps, MiB: left_behind, which nobody reads," in said
+        assert "OK who keeps dead rows from being removed, transactions behind" in said
+    finally:
+        db.sql("ROLLBACK PREPARED 'forgotten'")
+        db.sql("SELECT pg_drop_replication_slot('left_behind')")
+    plugin = desk.opskit("run", "vacuum-check", "--nagios", status=1)
+    assert plugin.startswith("VACUUM-CHECK WARNING")
+
+
+def test_what_this_user_may_not_see_is_unknown(desk: Desk) -> None:
+    desk.db.sql("REVOKE pg_read_all_stats FROM app")
+    with psycopg.connect(desk.db.owner) as other:
+        other.execute("SELECT 1")
+        said = check(desk, status=6)
+    assert "UNKNOWN oldest transaction, seconds: session " in said
+    assert "UNKNOWN who keeps dead rows from being removed, transactions behind: session " in said
+
+
+CHECK = (
+    "  - {name: look, health: {sql: SQL, crit: '> 5', label: items}, on: controller,"
+    " on_unknown: fail}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("sql", "status", "said"),
+    [
+        ("SELECT 5", 0, "OK items: 5"),
+        ("SELECT 6", 1, "CRIT items: 6 (> 5)"),
+        ("SELECT 1 WHERE false", 6, "UNKNOWN items: it brings no rows"),
+        ("SELECT count(*) FROM nowhere", 6, "UNKNOWN items: "),
+        ("DELETE FROM item", 2, "a read can't begin with DELETE"),
+        ("WITH x AS (DELETE FROM item RETURNING 1) SELECT count(*) FROM x", 6, "would change"),
+        ("SELECT pg_sleep(20)", 6, "UNKNOWN items: "),
+    ],
+)
+def test_a_check_that_asks_a_database(desk: Desk, sql: str, status: int, said: str) -> None:
+    desk.db.sql("INSERT INTO item VALUES ('kept')")
+    desk.write(CHECK.replace("SQL", sql).replace("}\n", ", timeout: 1s}\n"))
+    assert said in desk.run(status=status)
+    assert desk.db.items() == ["kept"]
+
+
+def test_a_database_that_is_not_there_is_unknown(desk: Desk) -> None:
+    desk.write(CHECK.replace("SQL", "SELECT 1"))
+    inventory = desk.folder / "i.yaml"
+    inventory.write_text(
+        "opskit: 1\nhosts: {nowhere: 127.0.0.1}\ndatabases:\n"
+        "  away: {url: 'postgresql://reader@127.0.0.1:9/x', connect_timeout: 1s}\n"
+    )
+    assert "UNKNOWN" in desk.run(status=6)
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ("{sql: SELECT 1, crit: '> 5'}, on_unknown: fail", "asked once"),
+        ("{sql: SELECT 1}, on: controller, on_unknown: fail", "nothing says which number"),
+        ("{sql: SELECT 1, run: echo 1, crit: '> 1'}, on: controller, on_unknown: fail", "one of"),
+        ("{sql: SELECT 1, crit: high}, on: controller, on_unknown: fail", "no limit"),
+    ],
+)
+def test_what_can_not_be_asked_is_refused(desk: Desk, step: str, said: str) -> None:
+    desk.write(f"  - {{name: look, health: {step}}}\n")
+    assert said in desk.opskit("lint", "t.yaml", status=2)
