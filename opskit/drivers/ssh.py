@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import fabric
@@ -116,6 +117,8 @@ class Connector:
             gateway=jump,
             connect_timeout=max(1, math.ceil(how.connect_timeout)),
             connect_kwargs=self._arguments(how),
+            forward_agent=False,
+            inline_ssh_env=False,
         )
 
     def _connection(self, address: str, how: Connection, jump: Fabric = None) -> Fabric:
@@ -215,10 +218,16 @@ class _Settled(fabric.Connection):  # type: ignore[misc]  # the package has no t
     """A connection that keeps its attributes to itself.
 
     Fabric's writes some of them into its configuration and merges that anew, which empties it for
-    a moment. Many connections share one here.
+    a moment. Many connections share one here. What it would ask that configuration for, time and
+    again, is given: there is no file of Fabric's own.
     """
 
     __setattr__ = object.__setattr__
+    authentication = SimpleNamespace(strategy_class=None)
+
+    def resolve_connect_kwargs(self, connect_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        keys = self.ssh_config.get("identityfile")
+        return {**connect_kwargs, **({"key_filename": list(keys)} if keys else {})}
 
 
 class _Strict(paramiko.MissingHostKeyPolicy):
