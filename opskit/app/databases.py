@@ -9,15 +9,23 @@ from opskit.model.inventory import Database, Inventory
 from opskit.settings import Settings
 
 
-def marks(settings: Settings, inventory: str | None, name: str, role: str | None) -> Sequence[str]:
-    """Return the statements that make the table in which changes leave their marks."""
-    from opskit.drivers.postgres.marks import ddl
+def marks(
+    settings: Settings, inventory: str | None, name: str, role: str | None, *, payouts: bool
+) -> Sequence[str]:
+    """Return the statements that make the tables in which changes leave their marks.
 
-    return ddl(_named(find.inventory(settings, inventory), name).marker_schema, role)
+    `payouts`: those, too, in which it is kept what is held and switched off.
+    """
+    from opskit.drivers.postgres.databases import tables
+
+    schema = _named(find.inventory(settings, inventory), name).marker_schema
+    return tables(schema, role, payouts=payouts)
 
 
-def init(settings: Settings, inventory: str | None, name: str, role: str | None) -> str:
-    """Make that table, unless it is there; return the name of its schema."""
+def init(
+    settings: Settings, inventory: str | None, name: str, role: str | None, *, payouts: bool
+) -> str:
+    """Make those tables, unless they are there; return the name of their schema."""
     from opskit.drivers.targets import Targets
 
     found = find.inventory(settings, inventory)
@@ -26,7 +34,7 @@ def init(settings: Settings, inventory: str | None, name: str, role: str | None)
     known = {secret: fetching.one(found.secrets, secret, settings.environ)} if secret else {}
     targets = Targets("init", found.hosts, databases=found.databases, secrets=known, runbook="db")
     try:
-        targets.make_marks(name, role)
+        targets.make_marks(name, role, payouts=payouts)
     finally:
         targets.close()
     return database.marker_schema

@@ -160,9 +160,9 @@ class Targets:
 
         return traces.tell(self._of(job), job, job.work.sudo, seconds)
 
-    def make_marks(self, database: str, role: str | None) -> None:
+    def make_marks(self, database: str, role: str | None, *, payouts: bool) -> None:
         """Make the table in which changes leave their marks; UnreachableError says why not."""
-        self._postgres().make_marks(database, role)
+        self._postgres().make_marks(database, role, payouts=payouts)
 
     def probe(self, job: Job) -> Output:
         """Look at what an upload would meet; creates nothing."""

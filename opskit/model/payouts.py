@@ -8,10 +8,13 @@ from opskit.model.evidence import Total
 from opskit.model.frozen import frozen
 from opskit.model.ledger import Ledger
 
-Deed = Literal["hold", "reverse", "release", "guard", "unguard", "quiet", "held", "reversed"]
-"""`hold` what is still pending, `release` what was held, `reverse` what was sent; `guard`: build
-the unique index that keeps a key from being used again, `unguard`: drop it; `quiet`: prove that no
-payment is made; `held`, `reversed`: read back that it was done, and nothing else."""
+Deed = Literal[
+    "freeze", "thaw", "hold", "reverse", "release", "guard", "unguard", "quiet", "held", "reversed"
+]
+"""`freeze`: switch payouts off, `thaw`: on again where nobody else has; `hold` what is pending,
+`release` what was held, `reverse` what was sent; `guard`: build the unique index that keeps a key
+from being used again, `unguard`: drop it; `quiet`: prove that no payment is made; `held`,
+`reversed`: read back that it was done, and nothing else."""
 
 
 @frozen
@@ -52,6 +55,18 @@ class Caps:
 
 
 @frozen
+class Switch:
+    """A row at which workers look before they pay: its table has columns `name` and `enabled`."""
+
+    schema: str
+    table: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.table} {self.name}"
+
+
+@frozen
 class Payouts:
     """One deed on a ledger. `probe`: only see whether it could be done.
 
@@ -70,6 +85,7 @@ class Payouts:
     triggers: tuple[str, ...] = ()
     period: float = 60.0
     since: str = ""
+    switch: Switch | None = None
     of: str = ""
     probe: bool = False
 

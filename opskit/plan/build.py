@@ -320,6 +320,8 @@ def _taken_back(work: Work, key: str) -> Work | None:
             return replace(work, do="undo", of=key, free=None)
         case Payouts(do="hold"):
             return replace(work, do="release", of=key)
+        case Payouts(do="freeze"):
+            return replace(work, do="thaw", of=key)
         case Payouts(do="guard"):
             return replace(work, do="unguard", of=key)
         case _:

@@ -14,7 +14,7 @@ from opskit.errors import InputError
 from opskit.model.codec import digest, from_json, to_json
 from opskit.model.evidence import Manifest
 from opskit.model.ledger import Ledger
-from opskit.model.payouts import Caps, Payouts, Report
+from opskit.model.payouts import Caps, Payouts, Report, Switch
 from opskit.model.problem import Problem
 from opskit.model.runbook import Effect, Step
 from opskit.steps.base import (
@@ -28,16 +28,16 @@ from opskit.steps.base import (
     texts,
 )
 
-DEEDS = ("hold", "reverse", "guard", "quiet", "held", "reversed")
+DEEDS = ("freeze", "hold", "reverse", "guard", "quiet", "held", "reversed")
 READS = ("quiet", "held", "reversed")
 VERDICTS: Mapping[str, str] = {"hold": "HOLD", "reverse": "MONEY_SENT_REVIEW"}
 """What the report must say of a row for it to be acted on."""
 MOST = 10_000
 """So many rows are acted on at once at most, whatever a runbook says."""
 SUMMARY = (
-    "Act on payments that a report of `duplicates` says were made twice: hold what is still "
-    "pending, or write rows that reverse what was sent; keep a key from being used again; prove "
-    "that no payment is made meanwhile; read back that it was done."
+    "Act on payments that a report of `duplicates` says were made twice: switch payouts off; hold "
+    "what is still pending, or write rows that reverse what was sent; keep a key from being "
+    "used again; prove that no payment is made meanwhile; read back that it was done."
 )
 KEYS = (
     Key(
@@ -46,13 +46,14 @@ KEYS = (
         required=True,
         choices=DEEDS,
         reads=READS,
-        help="`hold`: pending rows get the status that holds them (its undo gives them back what "
-        "they had); `reverse`: a new row for each of `ids`, never twice (no undo); `quiet`: fail "
-        "unless nothing is written for `period`; `held`, `reversed`: fail unless that was done, "
-        "and nothing else",
+        help="`freeze`: the switch at which workers look is turned off (its undo turns it on where "
+        "no other run and nobody else has it off); `hold`: pending rows get the status that holds "
+        "them (its undo gives them back what they had); `reverse`: a new row for each of `ids`, "
+        "never twice (no undo); `quiet`: fail unless nothing is written for `period`; `held`, "
+        "`reversed`: fail unless that was done, and nothing else",
     ),
     Key("ledger", "ledger", required=True, help="path of the file that describes the ledger"),
-    Key("report", "report", help="path of the report's `manifest.json`; not with `quiet`, `guard`"),
+    Key("report", "report", help="path of the report's `manifest.json`; what was found twice"),
     Key(
         "ids",
         "text",
@@ -89,6 +90,14 @@ KEYS = (
         help="with `guard`: a fixed time, such as `2026-02-01`; what is older stays out of the "
         "index",
     ),
+    Key("switch", "text", default="payouts", help="with `freeze`: `name` of the switch"),
+    Key(
+        "table",
+        "text",
+        default="payout_switch",
+        help="its table, as the server calls it, with columns `name` and `enabled`",
+    ),
+    Key("schema", "text", default="public", help="the schema of that table"),
     Key("period", "duration", default=60.0, help="for how long nothing may be written (`quiet`)"),
     Key(
         "database",
@@ -117,6 +126,7 @@ def check(step: Step) -> Iterable[Problem]:
 
 
 _NEEDED: Mapping[str, tuple[str, ...]] = {
+    "freeze": (),
     "quiet": (),
     "guard": ("since",),
     "hold": ("report", "approved_by"),
@@ -145,6 +155,8 @@ def work(args: Mapping[str, Value], step: Step) -> Payouts:
     try:
         if do == "quiet":
             return made
+        if do == "freeze":
+            return replace(made, switch=_switch(args, step))
         if do == "guard":
             return replace(made, since=_moment(_word(args, step, "since")))
         return _about(made, args, step)
@@ -163,6 +175,14 @@ class _WrongError(Exception):
 
 def _word(args: Mapping[str, Value], step: Step, key: str) -> str:
     return a_word(args[key], step, key) if args.get(key) is not None else ""
+
+
+def _switch(args: Mapping[str, Value], step: Step) -> Switch:
+    words = {key: _word(args, step, key).strip() for key in ("schema", "table", "switch")}
+    for key, word in words.items():
+        if not word:
+            raise _WrongError(key, f"`{key}` came to nothing", "say which switch is meant")
+    return Switch(schema=words["schema"], table=words["table"], name=words["switch"])
 
 
 def _moment(written: str) -> str:

@@ -8,6 +8,7 @@ from opskit.model.inventory import MARKERS
 from opskit.model.payouts import Payouts
 from opskit.model.text import Text
 from opskit.render.building import created
+from opskit.render.freezes import freeze, thaw
 from opskit.render.guards import guard
 from opskit.render.payouts import hold, release
 from opskit.render.reversals import reverse
@@ -25,7 +26,10 @@ def deed(work: Payouts, *, full: bool = False) -> list[str]:
         return [f"see that nothing of {_name(work)} is written for {period}"]
     if work.do in ("guard", "unguard"):
         return _index(work)
-    shown = [safe.one_line(f"{_verb(work)} {_what(work)}"), *_about(work)]
+    if work.do in ("freeze", "thaw"):
+        shown = [_switched(work)]
+    else:
+        shown = [safe.one_line(f"{_verb(work)} {_what(work)}"), *_about(work)]
     if full and not work.probe and (text := _statements(work)) is not None:
         shown += [safe.one_line(f"sql> {line}") for line in str(text).splitlines()]
     return shown
@@ -38,6 +42,16 @@ def _index(work: Payouts) -> list[str]:
     if work.do == "unguard":
         return [f"take back what was built on {_name(work)}"]
     return [safe.one_line(f"sql> {made}"), "a broken one of it is dropped first"]
+
+
+def _switched(work: Payouts) -> str:
+    assert work.switch is not None
+    where = f"the switch {work.switch.name!r} of {work.switch.schema}.{work.switch.table}"
+    if work.probe:
+        return safe.one_line(f"see whether it is possible to turn off {where}")
+    if work.do == "freeze":
+        return safe.one_line(f"turn off {where}")
+    return safe.one_line(f"turn on {where}, where nobody else has turned it off")
 
 
 def _name(work: Payouts) -> str:
@@ -54,7 +68,7 @@ def _verb(work: Payouts) -> str:
             return "release, where they are still held,"
         case "held" | "reversed":
             return f"see that nothing but this was done: {work.do}"
-        case "guard" | "unguard" | "quiet":
+        case "guard" | "unguard" | "quiet" | "freeze" | "thaw":
             return work.do
         case _:
             assert_never(work.do)
@@ -93,6 +107,10 @@ def _about(work: Payouts) -> Iterator[str]:
 
 def _statements(work: Payouts) -> Text | None:
     match work.do:
+        case "freeze":
+            return freeze(work, MARKERS, _RUN, _ACTION)
+        case "thaw":
+            return thaw(work, MARKERS, _RUN)
         case "hold":
             return hold(work, MARKERS, _RUN, _ACTION)
         case "release":

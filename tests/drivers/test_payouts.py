@@ -252,7 +252,7 @@ FORBIDS = {
     "enum": (ENUM, "'held' is no value of status"),
     "trigger": (TRIGGER, "the trigger moves (moves()) looks at status and does not know 'held'"),
     "privilege": ("REVOKE UPDATE ON payouts FROM app", "may not change status"),
-    "no table": (f"DROP TABLE {MARKERS}.payout_hold", "by what this has printed"),
+    "no table": (f"DROP TABLE {MARKERS}.payout_hold", "--payouts` makes it"),
     "its role": (f"REVOKE INSERT ON {MARKERS}.payout_hold FROM app", "may not add to"),
     "column": ("ALTER TABLE payouts DROP merchant_id", "has no column merchant_id"),
 }

@@ -71,6 +71,11 @@ status:
 mask: iban
 reversal: {reverses: reverses, status: reversed, copy: iban}
 """
+SWITCH = """
+    CREATE TABLE payout_switch (name text PRIMARY KEY, enabled boolean NOT NULL);
+    INSERT INTO payout_switch VALUES ('payouts', true);
+    GRANT SELECT, UPDATE ON payout_switch TO app
+"""
 CAPS = "EUR 1000, USD 1000"
 
 

@@ -152,16 +152,17 @@ class Databases:
         except UnreachableError as error:
             return Output(outcome="unknown", lost=True, reason=f"it can't be asked: {error.line}")
 
-    def make_marks(self, name: str, role: str | None) -> None:
+    def make_marks(self, name: str, role: str | None, *, payouts: bool) -> None:
         access = self._access(name)
         session = opened(access)
         try:
-            statements = ddl(access.database.marker_schema, role)
+            statements = tables(access.database.marker_schema, role, payouts=payouts)
             session.connection.own(";".join(["BEGIN", *statements, "COMMIT"]))
         except (BrokenError, ServerError) as error:
-            hint = f"as one who may: opskit db init {name} --print | psql …"
+            more = " --payouts" if payouts else ""
+            hint = f"as one who may: opskit db init {name}{more} --print | psql …"
             raise UnreachableError(
-                f"the table can't be made: {error.what}", where=access.where, hint=hint
+                f"the tables can't be made: {error.what}", where=access.where, hint=hint
             ) from None
         finally:
             session.close()
@@ -215,6 +216,14 @@ class Databases:
             hidden=tuple(one.reveal() for one in self._about.secrets.values()),
             through=None if via is None else lambda: self._through(via),
         )
+
+
+def tables(schema: str, role: str | None, *, payouts: bool) -> list[str]:
+    """Return the statements that make what changes need in a database, each of them once."""
+    from opskit.drivers.postgres import holds  # few databases have payouts
+
+    made = [*ddl(schema, role), *(holds.ddl(schema, role) if payouts else ())]
+    return list(dict.fromkeys(made))
 
 
 def _missing(session: Session, access: Access, marks: Marks) -> str:

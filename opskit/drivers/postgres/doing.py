@@ -176,7 +176,7 @@ def _told(doing: Doing) -> Output:
     if wrong:
         return doing.output("failed", wrong, status=1)
     value = doing.returned.value() if doing.work.kept else b""
-    return doing.output("succeeded", stdout=value, status=0)
+    return doing.output("succeeded", str(doing.more.get("told", "")), stdout=value, status=0)
 
 
 def _unexpected(doing: Doing) -> str:
@@ -252,9 +252,13 @@ def _transaction(doing: Doing, session: Session, marks: Marks, todo: Sequence[Se
         _run(doing, session, sentence)
     if wrong := _unexpected(doing):
         return doing.output("failed", f"{wrong}; nothing of it was kept", status=1)
+    if doing.work.judged and (said := doing.returned.row.get("told")):
+        doing.more["told"] = said.decode(errors="replace")
     if not doing.lacks:
         value = doing.returned.value() if doing.work.kept else None
-        marks.keep(doing.job, value, doing.printed.packed(doing.returned.evidence()))
+        marks.keep(
+            doing.job, value, doing.printed.packed({**doing.returned.evidence(), **doing.more})
+        )
     if doing.fence is not None:
         doing.fence.hold(kept=True)
     _commit(doing, session)

@@ -60,6 +60,18 @@ _NEEDED = """
     WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped AND attnotnull
       AND NOT atthasdef AND attidentity = '' AND attgenerated = '' AND attname <> ALL ($2::text[])
 """
+_SWITCH = """
+    SELECT (SELECT count(*) FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid
+              AND NOT a.attisdropped AND (a.attname = 'name'
+                OR (a.attname = 'enabled' AND a.atttypid = 'pg_catalog.bool'::regtype)))::text,
+           pg_catalog.has_schema_privilege(n.oid, 'usage')
+             AND pg_catalog.has_table_privilege(c.oid, 'select')
+             AND coalesce((SELECT pg_catalog.has_column_privilege(c.oid, a.attnum, 'update')
+                  FROM pg_catalog.pg_attribute a
+                  WHERE a.attrelid = c.oid AND a.attname = 'enabled'), false)
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')
+"""
 _OWNER = """
     SELECT pg_catalog.pg_has_role(current_user, relowner, 'usage') FROM pg_catalog.pg_class
     WHERE oid = $1::oid
@@ -75,15 +87,31 @@ def obstacles(session: Session, work: Payouts) -> Iterator[str]:
     """Say what stands in the way; LedgerError where the table is not what is described."""
     connection = session.connection
     superuser, role = connection.one(_SUPERUSER)
-    if superuser == "t" and work.do != "guard":
+    if superuser == "t" and work.do not in ("guard", "freeze"):
         yield f"{role} is a superuser: payments are held and reversed by a role that may just that"
     found = known(connection, work.ledger)
-    if work.do == "hold":
+    if work.do == "freeze":
+        yield from _switching(connection, work)
+    elif work.do == "hold":
         yield from _holding(connection, found, work)
     elif work.do == "reverse":
         yield from _reversing(connection, found, work)
     elif work.do == "guard":
         yield from _guarding(connection, found, work)
+
+
+def _switching(connection: Connection, work: Payouts) -> Iterator[str]:
+    assert work.switch is not None
+    schema, table = work.switch.schema, work.switch.table
+    found = connection.one(_SWITCH, schema, table)
+    if not found:
+        yield f"there is no table {schema}.{table} with a switch"
+        return
+    columns, may = found
+    if columns != "2":
+        yield f"{schema}.{table} is no table of switches: those have name and enabled (boolean)"
+    elif may != "t":
+        yield f"its role may not change enabled of {schema}.{table}, or not read it"
 
 
 def _holding(connection: Connection, found: Known, work: Payouts) -> Iterator[str]:

@@ -17,6 +17,7 @@ from opskit.drivers.target import Running
 from opskit.model.job import Job, Output
 from opskit.model.payouts import Payouts
 from opskit.model.work import Query, Repair
+from opskit.render.freezes import freeze, seen, thaw
 from opskit.render.guards import guard
 from opskit.render.ledgers import name
 from opskit.render.payouts import hold, look, release
@@ -77,6 +78,10 @@ def statements(job: Job, access: Access) -> Job:
     work, schema = job.work, access.database.marker_schema
     assert isinstance(work, Payouts)
     match work.do:
+        case "freeze":
+            text = freeze(work, schema, job.run, job.key)
+        case "thaw":
+            text = thaw(work, schema, job.run)
         case "hold":
             text = hold(work, schema, job.run, job.key)
         case "release":
@@ -101,12 +106,11 @@ def _foreseen(access: Access, session: Session, job: Job, write: Write) -> Outpu
     except LedgerError as error:
         wrong = [error.line]
     # What is wrong otherwise may be the database: nothing is to be made there.
-    if not wrong and work.do == "hold" and (lacking := holds.missing(session.connection, schema)):
-        made = ";\n".join(holds.ddl(schema, session.identity.user))
-        write("stdout", f"{made};\n".encode())
-        wrong.append(f"{lacking}: let one who may make it, by what this has printed")
+    if not wrong and (kept := _KEPT.get(work.do)):
+        wrong += _lacking(access, session, kept, write)
     if not wrong and work.do != "guard":
-        (sentence,) = sentences(look(work, schema), read=True, transaction=True)
+        text = seen(work, schema) if work.do == "freeze" else look(work, schema)
+        (sentence,) = sentences(text, read=True, transaction=True)
         result = session.connection.run(sentence.text, sentence.values, returned.taker())
         returned.ended(result)
         wrong = [said] if (said := (returned.first or b"").decode()) else []
@@ -114,6 +118,22 @@ def _foreseen(access: Access, session: Session, job: Job, write: Write) -> Outpu
     if wrong:
         return Output(outcome="failed", status=1, reason="; ".join(wrong))
     return Output(outcome="succeeded", status=0, evidence=returned.evidence())
+
+
+_KEPT = {"hold": holds.HOLDS, "freeze": holds.FREEZES}
+"""The table in which it is kept what a deed has changed."""
+
+
+def _lacking(access: Access, session: Session, table: str, write: Write) -> Iterator[str]:
+    """Say what is to be made first, and print it for one who may."""
+    schema = access.database.marker_schema
+    if lacking := holds.missing(session.connection, schema, table):
+        made = ";\n".join(holds.ddl(schema, session.identity.user))
+        write("stdout", f"{made};\n".encode())
+        yield (
+            f"{lacking} → `opskit db init {access.database.name} --payouts` makes it, or let one"
+            " who may carry out what this has printed"
+        )
 
 
 def _elsewhere(session: Session, work: Payouts) -> Iterator[str]:

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from opskit.drivers.postgres.connection import Connection, Row, Taker
 from opskit.drivers.postgres.doing import SNAPSHOT
-from opskit.drivers.postgres.holds import TABLE
+from opskit.drivers.postgres.holds import HOLDS
 from opskit.drivers.postgres.ledgers import LedgerError, known
 from opskit.drivers.postgres.marks import quoted
 from opskit.drivers.postgres.quiet import ALL, recent
@@ -77,7 +77,7 @@ def _done(connection: Connection, work: Payouts, schema: str) -> Mapping[str, st
 
     if work.do == "reversed":
         return dict.fromkeys(work.ids, "")
-    holds = f"{quoted(schema)}.{TABLE}"
+    holds = f"{quoted(schema)}.{HOLDS}"
     values = (work.ledger.name, work.report.sha256, array(work.ids))
     connection.run(_HELD.format(holds), values, Taker(row=take))
     return found

@@ -90,6 +90,7 @@ def _concluded(found: Mark, job: Job, write: Write) -> Output:
         write("stdout", told.stdout or found.value)
     return Output(
         outcome="succeeded",
+        reason=str(told.evidence.get("told", "")),
         status=0,
         stdout=found.value[: job.capture],
         evidence={"settled": "its mark is there", **told.evidence},

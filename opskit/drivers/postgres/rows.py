@@ -34,6 +34,8 @@ class Returned:
         self._size = 0
         self.first: bytes | None = None
         self.seen = False
+        self.row: dict[str, bytes | None] = {}
+        """The first row of the last statement that has some."""
         self.tags: list[str] = []
         self.total = 0
 
@@ -69,6 +71,7 @@ class Returned:
     def _begin(self, result: Result) -> None:
         self._result = result
         self.first, self._rows, self._size, self.seen = None, [], 0, False
+        self.row = {}
         if self._json and len(set(result.columns)) < len(result.columns):
             raise ServerError("two columns have one name: give them names of their own with AS")
         self._put(b"\t".join(_escaped(name.encode()) for name in result.columns) + b"\n")
@@ -76,6 +79,7 @@ class Returned:
     def _row(self, row: Row) -> None:
         if not self.seen:
             self.first, self.seen = (self._plain(row[0]) if row else None), True
+            self.row = dict(zip(self._result.columns, row, strict=True))
         if self._json and self._size < self._keep:
             self._rows.append(self._object(row))
             self._size += len(self._rows[-1]) + 1
