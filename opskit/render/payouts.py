@@ -63,6 +63,10 @@ class Script:
         status = self.ledger.status
         return f"{of}.{name(status.column)}::text" if status is not None else "''::text"
 
+    def version(self, of: str) -> str:
+        """Write which version of a row it is: whatever writes it makes another one."""
+        return f"{of}.xmin::text"
+
     def amount(self, of: str) -> str:
         return f"{of}.{name(self.ledger.amount)}::numeric" if self.ledger.amount else "0::numeric"
 
@@ -294,8 +298,12 @@ def hold(deed: Payouts, schema: str, run: str, action: str) -> Text:
         f"FROM {holds} AS h WHERE {script.own('t')} AND {script.ids('t')}\n"
         f"  AND {script.status('t')} = h.old_status"
     )
+    version = (
+        f"UPDATE {holds} AS h SET version = {script.version('t')} FROM {script.table} AS t\n"
+        f"WHERE {script.own('t')} AND {script.ids('t')}"
+    )
     return script.made(
-        script.locked(script.survivors), before, kept, held, _listed(script), _held(script)
+        script.locked(script.survivors), before, kept, held, version, _listed(script), _held(script)
     )
 
 
@@ -330,40 +338,49 @@ def _held(script: Script) -> str:
         + ", '') END",
     ]
     moved = script.told(f"NOT {_mine(script)}", "moved on")
-    more = f",\n  (SELECT count(*) FROM acted) AS held, {moved} AS moved"
+    more = f",\n  (SELECT count(*) FROM acted) AS held, {moved} AS told"
     return script.now() + acted + "\n" + verdict(reasons, more)
 
 
 def release(deed: Payouts, schema: str, run: str) -> Text:
     """Give what an action has held the status that it had, where it still has what that gave it.
 
-    Another word that holds is somebody's decision of their own, and stays.
+    Another word that holds is somebody's decision of their own, and stays; so is the same word,
+    where the row has been written since (its version is another one).
     """
     script = Script(deed, schema, run, deed.of)
     status = deed.ledger.status
     assert status is not None
     holds, column = script.holds, name(status.column)
     mine = f"h.run = {script.value(run)} AND h.action = {script.value(deed.of)}"
+    own = f"(h.version IS NULL OR {script.version('t')} = h.version)"
     back = [
         f"UPDATE {script.table} AS t SET {column} = {script.value(word)}\n"
         f"FROM {holds} AS h WHERE {script.own('t')} AND {script.ids('t')}\n"
         f"  AND h.ended_at IS NULL AND h.old_status = {script.value(word, '::text')}"
-        f" AND {script.status('t')} = {script.value(status.held[0], '::text')}"
+        f" AND {script.status('t')} = {script.value(status.held[0], '::text')} AND {own}"
         for word in status.pending
     ]
+    word = script.value(status.held[0], "::text")
+    at = f"{script.ids('t')} AND {script.id('t')}::text = h.payout"
     ended = (
         f"UPDATE {holds} AS h SET ended_at = clock_timestamp(), ended_by = {script.value(run)},\n"
-        f"  ended = CASE WHEN EXISTS (SELECT FROM {script.table} AS t WHERE {script.ids('t')}\n"
-        f"    AND {script.id('t')}::text = h.payout AND {script.status('t')} = h.old_status)"
-        f" THEN 'released' ELSE 'moved on' END\n"
+        f"  ended = coalesce((SELECT CASE WHEN {script.status('t')} = h.old_status THEN 'released'"
+        f" WHEN {script.status('t')} <> {word} THEN 'moved on' WHEN {own}\n"
+        f"      OR t.xmin = pg_catalog.pg_current_xact_id()::xid THEN 'still held'"
+        f" ELSE 'held by somebody' END FROM {script.table} AS t WHERE {at}), 'gone')\n"
         f"WHERE {mine} AND h.ended_at IS NULL"
     )
     left = f"SELECT h.payout, h.ended, h.old_status FROM {holds} AS h WHERE {mine} ORDER BY 2, 1"
-    still = (
-        f"WITH now AS (SELECT {script.id('t')}::text AS id FROM {script.table} AS t"
-        f" JOIN {holds} AS h ON {script.own('t')}\n"
-        f"  WHERE {script.ids('t')} AND h.ended = 'released' AND h.ended_by = {script.value(run)}\n"
-        f"  AND {script.status('t')} <> h.old_status)\n"
-    )
-    wrong = still + verdict([script.told("true", "not released in spite of it")])
-    return script.made(script.locked(), *back, ended, left, wrong)
+    now = f"WITH now AS (SELECT h.payout AS id, h.ended FROM {holds} AS h WHERE {mine})\n"
+    told = [
+        script.told("now.ended = 'held by somebody'", _SINCE),
+        script.told("now.ended = 'held anew'", "held by another run since"),
+        script.told("now.ended IN ('moved on', 'gone')", "moved on"),
+    ]
+    wrong = [script.told("now.ended = 'still held'", "not released in spite of it")]
+    last = now + verdict(wrong, f",\n  nullif(concat_ws('; ', {', '.join(told)}), '') AS told")
+    return script.made(script.locked(), *back, ended, left, last)
+
+
+_SINCE = "left held, since somebody has written it after this run"

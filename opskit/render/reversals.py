@@ -69,7 +69,7 @@ def _reversed(script: Script, fit: str) -> str:
         *script.capped("acted"),
     ]
     again = script.told("NOT back.mine", "reversed before", "back")
-    more = f",\n  (SELECT count(*) FROM acted) AS made, {again} AS before"
+    more = f",\n  (SELECT count(*) FROM acted) AS made, {again} AS told"
     return script.now() + back + "\n" + verdict(reasons, more)
 
 

@@ -140,6 +140,37 @@ def test_a_run_releases_only_what_it_has_held_itself(desk: Desk) -> None:
     assert ("2", "pending", "held anew") in desk.holds()
 
 
+def test_what_somebody_has_held_again_by_hand_is_left_and_told(desk: Desk) -> None:
+    work = desk.work("hold")
+    assert desk.do(work).outcome == "succeeded"
+    desk.db.sql("UPDATE payouts SET status = 'pending' WHERE id = 2")
+    desk.db.sql("UPDATE payouts SET status = 'held' WHERE id = 2")  # and nobody else's run knows it
+    found = desk.do(replace(work, do="release", of="1/"), key="1/!1")
+    assert found.outcome == "succeeded", found.reason
+    assert (desk.statuses()[2], desk.statuses()[4]) == ("held", "queued")
+    told = "1 row left held, since somebody has written it after this run: 2"
+    assert found.reason == told
+    assert sorted(row[::2] for row in desk.holds()) == [
+        ("2", "held by somebody"), ("4", "released"),
+    ]  # fmt: skip
+    settled = desk.find(replace(work, do="release", of="1/"), key="1/!1")
+    assert (settled.outcome, settled.reason) == ("succeeded", told)
+
+
+def test_a_release_that_a_trigger_undoes_is_no_release(desk: Desk) -> None:
+    work = desk.work("hold")
+    desk.do(work)
+    desk.db.sql(
+        "CREATE FUNCTION keeps() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " new.status := old.status; RETURN new; END $$;"
+        "CREATE TRIGGER keeps BEFORE UPDATE ON payouts FOR EACH ROW EXECUTE FUNCTION keeps()"
+    )
+    found = desk.do(replace(work, do="release", of="1/"), key="1/!1")
+    assert (found.outcome, desk.statuses()[2]) == ("failed", "held")
+    assert "2 rows not released in spite of it: 2, 4" in found.reason
+    assert [row[2] for row in desk.holds()] == [None, None]
+
+
 CHANGED = {
     "amount": ("UPDATE payouts SET amount = 99 WHERE id = 2", "1 row changed since the report: 2"),
     "payee": ("UPDATE payouts SET payee_id = 1 WHERE id = 4", "1 row changed since the report: 4"),
