@@ -8,6 +8,7 @@ from opskit import load
 from opskit.app import secrets as fetching
 from opskit.app.deciding import Amended
 from opskit.app.prepare import describe, differences, given_words
+from opskit.app.reports import Knows, as_before, compared
 from opskit.audit import Store
 from opskit.errors import InputError
 from opskit.load.files import Kept
@@ -34,6 +35,7 @@ class _Origin:
     inventory: Inventory
     secrets: frozenset[str]
     history: Callable[[Recall], str | None]
+    knows: Knows
 
     def hosts(self, parameters: Mapping[str, Json]) -> tuple[str, ...]:
         """Return the hosts that the runbook names with these parameters."""
@@ -54,6 +56,7 @@ class _Origin:
             expectations=_held(first),
             history=self.history,
         )
+        made = compared(made, self.knows)
         known = {name: first.hosts.get(name, host) for name, host in made.hosts.items()}
         return seal(replace(made, hosts=known, sources=first.sources))
 
@@ -121,6 +124,7 @@ def _origin(store: Store, run: str, first: Plan, old: Plan) -> _Origin:
         inventory=load.inventory(Path(first.inventory), kept=kept),
         secrets=frozenset(p.name for p in runbook.params if p.type == "secret" and p.name in had),
         history=_history(store, first, old),
+        knows=as_before(store, first, old),
     )
 
 

@@ -10,10 +10,12 @@ from opskit import audit, load
 from opskit.app import find
 from opskit.app.admission import beginning
 from opskit.app.person import Person
+from opskit.app.reports import by_record, compared
 from opskit.errors import InputError, RefusedError, writing
 from opskit.model.codec import canonical, from_json, parse, to_json
 from opskit.model.frozen import frozen
 from opskit.model.inventory import Inventory
+from opskit.model.payouts import Report
 from opskit.model.plan import Plan
 from opskit.model.runbook import Param, Runbook
 from opskit.model.value import Json, Secret
@@ -67,7 +69,16 @@ def prepare(settings: Settings, ask: Ask, person: Person) -> Prepared:
         settings.environ,
         _asker(person) if person.interactive else None,
     )
-    with _recorded(settings) as history:
+    with _recorded(settings) as record:
+
+        def recall(work: Recall) -> str | None:
+            store = record()
+            return store.recall(work) if store is not None else None
+
+        def knows(report: Report) -> bool:
+            store = record()
+            return store is not None and by_record(store)(report)
+
         plan = make(
             runbook,
             inventory,
@@ -76,24 +87,25 @@ def prepare(settings: Settings, ask: Ask, person: Person) -> Prepared:
             limit=ask.limit,
             from_step=ask.from_step,
             files=describe,
-            history=history,
+            history=recall,
         )
+        plan = compared(plan, knows)
     return Prepared(runbook=runbook, inventory=inventory, plan=plan, secrets=parameters.secrets)
 
 
 @contextmanager
-def _recorded(settings: Settings) -> Iterator[Callable[[Recall], str | None]]:
-    """Give what asks the record for values of earlier runs; it is opened when it is first asked."""
+def _recorded(settings: Settings) -> Iterator[Callable[[], audit.Store | None]]:
+    """Give what opens the record when it is first wanted; None where there is none yet."""
     opened: list[audit.Store] = []
 
-    def recall(work: Recall) -> str | None:
+    def record() -> audit.Store | None:
         if not opened and audit.exists(settings.store):
             with beginning():
                 opened.append(audit.open(settings.store))
-        return opened[0].recall(work) if opened else None
+        return opened[0] if opened else None
 
     try:
-        yield recall
+        yield record
     finally:
         for store in opened:
             store.close()

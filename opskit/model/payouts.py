@@ -37,6 +37,10 @@ class Report:
     since: str = ""
     until: str = ""
     totals: tuple[Total, ...] = ()
+    run: str = ""
+    """The run that made it, as it says."""
+    recorded: bool = False
+    """The record of that run was there when it was planned, and has the same `sha256`."""
 
     def column(self, name: str) -> tuple[str, ...]:
         """Return the cells under a heading."""

@@ -263,7 +263,7 @@ def look(deed: Payouts, schema: str) -> Text:
         reasons.append(script.told(moved, "with nothing to reverse by now"))
     elif deed.do == "hold":
         reasons.append("CASE WHEN NOT EXISTS (SELECT FROM acted) THEN 'none can be held' END")
-    more = f",\n  (SELECT count(*) FROM acted) AS fit, {script.told(moved, 'moved on')} AS moved"
+    more = f",\n  (SELECT count(*) FROM acted) AS fit, {script.told(moved, 'moved on')} AS told"
     return script.made(script.now() + acted + "\n" + verdict(reasons, more))
 
 

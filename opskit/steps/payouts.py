@@ -282,7 +282,7 @@ def _report(
         catalog=source.catalog, lsn=source.lsn, snapshot=source.snapshot, now=source.now,
         columns=tuple(wanted), rows=tuple(tuple(row[one] for one in wanted) for row in rows),
         since=manifest.asked.get("since", ""), until=manifest.asked.get("until", ""),
-        totals=manifest.totals,
+        totals=manifest.totals, run=source.run,
     )  # fmt: skip
 
 

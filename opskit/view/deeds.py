@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import assert_never
 
 from opskit.model.inventory import MARKERS
-from opskit.model.payouts import Payouts
+from opskit.model.payouts import Payouts, Report
 from opskit.model.text import Text
 from opskit.render.building import created
 from opskit.render.freezes import freeze, thaw
@@ -98,11 +98,22 @@ def _about(work: Payouts) -> Iterator[str]:
         return
     age = amounts.duration(work.caps.age)
     yield safe.one_line(f"report {report.manifest} of {report.now}, at most {age} old")
-    yield f"sha256 {report.sha256}"
+    if report.recorded:
+        yield f"sha256 {report.sha256}, as the record of run {safe.one_line(report.run)} has it"
+    else:
+        yield f"sha256 {report.sha256}; {unrecorded(report)}"
     if work.approved:
         yield safe.one_line(f"approved by {work.approved}")
     if work.do == "reverse" and not work.probe:
         yield "there is no undo for this: a row that reverses stays"
+
+
+def unrecorded(report: Report) -> str:
+    """Say that nothing but the folder itself tells that the evidence is what was reported."""
+    run = (
+        f"run {safe.one_line(report.run)}, which made it" if report.run else "the run that made it"
+    )
+    return f"the record does not know {run}: its files agree with each other, and that is all"
 
 
 def _statements(work: Payouts) -> Text | None:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -158,11 +159,44 @@ def test_evidence_that_was_changed_is_refused(desk: Money) -> None:
     table.write_text(table.read_text().replace("HOLD", "H0LD", 1))
     assert f"{table}: it is not what it was" in desk.payouts("hold", status=2)
     desk.report()
-    manifest = json.loads(Path(desk.manifest).read_text())
-    manifest["source"]["system"] = "7000000000000000001"
-    Path(desk.manifest).write_text(json.dumps(manifest))
+    rewritten(desk, system="7000000000000000001")
+    desk.environ = {"OPSKIT_STORE": f"{desk.folder}/other.db"}
     assert "another cluster answers" in desk.payouts("hold", status=5)
     assert desk.held() == []
+
+
+def rewritten(desk: Money, **source: str) -> None:
+    """Change what a manifest says of its source; all of its files are as they were."""
+    manifest = json.loads(Path(desk.manifest).read_text())
+    manifest["source"] |= source
+    Path(desk.manifest).write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("do", ["hold", "reverse"])
+def test_a_report_is_what_the_record_of_its_run_has_or_nothing_is_done(
+    desk: Money, do: str
+) -> None:
+    how: dict[str, Any] = {"ids": "6"} if do == "reverse" else {}
+    run = str(json.loads(Path(desk.manifest).read_text())["source"]["run"])
+    before = desk.rows()
+    plan = desk.opskit("plan", f"payouts-{do}", "--no-reads", *desk.asked(do, **how)[3:])
+    assert f"as the record of run {run} has it" in plan
+    rewritten(desk, now="2026-12-31 00:00:00+00")  # whole in itself, and younger than it is
+    for words in (desk.asked(do, **how), ["plan", f"payouts-{do}", *desk.asked(do, **how)[3:]]):
+        said = desk.opskit(*words, status=2)
+        assert f"says that run {run} made it, and the record of that run has" in said
+        assert "make the report again" in said
+    assert desk.rows() == before
+    desk.opskit("run", "t.yaml", "--yes")
+    other = str(desk.events("run created")[0]["run"])
+    rewritten(desk, run=other)
+    assert "has no report of it" in desk.opskit(*desk.asked(do, **how), status=2)
+    desk.report()
+    desk.environ = {"OPSKIT_STORE": f"{desk.folder}/other.db"}
+    run = str(json.loads(Path(desk.manifest).read_text())["source"]["run"])
+    said = desk.payouts(do, **how)
+    assert f"the record does not know run {run}, which made the report" in said
+    assert desk.rows() != before
 
 
 def test_a_ledger_described_anew_needs_a_new_report(desk: Money) -> None:

@@ -117,7 +117,15 @@ def _foreseen(access: Access, session: Session, job: Job, write: Write) -> Outpu
     session.connection.own("ROLLBACK")
     if wrong:
         return Output(outcome="failed", status=1, reason="; ".join(wrong))
-    return Output(outcome="succeeded", status=0, evidence=returned.evidence())
+    told = returned.row.get("told") or b""
+    said = "; ".join(filter(None, [*_unproved(work), told.decode(errors="replace")]))
+    return Output(outcome="succeeded", reason=said, status=0, evidence=returned.evidence())
+
+
+def _unproved(work: Payouts) -> Iterator[str]:
+    """Say that nothing but the folder itself tells that the evidence is what was reported."""
+    if work.report is not None and not work.report.recorded:
+        yield f"the record does not know run {work.report.run or '?'}, which made the report"
 
 
 _KEPT = {"hold": holds.HOLDS, "freeze": holds.FREEZES}
