@@ -302,6 +302,44 @@ def test_what_forbids_to_hold_is_seen_before(desk: Desk, what: str) -> None:
     assert desk.rows() == before
 
 
+TWO_OF_ONE_ID = """
+    ALTER TABLE payouts DROP CONSTRAINT payouts_reverses_fkey, DROP CONSTRAINT payouts_pkey
+"""
+LOOSE = {
+    "none": "",
+    "of two columns": "CREATE UNIQUE INDEX ON payouts (id, created_at)",
+    "of some rows": "CREATE UNIQUE INDEX ON payouts (id) WHERE status = 'paid'",
+    "deferred": "ALTER TABLE payouts ADD UNIQUE (id) DEFERRABLE",
+    "plain": "CREATE INDEX ON payouts (id)",
+}
+
+
+@pytest.mark.parametrize("do", ["hold", "reverse"])
+@pytest.mark.parametrize("index", LOOSE)
+def test_a_ledger_whose_id_is_not_unique_is_not_acted_on(desk: Desk, do: Deed, index: str) -> None:
+    work = desk.work(do, **({"ids": "6"} if do == "reverse" else {}))
+    desk.db.sql(f"{TWO_OF_ONE_ID}; {LOOSE[index]}")
+    found = desk.see(work)
+    assert found.outcome == "failed"
+    assert "nothing keeps two rows from having one id" in found.reason
+    assert 'CREATE UNIQUE INDEX CONCURRENTLY ON "public"."payouts" ("id");' in found.reason
+    desk.db.sql("CREATE UNIQUE INDEX ON payouts (id)")
+    assert desk.see(work).outcome == "succeeded", desk.see(work).reason
+
+
+@pytest.mark.parametrize("do", ["hold", "reverse"])
+def test_two_rows_of_one_id_are_seen_in_the_transaction_too(desk: Desk, do: Deed) -> None:
+    """What keeps ids apart may be dropped after the look."""
+    work = desk.work(do, **({"ids": "6"} if do == "reverse" else {}))
+    desk.db.sql(TWO_OF_ONE_ID)
+    desk.db.sql("INSERT INTO payouts SELECT * FROM payouts WHERE id IN (2, 6)")
+    rows = "SELECT p::text FROM payouts AS p ORDER BY 1"
+    before = desk.db.sql(rows)
+    found = desk.do(work)
+    assert (found.outcome, desk.db.sql(rows), desk.holds()) == ("failed", before, [])
+    assert "already exists" in found.reason
+
+
 def test_nothing_is_to_be_made_where_the_ledger_is_not(desk: Desk) -> None:
     work = desk.work("hold")
     desk.db.sql(f"ALTER TABLE payouts RENAME TO elsewhere; DROP TABLE {MARKERS}.payout_hold")

@@ -90,6 +90,8 @@ def obstacles(session: Session, work: Payouts) -> Iterator[str]:
     if superuser == "t" and work.do not in ("guard", "freeze"):
         yield f"{role} is a superuser: payments are held and reversed by a role that may just that"
     found = known(connection, work.ledger)
+    if work.do in ("hold", "reverse"):
+        yield from _unique(connection, found)
     if work.do == "freeze":
         yield from _switching(connection, work)
     elif work.do == "hold":
@@ -98,6 +100,19 @@ def obstacles(session: Session, work: Payouts) -> Iterator[str]:
         yield from _reversing(connection, found, work)
     elif work.do == "guard":
         yield from _guarding(connection, found, work)
+
+
+def _unique(connection: Connection, found: Known) -> Iterator[str]:
+    """Say that an id may be that of several rows: what is said of one would be done to all."""
+    ledger = found.ledger
+    at = f"({name_as_shown(ledger.id)} IS NOT NULL)"
+    if connection.one(_UNIQUE, found.oid, ledger.id, at) == ("0",):
+        index = f"CREATE UNIQUE INDEX CONCURRENTLY ON {table(ledger)} ({name(ledger.id)});"
+        yield (
+            f"nothing keeps two rows from having one {ledger.id}: it is no primary key of"
+            f" {ledger.name}, and has no unique index → {index} or name another column as the"
+            " ledger's `id`"
+        )
 
 
 def _switching(connection: Connection, work: Payouts) -> Iterator[str]:
