@@ -551,6 +551,22 @@ def test_caps_of_a_reversal_hold_when_it_is_done(desk: Desk) -> None:
     assert desk.rows() == before
 
 
+def test_what_was_reversed_is_neither_to_be_reversed_again_nor_a_survivor(desk: Desk) -> None:
+    assert desk.do(desk.work("reverse", ids="6")).outcome == "succeeded"
+    desk.report()
+    with pytest.raises(InputError, match="says of row 6: nothing"):
+        desk.work("reverse", ids="6")
+    assert desk.work("reverse", ids="8").ids == ("8",)
+    # The one that stood is taken back by hand: what repeated it is the only payment then.
+    desk.db.sql(
+        "INSERT INTO payouts (merchant_id, payee_id, amount, currency, status, reverses,"
+        " created_at) VALUES (1, 14, 33.33, 'USD', 'reversed', 7, now())"
+    )
+    desk.report()
+    with pytest.raises(InputError, match="says of row 8: nothing"):
+        desk.work("reverse", ids="8")
+
+
 COINS = """
     CREATE TABLE coin (id bigserial PRIMARY KEY, user_id bigint NOT NULL, amount integer NOT NULL,
         transaction_type varchar(30) NOT NULL, metadata jsonb NOT NULL DEFAULT '{}',

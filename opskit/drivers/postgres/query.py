@@ -128,6 +128,25 @@ class Query:
             found.append(f"{OF}.{name(status.column)} = {self.among(status.live)}")
         return found
 
+    def standing(self) -> list[str]:
+        """Return the conditions that say which payments of the period no row reverses."""
+        again = self.reversing()
+        return [*self.live(), *([f"NOT {again}"] if again else [])]
+
+    def reversing(self) -> str:
+        """Say of which rows there is one that reverses them; "" where none can be."""
+        ledger = self.ledger
+        if ledger.reversal is None:
+            return ""
+        at, columns = ledger.reversal.reverses, self.known.columns
+        other, own = f"other.{name(at)}", self.id
+        if columns[at].base != columns[ledger.id].base:
+            other, own = f"{other}::text", f"{own}::text"
+        return (
+            f"EXISTS (SELECT FROM {table(ledger)} AS other"
+            f" WHERE other.{name(at)} IS NOT NULL AND {other} = {own})"
+        )
+
     def rank(self) -> str:
         """Say which of some rows counts most: settled, then sent, then what is still pending."""
         status = self.ledger.status

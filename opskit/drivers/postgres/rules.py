@@ -36,6 +36,16 @@ def undated(known: Known) -> Statement:
     return query.made(f"SELECT count(*) FROM {query.table} WHERE {conditions}")
 
 
+def reversed_(known: Known, period: Period) -> Statement | None:
+    """Count payments that another row reverses; None where none can be."""
+    query = Query(known, period)
+    conditions, again = query.live(), query.reversing()
+    if not again:
+        return None
+    text = f"SELECT count(*) FROM {query.table}\nWHERE {conjunction([*conditions, again])}"
+    return query.made(text)
+
+
 CENSUS = ("status", "currency", "keyless", "may_repeat", "rows", "amount")
 
 
@@ -96,7 +106,7 @@ def _twice(
     columns = ", ".join(f"{text} AS c{number}" for number, (_, text) in enumerate(shown))
     names = ", ".join(f"c{number}" for number in range(len(shown)))
     groups, differ = ", ".join(marks), _payload(query) if keyed else []
-    late = [*query.live(), *(query.present(field) for field in fields)]
+    late = [*query.standing(), *(query.present(field) for field in fields)]
     extra = "".join(f", {text} AS d{number}" for number, text in enumerate(differ))
     text = (
         f"WITH again AS MATERIALIZED (\n"
@@ -213,7 +223,7 @@ def _alike(query: Query, ledger: Ledger) -> tuple[list[str], list[str]]:
     by += [query.group(field) for field in ledger.scope]
     allowed = query.allowed()
     conditions = [
-        *query.live(), query.present(ledger.payee), f"{query.amount} IS NOT NULL",
+        *query.standing(), query.present(ledger.payee), f"{query.amount} IS NOT NULL",
         f"{query.at} IS NOT NULL", *([f"NOT {allowed}"] if allowed else []),
     ]  # fmt: skip
     return by, conditions

@@ -180,6 +180,9 @@ class Search:
         sheet = self.folder.sheet("census.csv", ["status", "currency", "rows", "amount"])
         for total in self.totals:
             sheet.row([total.status, total.currency, str(total.rows), total.amount])
+        counted = rules.reversed_(self.known, self.period)
+        if counted is not None and (gone := int(self._one(counted)[0] or 0)):
+            self.counts["reversed"] = gone
         if not self.rows:
             text = "there is no row to look at: nothing is known"
             self._tell("empty", text, unknown=True)
@@ -340,7 +343,9 @@ class Search:
     @property
     def summary(self) -> str:
         repeat = f", {self.allowed} may repeat" if self.allowed else ""
-        return f"{self.rows} rows of {self.work.ledger.name}{repeat}"
+        gone = self.counts["reversed"]
+        over = f", {gone} of them reversed" if gone else ""
+        return f"{self.rows} rows of {self.work.ledger.name}{over}{repeat}"
 
     def close(self, level: str, findings: Json) -> str:
         """End the evidence; return the SHA-256 of its manifest."""
