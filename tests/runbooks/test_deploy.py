@@ -299,3 +299,38 @@ def test_a_cure_can_be_deployed_over_a_release_that_is_broken(fleet: Fleet) -> N
     assert "web1" in deploy(fleet, "B", "--limit", "web1", status=5)
     deploy(fleet, "B", "-p", "over_unhealthy=true", "--limit", "web1")
     assert live(fleet)[0] == "releases/B /srv/app/releases/B"
+
+
+def test_an_environment_that_lacks_something_is_refused_and_no_value_is_told(fleet: Fleet) -> None:
+    required = {
+        "SECRET_KEY": ".{50,}", "DEBUG": "False|false", "ALLOWED_HOSTS": "[^*]+", "LOG_DIR": "/.*",
+        "DB_PASSWORD": ".+",
+    }  # fmt: skip
+    settings = json.dumps({"file": "/srv/app/shared/env", "required": required})
+    inventory = fleet.folder / "i.yaml"
+    inventory.write_text(
+        fleet.lab.inventory.read_text().replace(
+            "    root: /srv/app\n", f"    root: /srv/app\n    environment: {settings}\n"
+        )
+    )
+    whole = f"SECRET_KEY='{'hunter2' * 8}'\nexport DEBUG=False\nALLOWED_HOSTS=a b\nLOG_DIR=/x\n"
+    short = "# DB_PASSWORD=x\nSECRET_KEY=hunter2\nDEBUG=True\nALLOWED_HOSTS=*\n"
+    before = state(fleet)
+    given = ("-i", str(inventory), "--limit", "web1")
+    assert "the environment /srv/app/shared/env is not there" in deploy(
+        fleet, "B", *given, status=5
+    )
+    try:
+        fleet.sh("web1", f"printf %s '{short}' >/srv/app/shared/env")
+        said = deploy(fleet, "B", *given, status=5)
+        for name in ("SECRET_KEY (is not as it must be)", "DEBUG (is not", "ALLOWED_HOSTS (is not",
+                     "LOG_DIR (is not there)", "DB_PASSWORD (is not there)"):  # fmt: skip
+            assert name in " ".join(said.split()), said
+        assert "hunter2" not in said
+        assert state(fleet) == before
+        quoted = whole.replace("'", "'\\''")
+        fleet.sh("web1", f"printf '%sDB_PASSWORD=hunter2\\n' '{quoted}' >/srv/app/shared/env")
+        assert "hunter2" not in deploy(fleet, "B", *given)
+        assert "hunter2" not in fleet.opskit("report", "last").stdout
+    finally:
+        fleet.sh("web1", "rm -f /srv/app/shared/env")
