@@ -32,6 +32,10 @@ LEDGERS = ("payouts", "teams", "sync")
 """Those with a description of their ledger, as `duplicate-payouts` takes it."""
 INDEX_FAULTS = 14
 """How many tables of the set `catalog` are needed to plant each fault of an index once."""
+DAYS = 90
+"""How long a ledger goes on."""
+SINCE = "2026-01-01"
+"""When the first rows of a ledger were made, where nobody says so."""
 MOST_ROWS, MOST_TABLES, MOST_CASES = 20_000_000, 9999, 999
 
 
@@ -73,10 +77,16 @@ def check(names: Sequence[str], amount: Amount) -> None:
 
 
 def load(
-    psql: Sequence[str | Path], name: str, amount: Amount, *, env: Mapping[str, str]
+    psql: Sequence[str | Path],
+    name: str,
+    amount: Amount,
+    *,
+    env: Mapping[str, str],
+    since: str = SINCE,
 ) -> Mapping[str, object]:
     """Fill an empty database; `psql` is the command that connects to it as a superuser.
 
+    `since`: the day on which the first rows of a ledger were made; the last are 90 days younger.
     Returns the manifest. What is made belongs to the role `owner`, if the server has it.
     """
     check([name], amount)
@@ -86,6 +96,7 @@ def load(
         "tables": amount.tables,
         "cases": amount.cases,
         "seed": amount.seed,
+        "since": f"{since} 00:00+00",
         "planted": "on" if amount.planted else "off",
     }
     settings = [f"--set={key}={value}" for key, value in variables.items()]

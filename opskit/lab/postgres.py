@@ -12,6 +12,7 @@ import re
 import select
 import signal
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from opskit.errors import InputError, OpskitError
@@ -188,7 +189,12 @@ def fill(
 ) -> Mapping[str, object]:
     """Fill a database with the data set of its name; returns its manifest."""
     words, env = client(layout, server, SUPERUSER, database)
-    return fixtures.load(words, database, amount, env=env)
+    return fixtures.load(words, database, amount, env=env, since=_recently())
+
+
+def _recently() -> str:
+    """Return the day on which ledgers begin, so that a search of the last 90 days finds things."""
+    return (datetime.now(UTC) - timedelta(days=fixtures.DAYS)).date().isoformat()
 
 
 def _psql(layout: Layout, server: Server, script: str) -> None:

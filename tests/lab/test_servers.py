@@ -1,5 +1,6 @@
 """The lab's PostgreSQL and Redis: up as root or not, who may do what, and nothing left behind."""
 
+import csv
 import json
 import os
 import signal
@@ -29,7 +30,7 @@ from opskit.model.work import RedisCall
 from tests.lab.conftest import Fleet, Stranger, link
 from tests.lab.remote import leftovers, told
 
-DATA = ("teams", "tickets", "sync", "youtility")
+DATA = ("teams", "tickets", "sync", "youtility", "payouts")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,11 @@ def test_servers_come_up_with_their_data_in_seconds(stocked: Fleet) -> None:
     assert [one["name"] for one in server["databases"]] == list(DATA)
     for one in server["databases"]:
         manifest = json.loads(Path(one["manifest"]).read_text())
-        assert (manifest["data"], manifest["rows"], bool(manifest["faults"])) == (
+        assert (
+            manifest["data"],
+            manifest["rows"],
+            bool(manifest["faults"] or manifest["groups"]),
+        ) == (
             one["name"],
             200,
             True,
@@ -191,6 +196,65 @@ def test_what_is_planted_in_named_systems_is_there(stocked: Fleet) -> None:
     assert ask("tickets", names) == [("tickets_ticket_sla_policy_id_1f8e3c92",)]
     extension = "select count(*) from pg_extension where extname = 'pg_stat_statements'"
     assert ask("youtility", extension) == [(1,)]
+
+
+def opskit(lab: labs.Lab, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OPSKIT_", "PG"))}
+    kept |= {"OPSKIT_STORE": f"{folder}/store.db", "OPSKIT_INVENTORY": str(lab.inventory)}
+    return subprocess.run(
+        [sys.executable, "-m", "opskit", *words], env=kept, cwd=folder, text=True, timeout=60,
+        stdin=subprocess.DEVNULL, capture_output=True, check=False,
+    )  # fmt: skip
+
+
+def repeated(lab: labs.Lab, folder: Path, database: str) -> tuple[Path, set[tuple[int, str]]]:
+    """Search the last 90 days; return the manifest and what shares a key."""
+    done = opskit(
+        lab, folder, "run", "duplicate-payouts", "-p", f"database={database}", "-p", "since=90d",
+        "-p", f"ledger={lab.folder}/planted/{database}.ledger.yaml", "-p",
+        f"evidence={folder}/evidence",
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    (path,) = (folder / "evidence").glob("*/manifest.json")
+    with (path.parent / "same-key.csv").open(newline="") as file:
+        return path, {(int(row["id"]), row["verdict"]) for row in csv.DictReader(file)}
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("database", ["payouts", "teams", "sync"])
+def test_what_is_planted_in_a_ledger_is_of_the_last_90_days(
+    stocked: Fleet, tmp_path: Path, database: str
+) -> None:
+    planted = json.loads((stocked.lab.folder / "planted" / f"{database}.json").read_text())
+    wanted = {
+        (row["id"], row["verdict"])
+        for group in planted["groups"]
+        if group["rule"] == "A"
+        for row in group["rows"]
+        if row["verdict"] is not None
+    }
+    assert wanted
+    assert repeated(stocked.lab, tmp_path, database)[1] == wanted
+
+
+@pytest.mark.acceptance
+def test_a_payout_of_the_lab_can_be_reversed(stocked: Fleet, tmp_path: Path) -> None:
+    lab = stocked.lab
+    manifest, found = repeated(lab, tmp_path, "payouts")
+    gone = min(id_ for id_, verdict in found if verdict == "MONEY_SENT_REVIEW")
+    words = [
+        "run", "payouts-reverse", "--yes", "-p", "database=payouts", "-p", f"report={manifest}",
+        "-p", f"ledger={lab.folder}/planted/payouts.ledger.yaml", "-p", f"ids={gone}",
+        "-p", "approved_by=second", "-p", "max_amount=EUR 2000, USD 2000, GBP 2000",
+    ]  # fmt: skip
+    assert "opskit db init payouts" in opskit(lab, tmp_path, *words).stdout
+    made = opskit(lab, tmp_path, "db", "init", "payouts", "--payouts")
+    assert made.returncode == 0, made.stderr
+    done = opskit(lab, tmp_path, *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with connect(lab, "opskit_read", "payouts") as connection:
+        reversed_ = connection.execute("select reverses, status from payouts where reverses > 0")
+        assert reversed_.fetchall() == [(gone, "reversed")]
 
 
 def talk(lab: labs.Lab, user: str, *commands: str) -> list[str]:

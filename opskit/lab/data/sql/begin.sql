@@ -9,7 +9,8 @@ set client_min_messages = warning;
 set timezone = 'UTC';
 set search_path = public;
 select set_config('lab.seed', :'seed', false), set_config('lab.rows', :'rows', false),
-       set_config('lab.tables', :'tables', false), set_config('lab.cases', :'cases', false);
+       set_config('lab.tables', :'tables', false), set_config('lab.cases', :'cases', false),
+       set_config('lab.since', :'since', false);
 select exists (select from pg_roles where rolname = 'owner') as has_owner \gset
 create extension if not exists pg_stat_statements;
 create extension if not exists amcheck;
@@ -22,6 +23,10 @@ set role owner;
 create function pg_temp.pick(words text, below integer) returns integer
 language sql immutable as
 $$ select (('x' || substr(md5(current_setting('lab.seed') || ':' || words), 1, 7))::bit(28)::integer) % below $$;
+
+-- The time of the first rows of a ledger; the last ones are 90 days later.
+create function pg_temp.since() returns timestamptz language sql stable as
+$$ select current_setting('lab.since')::timestamptz $$;
 
 -- Indexes that should be there. They are created from these rows, so both can't differ.
 create temporary table expected (

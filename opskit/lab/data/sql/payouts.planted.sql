@@ -92,7 +92,7 @@ select id, 1 + grp % 50 + merchant, 1000000000 + grp * 10 + payee, 500 + grp % 9
        case ref when 'group' then 'planted-ref-' || grp when 'own' then 'planted-ref-' || grp || '-' || m end,
        case ord when 'group' then 'planted-order-' || grp when 'settlement' then 'settlement-' || grp || '-' || m else 'planted-order-' || grp || '-' || m end,
        case task when 'group' then 'planted-task-' || grp else 'planted-task-' || grp || '-' || m end,
-       timestamptz '2026-01-02 00:00+00' + pg_temp.pick('group.' || grp, 6000000) * interval '1 second' + at
+       pg_temp.since() + interval '1 day' + pg_temp.pick('group.' || grp, 6000000) * interval '1 second' + at
 from planned;
 insert into planted ("case", rule, may, within, tbl, rows)
 select "case", rule, case when "case" = 'same_key_same_moment' then array['C'] else '{}' end,

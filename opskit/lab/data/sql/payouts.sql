@@ -6,18 +6,19 @@ create table payouts (
     payee_id bigint not null,
     amount numeric(12, 2) not null check (amount > 0),
     currency text not null check (currency in ('EUR', 'USD', 'GBP')),
-    status text not null check (status in ('pending', 'processing', 'paid', 'held', 'failed', 'cancelled')),
+    status text not null check (status in ('pending', 'processing', 'paid', 'held', 'failed', 'cancelled', 'reversed')),
     idempotency_key text,
     provider_ref text,
     order_id text not null,
     task_id text not null,
-    created_at timestamptz not null);
+    created_at timestamptz not null,
+    reverses bigint);
 insert into payouts
 select g, 1 + payee % 50, payee, 10 + g / payees + (g % 100) / 100.0,
        (array['EUR', 'EUR', 'USD', 'GBP'])[1 + payee % 4], status,
        'key-' || g, case when status in ('paid', 'processing') then 'ref-' || g end,
        'order-' || g, 'task-' || g,
-       timestamptz '2026-01-01 00:00+00' + g * (interval '90 days' / rows)
+       pg_temp.since() + g * (interval '90 days' / rows)
 from (select g, rows, payees, 1 + g % payees as payee,
              case when g % 20 = 0 then 'failed' when g % 47 = 0 then 'processing'
                   when g % 33 = 0 then 'pending' when g % 101 = 0 then 'cancelled' else 'paid' end as status
@@ -28,5 +29,7 @@ insert into expected (name, tbl, keys, include, pred) values
     ('payouts_merchant_key_idx', 'payouts', array['merchant_id', 'idempotency_key'], '{}', null),
     ('payouts_created_idx', 'payouts', array['created_at'], '{}', null),
     ('payouts_provider_ref_idx', 'payouts', array['provider_ref'], '{}', 'provider_ref IS NOT NULL'),
+    ('payouts_reverses_idx', 'payouts', array['reverses'], '{}', 'reverses IS NOT NULL'),
     ('payouts_pending_idx', 'payouts', array['created_at'], array['merchant_id', 'amount'], $$status = 'pending'$$);
+update expected set uniq = true where name = 'payouts_reverses_idx';
 insert into expected_other (kind, name) values ('table', 'payouts');

@@ -23,7 +23,7 @@ insert into sync_idempotency_record (id, idempotency_key, scope, device_id, user
 select id, encode(sha256((kind || k)::bytea), 'hex'), 'item', 'planted-' || k, k, 1 + k % 10,
        encode(sha256((kind || k || case when kind = 'key_reused_request' then '.' || m else '' end)::bytea), 'hex'),
        jsonb_build_object('ok', true, 'item', id), at, at + interval '24 hours'
-from (select *, timestamptz '2026-01-02 00:00+00' + k * interval '1 hour' + m * interval '2 seconds' as at from planned) row;
+from (select *, pg_temp.since() + interval '1 day' + k * interval '1 hour' + m * interval '2 seconds' as at from planned) row;
 insert into planted ("case", rule, tbl, rows)
 select kind, 'A', 'sync_idempotency_record', jsonb_agg(jsonb_build_object('id', id, 'verdict',
     case when m = 1 then 'SURVIVOR' when kind = 'same_key' then 'DUPLICATE' else 'KEY_REUSED_DIFFERENT_PAYLOAD' end) order by m)

@@ -57,7 +57,7 @@ insert into economy_cointransaction (id, user_id, tournament_id, transaction_typ
 select id, 1000000 + grp * 10 + payee, 1 + grp % 40, kind, 500 + grp % 97 + extra,
        case key when 'none' then '{}' else jsonb_build_object('dedup_key', case key when 'blank' then ''
            when 'group' then 'planted:' || grp else 'planted:' || grp || ':' || m end) end,
-       'coin-' || id, timestamptz '2026-01-02 00:00+00' + pg_temp.pick('coin.' || grp, 6000000) * interval '1 second' + at
+       'coin-' || id, pg_temp.since() + interval '1 day' + pg_temp.pick('coin.' || grp, 6000000) * interval '1 second' + at
 from planned;
 insert into planted ("case", rule, within, tbl, rows)
 select "case", rule, case when rule <> 'C' then '{}' when "case" = 'edge_outside' then array['25 hours']

@@ -20,11 +20,11 @@ create trigger economy_ledger_is_immutable before update or delete on economy_co
 
 insert into teams_team (name, slug, game, total_points, created_at)
 select 'Team ' || g, 'team-' || g, (array['valorant', 'cs2', 'dota2', 'efootball'])[1 + g % 4],
-       pg_temp.pick('points.' || g, 10000), timestamptz '2026-01-01 00:00+00' + g * interval '1 minute'
+       pg_temp.pick('points.' || g, 10000), pg_temp.since() + g * interval '1 minute'
 from generate_series(1, greatest(current_setting('lab.rows')::bigint / 5, 1)) g;
 insert into teams_teammembership (team_id, profile_id, role, status, joined_at)
 select 1 + g % greatest(current_setting('lab.rows')::bigint / 5, 1), g, case when g % 5 = 0 then 'CAPTAIN' else 'PLAYER' end,
-       case when g % 9 = 0 then 'INACTIVE' else 'ACTIVE' end, timestamptz '2026-01-01 00:00+00' + g * interval '1 minute'
+       case when g % 9 = 0 then 'INACTIVE' else 'ACTIVE' end, pg_temp.since() + g * interval '1 minute'
 from generate_series(1, current_setting('lab.rows')::bigint) g;
 insert into teams_teaminvite (team_id, invited_user_id, status, expires_at)
 select 1 + g % greatest(current_setting('lab.rows')::bigint / 5, 1), g,
@@ -35,7 +35,7 @@ insert into economy_cointransaction (id, user_id, tournament_id, transaction_typ
 select g, 1 + g % 500, 1 + g % 40, case when g % 10 = 0 then 'tournament_payout' when g % 10 < 4 then 'purchase' else 'prize_claim' end,
        10 + g / 500 + (g % 100) / 100.0,
        case when g % 10 = 0 then jsonb_build_object('dedup_key', 'payout:' || g, 'place', 1 + g % 3) else '{}' end,
-       'coin-' || g, timestamptz '2026-01-01 00:00+00' + g * (interval '90 days' / current_setting('lab.rows')::bigint)
+       'coin-' || g, pg_temp.since() + g * (interval '90 days' / current_setting('lab.rows')::bigint)
 from generate_series(1, current_setting('lab.rows')::bigint) g;
 
 insert into expected (name, tbl, keys, pred, uniq) values
