@@ -128,14 +128,14 @@ def inventory(settings: Settings, name: str | None = None) -> Inventory:
     assert path is not None
     folder = settings.folder / "inventories"
     beside = [folder / f"{path}{suffix}" for suffix in SUFFIXES]
-    for candidate in (path, *beside):
-        if candidate.is_file():
+    for candidate in (path, *beside, folder / path):
+        if candidate.is_file() or (candidate.is_dir() and any(candidate.iterdir())):
             return _inventory(candidate)
     raise InputError(f"there is no inventory {str(path)!r}", hint=_missing(path, folder))
 
 
 def _inventory(path: Path) -> Inventory:
-    if load.kind(path) == "runbook":
+    if path.is_file() and load.kind(path) == "runbook":
         raise InputError(
             "this is a runbook, not an inventory", where=str(path),
             hint=f"run it with: opskit run {path} -i INVENTORY",

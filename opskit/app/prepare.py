@@ -55,6 +55,7 @@ class Prepared:
         return {
             **{f"runbook {name}": text for name, text in self.runbook.sources.items()},
             f"inventory {self.inventory.file}": self.inventory.source,
+            **{f"inventory {name}": text for name, text in self.inventory.others.items()},
         }
 
 

@@ -169,7 +169,7 @@ def hosts(context: click.Context, _: click.Parameter, so_far: str) -> Found:
 
         path = Path(given) if isinstance(given, str) else app.settings().inventory
         if path is not None:
-            inventory = load.inventory(path)
+            inventory = load.inventory(path, run=False)
             yield from ((lead + group, "group") for group in ("all", *inventory.groups))
             yield from ((lead + name, host.address) for name, host in inventory.hosts.items())
 

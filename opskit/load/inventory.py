@@ -1,18 +1,25 @@
-"""A file → an Inventory: hosts with the vars and connections of their groups merged in."""
+"""A file → an Inventory: hosts with the vars and connections of their groups merged in.
+
+Hosts and groups may come from an inventory of Ansible: that is named itself, or `ansible` does.
+"""
 
 import hashlib
+import json
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from opskit.load.ansible.kind import sort_of
+from opskit.load.ansible.result import Taken, Wanted
 from opskit.load.databases import read_databases
 from opskit.load.files import Kept, read
-from opskit.load.groups import Groups, read_groups
+from opskit.load.groups import Group, Groups, read_groups
 from opskit.load.keys import ADDRESS, HOST, HOST_NAME, INVENTORY
 from opskit.load.keys import VARIABLE as NAME
 from opskit.load.reading import Reader
 from opskit.load.runbook import check_format, set_of
+from opskit.load.suggest import nearest
 from opskit.load.systems import BALANCERS, SERVICES, System, read_systems, systems_of, value_at
 from opskit.load.yaml import Node, Scalar, Table, parse
 from opskit.model.inventory import CONTROLLER, Connection, Host, Inventory, Redis
@@ -31,6 +38,7 @@ class _Entry(NamedTuple):
     connection: Mapping[str, Json] = {}
     vars: Mapping[str, Json] = {}
     node: Table | None = None
+    place: Place | None = None
 
 
 class _Around(NamedTuple):
@@ -43,9 +51,12 @@ class _Around(NamedTuple):
     balancers: Mapping[str, System]
 
 
-def inventory(path: Path, kept: Kept | None = None) -> Inventory:
-    """Read an inventory that is going to be used; raises ProblemsError with every error in it."""
-    found, problems = check_inventory(path, kept)
+def inventory(path: Path, kept: Kept | None = None, *, run: bool = True) -> Inventory:
+    """Read an inventory that is going to be used; raises ProblemsError with every error in it.
+
+    With `kept` all of it comes from there. `run`: whether a program that prints one may be run.
+    """
+    found, problems = check_inventory(path, kept, run=run)
     errors = [problem for problem in problems if problem.severity == "error"]
     if found is None and not errors:
         errors = [Problem(place=Place(file=str(path)), what="this can't be read")]
@@ -54,9 +65,14 @@ def inventory(path: Path, kept: Kept | None = None) -> Inventory:
     return found
 
 
-def check_inventory(path: Path, kept: Kept | None = None) -> tuple[Inventory | None, list[Problem]]:
+def check_inventory(
+    path: Path, kept: Kept | None = None, *, run: bool = True
+) -> tuple[Inventory | None, list[Problem]]:
     """Read an inventory for lint: with every error and every warning."""
     problems: list[Problem] = []
+    if sort_of(path, kept) != "opskit":
+        sheet = _Sheet(Reader(str(path), "", problems), path, kept, run=run)
+        return sheet.foreign(), sorted(set_of(problems), key=_order)
     raw = read(path, problems, kept)
     if raw is None:
         return None, problems
@@ -64,20 +80,28 @@ def check_inventory(path: Path, kept: Kept | None = None) -> tuple[Inventory | N
     reader = Reader(parsed.file, parsed.source, parsed.problems)
     found = None
     if parsed.root is not None:
-        found = _Sheet(reader, path).read(parsed.root)
+        found = _Sheet(reader, path, kept, run=run).read(parsed.root)
         for written in reader.written:
             told = "an inventory is not rendered: the braces would stay"
             reader.error(written.node, told, "write the value; put pieces together in the step")
-    order = sorted(set_of(parsed.problems), key=lambda p: (p.place.line, p.place.column))
-    return found, order
+    return found, sorted(set_of(parsed.problems), key=_order)
+
+
+def _order(problem: Problem) -> tuple[str, int, int]:
+    return problem.place.file, problem.place.line, problem.place.column
 
 
 class _Sheet:
     """One inventory file being read."""
 
-    def __init__(self, reader: Reader, path: Path) -> None:
+    def __init__(
+        self, reader: Reader, path: Path, kept: Kept | None = None, *, run: bool = True
+    ) -> None:
         self.reader = reader
         self.path = path
+        self.kept = kept
+        self.run = run
+        self.taken: Taken | None = None
 
     def read(self, root: Node) -> Inventory | None:
         if not isinstance(root, Table):
@@ -86,10 +110,44 @@ class _Sheet:
         if not check_format(self.reader, root, "an inventory"):
             return None
         values = self.reader.table(self._top(root), INVENTORY, "an inventory")
+        if "ansible" not in root.entries and "hosts" not in root.entries:
+            self.reader.error(root, "an inventory has no `hosts`", "add hosts: HOSTS")
+        said = _mapping(values.get("ansible"))
+        if "inventory" in said:
+            self.taken = self._take(root.entries["ansible"][0], said)
+        return self._made(root, values)
+
+    def foreign(self) -> Inventory:
+        """Read an inventory of Ansible that stands for itself."""
+        from opskit.load.ansible.taken import take  # few inventories are such
+
+        place = Place(file=str(self.path))
+        wanted = Wanted(path=self.path, place=place, run=self.run)
+        self.taken = take(wanted, self.reader.problems, self.kept)
+        self.reader.source = self.taken.texts.get(str(self.path), "")
+        return self._made(Table(0, 0), {})
+
+    def _take(self, key: Scalar, said: Mapping[str, Json]) -> Taken:
+        from opskit.load.ansible.taken import take
+
+        wanted: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+        path = self.path.parent / Path(wanted.pop("inventory")).expanduser()
+        place = self.reader.place(key)
+        return take(
+            Wanted(path=path, place=place, run=self.run, **wanted), self.reader.problems, self.kept
+        )
+
+    def _made(self, root: Table, values: Mapping[str, Json]) -> Inventory:
         entries = self._hosts(root.entries.get("hosts"))
-        groups = read_groups(self.reader, value_at(root, "groups"), tuple(entries))
+        if self.taken is None:
+            groups = read_groups(self.reader, value_at(root, "groups"), tuple(entries))
+        else:
+            entries, groups = self._over(entries, self.taken), _groups(self.taken)
+            if "groups" in root.entries:
+                told = "`groups` beside `ansible`: groups come from there"
+                self.reader.error(root.entries["groups"][0], told, "write them into that inventory")
         around = _Around(
-            vars=_mapping(values.get("vars")),
+            vars={**_mapping(values.get("vars")), **(self.taken.vars if self.taken else {})},
             connection=self._placed(_mapping(values.get("connection"))),
             groups=groups,
             services=read_systems(self.reader, root, SERVICES, groups, tuple(entries)),
@@ -101,7 +159,7 @@ class _Sheet:
         return Inventory(
             file=str(self.path),
             source=self.reader.source,
-            digest=hashlib.sha256(self.reader.source.encode()).hexdigest(),
+            digest=self._digest(),
             hosts=hosts,
             groups={"all": tuple(hosts), **groups.hosts},
             services={name: system.values for name, system in around.services.items()},
@@ -110,7 +168,41 @@ class _Sheet:
             redis=self._redis(value_at(root, "redis"), hosts, secrets),
             secrets=secrets,
             vars=around.vars,
+            others=self._others(),
+            withheld=self.taken.withheld if self.taken is not None else {},
         )
+
+    def _others(self) -> Mapping[str, str]:
+        texts = self.taken.texts if self.taken is not None else {}
+        return {name: text for name, text in texts.items() if name != str(self.path)}
+
+    def _digest(self) -> str:
+        """Return the digest of all that was read; of one file, that of its text."""
+        text, others = self.reader.source, self._others()
+        if others:
+            text = json.dumps([text, others], sort_keys=True)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def _over(self, own: Mapping[str, _Entry], taken: Taken) -> dict[str, _Entry]:
+        """Put what the file says of hosts over what Ansible's inventory does."""
+        for name, entry in own.items():
+            if name not in taken.hosts:
+                told = f"the Ansible inventory has no host {name!r}"
+                near = nearest(name, tuple(taken.hosts)) or "write it into that inventory"
+                self.reader.error(entry.key, told, near)
+            elif entry.node is None or "address" in entry.node.entries:
+                told = f"the address of {name} comes from the Ansible inventory"
+                self.reader.error(entry.key, told, "write {services: …, vars: …, connection: …}")
+        found: dict[str, _Entry] = {}
+        for name, host in taken.hosts.items():
+            said = own.get(name, _Entry(Scalar(name, "", 0, 0, 0), ""))
+            found[name] = said._replace(
+                address=host.address,
+                connection={**host.connection, **said.connection},
+                vars={**host.vars, **said.vars},
+                place=host.place,
+            )
+        return found
 
     def _redis(
         self, node: Node | None, hosts: Collection[str], secrets: Collection[str]
@@ -220,7 +312,13 @@ class _Sheet:
                 where = (host.address, host.connection.port)
                 if where in seen:
                     told = f"{name} and {seen[where]} in the group {group} have the same address"
-                    self.reader.warn(entries[name].key, told, "name each machine once")
+                    place = entries[name].place or self.reader.place(entries[name].key)
+                    self.reader.problems.append(
+                        Problem(
+                            place=place, what=told, write="name each machine once",
+                            severity="warning",
+                        )
+                    )  # fmt: skip
                 seen.setdefault(where, name)
 
     def _secrets(self, node: Node | None) -> dict[str, SecretSource]:
@@ -245,6 +343,12 @@ class _Sheet:
         if kind == "file" and not rest.startswith("~"):
             rest = str((self.path.parent / rest).absolute())
         return f"{kind}:{rest}"
+
+
+def _groups(taken: Taken) -> Groups:
+    """Return the groups of an Ansible inventory; their vars are in the hosts already."""
+    groups = {name: Group(name, Scalar(name, "", 0, 0, 0)) for name in taken.groups}
+    return Groups(groups, taken.groups, dict.fromkeys(groups, 0))
 
 
 def _mapping(value: Json) -> Mapping[str, Json]:

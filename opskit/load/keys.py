@@ -209,11 +209,35 @@ REDIS: tuple[Key, ...] = (
     ),
     Key("connect_timeout", "duration", default=10.0, help="how long connecting may take"),
 )
+ANSIBLE: tuple[Key, ...] = (
+    Key(
+        "inventory",
+        "literal",
+        required=True,
+        help="path of the inventory: INI, YAML, a program that answers `--list`, or a folder",
+    ),
+    Key("hosts", "literal", default="all", help="host expression: which of its hosts are meant"),
+    Key(
+        "without_files",
+        "list",
+        help="files under `group_vars/` and `host_vars/` that are not read, as "
+        "`group_vars/all/vault.yml`; `*` is known",
+    ),
+    Key("without_vars", "list", help="vars that are left out, by name; `*` is known"),
+    Key("timeout", "duration", default=60.0, help="how long a program may take"),
+)
 INVENTORY: tuple[Key, ...] = (
     Key("opskit", "data", required=True, help="version of the file format: 1"),
     Key("connection", "table", keys=CONNECTION, help="how hosts are reached"),
     Key("vars", "data", help="values for templates on all hosts"),
-    Key("hosts", "data", required=True, help="name → address, or a table, see below"),
+    Key(
+        "ansible",
+        "table",
+        keys=ANSIBLE,
+        main="inventory",
+        help="an inventory of Ansible that hosts and groups come from",
+    ),
+    Key("hosts", "data", help="name → address, or a table, see below; needed without `ansible`"),
     Key("groups", "data", help="name → list of hosts, or a table, see below"),
     Key("services", "data", help="name → what runs where, see below"),
     Key("balancers", "data", help="name → load balancer, see below"),

@@ -258,7 +258,11 @@ def kind(path: Path) -> Kind | None:
         return "inventory"
     if _LEDGER.search(raw):
         return "ledger"
-    return "expectations" if _EXPECTATIONS.search(raw) else None
+    if _EXPECTATIONS.search(raw):
+        return "expectations"
+    from opskit.load.ansible.kind import has_groups  # after all that is opskit's own
+
+    return "inventory" if has_groups(path) else None
 
 
 def lint(path: Path, search: Sequence[Path]) -> list[Problem]:

@@ -87,6 +87,7 @@ def inventory_schema() -> Json:
         "$schema": DIALECT,
         "title": "opskit inventory",
         **_object(properties, INVENTORY),
+        "anyOf": [{"required": ["hosts"]}, {"required": ["ansible"]}],
         "$defs": {
             "host": {"anyOf": [{"type": ["string", "null"]}, _table(HOST)]},
             "group": {"anyOf": [{"type": "null"}, names, _table(GROUP)]},

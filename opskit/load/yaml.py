@@ -99,7 +99,7 @@ class Table:
 Node = Scalar | Items | Table
 
 
-class _SyntaxProblemError(Exception):
+class SyntaxProblemError(Exception):
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
 
@@ -114,17 +114,18 @@ class Parsed:
         self.problems: list[Problem] = []
 
 
-def parse(raw: bytes, file: str) -> Parsed:
-    """Read one YAML document."""
+def parse(raw: bytes, file: str, composer: "type[Composer] | None" = None) -> Parsed:
+    """Read one YAML document; another composer may let more into it."""
     parsed = Parsed(file)
     try:
         parsed.source = decode(raw, file)
         parser: Any = _LOADER(parsed.source)
         try:
-            parsed.root = _Composer(file, parsed.problems, parser.get_event).document()
+            made = (composer or Composer)(file, parsed.problems, parser.get_event)
+            parsed.root = made.document()
         finally:
             parser.dispose()
-    except _SyntaxProblemError as error:
+    except SyntaxProblemError as error:
         parsed.problems.append(error.problem)
     except yaml.YAMLError as error:
         parsed.problems.append(_translate(error, file, parsed.source))
@@ -136,7 +137,7 @@ def decode(raw: bytes, file: str) -> str:
     place = Place(file=file)
     if len(raw) > LARGEST:
         size = f"{len(raw) / LARGEST:.1f} MiB"
-        raise _SyntaxProblemError(
+        raise SyntaxProblemError(
             Problem(place=place, what=f"the file has {size}", write="at most 1 MiB")
         )
     try:
@@ -145,12 +146,12 @@ def decode(raw: bytes, file: str) -> str:
         line = raw.count(b"\n", 0, error.start) + 1
         column = error.start - (raw.rfind(b"\n", 0, error.start) + 1) + 1
         place = Place(file=file, line=line, column=column)
-        raise _SyntaxProblemError(
+        raise SyntaxProblemError(
             Problem(place=place, what="this is not UTF-8 text", write="save the file as UTF-8")
         ) from error
     if "\0" in source:
         place = _place_of(source, source.index("\0"), file)
-        raise _SyntaxProblemError(
+        raise SyntaxProblemError(
             Problem(place=place, what="a NUL character", write="take it out; nothing can carry it")
         )
     return source
@@ -213,13 +214,13 @@ def _cure(what: str, char: str, begins: str) -> str:
     return ""
 
 
-_Event = Any  # the stubs have marks and tags optional that the parser always sets
+Event = Any  # the stubs have marks and tags optional that the parser always sets
 
 
-class _Composer:
+class Composer:
     """Builds nodes from the parser's events, and refuses what has no place in our files."""
 
-    def __init__(self, file: str, problems: list[Problem], event: Callable[[], _Event]) -> None:
+    def __init__(self, file: str, problems: list[Problem], event: Callable[[], Event]) -> None:
         self.file = file
         self.problems = problems
         self.event = event
@@ -231,7 +232,7 @@ class _Composer:
         self.event()
         event = self.event()
         if isinstance(event, yaml.StreamEndEvent):
-            self.problems.append(Problem(place=Place(file=self.file), what="the file is empty"))
+            self._empty()
             return None
         node = self._node(self.event(), 0)
         self.event()
@@ -240,14 +241,17 @@ class _Composer:
             self._stop(event, "a second document", "keep one document in a file")
         return node
 
-    def _stop(self, event: _Event, what: str, write: str) -> None:
-        raise _SyntaxProblemError(Problem(place=self._at(event), what=what, write=write))
+    def _empty(self) -> None:
+        self.problems.append(Problem(place=Place(file=self.file), what="the file is empty"))
 
-    def _at(self, event: _Event) -> Place:
+    def _stop(self, event: Event, what: str, write: str) -> None:
+        raise SyntaxProblemError(Problem(place=self._at(event), what=what, write=write))
+
+    def _at(self, event: Event) -> Place:
         mark = event.start_mark
         return Place(file=self.file, line=mark.line + 1, column=mark.column + 1)
 
-    def _node(self, event: _Event, depth: int) -> Node:
+    def _node(self, event: Event, depth: int) -> Node:
         self.count += 1
         kind = event.__class__
         if kind is _SCALAR and event.tag is None and event.anchor is None and depth <= DEEPEST:
@@ -255,7 +259,7 @@ class _Composer:
         if kind is _ALIAS:
             return self._alias(event)
         if event.tag is not None and event.tag != "!":
-            self._stop(event, f"the tag {event.tag}", "take it out; quote what must be text")
+            self._tagged(event)
         if depth > DEEPEST:
             self._stop(event, f"nested more than {DEEPEST} deep", "keep it flatter")
         began = self.count
@@ -270,13 +274,16 @@ class _Composer:
             self.anchors[event.anchor] = (node, self.count - began + 1)
         return node
 
-    def _scalar(self, event: _Event) -> Scalar:
+    def _tagged(self, event: Event) -> None:
+        self._stop(event, f"the tag {event.tag}", "take it out; quote what must be text")
+
+    def _scalar(self, event: Event) -> Scalar:
         text, style, mark = event.value, event.style or "", event.start_mark
         if style == '"' and "\0" in text:  # elsewhere none can be: there are no escapes
             self._stop(event, "a NUL character", "take it out; nothing can carry it")
         return Scalar(text, style, mark.line + 1, mark.column + 1, event.end_mark.line + 1)
 
-    def _alias(self, event: _Event) -> Node:
+    def _alias(self, event: Event) -> Node:
         """Share the node; what an alias stands for counts each time, so that bombs go off here."""
         if event.anchor not in self.anchors:
             self._stop(
@@ -293,13 +300,13 @@ class _Composer:
             )
         return node
 
-    def _items(self, event: _Event, depth: int) -> Items:
+    def _items(self, event: Event, depth: int) -> Items:
         node = Items(event.start_mark.line + 1, event.start_mark.column + 1)
         while (inner := self.event()).__class__ is not yaml.SequenceEndEvent:
             node.nodes.append(self._node(inner, depth + 1))
         return node
 
-    def _table(self, event: _Event, depth: int) -> Table:
+    def _table(self, event: Event, depth: int) -> Table:
         node = Table(event.start_mark.line + 1, event.start_mark.column + 1)
         entries = node.entries
         while (inner := self.event()).__class__ is not yaml.MappingEndEvent:
@@ -309,13 +316,16 @@ class _Composer:
             if name in ("", "<<") and not self._accepted(key):
                 continue
             if name in entries:
-                first = entries[name][0].line
-                self._report(key, f"the key {name!r} is on line {first} already", "keep one")
+                self._again(entries, key, value)
             else:
                 entries[name] = (key, value)
         return node
 
-    def _key(self, event: _Event, depth: int) -> Scalar:
+    def _again(self, entries: dict[str, tuple[Scalar, Node]], key: Scalar, _: Node) -> None:
+        first = entries[key.text][0].line
+        self._report(key, f"the key {key.text!r} is on line {first} already", "keep one")
+
+    def _key(self, event: Event, depth: int) -> Scalar:
         if event.__class__ is _SCALAR and event.tag is None and event.anchor is None:
             if depth < DEEPEST:
                 self.count += 1

@@ -108,7 +108,11 @@ def redis_of(target: str) -> str | None:
 
 @frozen
 class Inventory:
-    """The hosts of one environment. `source` is the file's text, kept in the record of each run."""
+    """The hosts of one environment. `source` is the file's text, kept in the record of each run.
+
+    `others`: the texts of more files that it was read from, by path. `withheld`: vars that it has
+    and whose value is not known here, each with the reason: no step may use one.
+    """
 
     file: str
     source: str
@@ -121,3 +125,5 @@ class Inventory:
     redis: Mapping[str, Redis] = field(default_factory=dict)
     secrets: Mapping[str, SecretSource] = field(default_factory=dict)
     vars: Mapping[str, Json] = field(default_factory=dict)
+    others: Mapping[str, str] = field(default_factory=dict)
+    withheld: Mapping[str, str] = field(default_factory=dict)

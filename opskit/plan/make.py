@@ -27,6 +27,7 @@ from opskit.plan.expand import Placed, expand, locks, top_frame
 from opskit.plan.spread import rounds, spread
 from opskit.plan.unsaved import unsaved
 from opskit.plan.values import Frame, general, host_of
+from opskit.plan.withheld import refuse_withheld
 from opskit.render import TemplateError, text
 
 
@@ -50,6 +51,7 @@ def make(
     Raises InputError for what can't be planned as asked, ProblemsError with every template that
     can't be rendered.
     """
+    refuse_withheld(runbook, inventory)
     frame = top_frame(runbook, parameters)
     hosts = targeted(runbook, inventory, limit, frame)
     batches = split(hosts, runbook.batches)
@@ -238,4 +240,4 @@ def _involved(
 
 
 def _sources(runbook: Runbook, inventory: Inventory) -> Mapping[str, str]:
-    return {**runbook.sources, inventory.file: inventory.source}
+    return {**runbook.sources, **inventory.others, inventory.file: inventory.source}

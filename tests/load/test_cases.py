@@ -15,6 +15,7 @@ from opskit.model.problem import Problem, ProblemsError
 CASES = Path(__file__).parent.parent / "cases"
 RUNBOOKS = sorted((CASES / "bad").glob("*.yaml"))
 INVENTORIES = sorted((CASES / "bad-inventory").glob("*.yaml"))
+ANSIBLE = sorted((CASES / "bad-ansible").iterdir())
 EXPECTATIONS = sorted((CASES / "bad-expectations").glob("*.yaml"))
 LEDGERS = sorted((CASES / "bad-ledgers").glob("*.yaml"))
 SHIPPED_LEDGERS = sorted((CASES.parent.parent / "opskit/lab/data/ledger").glob("*.yaml"))
@@ -65,6 +66,20 @@ def test_a_bad_inventory_is_told_with_line_column_and_cure(
     _, problems = load.check_inventory(Path(path.name))
     assert told(problems, path, expected(path)) == expected(path)
     assert problems, "a case without a problem shows nothing"
+
+
+@pytest.mark.parametrize("path", ANSIBLE, ids=lambda path: path.name)
+def test_a_bad_inventory_of_ansible_is_told_with_line_column_and_cure(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)
+    _, problems = load.check_inventory(Path(path.name))
+    found = [line.strip() for line in told(problems, path, expected(path))]
+    assert found == expected(path)
+    assert problems, "a case without a problem shows nothing"
+    assert "hunter2" not in str(found)
+    with pytest.raises(ProblemsError):
+        load.inventory(Path(path.name))
 
 
 @pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
