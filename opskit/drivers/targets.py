@@ -16,6 +16,7 @@ from opskit.errors import InputError, UnreachableError
 from opskit.model.inventory import CONTROLLER, Database, Host, Redis, database_of, redis_of
 from opskit.model.job import Contact, Job, Output, Trace
 from opskit.model.payouts import Payouts
+from opskit.model.rows import Rows
 from opskit.model.value import Secret
 from opskit.model.work import (
     Command,
@@ -125,7 +126,7 @@ class Targets:
                 return self._file(job, job.work, write)
             case Request():
                 return self._request(self._of(job), job, job.work, write)
-            case Query() | Survey() | Verify() | Duplicates() | Repair() | Payouts():
+            case Query() | Survey() | Verify() | Duplicates() | Repair() | Payouts() | Rows():
                 return self._postgres().perform(job, write)  # type: ignore[no-any-return]
             case RedisCall() | RedisLook():
                 return self._redis_servers().perform(job, write)  # type: ignore[no-any-return]
@@ -145,7 +146,7 @@ class Targets:
                 from opskit.drivers import upload
 
                 return upload.rejoin(self._of(job), job, job.work, write, left)
-            case Query() | Repair() | Payouts():
+            case Query() | Repair() | Payouts() | Rows():
                 return self._postgres().rejoin(job, write, left)  # type: ignore[no-any-return]
             case RedisCall():
                 return self._redis_servers().rejoin(job, write, left)  # type: ignore[no-any-return]

@@ -8,6 +8,7 @@ from opskit.execute.book import Book
 from opskit.execute.send import Outside, Ready, find
 from opskit.model.job import Output
 from opskit.model.payouts import Payouts
+from opskit.model.rows import Rows
 from opskit.model.value import Json
 from opskit.model.work import (
     Command,
@@ -44,7 +45,16 @@ class Search:
     def began(self, ready: Ready) -> tuple[Output, Sizes]:
         """Say what became of an attempt that another process began."""
         match ready.job.work:
-            case Command() | Upload() | Remove() | Query() | Repair() | Payouts() | RedisCall():
+            case (
+                Command()
+                | Upload()
+                | Remove()
+                | Query()
+                | Repair()
+                | Payouts()
+                | Rows()
+                | RedisCall()
+            ):
                 lost = Output(outcome="unknown", lost=True, reason=_ENDED)
                 return self.found(ready, lost, {})
             case Verify():

@@ -152,7 +152,7 @@ class _Checker:
         self._names(written, scope, draft)
         if written.type == "shell":
             self._shell(draft, written)
-        elif written.type == "sql":
+        elif written.type in ("sql", "predicate"):
             self._sql(draft, written)
 
     def _names(self, written: Written, scope: Scope, draft: Draft | None = None) -> None:
@@ -243,7 +243,7 @@ class _Checker:
             told = f"{told}; in shell text it would be in the process list"
             cure = f'add secrets: {{{name.upper()}: {name}}} and write "${name.upper()}"'
             self._report(written, offset, told, cure)
-        elif written.type in ("sql", "argument"):
+        elif written.type in ("sql", "predicate", "argument"):
             told = f"{told}; bound values are shown in the plan and recorded"
             self._report(written, offset, told, "let the server make it, or a `run` step")
         else:
@@ -285,7 +285,7 @@ class _Checker:
     def _sql(self, draft: Draft, written: Written) -> None:
         from opskit.load import sql  # few runbooks have any
 
-        for one in sql.slips(draft.step, written.text):
+        for one in sql.found(draft.step, written):
             self._report(written, one.offset, one.what, one.write, warn=one.warn)
 
     def _writing(self, draft: Draft, written: Written) -> None:

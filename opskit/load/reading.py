@@ -17,12 +17,11 @@ INT = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _MODE = re.compile(r"0?[0-7]{3,4}")
-_TYPES = """text shell sql words url file expectations ledger report int number bool duration size
-    enum mode"""
-_TEMPLATED = frozenset(_TYPES.split())
+_TYPES = "text shell sql predicate words url file expectations ledger report"
 _PLAIN = frozenset({"int", "number", "bool", "duration", "size", "enum", "mode"})
 """Types that are rendered only for a kind's own keys, and where a key says so."""
-Kind = Literal["text", "shell", "sql", "argument", "url", "expression", "verbatim"]
+_TEMPLATED = frozenset([*_TYPES.split(), *_PLAIN])
+Kind = Literal["text", "shell", "sql", "predicate", "argument", "url", "expression", "verbatim"]
 """What a text is read as."""
 
 
@@ -169,7 +168,7 @@ class Reader:
 
     def text(self, node: Scalar, key: Key, path: str) -> Json:
         """Take a scalar as it was written, whatever an untyped reader would make of it."""
-        if key.type in ("shell", "sql", "expression", "verbatim", "url"):
+        if key.type in ("shell", "sql", "predicate", "expression", "verbatim", "url"):
             self.written.append(Written(path, _context(key), node.text, node))
         elif is_template(node.text):
             self.error(node, f"`{path}` is not rendered", "write it without {{ }}")
@@ -211,7 +210,7 @@ def _context(key: Key) -> Kind:
     match key.type:
         case "words":
             return "argument"
-        case "shell" | "sql" | "url" | "expression" | "verbatim":
+        case "shell" | "sql" | "predicate" | "url" | "expression" | "verbatim":
             return key.type
         case _:
             return "text"
@@ -256,7 +255,7 @@ def _duration(reader: Reader, node: Scalar, key: Key, path: str) -> Json:
     seconds = seconds_of(node.text)
     if seconds is None:
         reader.wrong(node, path, "a duration such as 10s, 5m, 1h30m or 250ms")
-    elif seconds == 0 and path != "backoff":
+    elif seconds == 0 and path != "backoff" and key.minimum != 0:
         reader.wrong(node, path, "more than 0")
         return None
     return seconds
@@ -347,6 +346,7 @@ _SCALARS: Mapping[str, Callable[[Reader, Scalar, Key, str], Json]] = {
     "text": Reader.text,
     "shell": Reader.text,
     "sql": Reader.text,
+    "predicate": Reader.text,
     "words": Reader.text,
     "sqlfile": Reader.text,
     "expectations": Reader.text,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from opskit.load.reading import Written
 from opskit.model.frozen import frozen
 from opskit.model.runbook import Step
 from opskit.render import TemplateError, sql
@@ -18,6 +19,30 @@ class Slip:
     what: str
     write: str
     warn: bool = False
+
+
+def found(step: Step, written: Written) -> Iterator[Slip]:
+    """Yield what is wrong with SQL as it stands in a step: statements, or one condition."""
+    if written.type == "predicate":
+        return condition(written.text, clocks=written.key == "live")
+    return slips(step, written.text)
+
+
+def condition(text: str, *, clocks: bool) -> Iterator[Slip]:
+    """Yield what keeps a text from being one condition; `clocks`: it may ask the time."""
+    from opskit.render.removals import condition_problem
+
+    try:
+        problems = sql.sql_problems(text)
+        neutral, holes = sql.neutral(text)
+    except TemplateError:
+        return  # reported as a name problem already
+    for one in problems:
+        yield Slip(offset=one.offset, what=one.what, write=one.write)
+    wrong = condition_problem(neutral, clocks=clocks)
+    if wrong is not None and not problems:
+        offset = sql.offset_in(text, holes, wrong[0])
+        yield Slip(offset=offset, what=wrong[1], write=wrong[2])
 
 
 def slips(step: Step, text: str) -> Iterator[Slip]:

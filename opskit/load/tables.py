@@ -32,6 +32,7 @@ _SHOWN = {
     "text": "text",
     "shell": "shell text",
     "sql": "SQL",
+    "predicate": "condition in SQL",
     "commands": "command, or a list",
     "words": "list of texts",
     "sqlfile": "path here",

@@ -8,6 +8,7 @@ from opskit.model.expected import Expected, Index
 from opskit.model.frozen import frozen
 from opskit.model.ledger import Ledger
 from opskit.model.payouts import Payouts
+from opskit.model.rows import Rows
 from opskit.model.text import Text
 from opskit.model.value import Json, SecretRef
 
@@ -301,6 +302,7 @@ Work: TypeAlias = (
     | RedisCall
     | RedisLook
     | Payouts
+    | Rows
     | Wait
     | Check
     | Ask

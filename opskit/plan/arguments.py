@@ -33,6 +33,7 @@ _CONTEXTS: Mapping[str, Context] = {
     "shell": "word",
     "url": "url",
     "sql": "sql",
+    "predicate": "sql",
     "commands": "argument",
     "words": "argument",
 }

@@ -8,6 +8,7 @@ from opskit.model.frozen import mutable
 from opskit.model.inventory import Inventory, database_target, redis_target
 from opskit.model.payouts import Payouts
 from opskit.model.plan import Action, Stage
+from opskit.model.rows import Rows
 from opskit.model.runbook import Phase, Step
 from opskit.model.text import Text
 from opskit.model.text import text as known
@@ -238,7 +239,8 @@ class Builder:
     def _own_undo(self, placed: Placed, spot: Spot, key: str, work: Work) -> tuple[Action, ...]:
         """An upload takes itself back: it removes what it created, restores what it replaced.
 
-        So does what builds or drops an index, and what holds payouts.
+        So does what builds or drops an index, what holds payouts, and what keeps the rows that it
+        removes.
         """
         taken = _taken_back(work, key)
         if taken is None:
@@ -253,7 +255,7 @@ class Builder:
         )
         self._stage(placed, step)
         target = spot.target
-        if isinstance(taken, (Repair, Payouts)):
+        if isinstance(taken, (Repair, Payouts, Rows)):
             target = database_target(taken.database)
         return (
             Action(
@@ -324,18 +326,20 @@ def _taken_back(work: Work, key: str) -> Work | None:
             return replace(work, do="thaw", of=key)
         case Payouts(do="guard"):
             return replace(work, do="unguard", of=key)
+        case Rows(do="remove", archive=True):
+            return replace(work, do="restore", of=key)
         case _:
             return None
 
 
 def _server_of(work: Work) -> str | None:
     """Return the target of what is done at a server by its name; None for all else."""
-    if isinstance(work, (Query, Verify, Duplicates, Repair, Payouts)):
+    if isinstance(work, (Query, Verify, Duplicates, Repair, Payouts, Rows)):
         return database_target(work.database)
     return redis_target(work.server) if isinstance(work, RedisCall) else None
 
 
-_OF_DATABASES = frozenset({"sql", "indexes", "index", "duplicates", "payouts"})
+_OF_DATABASES = frozenset({"sql", "indexes", "index", "duplicates", "payouts", "rows"})
 _PLAIN_KINDS = frozenset({"run", "script", "http", "wait", "notify"})
 """Kinds whose work follows from the step alone when there is no template in it."""
 

@@ -7,6 +7,7 @@ from opskit.errors import InputError
 from opskit.model.inventory import Database, Inventory, database_target
 from opskit.model.payouts import Payouts
 from opskit.model.plan import Action, Stage
+from opskit.model.rows import Rows
 from opskit.model.runbook import Effect, Step
 from opskit.model.text import text as known
 from opskit.model.work import Duplicates, Query, Repair, Survey, Verify
@@ -48,9 +49,13 @@ def surveys(
     needs: dict[str, bool] = {}
     deeds: list[Action] = []
     for action, effect in _every(actions, stages):
-        if isinstance(action.work, Payouts) and effect == "change" and action.undoes is None:
+        if (
+            isinstance(action.work, (Payouts, Rows))
+            and effect == "change"
+            and action.undoes is None
+        ):
             deeds.append(action)
-        if isinstance(action.work, (Query, Repair, Payouts)) and effect == "change":
+        if isinstance(action.work, (Query, Repair, Payouts, Rows)) and effect == "change":
             query = action.work if isinstance(action.work, Query) else None
             marks = query is None or (query.transaction and not query.told)
             needs[action.work.database] = marks or needs.get(action.work.database, False)
@@ -81,7 +86,7 @@ def surveys(
 
 def _foreseen(deed: Action, stages: dict[str, Stage]) -> Action:
     """Return a look at whether a deed can be done, to be taken before anything is."""
-    assert isinstance(deed.work, Payouts)
+    assert isinstance(deed.work, (Payouts, Rows))
     stage = stages[deed.position]
     position = f"{SURVEY}{deed.work.database}:{deed.position}"
     stages[position] = Stage(
@@ -119,7 +124,7 @@ def _every(
 
 def _names(action: Action) -> Iterator[str]:
     for work in (action.work, action.skip_if, action.done_when):
-        if isinstance(work, (Query, Verify, Duplicates, Repair, Payouts)):
+        if isinstance(work, (Query, Verify, Duplicates, Repair, Payouts, Rows)):
             yield work.database
     for undo in action.undo:
         yield from _names(undo)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import TypeAlias
 
 from opskit.model.frozen import frozen
 
@@ -231,6 +232,15 @@ def judged(text: str, *, read: bool, alone: bool) -> tuple[int, str, str] | None
         told = "`transaction: none` is for one statement, and this has several"
         return found[1].tokens[0].start, told, "make a step of each"
     return None
+
+
+Slip: TypeAlias = tuple[int, str, str]
+"""What is wrong in a text: where, what, and what to write."""
+
+
+def denied(text: str) -> Slip | None:
+    """Return why a part of a statement is not harmless; None where it is."""
+    return next((slip for one in statements(text) if (slip := _denied(one))), None)
 
 
 def _denied(statement: Statement) -> tuple[int, str, str] | None:

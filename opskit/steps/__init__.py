@@ -41,6 +41,7 @@ KINDS: Mapping[str, StepKind] = {
     "index": index,
     "duplicates": duplicates,
     "payouts": payouts,
+    "rows": Later("rows"),
     "traffic": traffic,
     "wait": wait,
     "assert": assertion,
@@ -50,7 +51,7 @@ KINDS: Mapping[str, StepKind] = {
     "record": record,
     "runbook": include,
 }
-SELF_UNDOING = frozenset({"upload", "template", "index", "payouts"})
+SELF_UNDOING = frozenset({"upload", "template", "index", "payouts", "rows"})
 """Kinds whose effect opskit can take back without an `undo`."""
 
 

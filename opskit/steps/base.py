@@ -18,6 +18,7 @@ KeyType = Literal[
     "text",
     "shell",
     "sql",
+    "predicate",
     "sqlfile",
     "commands",
     "words",
@@ -53,6 +54,7 @@ KeyType = Literal[
 text        template; rendered as it is                      → Text
 shell       template; each expression one shell word         → Text
 sql         template; each expression a bound value          → Text
+predicate   a condition in SQL; each expression a bound value → Text
 sqlfile     path; the file's text, as `sql`                  → Text
 commands    one or several, each a text or a list of words  → tuple of tuples of Text
 words       templates; each is one argument                 → tuple of Text

@@ -236,8 +236,14 @@ def labelled(data: Mapping[str, Json]) -> str:
 
 def ending(data: Mapping[str, Json]) -> str:
     """Say how a step ended: how long it took, its exit status, why it did not succeed."""
-    about, why = took(data), reason(data)
+    about, why = took(data), reason(data) or _told(data)
     return (f" ({about})" if about else "") + (f": {why}" if why else "")
+
+
+def _told(data: Mapping[str, Json]) -> str:
+    """Say what came of a step, where it is of those that tell."""
+    evidence = data.get("evidence")
+    return short(evidence, "told") if isinstance(evidence, Mapping) else ""
 
 
 def took(data: Mapping[str, Json]) -> str:

@@ -5,6 +5,7 @@ from typing import assert_never
 
 from opskit.model.expected import Expected, Lookup
 from opskit.model.payouts import Payouts
+from opskit.model.rows import Rows
 from opskit.model.text import Fixed, Text
 from opskit.model.work import Duplicates, Query, RedisCall, Repair, Verify
 from opskit.render.building import created
@@ -16,7 +17,7 @@ REDIS = "redis> "
 
 
 def at_server(
-    work: Query | RedisCall | Verify | Duplicates | Repair | Payouts, *, full: bool
+    work: Query | RedisCall | Verify | Duplicates | Repair | Payouts | Rows, *, full: bool
 ) -> list[str]:
     """Describe what is done at a server by its name."""
     match work:
@@ -34,6 +35,10 @@ def at_server(
             from opskit.view.deeds import deed  # few plans have one
 
             return deed(work, full=full)
+        case Rows():
+            from opskit.view.removals import removal
+
+            return removal(work, full=full)
         case _:
             assert_never(work)
 

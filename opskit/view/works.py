@@ -7,6 +7,7 @@ from typing import assert_never
 
 from opskit.model.payouts import Payouts
 from opskit.model.plan import Action
+from opskit.model.rows import Rows
 from opskit.model.text import Late, Text
 from opskit.model.value import Json, SecretRef
 from opskit.model.work import (
@@ -66,6 +67,7 @@ def texts(work: Work | None) -> Iterator[Text]:
             | Recall()
             | Repair()
             | Payouts()
+            | Rows()
             | None
         ):
             return
@@ -109,7 +111,7 @@ def lines(work: Work, *, full: bool = False) -> list[str]:
             return _upload(work, full=full)
         case Request():
             return _request(work, full=full)
-        case Query() | RedisCall() | Verify() | Duplicates() | Repair() | Payouts():
+        case Query() | RedisCall() | Verify() | Duplicates() | Repair() | Payouts() | Rows():
             return at_server(work, full=full)
         case Remove() | Wait() | Recall() | Survey() | RedisLook():
             return [_sentence(work)]

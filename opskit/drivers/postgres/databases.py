@@ -18,6 +18,7 @@ from opskit.model.frozen import frozen
 from opskit.model.inventory import Database
 from opskit.model.job import Contact, Job, Output
 from opskit.model.payouts import Payouts
+from opskit.model.rows import Rows
 from opskit.model.value import Secret
 from opskit.model.work import Duplicates, Query, Repair, Survey, Verify
 
@@ -126,6 +127,10 @@ class Databases:
                     from opskit.drivers.postgres import payouts
 
                     return payouts.perform(self._access(name), job, running, write)
+                case Rows(database=name):
+                    from opskit.drivers.postgres import batches
+
+                    return batches.perform(self._access(name), job, running, write)
                 case Survey(database=name, marks=marks):
                     return self._survey(name, marks=marks)
                 case _:
@@ -138,7 +143,7 @@ class Databases:
                 self._running.pop(job.key, None)
 
     def rejoin(self, job: Job, write: Write, left: float) -> Output:
-        assert isinstance(job.work, (Query, Repair, Payouts))
+        assert isinstance(job.work, (Query, Repair, Payouts, Rows))
         try:
             if isinstance(job.work, Repair):
                 from opskit.drivers.postgres import repair
@@ -148,6 +153,10 @@ class Databases:
                 from opskit.drivers.postgres import payouts
 
                 return payouts.rejoined(self._access(job.work.database), job, write, left)
+            if isinstance(job.work, Rows):
+                from opskit.drivers.postgres import batches
+
+                return batches.rejoin(self._access(job.work.database), job, write, left)
             return rejoin.rejoin(self._access(job.work.database), job, write, left)
         except UnreachableError as error:
             return Output(outcome="unknown", lost=True, reason=f"it can't be asked: {error.line}")

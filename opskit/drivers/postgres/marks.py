@@ -10,7 +10,7 @@ from opskit.drivers.postgres.connection import Connection, Row, ServerError, Tak
 from opskit.model.frozen import frozen
 from opskit.model.job import Job
 
-_TABLE, LEASES = "marker", "lease"
+_TABLE, LEASES, ARCHIVE = "marker", "lease", "removed_row"
 _UNIQUE, _LOCKED = "23505", "55P03"
 
 
@@ -21,6 +21,10 @@ _COMMENT = (
 _LEASES = (
     "'opskit: for each lock and record the newest run that has it; an older one commits nothing'"
 )
+_KEPT = (
+    "'opskit: rows that its runs have removed, as they were; those of runs that are not to be "
+    "undone may be deleted'"
+)
 
 
 def quoted(name: str) -> str:
@@ -29,7 +33,7 @@ def quoted(name: str) -> str:
 
 def ddl(schema: str, role: str | None = None) -> list[str]:
     """Return the statements that make the table, and let a role leave marks in it."""
-    name, leases = f"{quoted(schema)}.{_TABLE}", f"{quoted(schema)}.{LEASES}"
+    name, leases, kept = (f"{quoted(schema)}.{one}" for one in (_TABLE, LEASES, ARCHIVE))
     made = [
         f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}",
         f"""CREATE TABLE IF NOT EXISTS {name} (
@@ -55,11 +59,22 @@ def ddl(schema: str, role: str | None = None) -> list[str]:
     PRIMARY KEY (lock, store)
 )""",
         f"COMMENT ON TABLE {leases} IS {_LEASES}",
+        f"""CREATE TABLE IF NOT EXISTS {kept} (
+    run text NOT NULL,
+    action text NOT NULL,
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    attempt integer NOT NULL,
+    line text NOT NULL,
+    at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    PRIMARY KEY (run, action, id)
+)""",
+        f"COMMENT ON TABLE {kept} IS {_KEPT}",
     ]
     if role is not None:
         made.append(f"GRANT USAGE ON SCHEMA {quoted(schema)} TO {quoted(role)}")
         made.append(f"GRANT SELECT, INSERT ON {name} TO {quoted(role)}")
         made.append(f"GRANT SELECT, INSERT, UPDATE ON {leases} TO {quoted(role)}")
+        made.append(f"GRANT SELECT, INSERT ON {kept} TO {quoted(role)}")
     return made
 
 
@@ -85,8 +100,11 @@ class Marks:
         self.schema = schema
         self._name = f"{quoted(schema)}.{_TABLE}"
 
-    def missing(self, *, leases: bool = False) -> str:
-        """Return why no mark can be left, nor, where asked, a lease be shown; "" where it can."""
+    def missing(self, *, leases: bool = False, archive: bool = False) -> str:
+        """Return why no mark can be left, nor, where asked, a lease be shown or a row be kept.
+
+        "" where it can.
+        """
         found = dict(self._tables())
         if _TABLE not in found:
             return f"it has no table {self.schema}.{_TABLE}"
@@ -96,6 +114,10 @@ class Marks:
             return f"an older opskit has made its tables: it has no {self.schema}.{LEASES}"
         if leases and found[LEASES] != "t":
             return f"its role may not change {self.schema}.{LEASES}"
+        if archive and ARCHIVE not in found:
+            return f"an older opskit has made its tables: it has no {self.schema}.{ARCHIVE}"
+        if archive and found[ARCHIVE] != "t":
+            return f"its role may not add to {self.schema}.{ARCHIVE}"
         return ""
 
     def _tables(self) -> list[tuple[str, str]]:
@@ -104,7 +126,11 @@ class Marks:
         def take(row: Row) -> None:
             rows.append(((row[0] or b"").decode(), (row[1] or b"").decode()))
 
-        self._connection.run(_TABLES, (self.schema, _TABLE, LEASES), Taker(row=take))
+        self._connection.run(
+            _TABLES,
+            (self.schema, LEASES, f"{{{_TABLE},{LEASES},{ARCHIVE}}}"),
+            Taker(row=take),
+        )
         return rows
 
     def leave(self, job: Job) -> bool:
@@ -135,6 +161,20 @@ class Marks:
     def notes(self, run: str, action: str, part: int, taker: Taker) -> None:
         """Read what all attempts at an action have written down from this part on, as hex."""
         self._connection.run(self._worded(_NOTES), (run, action, str(part)), taker)
+
+    def claim(self, job: Job, part: int, value: bytes) -> bool:
+        """Take a place beside the mark of an attempt; False: somebody else has.
+
+        Raises StillOpenError while somebody is about to.
+        """
+        values = (*_key(job), str(part), "\\x" + value.hex())
+        try:
+            words = self._worded(_NOTE) + " ON CONFLICT DO NOTHING"
+            return self._connection.run(words, values, Taker()).tag.endswith(" 1")
+        except ServerError as error:
+            if error.code == _LOCKED:
+                raise StillOpenError from None
+            raise
 
     def find(self, job: Job) -> Mark | None:
         """Return the mark of an attempt."""
@@ -168,9 +208,9 @@ _TABLES = """
     SELECT c.relname, pg_catalog.has_schema_privilege(n.oid, 'usage')
         AND pg_catalog.has_table_privilege(c.oid, 'select')
         AND pg_catalog.has_table_privilege(c.oid, 'insert')
-        AND (c.relname = $2 OR pg_catalog.has_table_privilege(c.oid, 'update'))
+        AND (c.relname <> $2 OR pg_catalog.has_table_privilege(c.oid, 'update'))
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = $1 AND c.relname IN ($2, $3) AND c.relkind IN ('r', 'p')
+    WHERE n.nspname = $1 AND c.relname = ANY ($3::text[]) AND c.relkind IN ('r', 'p')
 """
 _LEAVE = "INSERT INTO MARKER (run, action, attempt) VALUES ($1, $2, $3::integer)"
 _KEEP = """

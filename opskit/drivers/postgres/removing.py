@@ -1,0 +1,272 @@
+# ruff: noqa: S608 (names are quoted, values are bound)
+"""Removing rows batch by batch: looked at before, counted, read back."""
+
+import time
+from collections.abc import Sequence
+
+from opskit.drivers.postgres.batches import Attempt, finish, patience
+from opskit.drivers.postgres.connection import Connection, ServerError
+from opskit.drivers.postgres.doing import SNAPSHOT, unmarked
+from opskit.drivers.postgres.marks import ARCHIVE, Marks
+from opskit.drivers.postgres.session import Access, Session, as_reader, limit
+from opskit.drivers.postgres.subject import (
+    Count,
+    Subject,
+    SubjectError,
+    count,
+    excess,
+    planned,
+    subject,
+)
+from opskit.drivers.postgres.trail import BATCH, HEAD, Entry, removed
+from opskit.drivers.session import Write
+from opskit.model.job import Job, Output
+from opskit.model.rows import Rows
+from opskit.model.value import Json
+from opskit.render import removals
+from opskit.render.removals import Kept, Statement, quoted
+
+_LOCKED_FOR = 10
+"""So often it is looked whether rows that somebody has locked are free by now."""
+_LEFT = 10_000
+"""Rows that are left are counted up to here."""
+_LAG_EVERY = 1.0
+_LAG = """
+    SELECT coalesce(max(extract(epoch FROM replay_lag)), 0)::text,
+        count(*) FILTER (WHERE state IS NULL)
+    FROM pg_catalog.pg_stat_replication
+"""
+_MUCH = 0.2
+
+
+def foreseen(access: Access, session: Session, job: Job, write: Write) -> Output:
+    """Say what would be removed, in a transaction that can't write."""
+    work, connection = job.work, session.connection
+    assert isinstance(work, Rows)
+    if session.identity.standby:
+        return Output(outcome="failed", status=1, reason=f"{access.where} is a standby")
+    marks = Marks(connection, access.database.marker_schema)
+    if missing := marks.missing(leases=access.lease is not None, archive=work.archive):
+        return Output(outcome="failed", status=1, reason=unmarked(missing, access))
+    try:
+        made = subject(connection, work)  # as the role that would do it
+        role = as_reader(session, access)  # the condition is somebody's text
+        limit(connection, job.timeout, ends_with_us=True)
+        connection.own(SNAPSHOT)
+        found = count(connection, made, work)
+        connection.own("ROLLBACK")
+        connection.own("RESET ROLE")
+        wrong = [*excess(found, work, made.said), *planned(connection, made, work, found.began)]
+    except SubjectError as error:
+        return Output(outcome="failed", status=1, reason=str(error))
+    for line in found.lines(made.said):
+        write("stdout", f"{line}\n".encode())
+    if work.chosen.live is not None:
+        write("stdout", f"still needed: {found.live}\n".encode())
+    wrong += _nothing(found, work, made)
+    evidence = {**_evidence(found), "role": role}
+    if wrong:
+        return Output(outcome="failed", status=1, reason="; ".join(wrong), evidence=evidence)
+    return Output(outcome="succeeded", status=0, evidence=evidence)
+
+
+def _nothing(found: Count, work: Rows, made: Subject) -> list[str]:
+    if found.rows or work.none == "ok":
+        return []
+    return [f"no row of {made.said} is meant: see whether the condition says what it shall"]
+
+
+def _evidence(found: Count) -> dict[str, Json]:
+    return {
+        "meant": found.rows, "of": found.total, "of_exact": found.exact, "live": found.live,
+        "oldest": found.oldest, "newest": found.newest, "as_of": found.began,
+    }  # fmt: skip
+
+
+def remove(attempt: Attempt) -> Output:
+    """Remove what is meant, batch by batch, until nothing is left or a limit is reached."""
+    work, connection = attempt.work, attempt.session.connection
+    past = attempt.trail.read()
+    head = next((one for one in past if one["did"] == HEAD), None)
+    made = subject(connection, work)
+    attempt.done = removed(past)
+    if head is None:
+        found = count(connection, made, work)
+        attempt.more |= _evidence(found)
+        wrong = [*excess(found, work, made.said), *planned(connection, made, work, found.began)]
+        if wrong := wrong + _nothing(found, work, made):
+            raise SubjectError("; ".join(wrong))
+        head = {"did": HEAD, "table": made.full, "shape": made.shape, **_evidence(found)}
+    else:
+        attempt.more |= {name: head[name] for name in _NAMES}
+    attempt.at = "changing"
+    attempt.trail.begin(head)
+    attempt.at = "between"
+    rest = _Loop(attempt, made, head, past).run()
+    return _read_back(attempt, made, head, rest)
+
+
+_NAMES = ("meant", "of", "of_exact", "live", "oldest", "newest", "as_of")
+
+
+class _Loop:
+    """The batches of one attempt, one after another."""
+
+    def __init__(
+        self, attempt: Attempt, made: Subject, head: Entry, past: Sequence[Entry]
+    ) -> None:  # fmt: skip
+        self._attempt = attempt
+        self._made = made
+        self._began = str(head["as_of"])
+        self._meant = int(head["meant"])
+        self._live = sum(one.get("live", 0) for one in past if one["did"] == BATCH)
+        self._floor: str | None = None
+        self._looked = 0.0
+        self._waited = 0
+        self._connection: Connection = attempt.session.connection
+
+    def run(self) -> str:
+        """Return why rows are left; "" where none are."""
+        attempt = self._attempt
+        patience(attempt)
+        while True:
+            attempt.watch()
+            if attempt.late:
+                return f"its deadline of {attempt.work.limits.deadline:g} s has come"
+            if attempt.trail.full:
+                return f"an attempt has at most {attempt.trail.count} batches"
+            room = attempt.work.limits.rows - attempt.done
+            if room <= 0:
+                return "" if not self._left() else "max_rows is reached"
+            self._followers()
+            began = time.monotonic()
+            try:
+                rows = self._batch(min(attempt.pace.size, room))
+            except ServerError as error:
+                if not attempt.given_up(error):
+                    raise
+                continue
+            attempt.strikes = 0
+            if not rows:
+                if (told := self._ended()) is not None:
+                    return told
+                continue
+            seconds = time.monotonic() - began
+            attempt.pace.took(seconds, rows)
+            attempt.progress(
+                f"{attempt.done} of {self._meant} rows · {rows} in {1000 * seconds:.0f} ms"
+            )
+            attempt.nap(attempt.pace.rest(seconds))
+
+    def _batch(self, size: int) -> int:
+        """Remove a batch and write that down, in one transaction; return how many rows it had."""
+        attempt, work = self._attempt, self._attempt.work
+        kept = None
+        if work.archive:
+            table = f"{quoted(attempt.marks.schema)}.{ARCHIVE}"
+            job = attempt.job
+            kept = Kept(table=table, run=job.run, action=job.key, attempt=job.attempt)
+        statement = Statement(work.chosen, self._made.full, self._began)
+        made = removals.removed(statement, size, floor=self._floor, kept=kept)
+        attempt.begin()
+        found = self._connection.one(made.text, *made.values)
+        rows, live, archived = int(found[0] or 0), int(found[2] or 0), int(found[3] or 0)
+        if not rows:
+            self._connection.own("ROLLBACK")
+            attempt.at = "between"
+            return 0
+        if self._live + live > work.limits.needed:
+            self._connection.own("ROLLBACK")
+            raise SubjectError(
+                f"{self._live + live} rows that are still needed (`live`) would be removed,"
+                f" max_live: {work.limits.needed}"
+            )
+        if rows != archived:
+            self._connection.own("ROLLBACK")
+            raise SubjectError(f"{rows} rows were removed and {archived} kept: taken back")
+        entry = {"did": BATCH, "rows": rows, **({"live": live} if live else {})}
+        attempt.trail.add(entry)
+        attempt.commit()
+        attempt.done += rows
+        attempt.batches += 1
+        self._waited = 0
+        self._live += live
+        self._floor = found[1] if work.chosen.time else None
+        return rows
+
+    def _ended(self) -> str | None:
+        """Say why rows are left where a batch had none; None: look for them once more."""
+        if self._floor is not None:  # some may have been locked when it was their turn
+            self._floor = None
+            return None
+        left = self._left()
+        if not left:
+            return ""
+        self._waited += 1
+        if self._waited > _LOCKED_FOR:
+            return "somebody else has them locked"
+        self._attempt.nap(0.2)
+        return None
+
+    def _left(self) -> int:
+        return _left(self._attempt, self._made, self._began)
+
+    def _followers(self) -> None:
+        """Wait while a standby is too far behind."""
+        attempt = self._attempt
+        if time.monotonic() - self._looked < _LAG_EVERY:
+            return
+        while True:
+            self._looked = time.monotonic()
+            lag, hidden = self._connection.one(_LAG)
+            if hidden != "0":
+                attempt.more["standby_lag"] = "not told to this role"
+            seconds = float(lag or 0)
+            worst = max(seconds, float(str(attempt.more.get("most_lag", 0))))
+            attempt.more |= {"most_lag": round(worst, 3)} if worst else {}
+            if seconds <= attempt.work.limits.lag or attempt.late:
+                return
+            attempt.progress(f"a standby is {seconds:.0f} s behind: waiting")
+            attempt.nap(_LAG_EVERY)
+
+
+def _left(attempt: Attempt, made: Subject, began: str) -> int:
+    statement = removals.left(Statement(attempt.work.chosen, made.full, began), _LEFT + 1)
+    (found,) = attempt.session.connection.one(statement.text, *statement.values)
+    return int(found or 0)
+
+
+def _read_back(attempt: Attempt, made: Subject, head: Entry, rest: str) -> Output:
+    """Compare what the database has with what was counted; say what is left."""
+    work = attempt.work
+    limit(attempt.session.connection, max(1.0, attempt.job.timeout), ends_with_us=True)
+    left = _left(attempt, made, str(head["as_of"]))
+    attempt.more["left"] = left
+    if work.archive:
+        archive = f"{quoted(attempt.marks.schema)}.{ARCHIVE}"
+        (kept,) = attempt.session.connection.one(
+            f"SELECT count(*) FROM {archive} WHERE run = $1 AND action = $2",
+            attempt.job.run,
+            attempt.job.key,
+        )
+        attempt.more["kept"] = int(kept or 0)
+        if int(kept or 0) != attempt.done:
+            reason = f"{attempt.done} rows were removed, and {kept} of them are kept"
+            return finish(attempt, "failed", reason, [])
+    kept = ", and kept" if work.archive else ""
+    told = [f"{attempt.done} of {head['of']} rows of {made.said} are removed{kept}"]
+    told += _advice(attempt, made, head)
+    if not left:
+        return finish(attempt, "succeeded", "", told)
+    many = f"{left}" if left <= _LEFT else f"more than {_LEFT}"
+    said = f"{many} rows are left: {rest or 'they came while it was done'}"
+    if work.rest == "ok" or not rest:
+        return finish(attempt, "succeeded", "", [*told, said])
+    return finish(attempt, "failed", f"{said}; {attempt.done} were removed", told)
+
+
+def _advice(attempt: Attempt, made: Subject, head: Entry) -> list[str]:
+    if attempt.done <= _MUCH * int(head["of"]):
+        return []
+    told = "makes their room of use again; the disk gets none back before VACUUM FULL or pg_repack"
+    return [f"VACUUM (ANALYZE) {made.full} {told}"]

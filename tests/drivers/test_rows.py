@@ -1,0 +1,326 @@
+"""Rows removed in batches from a real PostgreSQL, and put back."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import pytest
+
+from opskit.model.inventory import MARKERS
+from tests.support.clearing import ALL, Attic, back, rows, writing
+from tests.support.database import base, until
+from tests.support.postgres import Server
+
+pytestmark = pytest.mark.acceptance
+TRIGGER = """
+    CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END';
+    CREATE TRIGGER also BEFORE DELETE ON session FOR EACH ROW EXECUTE FUNCTION f()
+"""
+PARENTS = """
+    CREATE TABLE parent (id int PRIMARY KEY);
+    INSERT INTO parent VALUES (1), (2);
+    ALTER TABLE session ADD owner int REFERENCES parent;
+    UPDATE session SET owner = CASE WHEN key = 's7' THEN 2 ELSE 1 END
+"""
+
+
+@pytest.fixture(scope="module")
+def owner(postgres: Server) -> str:
+    return postgres.database(empty=True)
+
+
+@pytest.fixture
+def attic(postgres: Server, owner: str) -> Attic:
+    found = Attic(base(postgres, owner=owner))
+    found.db.sql(f"DELETE FROM {MARKERS}.marker; DELETE FROM {MARKERS}.removed_row")
+    found.fill()
+    found.db.changed(read_role=None)
+    return found
+
+
+def transactions(attic: Attic) -> list[int]:
+    """Return how many rows each transaction has kept."""
+    found = attic.db.sql(
+        f"SELECT count(*) FROM {MARKERS}.removed_row GROUP BY xmin::text ORDER BY min(id)"
+    )
+    return [row[0] for row in found]
+
+
+def test_what_is_over_is_removed_and_put_back_while_others_write(attic: Attic) -> None:
+    before, live = attic.hash(), attic.keys("expire_date >= now()")
+    with writing(attic.db) as writer:
+        found = attic.do(ALL)
+        assert found.outcome == "succeeded", found
+        assert (found.evidence["removed"], found.evidence["left"]) == (3000, 0)
+        assert attic.keys("expire_date < now()") == 0
+        assert attic.keys("key LIKE 's%'") == live
+        assert attic.kept() == 3000
+        undone = attic.do(back(ALL), key="1/!1")
+        assert undone.outcome == "succeeded", undone
+        assert undone.evidence["restored"] == 3000
+        until(lambda: writer.made > 20)
+    assert writer.errors == []
+    assert attic.hash() == before
+
+
+@pytest.mark.parametrize(("first", "batch"), [(1, 7), (100, 100), (400, 1000), (5, 3)])
+@pytest.mark.parametrize("archive", [True, False])
+def test_no_transaction_has_more_rows_than_a_batch(
+    attic: Attic, first: int, batch: int, *, archive: bool
+) -> None:
+    attic.fill(over=700, of=1000)
+    attic.db.sql(
+        "CREATE TABLE IF NOT EXISTS seen (tx xid8, n int); TRUNCATE seen;"
+        "GRANT INSERT ON seen TO app;"
+        "CREATE OR REPLACE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " INSERT INTO seen SELECT pg_current_xact_id(), count(*) FROM gone; RETURN NULL; END $$;"
+        "CREATE TRIGGER saw AFTER DELETE ON session REFERENCING OLD TABLE AS gone"
+        " FOR EACH STATEMENT EXECUTE FUNCTION see()"
+    )
+    work = rows(first=first, batch=batch, archive=archive, touches=("saw",))
+    found = attic.do(work)
+    assert found.outcome == "succeeded", found
+    sizes = [row[0] for row in attic.db.sql("SELECT sum(n) FROM seen GROUP BY tx")]
+    assert sum(sizes) == 700
+    assert max(sizes) <= batch
+    if archive:
+        assert max(transactions(attic)) <= batch
+        assert sum(transactions(attic)) == 700
+
+
+def test_a_look_counts_and_removes_nothing(attic: Attic) -> None:
+    found = attic.see(rows(live="expire_date > now() - interval '10 minutes'"))
+    assert found.evidence["meant"] == 3000
+    assert found.outcome == "failed"
+    found = attic.see(ALL)
+    assert found.outcome == "succeeded", found
+    assert "public.session: 3000 of 4000 rows (75.0%)" in attic.db.printed
+    assert attic.keys() == 4000
+    assert attic.kept() == 0
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ({"rows": 2999}, "3000 rows of public.session are meant, and max_rows is 2999"),
+        ({"share": 0.5}, "75.0% of the rows of public.session are meant, and max_share is 50.0%"),
+        ({"live": "expire_date > now() - interval '10 minutes'"}, "are still needed (`live`)"),
+        ({"table": "nothing"}, "there is no table nothing"),
+        ({"table": "session_expire"}, "is no table"),
+        ({"time": "note"}, "note of public.session is bpchar, and no time"),
+        ({"time": "nothing"}, "has no column nothing"),
+        ({"order": ("nothing",)}, "has no column nothing"),
+        ({"older": None, "time": "", "where": "key = key OR true"}, "holds for every row"),
+        ({"older": 10 * 86400.0, "none": "fail"}, "no row of public.session is meant"),
+    ],
+)  # fmt: skip
+def test_what_is_too_much_or_not_meant_is_refused_before_anything(
+    attic: Attic, how: dict[str, Any], told: str
+) -> None:
+    before = attic.hash()
+    work = rows(**how)
+    for found in (attic.see(work), attic.do(work)):
+        assert found.outcome == "failed"
+        assert told in found.reason
+    assert attic.do(work, attempt=2).sent is False
+    assert attic.hash() == before
+    assert attic.kept() == 0
+    assert attic.db.sql(f"SELECT count(*) FROM {MARKERS}.marker") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (TRIGGER, "also"),
+        ("CREATE TABLE child (key text CONSTRAINT child_key REFERENCES session ON DELETE CASCADE)",
+         "child_key"),
+        ("CREATE RULE keep AS ON DELETE TO session DO ALSO NOTHING", "keep"),
+        ("ALTER TABLE session ENABLE ROW LEVEL SECURITY", "row security hides rows"),
+        ("REVOKE UPDATE, DELETE ON session FROM app", "the role may not do this"),
+        ("CREATE TABLE more () INHERITS (session)", "others inherit from it"),
+        (f"DROP TABLE {MARKERS}.removed_row", "has no opskit_db.removed_row"),
+        (f"REVOKE INSERT ON {MARKERS}.removed_row FROM app", "may not add to"),
+    ],
+)  # fmt: skip
+def test_what_else_a_removal_would_do_has_to_be_named(attic: Attic, made: str, told: str) -> None:
+    attic.db.sql(made)
+    before = attic.hash()
+    try:
+        for found in (attic.see(ALL), attic.do(ALL)):
+            assert found.outcome == "failed"
+            assert told in found.reason
+        assert attic.hash() == before
+    finally:
+        attic.db.sql("DROP TABLE session CASCADE; DROP FUNCTION IF EXISTS f() CASCADE")
+
+
+def test_a_big_table_without_an_index_is_refused(attic: Attic) -> None:
+    attic.db.sql("DROP INDEX session_expire; UPDATE pg_class SET reltuples = 200000,"
+                 " relpages = 4000 WHERE oid = 'session'::regclass")  # fmt: skip
+    for found in (attic.see(ALL), attic.do(ALL)):
+        assert found.outcome == "failed"
+        assert "no index leads to them" in found.reason
+    assert attic.kept() == 0
+
+
+def test_the_rows_of_a_batch_are_taken_by_where_they_lie(attic: Attic) -> None:
+    from opskit.render.removals import Statement, removed
+
+    attic.fill(over=20_000, of=30_000)
+    made = removed(Statement(ALL.chosen, "session", "2030-01-01"), 500)
+    with psycopg.connect(attic.db.owner) as connection:
+        connection.execute("SET enable_seqscan = on")
+        text = made.text
+        for number in range(len(made.values), 0, -1):
+            text = text.replace(f"${number}", f"'{made.values[number - 1]}'")
+        told = "\n".join(row[0] for row in connection.execute(f"EXPLAIN {text}".encode()))
+    assert "Tid Scan" in told
+    assert "Index Scan using session_expire" in told
+    assert "Seq Scan" not in told
+
+
+@contextlib.contextmanager
+def locked(attic: Attic, where: str) -> Iterator[None]:
+    with psycopg.connect(attic.db.owner) as connection:
+        connection.execute(f"SELECT FROM session WHERE {where} FOR UPDATE".encode())
+        yield
+
+
+def test_rows_that_somebody_has_locked_are_left_and_told(attic: Attic) -> None:
+    with locked(attic, "key IN ('s1', 's2')"):
+        found = attic.do(ALL)
+    assert found.outcome == "failed"
+    assert "2 rows are left: somebody else has them locked; 2998 were removed" in found.reason
+    with locked(attic, "key IN ('s1')"):
+        other = attic.db.as_run("later")
+        found = Attic(other).do(replace(ALL, rest="ok"))
+    assert found.outcome == "succeeded"
+    assert (found.evidence["removed"], found.evidence["left"]) == (1, 1)
+
+
+def test_rows_that_are_prolonged_meanwhile_are_not_removed(attic: Attic) -> None:
+    with psycopg.connect(attic.db.owner) as connection:
+        connection.execute(
+            "UPDATE session SET expire_date = now() + interval '1 day' WHERE key = 's5'"
+        )
+        thread = threading.Timer(0.4, connection.commit)
+        thread.start()
+        found = attic.do(ALL)
+        thread.join()
+    assert found.outcome == "succeeded", found
+    assert found.evidence["removed"] == 2999
+    assert attic.keys("key = 's5'") == 1
+
+
+def test_a_deadline_leaves_the_rest(attic: Attic) -> None:
+    attic.fill(over=3000)
+    slow = rows(first=10, batch=10, pause=20.0, deadline=0.4)
+    found = attic.do(slow)
+    assert found.outcome == "failed"
+    assert "its deadline of 0.4 s has come" in found.reason
+    assert 0 < int(str(found.evidence["removed"])) == attic.kept() < 3000
+    assert attic.keys("key LIKE 's%'") == 4000 - attic.kept()
+
+
+def test_a_stop_is_heard_between_batches_and_what_is_done_stays(attic: Attic) -> None:
+    slow = rows(first=10, batch=10, pause=100.0)
+    with attic.db.beside(slow) as ended:
+        until(lambda: attic.kept() > 0)
+        (running,) = attic.db.driver.busy()
+        running.give_up.set()
+    assert ended[0].outcome == "failed"
+    assert "stopped by a person" in ended[0].reason
+    assert f"{attic.kept()} rows were removed before, and stay so" in ended[0].reason
+    before = attic.kept()
+    undone = attic.do(back(slow), key="1/!1")
+    assert (undone.outcome, undone.evidence["restored"]) == ("succeeded", before)
+    assert attic.keys() == 4000
+
+
+def test_an_undo_leaves_what_stands_there_by_now_and_says_so(attic: Attic) -> None:
+    attic.db.sql(PARENTS)
+    before = attic.hash()
+    assert attic.do(ALL).outcome == "succeeded"
+    attic.db.sql("INSERT INTO session (key, expire_date) VALUES ('s3', 'infinity');"
+                 "DELETE FROM parent WHERE id = 2")  # fmt: skip
+    undone = attic.do(back(ALL), key="1/!1")
+    assert undone.outcome == "succeeded", undone
+    assert (undone.evidence["restored"], undone.evidence["stayed"]) == (2998, 2)
+    which = undone.evidence["which"]
+    assert isinstance(which, list)
+    assert sorted(str(one).split(":")[0] for one in which) == ["s3", "s7"]
+    assert attic.keys("expire_date = 'infinity'") == 1
+    attic.db.sql("DELETE FROM session WHERE key = 's3'; INSERT INTO parent VALUES (2)")
+    again = attic.do(back(ALL), key="1/!2")  # it may be done once more
+    assert again.evidence["restored"] == 2
+    assert attic.hash() == before
+
+
+def test_an_undo_does_not_guess_where_columns_are_others_by_now(attic: Attic) -> None:
+    assert attic.do(ALL).outcome == "succeeded"
+    attic.db.sql("ALTER TABLE session ADD more text")
+    undone = attic.do(back(ALL), key="1/!1")
+    assert undone.outcome == "failed"
+    assert "has other columns than when its rows were removed" in undone.reason
+
+
+def test_rows_are_chosen_by_a_value_that_is_bound(attic: Attic) -> None:
+    odd = "o'hare\\ %s $1; --"
+    attic.db.sql("UPDATE session SET note = 'x', data = to_jsonb(%s::text) WHERE key = 's9'", odd)
+    work = rows(older=None, time="", where="data = to_jsonb({{ who }}::text)", given={"who": odd})
+    found = attic.do(work)
+    assert (found.outcome, found.evidence["removed"]) == ("succeeded", 1)
+    assert attic.keys("key = 's9'") == 0
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/Los_Angeles"])
+def test_a_time_without_a_zone_is_read_as_utc_whatever_the_role_has(
+    attic: Attic, zone: str
+) -> None:
+    attic.db.sql(
+        f"ALTER ROLE app SET TimeZone = '{zone}';"
+        "CREATE TABLE plain (id int PRIMARY KEY, at timestamp); GRANT ALL ON plain TO app;"
+        "INSERT INTO plain SELECT n, (now() AT TIME ZONE 'UTC') + n * interval '1 minute'"
+        " FROM generate_series(-60, 59) AS n"
+    )
+    try:
+        found = attic.do(rows(table="plain", time="at", share=1.0))
+        assert (found.outcome, found.evidence["removed"]) == ("succeeded", 61)
+        assert attic.db.sql("SELECT min(id) FROM plain") == [(1,)]
+        attic.do(back(rows(table="plain", time="at")), key="1/!1")
+        assert attic.db.sql("SELECT count(*), min(id) FROM plain") == [(120, -60)]
+    finally:
+        attic.db.sql("ALTER ROLE app RESET TimeZone; DROP TABLE plain")
+
+
+def test_a_batch_that_the_server_gives_up_is_made_smaller(attic: Attic) -> None:
+    attic.db.sql(
+        "CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " IF (SELECT count(*) FROM gone) > 50 THEN RAISE EXCEPTION 'deadlock' USING"
+        " ERRCODE = '40P01'; END IF; RETURN NULL; END $$;"
+        "CREATE TRIGGER slows AFTER DELETE ON session REFERENCING OLD TABLE AS gone"
+        " FOR EACH STATEMENT EXECUTE FUNCTION slow()"
+    )
+    found = attic.do(rows(first=400, touches=("slows",), batch=500))
+    assert found.outcome == "succeeded", found
+    assert max(transactions(attic)) <= 50
+    assert attic.kept() == 3000
+
+
+def test_somebody_who_came_later_ends_an_attempt(attic: Attic) -> None:
+    slow = rows(first=10, batch=10, pause=100.0)
+    with attic.db.beside(slow) as ended:
+        until(lambda: attic.kept() > 0)
+        contact = attic.db.driver.open("main")
+        found = attic.db.find(slow, contact=contact)
+        assert (found.outcome, found.again) == ("failed", True)
+        kept = attic.kept()
+    assert ended[0].outcome == "unknown"
+    assert attic.kept() == kept
+    assert attic.do(ALL, attempt=2).evidence["removed"] == 3000
+    assert attic.kept() == 3000
+    told = attic.db.find(ALL, attempt=2, contact=contact)
+    assert (told.outcome, told.evidence["removed"]) == ("succeeded", 3000)
