@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from opskit.drivers.postgres.batches import Attempt, finish, patience
 from opskit.drivers.postgres.connection import Connection, ServerError
 from opskit.drivers.postgres.doing import SNAPSHOT, unmarked
+from opskit.drivers.postgres.looking import why
 from opskit.drivers.postgres.marks import ARCHIVE, Marks
 from opskit.drivers.postgres.session import Access, Session, as_reader, limit
 from opskit.drivers.postgres.subject import (
@@ -59,6 +60,9 @@ def foreseen(access: Access, session: Session, job: Job, write: Write) -> Output
         wrong = [*excess(found, work, made.said), *planned(connection, made, work, found.began)]
     except SubjectError as error:
         return Output(outcome="failed", status=1, reason=str(error))
+    except ServerError as error:  # nothing hangs on it: the run ends before it has begun
+        evidence: dict[str, Json] = {"sqlstate": error.code}
+        return Output(outcome="failed", status=1, reason=why(error), evidence=evidence)
     for line in found.lines(made.said):
         write("stdout", f"{line}\n".encode())
     if work.chosen.live is not None:
