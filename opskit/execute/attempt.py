@@ -318,6 +318,7 @@ class Attempt:
             **({"unreachable": True} if output.unreachable else {}),
             **({"lost": True} if output.lost else {}),
             **({"again": True} if output.again else {}),
+            **({"part": True} if output.part else {}),
             **({"evidence": output.evidence} if output.evidence else {}),
             **({"tries_left": left} if left and output.outcome == "failed" else {}),
             **sizes,

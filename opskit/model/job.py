@@ -68,7 +68,8 @@ class Output:
     room, refused); `unreachable` when that was for want of a connection. `lost`: the line broke,
     and the host may know more than this says. `again`: it was never started, and the host has been
     kept from ever starting this attempt, or a server has taken it back as a whole and asks for it
-    anew; another may follow without anybody's leave. `reason` says
+    anew; another may follow without anybody's leave. With `part` some of it was done, and another
+    attempt goes on with the rest and does nothing of that anew. `reason` says
     in a sentence what happened where the outcome is not *succeeded*. `evidence` is public JSON.
     """
 
@@ -80,4 +81,5 @@ class Output:
     unreachable: bool = False
     lost: bool = False
     again: bool = False
+    part: bool = False
     evidence: Mapping[str, Json] = field(default_factory=dict)

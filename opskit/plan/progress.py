@@ -104,9 +104,10 @@ def _moved(record: ActionRecord, event: Event, at: float) -> ActionRecord:
             return replaced(record, silent=_silent(event, at)) if goes_on else record
         case "step ended":
             ended = OUTCOMES[str(event.data["outcome"])]
+            part = event.data.get("part") is True
             if event.data.get("again"):
-                ended = "planned"  # it never began, and this attempt at it never will
-            idle = event.data.get("again") or event.data.get("sent") is False
+                ended = "planned"  # it never began, or the next attempt goes on with the rest
+            idle = (event.data.get("again") and not part) or event.data.get("sent") is False
             reached = record.reached if idle else event.attempt
             return replaced(
                 record,
@@ -116,6 +117,7 @@ def _moved(record: ActionRecord, event: Event, at: float) -> ActionRecord:
                 silent=None,
                 data=event.data,
                 reached=reached,
+                before="failed" if part and ended == "planned" else record.before,
             )
         case "step skipped":
             return replaced(record, state="skipped", ended=at, data=event.data)

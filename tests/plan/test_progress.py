@@ -23,6 +23,20 @@ def silent_after(*events: Event) -> float | None:
     return progress.records["1/web1"].silent
 
 
+def test_what_was_done_in_part_stands_though_another_attempt_is_due() -> None:
+    progress = Progress()
+    part = event("step ended", outcome="failed", again=True, part=True)
+    for one in (event("step started"), part):
+        progress.take(one, 1.0)
+    record = progress.records["1/web1"]
+    assert (record.state, record.stands, record.sent, record.reached) == (
+        "planned", "failed", True, 1,
+    )  # fmt: skip
+    progress.take(event("step started", 2), 2.0)
+    progress.take(event("step ended", 2, outcome="failed", sent=False), 3.0)
+    assert (progress.records["1/web1"].stands, progress.records["1/web1"].sent) == ("failed", True)
+
+
 def test_silence_is_of_the_attempt_that_goes_on_alone() -> None:
     began, silent = event("step started"), event("step silent", seconds=60.0)
     ended = event("step ended", outcome="failed", tries_left=1)
