@@ -15,6 +15,7 @@ from opskit.drivers.wire import Link
 from opskit.errors import InputError, UnreachableError
 from opskit.model.inventory import CONTROLLER, Database, Host, Redis, database_of, redis_of
 from opskit.model.job import Contact, Job, Output, Trace
+from opskit.model.keys import Keys
 from opskit.model.payouts import Payouts
 from opskit.model.rows import Rows
 from opskit.model.value import Secret
@@ -128,7 +129,7 @@ class Targets:
                 return self._request(self._of(job), job, job.work, write)
             case Query() | Survey() | Verify() | Duplicates() | Repair() | Payouts() | Rows():
                 return self._postgres().perform(job, write)  # type: ignore[no-any-return]
-            case RedisCall() | RedisLook():
+            case RedisCall() | RedisLook() | Keys():
                 return self._redis_servers().perform(job, write)  # type: ignore[no-any-return]
             case Recall():
                 return self._recall(job.work, write)
@@ -148,7 +149,7 @@ class Targets:
                 return upload.rejoin(self._of(job), job, job.work, write, left)
             case Query() | Repair() | Payouts() | Rows():
                 return self._postgres().rejoin(job, write, left)  # type: ignore[no-any-return]
-            case RedisCall():
+            case RedisCall() | Keys():
                 return self._redis_servers().rejoin(job, write, left)  # type: ignore[no-any-return]
             case _:
                 raise TypeError(f"nothing to look for of {type(job.work).__name__}")

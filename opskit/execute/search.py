@@ -7,6 +7,7 @@ from opskit.errors import UnreachableError
 from opskit.execute.book import Book
 from opskit.execute.send import Outside, Ready, find
 from opskit.model.job import Output
+from opskit.model.keys import Keys
 from opskit.model.payouts import Payouts
 from opskit.model.rows import Rows
 from opskit.model.value import Json
@@ -54,6 +55,7 @@ class Search:
                 | Payouts()
                 | Rows()
                 | RedisCall()
+                | Keys()
             ):
                 lost = Output(outcome="unknown", lost=True, reason=_ENDED)
                 return self.found(ready, lost, {})

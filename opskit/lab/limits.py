@@ -3,7 +3,6 @@
 They are the same for one seed, less the times, which are counted from now.
 """
 
-import hashlib
 import json
 import pickle
 import random
@@ -13,10 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from opskit.errors import OpskitError
 from opskit.lab.fixtures import Amount
+from opskit.steps.limits import counted, names, rate
 
 NAME = "limits"
 RATES = {"anon": (100, 3600), "user": (1000, 3600), "auth": (5, 60), "password_reset": (3, 3600)}
 """What the counters of the first library allow: how often within how many seconds."""
+GROUP, RATE = "auth.login", "5/h"
+"""What the second library counts under."""
 BROKER = 1
 """The index of the database that the queue is in; all else is in 0."""
 _HOUR, _BATCH, _SECONDS = 3600, 500, 30.0
@@ -58,8 +60,8 @@ def _counters(rows: int, seed: int) -> Iterator[Command]:
         yield _set(_user(number), pickle.dumps(sorted(times, reverse=True)), period)
         address = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
         yield _set(f":1:throttle_anon_{address}", pickle.dumps([now]), RATES["anon"][1])
-        words = f"auth-login5/m{number}{now // 60:.0f}"
-        yield _set(f":1:rl:{hashlib.sha256(words.encode()).hexdigest()}", "3", _HOUR)
+        windows = counted(":1:rl:", GROUP, rate(RATE), str(number), "")
+        yield _set(names(windows, now)[-1], "5" if _blocked(number) else "3", _HOUR)
         yield _set(f"LIMITS:LIMITER/{address}/login/5/1/minute", "2", _HOUR)
 
 

@@ -17,7 +17,7 @@ INT = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _MODE = re.compile(r"0?[0-7]{3,4}")
-_TYPES = "text shell sql predicate words url file expectations ledger report"
+_TYPES = "text shell sql predicate words glob url file expectations ledger report"
 _PLAIN = frozenset({"int", "number", "bool", "duration", "size", "enum", "mode"})
 """Types that are rendered only for a kind's own keys, and where a key says so."""
 _TEMPLATED = frozenset([*_TYPES.split(), *_PLAIN])
@@ -208,7 +208,7 @@ class Reader:
 
 def _context(key: Key) -> Kind:
     match key.type:
-        case "words":
+        case "words" | "glob":
             return "argument"
         case "shell" | "sql" | "predicate" | "url" | "expression" | "verbatim":
             return key.type
@@ -348,6 +348,7 @@ _SCALARS: Mapping[str, Callable[[Reader, Scalar, Key, str], Json]] = {
     "sql": Reader.text,
     "predicate": Reader.text,
     "words": Reader.text,
+    "glob": Reader.text,
     "sqlfile": Reader.text,
     "expectations": Reader.text,
     "ledger": Reader.text,

@@ -35,6 +35,7 @@ _SHOWN = {
     "predicate": "condition in SQL",
     "commands": "command, or a list",
     "words": "list of texts",
+    "glob": "pattern",
     "sqlfile": "path here",
     "expectations": "path here",
     "ledger": "path here",

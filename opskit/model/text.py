@@ -7,7 +7,7 @@ from typing import Literal
 from opskit.model.frozen import frozen
 from opskit.model.value import Json
 
-Context = Literal["plain", "word", "url", "sql", "argument", "condition"]
+Context = Literal["plain", "word", "url", "sql", "argument", "glob", "condition"]
 """How a late value is written where it stands: as it is, as one shell word, URL-encoded, bound to a
 statement, as (a piece of) one argument, or (for a whole expression) as "True" or "False"."""
 

@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 from opskit.model.expected import Expected, Index
 from opskit.model.frozen import frozen
+from opskit.model.keys import Keys
 from opskit.model.ledger import Ledger
 from opskit.model.payouts import Payouts
 from opskit.model.rows import Rows
@@ -301,6 +302,7 @@ Work: TypeAlias = (
     | Repair
     | RedisCall
     | RedisLook
+    | Keys
     | Payouts
     | Rows
     | Wait

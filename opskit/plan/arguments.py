@@ -36,6 +36,7 @@ _CONTEXTS: Mapping[str, Context] = {
     "predicate": "sql",
     "commands": "argument",
     "words": "argument",
+    "glob": "glob",
 }
 _REPEATED = "same-key.csv"
 """The table of a report that has what shares its key."""

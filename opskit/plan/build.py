@@ -6,6 +6,7 @@ from dataclasses import field, replace
 from opskit.errors import InputError
 from opskit.model.frozen import mutable
 from opskit.model.inventory import Inventory, database_target, redis_target
+from opskit.model.keys import Keys
 from opskit.model.payouts import Payouts
 from opskit.model.plan import Action, Stage
 from opskit.model.rows import Rows
@@ -157,7 +158,7 @@ class Builder:
             args |= database(self.inventory, placed.step, args)
         if placed.step.kind == "index":
             args["number"] = known(str(render.names["index"]))
-        if placed.step.kind == "redis":
+        if placed.step.kind in ("redis", "keys"):
             from opskit.plan.redis import server  # few plans have any
 
             args |= server(self.inventory, placed.step, args)
@@ -239,8 +240,8 @@ class Builder:
     def _own_undo(self, placed: Placed, spot: Spot, key: str, work: Work) -> tuple[Action, ...]:
         """An upload takes itself back: it removes what it created, restores what it replaced.
 
-        So does what builds or drops an index, what holds payouts, and what keeps the rows that it
-        removes.
+        So does what builds or drops an index, what holds payouts, and what keeps the rows or keys
+        that it removes.
         """
         taken = _taken_back(work, key)
         if taken is None:
@@ -257,6 +258,8 @@ class Builder:
         target = spot.target
         if isinstance(taken, (Repair, Payouts, Rows)):
             target = database_target(taken.database)
+        if isinstance(taken, Keys):
+            target = redis_target(taken.server)
         return (
             Action(
                 key=f"{key}!1",
@@ -328,6 +331,8 @@ def _taken_back(work: Work, key: str) -> Work | None:
             return replace(work, do="unguard", of=key)
         case Rows(do="remove", archive=True):
             return replace(work, do="restore", of=key)
+        case Keys(do="remove"):
+            return replace(work, do="restore", of=key)
         case _:
             return None
 
@@ -336,7 +341,7 @@ def _server_of(work: Work) -> str | None:
     """Return the target of what is done at a server by its name; None for all else."""
     if isinstance(work, (Query, Verify, Duplicates, Repair, Payouts, Rows)):
         return database_target(work.database)
-    return redis_target(work.server) if isinstance(work, RedisCall) else None
+    return redis_target(work.server) if isinstance(work, (RedisCall, Keys)) else None
 
 
 _OF_DATABASES = frozenset({"sql", "indexes", "index", "duplicates", "payouts", "rows"})

@@ -176,6 +176,14 @@ def argument(value: object) -> str:
     return written
 
 
+_WILD = re.compile(r"([*?\[\]\\])")
+
+
+def glob(value: object) -> str:
+    """Write a value as itself in a pattern of Redis: nothing in it stands for anything else."""
+    return str(value) if isinstance(value, Raw) else _WILD.sub(r"\\\1", argument(value))
+
+
 _BASE = r"https?://[!-~]+"
 
 
@@ -192,5 +200,6 @@ FINALIZERS: Mapping[Context, Callable[[object], str]] = {
     "url": url,
     "sql": sql,
     "argument": argument,
+    "glob": glob,
     "condition": plain,
 }

@@ -37,6 +37,7 @@ KINDS: Mapping[str, StepKind] = {
     "health": health,
     "sql": sql,
     "redis": Later("redis"),
+    "keys": Later("keys"),
     "indexes": indexes,
     "index": index,
     "duplicates": duplicates,
@@ -51,7 +52,7 @@ KINDS: Mapping[str, StepKind] = {
     "record": record,
     "runbook": include,
 }
-SELF_UNDOING = frozenset({"upload", "template", "index", "payouts", "rows"})
+SELF_UNDOING = frozenset({"upload", "template", "index", "payouts", "rows", "keys"})
 """Kinds whose effect opskit can take back without an `undo`."""
 
 

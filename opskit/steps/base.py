@@ -22,6 +22,7 @@ KeyType = Literal[
     "sqlfile",
     "commands",
     "words",
+    "glob",
     "expectations",
     "ledger",
     "report",
@@ -58,6 +59,7 @@ predicate   a condition in SQL; each expression a bound value → Text
 sqlfile     path; the file's text, as `sql`                  → Text
 commands    one or several, each a text or a list of words  → tuple of tuples of Text
 words       templates; each is one argument                 → tuple of Text
+glob        template; an expression stands for itself only   → Text
 expectations  template for the path of such a file          → Text (JSON of its name and content)
 ledger      template for the path of such a file             → Text (JSON of its name and content)
 report      template for the path of a manifest of evidence   → Text (JSON of what it says)

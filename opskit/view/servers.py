@@ -4,6 +4,7 @@ import re
 from typing import assert_never
 
 from opskit.model.expected import Expected, Lookup
+from opskit.model.keys import Keys
 from opskit.model.payouts import Payouts
 from opskit.model.rows import Rows
 from opskit.model.text import Fixed, Text
@@ -17,7 +18,7 @@ REDIS = "redis> "
 
 
 def at_server(
-    work: Query | RedisCall | Verify | Duplicates | Repair | Payouts | Rows, *, full: bool
+    work: Query | RedisCall | Keys | Verify | Duplicates | Repair | Payouts | Rows, *, full: bool
 ) -> list[str]:
     """Describe what is done at a server by its name."""
     match work:
@@ -25,6 +26,10 @@ def at_server(
             return _query(work, full=full)
         case RedisCall():
             return _redis(work, full=full)
+        case Keys():
+            from opskit.view.keys import deed_on_keys  # few plans have one
+
+            return deed_on_keys(work, full=full)
         case Verify():
             return _verify(work, full=full)
         case Duplicates():

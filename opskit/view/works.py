@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import assert_never
 
+from opskit.model.keys import Keys
 from opskit.model.payouts import Payouts
 from opskit.model.plan import Action
 from opskit.model.rows import Rows
@@ -68,6 +69,7 @@ def texts(work: Work | None) -> Iterator[Text]:
             | Repair()
             | Payouts()
             | Rows()
+            | Keys()
             | None
         ):
             return
@@ -111,7 +113,9 @@ def lines(work: Work, *, full: bool = False) -> list[str]:
             return _upload(work, full=full)
         case Request():
             return _request(work, full=full)
-        case Query() | RedisCall() | Verify() | Duplicates() | Repair() | Payouts() | Rows():
+        case (
+            Query() | RedisCall() | Keys() | Verify() | Duplicates() | Repair() | Payouts() | Rows()
+        ):
             return at_server(work, full=full)
         case Remove() | Wait() | Recall() | Survey() | RedisLook():
             return [_sentence(work)]

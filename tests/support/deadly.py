@@ -9,7 +9,9 @@ sent to a host), `sent` (after it was sent, before anything of the answer is rea
 request). `sql-before-begin`, `sql-before-commit` and `sql-after-commit`: at these points of a
 change of a database; `sql-time`: N milliseconds after the first statement of one. `redis-before`,
 `redis-sent` and `redis-after`: before a change is sent to a Redis, before anything of its answer is
-read, and after that; `redis-time`: N milliseconds after the first command is.
+read, and after that; `redis-time`: N milliseconds after the first command is. `keys-before`,
+`keys-sent`, `keys-after`: so around the N-th piece of a set of keys; `keys-kept`: once the keys are
+on the disk, and nothing was begun; `keys-agreed`: once that is noted at the server.
 """
 
 import os
@@ -35,6 +37,9 @@ def die() -> None:
 
 
 REDIS = ("redis-before", "redis-sent", "redis-after", "redis-time")
+
+
+KEYS = ("keys-before", "keys-sent", "keys-after", "keys-kept", "keys-agreed")
 
 
 class Count:
@@ -107,6 +112,8 @@ def at_redis(at: str, number: int) -> None:
     from opskit.drivers.redis.marks import Marks
 
     match at:
+        case _ if at in KEYS:
+            at_keys(at, Count(number))
         case "redis-before":
             around(Marks, "do", die, None)
         case "redis-after":
@@ -117,6 +124,25 @@ def at_redis(at: str, number: int) -> None:
             clock = threading.Timer(number / 1000, die)
             clock.daemon = True
             around(Connection, "call", lambda: started(clock), None)
+
+
+def at_keys(at: str, count: Count) -> None:
+    """Die around a piece of a set of keys that is removed or put back."""
+    from opskit.drivers.redis.chunks import Pieces
+    from opskit.drivers.redis.connection import Connection
+    from opskit.drivers.redis.marks import Marks
+
+    match at:
+        case "keys-before":
+            around(Marks, "scripted", count, None)
+        case "keys-after":
+            around(Marks, "scripted", None, count)
+        case "keys-sent":
+            around(Marks, "scripted", lambda: around(Connection, "_send", None, count), None)
+        case "keys-kept":
+            around(Pieces, "agreed", die, None)
+        case _:
+            around(Pieces, "agreed", None, die)
 
 
 def started(clock: threading.Timer) -> None:
@@ -148,13 +174,13 @@ def arm(at: str, number: int) -> None:
             around(Session, "begin", lambda: started(clock), None)
         case "sql-time":
             at_time(number)
-        case _ if at in REDIS:
+        case _ if at in (*REDIS, *KEYS):
             at_redis(at, number)
         case _ if at in SQL:
             method, statement, early = SQL[at]
             at_statement(method, statement, before=early)
         case _:
-            every = ", ".join((*POINTS, "resumed", *SQL, "sql-time", *REDIS))
+            every = ", ".join((*POINTS, "resumed", *SQL, "sql-time", *REDIS, *KEYS))
             raise SystemExit(f"no point {at!r}; there are {every}")
 
 

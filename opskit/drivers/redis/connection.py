@@ -2,7 +2,7 @@
 
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TypeAlias, cast
 from urllib.parse import unquote, urlsplit
@@ -72,6 +72,11 @@ class Connection:
         if isinstance(found, Refusal):
             raise ServerError(found.what, code=found.code)
         return found
+
+    def calls(self, commands: Sequence[tuple[bytes | str, ...]]) -> list[Reply]:
+        """Send commands together, some hundred at most; a refusal is among what is answered."""
+        self._send(b"".join(map(packed, commands)))
+        return [self._receive() for _ in commands]
 
     def close(self) -> None:
         with suppress(OSError):

@@ -28,7 +28,7 @@ from opskit.model.work import RedisCall
 
 _MOST = 7000
 """Words of one command in a change: a script can hand over so many at once."""
-_SETTLING = 5.0
+SETTLING = 5.0
 _HINTS = {
     "CROSSSLOT": "in a cluster all keys of a step must be in one slot: give them one {tag}",
     "MOVED": "in a cluster another node has this key: name that one in `url`",
@@ -124,7 +124,7 @@ def _read(doing: Doing, session: Session) -> Output:
             name = shown(words)
             doing.returned.take(session.connection.call(*words))
     except ServerError as error:
-        return doing.output("failed", _refused(error, name))
+        return doing.output("failed", refused(error, name))
     except TooLongError as error:
         cure = "read less at once (SCAN, GETRANGE, LRANGE), or raise max_output"
         return doing.output("failed", f"{name}: {error.what}: {cure}")
@@ -143,7 +143,7 @@ def _unexpected(doing: Doing) -> str:
     return "" if wanted is None else as_expected(wanted.fixed(), doing.returned)
 
 
-def _refused(error: ServerError, name: str) -> str:
+def refused(error: ServerError, name: str) -> str:
     hint = _HINTS.get(error.code, "")
     said = f"{name}: {error.what}" if name else error.what
     return f"{said}: {hint}" if hint else said
@@ -187,7 +187,7 @@ def _change(doing: Doing, session: Session) -> Output:
         doing.at = "changing"
         return _done(doing, session, what)
     except ServerError as error:
-        return doing.output("failed", _refused(error, ""), sent=False)
+        return doing.output("failed", refused(error, ""), sent=False)
     except EndedError as error:
         if doing.at == "changing":
             return _stopped(doing, session, error)
@@ -236,7 +236,7 @@ def _done(doing: Doing, session: Session, what: list[Words] | Script) -> Output:
     except ServerError as error:
         found = marks.find(doing.job)
         if found is None:
-            return doing.output("failed", f"{_refused(error, '')}; nothing was done")
+            return doing.output("failed", f"{refused(error, '')}; nothing was done")
         return doing.output("unknown", error.what, lost=True)
     if before:
         return doing.output("unknown", "this attempt has left its mark before", lost=True)
@@ -255,7 +255,7 @@ def _stopped(doing: Doing, session: Session, error: EndedError) -> Output:
         evicted=identity.evicted,
     )
     try:
-        other = opened(doing.access, within(_SETTLING), anybody=True)
+        other = opened(doing.access, within(SETTLING), anybody=True)
     except (UnreachableError, EndedError):
         return _untold(doing, error)
     try:
@@ -290,7 +290,7 @@ def _alone(doing: Doing, session: Session) -> Output:
         doing.at = "alone"
         doing.returned.take(session.connection.call(*words))
     except ServerError as error:
-        return doing.output("failed", _refused(error, name))
+        return doing.output("failed", refused(error, name))
     except EndedError as error:
         doing.more.update(_proof(doing, "can't tell" if doing.at == "alone" else "confirmed gone"))
         outcome = "unknown" if doing.at == "alone" else "failed"

@@ -84,6 +84,24 @@ class Marks:
         )
         return decoded(found) if isinstance(found, bytes) else None
 
+    def scripted(self, name: str, keys: Words, args: Words) -> Reply:
+        """Do a script of opskit's own; the key of the run is the second of its keys."""
+        count = str(len(keys) + 1)
+        return self._connection.call(
+            "EVAL", _text(name), count, keys[0], self._of_run, *keys[1:], *args
+        )
+
+    def once(self, key: str, value: str, word: str) -> str | None:
+        """Write a key unless it is there, and return what it has then; None: as for `bar`."""
+        found = self._connection.call(
+            "EVAL", _text("once"), "2", key, self._of_run, value, _MS, word
+        )
+        return found.decode(errors="replace") if isinstance(found, bytes) else None
+
+    def has(self, word: str) -> bool:
+        """Tell whether the key of the run is the one that was left there."""
+        return bool(word) and self._connection.call("GET", self._of_run) == word.encode()
+
     @property
     def _of_run(self) -> str:
         return f"opskit:run:{self._run}"

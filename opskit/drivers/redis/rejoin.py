@@ -19,8 +19,8 @@ from opskit.model.job import Contact, Job, Output
 from opskit.model.work import RedisCall
 
 NOT_DONE = "not done: it had not begun at the server, and can't any more"
-_PATIENCE = 20.0
-_AGAIN = frozenset({"BUSY", "LOADING", "TRYAGAIN", "MASTERDOWN"})
+PATIENCE = 20.0
+AGAIN = frozenset({"BUSY", "LOADING", "TRYAGAIN", "MASTERDOWN"})
 """What a server answers that will answer otherwise in a while."""
 
 
@@ -76,7 +76,7 @@ def rejoin(access: Access, job: Job, write: Write) -> Output:
         reason = "the line broke before the server said how it ended"
         return Output(outcome="unknown", reason=reason)
     try:
-        session = opened(access, within(_PATIENCE), anybody=True)
+        session = opened(access, within(PATIENCE), anybody=True)
     except (UnreachableError, EndedError) as error:
         return _unasked(error.line)
     try:
@@ -106,7 +106,7 @@ def settled(session: Session, job: Job, then: Then | None, returned: Returned) -
                 return Output(outcome="unknown", reason=f"its mark is not there, and {proof}")
             found = proof
     except ServerError as error:
-        lost = error.code in _AGAIN
+        lost = error.code in AGAIN
         return Output(outcome="unknown", lost=lost, reason=f"it can't be asked: {error.what}")
     except (BrokenError, EndedError, TooLongError) as error:
         return _unasked(error.what)
@@ -117,7 +117,7 @@ def _barred(session: Session, marks: Marks, job: Job, then: Then | None) -> Mark
     """Bar an attempt, or return why its missing mark proves nothing."""
     if then is None or not then.word:
         return "nobody knows on which server it was begun"
-    if wrong := _elsewhere(then, session.identity):
+    if wrong := elsewhere(then, session.identity):
         return wrong
     found = marks.bar(job, then.word)
     if found is None:
@@ -125,14 +125,14 @@ def _barred(session: Session, marks: Marks, job: Job, then: Then | None) -> Mark
     if found.state != "barred":
         return found
     now = session.again()  # after the bar: whatever took a mark away came before this
-    if wrong := _elsewhere(then, now):
+    if wrong := elsewhere(then, now):
         return wrong
     if now.evicted != then.evicted:
         return "the server has evicted keys since, for want of memory: so it may have been there"
     return found
 
 
-def _elsewhere(then: Then, now: Identity) -> str:
+def elsewhere(then: Then, now: Identity) -> str:
     if then.run_id != now.run_id:
         return "another process answers than the one it was sent to (it was started anew, or moved)"
     if now.role != "master" or then.lineage != now.lineage:

@@ -22,6 +22,7 @@ from opskit.errors import InputError, UnreachableError
 from opskit.model.frozen import frozen
 from opskit.model.inventory import Redis
 from opskit.model.job import Contact, Job, Output
+from opskit.model.keys import Keys
 from opskit.model.value import Secret
 from opskit.model.work import RedisCall, RedisLook
 
@@ -85,9 +86,11 @@ class Servers:
         try:
             match job.work:
                 case RedisCall(server=name):
-                    then = rejoin.then_of(self._met.get(name))
-                    word = then.word if then is not None else ""
-                    return doing.perform(self._access(name), job, running, write, word)
+                    return doing.perform(self._access(name), job, running, write, self._word(name))
+                case Keys(server=name):
+                    from opskit.drivers.redis import keys  # few runs remove sets of keys
+
+                    return keys.perform(self._access(name), job, running, write, self._word(name))
                 case RedisLook(server=name):
                     return self._look(name)
                 case _:
@@ -100,11 +103,20 @@ class Servers:
                 self._running.pop(job.key, None)
 
     def rejoin(self, job: Job, write: Write, left: float) -> Output:
-        assert isinstance(job.work, RedisCall)
+        assert isinstance(job.work, (RedisCall, Keys))
         try:
+            if isinstance(job.work, Keys):
+                from opskit.drivers.redis import keys
+
+                return keys.rejoin(self._access(job.work.server), job, write)
             return rejoin.rejoin(self._access(job.work.server), job, write)
         except UnreachableError as error:
             return Output(outcome="unknown", lost=True, reason=f"it can't be asked: {error.line}")
+
+    def _word(self, name: str) -> str:
+        """Return what the key of the run has at a server."""
+        then = rejoin.then_of(self._met.get(name))
+        return then.word if then is not None else ""
 
     def busy(self) -> list[Running]:
         with self._lock:

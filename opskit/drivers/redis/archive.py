@@ -1,0 +1,203 @@
+"""What is kept of keys before they are removed, so that they can be put back.
+
+It lies in a folder of evidence that is named after the run and the action: whoever goes on with it
+finds it again. A file in it, `begun`, says that the removal may have begun at the server.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from opskit.drivers.evidence import Evidence, EvidenceError, File, Folder, opened
+from opskit.drivers.redis.connection import TooLongError
+from opskit.drivers.redis.listing import Listed, Listing, ListingError, raise_refused
+from opskit.drivers.redis.session import Session
+from opskit.errors import InputError
+from opskit.model.evidence import FORMAT, MANIFEST, Manifest, Source
+from opskit.model.frozen import frozen
+from opskit.model.keys import Keys
+from opskit.settings import default_store
+
+KEYS = "keys.jsonl"
+MOST_BYTES = 256 * 1024 * 1024
+"""So much of values is kept at most."""
+CHUNK, CHUNK_BYTES = 500, 1024 * 1024
+"""So much is removed at once: the server does nothing else meanwhile."""
+_BEGUN = "begun"
+_DUMPS = 100
+
+
+@frozen
+class Kept:
+    """A key as it was: `dump` is what RESTORE takes, `end` ms of the server's clock or -1."""
+
+    name: bytes
+    end: int
+    dump: bytes
+
+    @property
+    def known(self) -> str:
+        """What tells this value, with this end, from another one."""
+        return f"{hashlib.sha1(self.dump, usedforsecurity=False).hexdigest()} {self.end}"
+
+
+@frozen
+class Archive:
+    """What is removed, in the order in which it is, and the digest of the manifest."""
+
+    path: Path
+    digest: str
+    keys: tuple[Kept, ...]
+    gone: int = 0
+    """How many had gone by themselves between the listing and this."""
+
+    @property
+    def chunks(self) -> tuple[tuple[Kept, ...], ...]:
+        """Return what is removed at once: the same pieces however often this is asked."""
+        found: list[list[Kept]] = []
+        size = 0
+        for key in self.keys:
+            size += len(key.dump)
+            if not found or len(found[-1]) >= CHUNK or size > CHUNK_BYTES:
+                found.append([])
+                size = len(key.dump)
+            found[-1].append(key)
+        return tuple(map(tuple, found))
+
+
+def folder_of(work: Keys, run: str, action: str) -> Path:
+    """Return where the evidence of an action is: the same for whoever goes on with it."""
+    if work.evidence:
+        base = Path(work.evidence).expanduser()
+    else:
+        base = Path(default_store(os.environ)).parent / "evidence"
+    mark = hashlib.sha256(action.encode()).hexdigest()[:8]
+    return base / f"keys-{run}-{mark}"
+
+
+def begun(path: Path) -> bool:
+    """Tell whether the removal may have begun at the server."""
+    return (path / _BEGUN).exists()
+
+
+def begin(path: Path) -> None:
+    """Note, durably, that the removal may begin."""
+    with suppress(FileExistsError):
+        File(path / _BEGUN).close()
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def kept(session: Session, work: Keys, listing: Listing, path: Path, run: str) -> Archive:
+    """Keep all of it on the disk.
+
+    What another attempt has left half-way is made anew: nothing was removed by it.
+    """
+    shutil.rmtree(path, ignore_errors=True)
+    try:
+        folder = Folder.made(path.parent, path.name)
+    except InputError as error:
+        raise ListingError(error.line) from None
+    try:
+        found = _written(session, listing, folder.file(KEYS))
+        digest = folder.close(_manifest(session, work, listing, run, len(found)))
+    except OSError as error:
+        folder.remove()
+        why = error.strerror or str(error)
+        raise ListingError(f"what would be removed can't be kept at {path}: {why}") from None
+    except BaseException:
+        folder.remove()
+        raise
+    gone = len(listing.keys) - len(found)
+    return Archive(path=folder.path, digest=digest, keys=tuple(found), gone=gone)
+
+
+def _written(session: Session, listing: Listing, file: File) -> list[Kept]:
+    found: list[Kept] = []
+    size = file.rows = 0
+    for key, kind in _dumped(session, listing.keys):
+        size += len(key.dump)
+        if size > MOST_BYTES:
+            told = f"more than {MOST_BYTES >> 20} MiB would have to be kept"
+            raise ListingError(f"{told}: remove fewer keys at once")
+        file.write(_line(key, kind))
+        file.rows += 1
+        found.append(key)
+    return found
+
+
+def read(path: Path) -> Archive:
+    """Read an archive again; EvidenceError where it is not what it was."""
+    evidence = opened(path / MANIFEST)
+    keys, counts = tuple(_lines(evidence)), evidence.manifest.counts
+    gone = counts["listed"] - counts["kept"]
+    return Archive(path=path, digest=evidence.digest, keys=keys, gone=gone)
+
+
+def _dumped(session: Session, keys: Sequence[Listed]) -> Iterator[tuple[Kept, str]]:
+    """Yield what is still there. The end is asked before and after: both are of one value."""
+    for first in range(0, len(keys), _DUMPS):
+        some = keys[first : first + _DUMPS]
+        asked = [words for key in some for words in (("DUMP", key.name), ("PEXPIRETIME", key.name))]
+        try:
+            said = session.connection.calls(asked)
+        except TooLongError as error:
+            told = f"a value is too large to be kept ({error.what})"
+            raise ListingError(f"{told}: see max_output of the server in the inventory") from None
+        raise_refused(said)
+        for key, dump, end in zip(some, said[::2], said[1::2], strict=True):
+            if isinstance(dump, bytes) and isinstance(end, int) and end != -2:
+                yield Kept(name=key.name, end=end, dump=dump), key.kind
+
+
+def _line(key: Kept, kind: str) -> str:
+    kept = {
+        "key": key.name.decode("utf-8", "backslashreplace"),
+        "name": base64.b64encode(key.name).decode(),
+        "type": kind,
+        "end": key.end,
+        "dump": base64.b64encode(key.dump).decode(),
+    }
+    return json.dumps(kept, sort_keys=True) + "\n"
+
+
+def _lines(evidence: Evidence) -> Iterator[Kept]:
+    """Yield what was kept; what is read is what the manifest has."""
+    path = Path(evidence.folder) / KEYS
+    piece = next((one for one in evidence.manifest.pieces if one.name == KEYS), None)
+    data = path.read_bytes()
+    if piece is None or hashlib.sha256(data).hexdigest() != piece.sha256:
+        raise EvidenceError("it is not what it was", where=str(path))
+    for line in data.splitlines():
+        row = json.loads(line)
+        yield Kept(
+            name=base64.b64decode(row["name"]), end=row["end"], dump=base64.b64decode(row["dump"])
+        )
+
+
+def _manifest(session: Session, work: Keys, listing: Listing, run: str, rows: int) -> Manifest:
+    who = session.identity
+    source = Source(
+        run=run, database=work.server, system=who.run_id, server=f"Redis {who.version}",
+        role=who.role, standby=who.role != "master", ledger="", description="",
+        snapshot="", lsn="", now=f"{listing.now:.6f}", catalog=str(listing.index),
+    )  # fmt: skip
+    asked = {
+        "pattern": work.pattern, "max_keys": str(work.most), "max_share": f"{work.share:g}",
+        "override": work.override, "digest": listing.digest,
+    }  # fmt: skip
+    return Manifest(
+        format=FORMAT, source=source, asked=asked, rows=rows, totals=(), level="",
+        counts={"listed": len(listing.keys), "kept": rows}, findings=[], pieces=(),
+    )  # fmt: skip
+
+
+__all__ = ["Archive", "EvidenceError", "Kept", "begin", "begun", "folder_of", "kept", "read"]

@@ -1,0 +1,155 @@
+"""A set of keys in pieces, each removed or put back as a whole, with a mark, once.
+
+The mark of a piece does not depend on the attempt: whoever goes on, or sends it twice, finds it.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import field
+
+from opskit.drivers.redis.archive import Archive, Kept
+from opskit.drivers.redis.connection import BrokenError
+from opskit.drivers.redis.marks import LIFE, Marks
+from opskit.drivers.redis.session import Session
+from opskit.errors import OpskitError
+from opskit.model.frozen import frozen
+
+_MS = str(LIFE * 1000).encode()
+_KEPT = str(768 * 1024).encode()
+"""Up to how many bytes of values that have changed are kept in a mark."""
+_BEGUN = b"begun"
+BARRED = "barred"
+
+
+class LostError(OpskitError):
+    """Marks of this run are gone from the server: nothing more is done by them."""
+
+
+@frozen
+class Fate:
+    """What became of the keys of a piece: a letter for each, as the scripts say.
+
+    `why` something was refused. `late`: values that were removed, and were not the archived ones.
+    """
+
+    letters: str
+    why: str = ""
+    late: tuple[tuple[int, Kept], ...] = ()
+
+
+@frozen
+class Fates:
+    """What became of all pieces that are done."""
+
+    found: tuple[Fate, ...] = ()
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, found: Sequence[Fate]) -> "Fates":
+        return cls(found=tuple(found), counts=Counter("".join(one.letters for one in found)))
+
+    @property
+    def why(self) -> str:
+        return next((one.why for one in self.found if one.why), "")
+
+
+class Pieces:
+    """The pieces of one action at one server."""
+
+    def __init__(self, session: Session, run: str, action: str, word: str) -> None:
+        """`word`: what the key of the run must have there."""
+        self._session = session
+        self._marks = Marks(session.connection, run)
+        self._head = f"opskit:mark:{run}:{action}:"
+        self._word = word
+
+    def agreed(self, digest: str) -> None:
+        """Note at the server by which archive this is done; another one must not be begun."""
+        found = self._marks.once(f"{self._head}list", digest, self._word)
+        if found is None:
+            raise LostError(_LOST)
+        if found != digest:
+            raise LostError("it was begun by another list before: see the folder of evidence")
+
+    def list_digest(self) -> str:
+        """Return by which archive it was begun; "" where it was not, or its marks are gone."""
+        found = self._session.connection.call("GET", f"{self._head}list")
+        return found.decode(errors="replace") if isinstance(found, bytes) else ""
+
+    def remove(self, number: int, keys: Sequence[Kept]) -> Fate:
+        args = (self._word.encode(), _MS, _KEPT, *(key.known.encode() for key in keys))
+        return self._done("remove", number, keys, args)
+
+    def restore(self, number: int, keys: Sequence[Kept]) -> Fate:
+        ends = [word for key in keys for word in (b"%d" % max(key.end, 0), key.dump)]
+        return self._done("restore", number, keys, (self._word.encode(), _MS, *ends))
+
+    def fate(self, number: int, count: int) -> Fate | None:
+        """Return what became of a piece; None where it has left no mark."""
+        found = self._session.connection.call("GET", self._name(number))
+        return fate(found, count) if isinstance(found, bytes) else None
+
+    def bar(self, number: int, count: int) -> Fate | None:
+        """Keep a piece from ever being done, or return what became of it; None where barred."""
+        found = self._marks.once(self._name(number), BARRED, self._word)
+        if found is None:
+            raise LostError(_LOST)
+        return None if found == BARRED else self.fate(number, count)
+
+    def whole(self) -> bool:
+        """Tell whether no mark of this run can have gone with all keys."""
+        return self._marks.has(self._word)
+
+    def _name(self, number: int) -> str:
+        return f"{self._head}{number}"
+
+    def _done(self, name: str, number: int, keys: Sequence[Kept], args: Sequence[bytes]) -> Fate:
+        mark = self._name(number).encode()
+        said = self._marks.scripted(name, (mark, *(key.name for key in keys)), args)
+        if not isinstance(said, list) or len(said) != 2 or not isinstance(said[1], bytes):
+            raise BrokenError("the server answers a script with something else")
+        if said[0] == 2:
+            raise LostError(_LOST)
+        return fate(said[1], len(keys))
+
+
+_LOST = (
+    "the key of this run is gone from there (FLUSHALL, a restart without its data, or more than 7"
+    " days): nobody can tell any more what was done"
+)
+
+
+def fate(mark: bytes, count: int) -> Fate:
+    """Read a mark; LostError where it says nothing of how it ended."""
+    if mark == BARRED.encode():
+        return Fate(letters="-" * count, why="it was stopped before that")
+    if mark == _BEGUN:
+        raise LostError("a piece was begun, and has left no word of how it ended")
+    letters, _, rest = mark.partition(b"\n")
+    why, _, rest = rest.partition(b"\n")
+    late: list[tuple[int, Kept]] = []
+    while rest:
+        line, _, rest = rest.partition(b"\n")
+        number, end, size = map(int, line.split())
+        late.append((number - 1, Kept(name=b"", end=end, dump=rest[:size])))
+        rest = rest[size:]
+    if len(letters) != count:
+        raise LostError("the mark of a piece is of another number of keys")
+    return Fate(letters=letters.decode("ascii", "replace"), why=why.decode(errors="replace"),
+                late=tuple(late))  # fmt: skip
+
+
+def removed(keys: Sequence[Kept], what: Fate) -> list[Kept]:
+    """Return what was taken away of a piece, as it was at that moment."""
+    late = {number: Kept(name=keys[number].name, end=one.end, dump=one.dump)
+            for number, one in what.late}  # fmt: skip
+    return [
+        late.get(number, key)
+        for number, (key, letter) in enumerate(zip(keys, what.letters, strict=True))
+        if letter in "rc"
+    ]
+
+
+def done(pieces: Pieces, archive: Archive) -> list[Fate | None]:
+    """Return what became of each piece so far."""
+    return [pieces.fate(number, len(keys)) for number, keys in enumerate(archive.chunks)]

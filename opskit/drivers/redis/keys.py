@@ -1,0 +1,400 @@
+"""One attempt at a deed on a set of keys: a look, a removal, or putting back what was removed."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field
+from pathlib import Path
+
+from opskit.drivers.redis import archive
+from opskit.drivers.redis.archive import Archive, EvidenceError, Kept
+from opskit.drivers.redis.chunks import Fate, Fates, LostError, Pieces, done, removed
+from opskit.drivers.redis.connection import BrokenError, EndedError, ServerError, TooLongError
+from opskit.drivers.redis.counters import described, shown
+from opskit.drivers.redis.doing import SETTLING, refused, unfit
+from opskit.drivers.redis.listing import SOME, ListingError, listed, raise_refused
+from opskit.drivers.redis.rejoin import AGAIN, NOT_DONE, PATIENCE, elsewhere, then_of, within
+from opskit.drivers.redis.session import Access, Session, opened
+from opskit.drivers.session import Write
+from opskit.drivers.target import Running, worded
+from opskit.errors import UnreachableError
+from opskit.model.evidence import MANIFEST
+from opskit.model.frozen import mutable
+from opskit.model.job import Job, Output
+from opskit.model.keys import Keys
+from opskit.model.value import Json
+
+_PRINTED = 1000
+"""So many keys are told of one by one."""
+
+
+@mutable
+class Deed:
+    """An attempt under way. `acting`: something may have been changed by it."""
+
+    access: Access
+    job: Job
+    running: Running
+    write: Write
+    word: str
+    until: float
+    acting: bool = False
+    more: dict[str, Json] = field(default_factory=dict)
+
+    @property
+    def work(self) -> Keys:
+        work = self.job.work
+        assert isinstance(work, Keys)
+        return work
+
+    @property
+    def action(self) -> str:
+        """The key of the removal that this is, or takes back."""
+        return self.work.of or self.job.key
+
+    @property
+    def folder(self) -> Path:
+        return archive.folder_of(self.work, self.job.run, self.action)
+
+    def watch(self) -> None:
+        if self.running.give_up.is_set():
+            raise EndedError(self.running.because)
+        if time.monotonic() > self.until:
+            raise EndedError(f"not over within {self.job.timeout:g} s")
+
+    def tell(self, *lines: str) -> None:
+        self.write("stdout", "".join(f"{line}\n" for line in lines).encode())
+
+    def pieces(self, session: Session, key: str = "") -> Pieces:
+        return Pieces(session, self.job.run, key or self.job.key, self.word)
+
+    def unsent(self, reason: str, status: int | None = None) -> Output:
+        return Output(
+            outcome="failed", sent=False, status=status, reason=reason, evidence=dict(self.more)
+        )
+
+
+def perform(access: Access, job: Job, running: Running, write: Write, word: str) -> Output:
+    """Do it once, or look. What goes wrong outside is in the output, never raised."""
+    deed = Deed(access=access, job=job, running=running, write=write, word=word,
+                until=time.monotonic() + job.timeout)  # fmt: skip
+    try:
+        session = opened(access, deed.watch, reads=job.effect == "read")
+    except UnreachableError as error:
+        return Output(outcome="failed", sent=False, unreachable=True, reason=error.line)
+    except EndedError as error:
+        proof = running.proof("confirmed gone") if running.give_up.is_set() else {}
+        return Output(outcome="failed", sent=False, reason=error.what, evidence=proof)
+    try:
+        deed.more.update(session.identity.evidence(session.index))
+        return _guarded(deed, session, _DEEDS[deed.work.do])
+    finally:
+        session.close()
+
+
+def _guarded(deed: Deed, session: Session, do: Callable[[Deed, Session], Output]) -> Output:
+    """Say in an output whatever goes wrong: before anything is changed, and after that."""
+    try:
+        return do(deed, session)
+    except (ListingError, EvidenceError) as error:
+        return deed.unsent(error.what if isinstance(error, ListingError) else error.line, 1)
+    except LostError as error:
+        if not deed.acting:
+            return deed.unsent(error.what)
+        return Output(outcome="unknown", reason=error.what, evidence=deed.more)
+    except ServerError as error:
+        if deed.acting:  # it was refused before the script did anything
+            return Output(outcome="failed", reason=refused(error, ""), evidence=deed.more)
+        return deed.unsent(refused(error, ""))
+    except EndedError as error:
+        return _ended(deed, error)
+    except (BrokenError, TooLongError) as error:
+        reason = f"the line broke: {error.what}"
+        if deed.acting:
+            return Output(outcome="unknown", lost=True, reason=reason, evidence=deed.more)
+        read = deed.job.effect == "read"
+        return Output(outcome="failed", sent=read, lost=read, unreachable=not read, reason=reason)
+
+
+def _ended(deed: Deed, error: EndedError) -> Output:
+    """What the server does at this moment can't be ended, but it can be waited for."""
+    if not deed.acting:
+        deed.running.stopped = "confirmed gone"
+        proof = deed.running.proof("confirmed gone") if deed.running.give_up.is_set() else {}
+        return Output(outcome="failed", sent=deed.job.effect == "read", reason=error.what,
+                      evidence={**deed.more, **proof})  # fmt: skip
+    settled = _settled(deed)
+    verdict = "confirmed gone" if settled else "can't tell"
+    deed.running.stopped = verdict
+    proof = deed.running.proof(verdict) if deed.running.give_up.is_set() else {"ended": verdict}
+    reason = f"{error.what}, {worded(verdict)}; {settled or 'part of it may be done'}"
+    evidence = {**deed.more, **proof}
+    return Output(outcome="failed" if settled else "unknown", reason=reason, evidence=evidence)
+
+
+def _settled(deed: Deed) -> str:
+    """Keep the pieces that have not begun from ever beginning, and say how many are done."""
+    try:
+        session = opened(deed.access, within(SETTLING))
+    except (UnreachableError, EndedError):
+        return ""
+    try:
+        kept = archive.read(deed.folder)
+        pieces = deed.pieces(session)
+        found = [pieces.bar(number, len(keys)) for number, keys in enumerate(kept.chunks)]
+    except (ServerError, BrokenError, EndedError, TooLongError, LostError, EvidenceError):
+        return ""
+    finally:
+        session.close()
+    count = sum(one is not None for one in found)
+    return f"{count} of {len(found)} pieces are done, and no other will be"
+
+
+# --- a look ---
+
+
+def _show(deed: Deed, session: Session) -> Output:
+    listing = listed(session, deed.work)
+    deed.tell(listing.said)
+    lines = described(session.connection, listing, deed.work.rates)
+    for number, line in enumerate(lines):
+        if number == _PRINTED:
+            deed.tell(f"… {len(listing.keys) - number} more")
+            break
+        deed.tell(line)
+    evidence = {**deed.more, "keys": len(listing.keys), "of": listing.total,
+                "digest": listing.digest}  # fmt: skip
+    return Output(
+        outcome="succeeded", status=0, reason=listing.said, stdout=listing.digest.encode(),
+        evidence=evidence,
+    )  # fmt: skip
+
+
+# --- a removal ---
+
+
+def _remove(deed: Deed, session: Session) -> Output:
+    if wrong := _unable(deed, session):
+        return deed.unsent(wrong)
+    pieces = deed.pieces(session)
+    kept = _listed(deed, session, pieces)
+    pieces.agreed(kept.digest)
+    archive.begin(kept.path)
+    deed.more |= {"manifest": str(kept.path / MANIFEST), "sha256": kept.digest}
+    deed.acting = True
+    found: list[Fate] = []
+    for number, keys in enumerate(kept.chunks):
+        deed.watch()
+        found.append(_piece(pieces.remove, number, keys))
+        if found[-1].why:
+            break
+    return _removed(deed, session, kept, found)
+
+
+def _piece(do: Callable[[int, Sequence[Kept]], Fate], number: int, keys: Sequence[Kept]) -> Fate:
+    """Do a piece. What refuses its script refuses its first write, before anything is done."""
+    try:
+        return do(number, keys)
+    except ServerError as error:
+        return Fate(letters="-" * len(keys), why=refused(error, ""))
+
+
+def _unable(deed: Deed, session: Session) -> str:
+    if wrong := unfit(deed.access, session):
+        return f"not sent: {wrong}" if "cluster" not in wrong else _CLUSTER
+    if not deed.word:
+        return "not sent: the run has left no mark of itself there yet: resume it"
+    if deed.access.met not in ("", session.identity.run_id):
+        return f"not sent: another process answers at {deed.access.where}: look, then resume"
+    return ""
+
+
+_CLUSTER = (
+    "not sent: it is part of a cluster, where keys are spread over several masters: opskit removes"
+    " no sets of keys there yet"
+)
+
+
+def _listed(deed: Deed, session: Session, pieces: Pieces) -> Archive:
+    """Return what is removed: what was listed before, where it has begun; else what is there."""
+    path = deed.folder
+    if digest := pieces.list_digest():
+        kept = archive.read(path)
+        if kept.digest != digest:
+            raise LostError(f"it was begun by another list than the one at {path}")
+        return kept
+    if archive.begun(path):
+        raise LostError(f"its marks are gone from the server, and some keys with it: see {path}")
+    listing = listed(session, deed.work)
+    deed.tell(listing.said)
+    deed.more |= {"matched": len(listing.keys), "of": listing.total, "digest": listing.digest}
+    return archive.kept(session, deed.work, listing, path, deed.job.run)
+
+
+def _removed(deed: Deed, session: Session, kept: Archive, found: list[Fate]) -> Output:
+    """Look whether the keys are gone, and say what became of them."""
+    fates = Fates.of(found)
+    still, anew = _read_back(session, kept, found)
+    counts = fates.counts
+    number = counts["r"] + counts["c"]
+    left = counts["e"] + counts["-"] + counts["k"] + len(still)
+    left += sum(map(len, kept.chunks[len(found) :]))
+    deed.more |= {"removed": number, "gone": counts["g"] + kept.gone, "changed": counts["c"],
+                  "anew": anew, "left": left}  # fmt: skip
+    line = _sentence(number, len(kept.keys) + kept.gone, deed.more)
+    deed.tell(line, *(f"still there: {shown(name)}" for name in still[:20]),
+              f"{kept.path / MANIFEST}", f"sha256 {kept.digest}")  # fmt: skip
+    if left:
+        why = f": {fates.why}" if fates.why else ""
+        return Output(outcome="failed", status=1, reason=f"{line}{why}", evidence=deed.more)
+    return Output(
+        outcome="succeeded", status=0, reason=line, stdout=b"%d" % number, evidence=deed.more
+    )
+
+
+def _sentence(number: int, count: int, said: Mapping[str, Json]) -> str:
+    told = {
+        "gone": "had gone meanwhile",
+        "changed": "had changed since they were kept (undo has their last value)",
+        "anew": "have been made anew since, and stay",
+        "left": "are LEFT",
+    }
+    more = [f"{said[key]} {words}" for key, words in told.items() if said.get(key)]
+    return "; ".join([f"removed {number} of {count} keys", *more])
+
+
+def _read_back(session: Session, kept: Archive, found: list[Fate]) -> tuple[list[bytes], int]:
+    """Return which keys are there though they were removed, and how many were made anew."""
+    keys = [one for piece, fate in zip(kept.chunks, found, strict=False)
+            for one in removed(piece, fate)]  # fmt: skip
+    still, anew = [], 0
+    for first in range(0, len(keys), SOME):
+        some = keys[first : first + SOME]
+        said = session.connection.calls([("PEXPIRETIME", key.name) for key in some])
+        raise_refused(said)
+        for key, end in zip(some, said, strict=True):
+            if end == -2:
+                continue
+            same = session.connection.call("DUMP", key.name) == key.dump and end == key.end
+            still += [key.name] if same and end != -1 else []
+            anew += not (same and end != -1)
+    return still, anew
+
+
+# --- putting back ---
+
+
+def _restore(deed: Deed, session: Session) -> Output:
+    if wrong := _unable(deed, session):
+        return deed.unsent(wrong)
+    theirs = deed.pieces(session, deed.action)
+    digest, path = theirs.list_digest(), deed.folder
+    if not digest:
+        if archive.begun(path):
+            told = "its marks are gone from the server: what is there now may be newer"
+            return deed.unsent(f"{told}; what was kept is at {path}")
+        return Output(outcome="succeeded", status=0, reason="nothing was removed",
+                      evidence=deed.more)  # fmt: skip
+    kept = archive.read(path)
+    if kept.digest != digest:
+        raise LostError(f"it was removed by another list than the one at {path}")
+    deed.acting = True
+    ours, found = deed.pieces(session), []
+    for number, keys in enumerate(kept.chunks):
+        deed.watch()
+        what = theirs.bar(number, len(keys))
+        lacking = removed(keys, what) if what is not None else []
+        found.append(_piece(ours.restore, number, lacking))
+        if found[-1].why:
+            break
+    return _restored(deed, found)
+
+
+def _restored(deed: Deed, found: list[Fate]) -> Output:
+    fates = Fates.of(found)
+    counts = fates.counts
+    left = counts["e"] + counts["-"]
+    deed.more |= {"restored": counts["r"], "newer": counts["b"], "over": counts["x"], "left": left}
+    told = {"newer": "stand there anew, and stay", "over": "would be over by now",
+            "left": "are NOT put back"}  # fmt: skip
+    more = [f"{deed.more[key]} {words}" for key, words in told.items() if deed.more[key]]
+    line = "; ".join([f"put back {counts['r']} keys", *more])
+    deed.tell(line)
+    if left:
+        reason = f"{line}: {fates.why}"
+        return Output(outcome="failed", status=1, reason=reason, evidence=deed.more)
+    return Output(outcome="succeeded", status=0, reason=line, evidence=deed.more)
+
+
+_DEEDS: Mapping[str, Callable[[Deed, Session], Output]] = {
+    "show": _show,
+    "remove": _remove,
+    "restore": _restore,
+}
+
+
+# --- what became of it ---
+
+
+def rejoin(access: Access, job: Job, write: Write) -> Output:
+    """Say what became of an attempt that was lost from sight; nothing is done by this.
+
+    What is left of it another attempt does: `again`, and `part` where something was done.
+    """
+    then = then_of(job.contact)
+    running = Running(key=job.key, attempt=job.attempt)
+    deed = Deed(
+        access=access, job=job, running=running, write=write, word=then.word if then else "",
+        until=time.monotonic() + PATIENCE,
+    )  # fmt: skip
+    try:
+        session = opened(access, within(PATIENCE), anybody=True)
+    except (UnreachableError, EndedError) as error:
+        return Output(outcome="unknown", lost=True, reason=f"it can't be asked: {error.line}")
+    try:
+        return _became(deed, session)
+    except LostError as error:
+        return Output(outcome="unknown", reason=error.what)
+    except EvidenceError as error:
+        return Output(outcome="unknown", reason=f"the list of it is not there: {error.line}")
+    except ServerError as error:
+        lost = error.code in AGAIN
+        return Output(outcome="unknown", lost=lost, reason=f"it can't be asked: {error.what}")
+    except (BrokenError, EndedError, TooLongError) as error:
+        return Output(outcome="unknown", lost=True, reason=f"it can't be asked: {error.what}")
+    finally:
+        session.close()
+
+
+def _became(deed: Deed, session: Session) -> Output:
+    pieces, theirs = deed.pieces(session), deed.pieces(session, deed.action)
+    if not theirs.list_digest():
+        if archive.begun(deed.folder):
+            raise LostError("its marks are not there, and it may have begun")
+        if not deed.folder.exists():  # it may be on another machine
+            _sure(deed, session, pieces)
+        return Output(outcome="failed", sent=False, again=True, reason=NOT_DONE)
+    kept = archive.read(deed.folder)
+    if kept.digest != theirs.list_digest():
+        raise LostError(f"it was begun by another list than the one at {kept.path}")
+    found = [one for one in done(pieces, kept) if one is not None]
+    count = len(kept.chunks)
+    if deed.work.do == "remove" and (len(found) == count or any(one.why for one in found)):
+        deed.more |= {"manifest": str(kept.path / MANIFEST), "sha256": kept.digest}
+        return _removed(deed, session, kept, found)
+    if deed.work.do == "restore" and len(found) == count:
+        return _restored(deed, found)
+    _sure(deed, session, pieces)
+    reason = f"{len(found)} of {count} pieces are done; it goes on with the rest"
+    return Output(outcome="failed", again=True, part=True, reason=reason)
+
+
+def _sure(deed: Deed, session: Session, pieces: Pieces) -> None:
+    """Make sure that a piece without a mark was not done: LostError where nobody can tell."""
+    then = then_of(deed.job.contact)
+    if then is None or not pieces.whole():
+        raise LostError("keys of this run are gone from there: nobody can tell what was done")
+    now = session.again()
+    if wrong := elsewhere(then, now):
+        raise LostError(f"not all of its marks are there, and {wrong}")
+    if now.evicted != then.evicted:
+        raise LostError("not all of its marks are there, and the server has evicted keys since")

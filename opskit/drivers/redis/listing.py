@@ -1,0 +1,196 @@
+"""Which keys there are of those that are meant: exactly these are acted on, and no others."""
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+from opskit.drivers.redis.connection import Refusal, Reply, ServerError, encoded
+from opskit.drivers.redis.session import Session
+from opskit.errors import OpskitError
+from opskit.model.frozen import frozen
+from opskit.model.keys import Keys
+from opskit.steps.keys import MOST
+from opskit.steps.limits import names as windowed
+
+SOME = 200
+"""So many commands are sent together."""
+_STEP = "1000"
+_QUEUES = ("_kombu.binding.*",)
+_BROKER = ("celery", "unacked", "unacked_index", "unacked_mutex", "_kombu.binding.celery")
+_SESSIONS = "*django.contrib.sessions.c*"
+
+
+class ListingError(OpskitError):
+    """Nothing may be done with these keys; nothing has been."""
+
+
+@frozen
+class Listed:
+    """A key that is there. `end` is when it goes by itself: ms of the server's clock, -1 never."""
+
+    name: bytes
+    kind: str
+    end: int
+
+
+@frozen
+class Listing:
+    """What was found, in the order of the names. `total`: how many keys there are at all (0: this
+    was not asked, as they were named).
+
+    `now` is the server's clock in seconds.
+    """
+
+    keys: tuple[Listed, ...]
+    total: int
+    index: int
+    now: float
+
+    @property
+    def digest(self) -> str:
+        """Tell this set of names from all others."""
+        found = hashlib.sha256(b"%d\n" % self.index)
+        for key in self.keys:
+            found.update(b"%d\n%s\n" % (len(key.name), key.name))
+        return found.hexdigest()
+
+    @property
+    def share(self) -> float:
+        """How much of all keys these are, in percent."""
+        return 100 * len(self.keys) / max(self.total, len(self.keys), 1)
+
+    @property
+    def said(self) -> str:
+        count = f"{len(self.keys)} key{'' if len(self.keys) == 1 else 's'}"
+        share = f", {self.share:.3g} % of {self.total}" if self.total else ""
+        return f"{count}{share}; digest {self.digest}"
+
+
+def listed(session: Session, work: Keys) -> Listing:
+    """List what is there; ListingError where nothing may be done with it."""
+    _inhabited(session, work)
+    now = _clock(session)
+    names = _scanned(session, work) if work.pattern else sorted(map(encoded, _named(work, now)))
+    found = tuple(_described(session, names))
+    total = session.connection.call("DBSIZE") if work.pattern else 0
+    listing = Listing(
+        keys=found, total=total if isinstance(total, int) else 0, index=session.index, now=now
+    )
+    if wrong := _too_much(listing, work) or _other(listing, work):
+        raise ListingError(wrong)
+    return listing
+
+
+def _too_much(listing: Listing, work: Keys) -> str:
+    count = len(listing.keys)
+    if not count:
+        return f"no key is there that is meant{_nearly(work)}"
+    if count > MOST:
+        return f"more than {MOST} keys fit, which is more than is removed at once"
+    if work.override:
+        return ""
+    if count > work.most:
+        return (
+            f"more than {work.most} keys fit (max_keys): narrow it, or give an override: a reason"
+        )
+    if work.pattern and listing.share > work.share:
+        return (
+            f"{listing.said}: more than {work.share:g} % (max_share): narrow it, or give an"
+            " override: a reason"
+        )
+    return ""
+
+
+def _nearly(work: Keys) -> str:
+    if work.pattern:
+        return f" ({work.pattern}): see the prefix, which Django puts before each key"
+    if work.windows:
+        return ": see group, rate, methods and prefix, and whether its window is over"
+    return ": see whether it is written exactly so, with its prefix"
+
+
+def _other(listing: Listing, work: Keys) -> str:
+    if work.digest and listing.digest != work.digest:
+        return (
+            f"other keys are there than those that were agreed on: {listing.said}, and not"
+            f" {work.digest[:80]}; look again"
+        )
+    return ""
+
+
+def _named(work: Keys, now: float) -> Iterator[str]:
+    seen = [*work.names, *(name for one in work.windows for name in windowed(one, now))]
+    yield from dict.fromkeys(seen)
+
+
+def _clock(session: Session) -> float:
+    """Return the server's time; ours where the user may not ask for it."""
+    with suppress(ServerError):
+        found = session.connection.call("TIME")
+        if isinstance(found, list) and isinstance(found[0], bytes) and isinstance(found[1], bytes):
+            return int(found[0]) + int(found[1]) / 1e6
+    return time.time()
+
+
+def _scanned(session: Session, work: Keys) -> list[bytes]:
+    """Walk through all keys a few at a time; each once, though SCAN may tell of it twice."""
+    most = MOST if work.override else work.most
+    found: set[bytes] = set()
+    for names in scan(session, work.pattern):
+        found.update(names)
+        if len(found) > most:  # one more is enough to know
+            return sorted(found)[: most + 1]
+    return sorted(found)
+
+
+def scan(session: Session, pattern: str) -> Iterator[list[bytes]]:
+    """Yield the names that fit a pattern, some at a time."""
+    cursor: Reply = b"0"
+    while True:
+        assert isinstance(cursor, bytes)
+        said = session.connection.call("SCAN", cursor, "MATCH", pattern, "COUNT", _STEP)
+        names = said[1] if isinstance(said, list) and len(said) == 2 else None
+        if not isinstance(said, list) or not isinstance(names, list):
+            raise ListingError("SCAN answers with something else")
+        cursor = said[0]
+        yield [name for name in names if isinstance(name, bytes)]
+        if cursor == b"0":
+            return
+
+
+def _described(session: Session, names: Sequence[bytes]) -> Iterator[Listed]:
+    """Yield those that are there, with what they are and when they end."""
+    for first in range(0, len(names), SOME // 2):
+        some = names[first : first + SOME // 2]
+        asked = [words for name in some for words in (("TYPE", name), ("PEXPIRETIME", name))]
+        said = session.connection.calls(asked)
+        raise_refused(said)
+        for name, kind, end in zip(some, said[::2], said[1::2], strict=True):
+            if kind != b"none" and end != -2 and isinstance(kind, bytes) and isinstance(end, int):
+                yield Listed(name=name, kind=kind.decode(errors="replace"), end=end)
+
+
+def raise_refused(said: Sequence[Reply]) -> None:
+    """Raise the first refusal among answers."""
+    for one in said:
+        if isinstance(one, Refusal):
+            raise ServerError(one.what, code=one.code)
+
+
+def _inhabited(session: Session, work: Keys) -> None:
+    """Refuse a database that a queue lives in, and patterns where sessions do."""
+    where = f"database {session.index}"
+    broker = f"{where} is that of a queue (Celery): no keys are removed there"
+    with suppress(ServerError):  # a user who may not see these can't remove them either
+        if session.connection.call("EXISTS", *_BROKER):
+            raise ListingError(broker)
+    if not work.pattern:
+        return
+    for pattern in _QUEUES:
+        if any(scan(session, pattern)):
+            raise ListingError(broker)
+    if not work.override and any(scan(session, _SESSIONS)):
+        raise ListingError(
+            f"sessions are kept in {where}, too: no pattern is removed there without an override"
+        )

@@ -1,0 +1,208 @@
+"""Whole runs that clear rate limits and caches, with opskit killed in the middle."""
+
+import json
+import random
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from opskit.lab import limits
+from opskit.lab.fixtures import Amount
+from tests.acceptance.test_redis import SECRET, Desk
+from tests.support.redis import Server, server
+
+pytestmark = pytest.mark.acceptance
+RUNBOOKS = Path(__file__).parents[2] / "runbooks"
+LIMITS, CACHE = str(RUNBOOKS / "rate-limit-reset.yaml"), str(RUNBOOKS / "cache-invalidate.yaml")
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Server]:
+    with server(user=f"app on >{SECRET} ~* &* +@all") as one:
+        yield one
+
+
+class Keyed(Desk):
+    """A desk at a Redis that holds counters and a cache, and at the queue's database beside it."""
+
+    def fill(self, rows: int = 100, *, planted: bool = False) -> None:
+        self.call("FLUSHALL")
+        amount = Amount(rows=rows, planted=planted)
+        limits.fill(("127.0.0.1", self.redis.port), "app", SECRET, amount)
+        url = f"redis://app@127.0.0.1:{self.redis.port}"
+        (self.folder / "i.yaml").write_text(
+            "opskit: 1\nhosts: {nowhere: 127.0.0.1}\nsecrets: {word: env:REDIS_WORD}\nredis:\n"
+            f"  main: {{url: '{url}/0', password: word}}\n"
+            f"  queue: {{url: '{url}/1', password: word}}\n"
+        )
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        return {**super().settings, "XDG_STATE_HOME": str(self.folder / "state")}
+
+    def go(self, how: str, runbook: str, status: int = 0, kill: str = "", **params: object) -> str:
+        given = [
+            word for k, v in {"server": "main", **params}.items() for word in ("-p", f"{k}={v}")
+        ]
+        words = (how, runbook, *given, *(("--yes",) if how == "run" else ()))
+        program = ("tests.support.deadly", *kill.split()) if kill else ()
+        return self.opskit(*words, status=None if kill else status, program=program)
+
+    def world(self) -> Mapping[bytes, tuple[bytes, int]]:
+        with self.redis.peer() as peer:
+            peer.call("AUTH", "app", SECRET)
+            names = [n for n in peer.call("KEYS", "*") if not n.startswith(b"opskit:")]
+            return {n: (peer.call("DUMP", n), peer.call("PEXPIRETIME", n)) for n in names}
+
+    def evidence(self) -> Mapping[str, object]:
+        ended = [e for e in self.events("step ended") if "sha256" in e.get("evidence", {})]
+        found: Mapping[str, object] = ended[-1]["evidence"]
+        return found
+
+
+@pytest.fixture
+def desk(guarded: Server, tmp_path: Path) -> Keyed:
+    found = Keyed(guarded, tmp_path)
+    found.fill()
+    return found
+
+
+def test_a_user_is_shown_let_in_again_and_kept_out_as_before(desk: Keyed) -> None:
+    desk.fill(planted=True)
+    before = desk.world()
+    shown = desk.go("plan", LIMITS, user="50")
+    assert "1000 of 1000 in 1h  blocked until" in shown
+    assert desk.world() == before
+    assert not (desk.folder / "state").exists()
+    said = desk.go("run", LIMITS, user="50")
+    assert "removed 1 of 1 keys" in said
+    assert before.keys() - desk.world().keys() == {b":1:throttle_user_50"}
+    kept = desk.evidence()
+    assert desk.opskit("audit", "log", "last").count(str(kept["sha256"])) <= 1
+    manifest = Path(str(kept["manifest"]))
+    assert json.loads(manifest.read_text())["source"]["run"] in str(manifest)
+    assert "put back 1 keys" in desk.opskit("undo", "last", "--yes")
+    assert desk.world() == before
+    desk.proved()
+
+
+def test_only_shown_is_nothing_done(desk: Keyed) -> None:
+    before = desk.world()
+    said = desk.go("run", LIMITS, all="true", show="true")
+    assert "ok       1 What is counted" in said
+    assert ": 200 keys, " in said
+    assert "blocked until" in desk.opskit("output", "last", "1", "redis:main")
+    assert {n for n in desk.world() if not n.startswith(b"opskit:")} == before.keys()
+    assert "did nothing that can be taken back" in desk.opskit("undo", "last", "--yes", status=2)
+
+
+REFUSED = [
+    (LIMITS, 2, {"all": "true", "user": "1"}, "they contradict each other"),
+    (LIMITS, 2, {"ip": "0.0.0.0/0"}, "0.0.0.0/0 is wider than /24"),
+    (LIMITS, 2, {"user": "a\x07b"}, "control character"),
+    (LIMITS, 2, {"library": "django-ratelimit", "user": "1"}, "by its group and rate only"),
+    (LIMITS, 5, {"all": "true"}, "more than 20 % (max_share)"),
+    (LIMITS, 5, {"user": "nobody"}, "no key is there that is meant"),
+    (LIMITS, 5, {"user": "50", "server": "queue"}, "is that of a queue (Celery)"),
+    (CACHE, 2, {"pattern": "*"}, "does not begin with the prefix"),
+    (CACHE, 2, {"pattern": "a*"}, "does not begin with the prefix"),
+    (CACHE, 2, {"pattern": "?"}, "does not begin with the prefix"),
+    (CACHE, 2, {"pattern": ":1:throttle_*"}, "begins with none of what is allowed"),
+    (CACHE, 2, {"pattern": ":1:leaderboard:1"}, "it is one key, which goes under `keys`"),
+    (CACHE, 5, {"pattern": ":1:leaderboard:*", "max_keys": "99"}, "more than 99 keys fit"),
+    (CACHE, 5, {"pattern": ":1:leaderboard:x*"}, "no key is there that is meant"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("runbook", "status", "params", "told"), REFUSED)
+def test_bad_input_is_refused_and_nothing_is_touched(
+    desk: Keyed, runbook: str, status: int, params: Mapping[str, str], told: str
+) -> None:
+    before = desk.world()
+    assert told in desk.go("run", runbook, status, **params)
+    assert desk.world() == before
+    assert not (desk.folder / "state").exists()
+
+
+def test_a_cache_is_removed_by_the_digest_that_was_read(desk: Keyed) -> None:
+    shown = desk.go("plan", CACHE, pattern=":1:leaderboard:*")
+    digest = shown.partition("; digest ")[2].split()[0]
+    desk.call("SELECT", "0")
+    said = desk.go("run", CACHE, pattern=":1:leaderboard:*", digest=digest)
+    assert "removed 100 of 100 keys" in said
+    desk.opskit("undo", "last", "--yes")
+    other = desk.go("run", CACHE, 5, pattern=":1:leaderboard:1*", digest=digest)
+    assert "other keys are there than those that were agreed on" in other
+
+
+POINTS = ["keys-kept 0", "keys-agreed 0", "keys-before 1", "keys-sent 1", "keys-after 1"]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_around_a_piece_it_goes_on_with_what_was_listed(desk: Keyed, point: str) -> None:
+    desk.fill(1100)
+    before = desk.world()
+    desk.go("run", CACHE, pattern=":1:leaderboard:*", override="all of it", kill=point)
+    gone = before.keys() - desk.world().keys()
+    anew = sorted(gone)[:2]
+    with desk.redis.peer() as peer:
+        peer.call("AUTH", "app", SECRET)
+        for name in anew:
+            peer.call("SET", name, "anew")
+        if point != "keys-kept 0":
+            peer.call("SET", ":1:leaderboard:9999", "was not listed")
+    said = desk.opskit("resume", "last")
+    assert "removed 1100 of 1100 keys" in said
+    listed = {name for name in before if name.startswith(b":1:leaderboard:")}
+    assert desk.world().keys() & listed == set(anew)
+    assert (b":1:leaderboard:9999" in desk.world()) == (point != "keys-kept 0")
+    desk.opskit("undo", "last", "--yes")
+    now = desk.world()
+    assert all(now[name] == was for name, was in before.items() if name not in anew)
+    desk.proved()
+
+
+def test_an_undo_that_is_killed_goes_on(desk: Keyed) -> None:
+    desk.fill(1100)
+    before = desk.world()
+    desk.go("run", CACHE, pattern=":1:leaderboard:*", override="all")
+    desk.opskit("undo", "last", "--yes", status=None,
+                program=("tests.support.deadly", "keys-after", "1"))  # fmt: skip
+    assert 0 < len(before) - len(desk.world()) < 1100
+    desk.opskit("resume", "last")
+    assert desk.world() == before
+    desk.proved()
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_killed_at_any_time_it_is_done_once(desk: Keyed, turn: int) -> None:
+    killed_at_any_time(desk, turn)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("turn", range(100))
+def test_killed_at_any_time_it_is_done_once_often(desk: Keyed, turn: int) -> None:
+    killed_at_any_time(desk, turn)
+
+
+def killed_at_any_time(desk: Keyed, turn: int) -> None:
+    desk.fill(1100)
+    before = desk.world()
+    late = random.Random(turn).randrange(0, 700)
+    kill = f"redis-time {late}"
+    desk.go("run", CACHE, pattern=":1:leaderboard:*", override="all", kill=kill)
+    anew = sorted(before.keys() - desk.world().keys())[:2]
+    with desk.redis.peer() as peer:
+        peer.call("AUTH", "app", SECRET)
+        for name in anew:
+            peer.call("SET", name, "anew")
+    said = desk.opskit("resume", "last", status=None)  # unless it had come to its end
+    said += desk.opskit("report", "last")
+    assert "removed 1100 of 1100 keys" in said
+    assert len(before) - len(desk.world()) == 1100 - len(anew)
+    assert not [e for e in desk.events("step ended") if e["outcome"] == "unknown"]
+    desk.opskit("undo", "last", "--yes")
+    now = desk.world()
+    assert all(now[name] == was for name, was in before.items() if name not in anew)
+    desk.proved()

@@ -1,0 +1,473 @@
+# ruff: noqa: ANN401 - keywords are those of a deed on keys
+"""Sets of keys on a real server: shown, removed exactly, kept before that, and put back."""
+
+import os
+import pickle
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import hiredis
+import pytest
+
+from opskit.drivers.redis import archive
+from opskit.drivers.redis.counters import counted
+from opskit.model.inventory import Host
+from opskit.model.job import Contact, Job, Output
+from opskit.model.keys import Keys as Deed
+from opskit.model.keys import Rate, Windows
+from opskit.steps import limits
+from tests.support import redis as support
+from tests.support.proxy import proxy
+from tests.support.redis import Keys, Server, server
+
+pytestmark = pytest.mark.acceptance
+HOUR = 3_600_000
+
+
+@pytest.fixture
+def db(redis: Server) -> Keys:
+    return support.keys(redis)
+
+
+class Desk:
+    """Deeds on keys of one run, whose evidence lies in a folder of the test."""
+
+    def __init__(self, db: Keys, folder: Path) -> None:
+        self.db, self.folder = db, folder
+        self.out = bytearray()
+        self.contact: Contact | None = None
+
+    def job(self, do: str = "remove", *, attempt: int = 1, **how: Any) -> Job:
+        deed = Deed(**{
+            "do": do, "server": self.db.redis.name, "allow": ("t:",), "evidence": str(self.folder),
+            **how,
+        })  # fmt: skip
+        key = "2/!1" if do == "restore" else "2/"
+        return Job(
+            run=self.db.run, key=key, attempt=attempt, host=Host(name="redis:main", address="main"),
+            work=replace(deed, of="2/" if do == "restore" else ""), timeout=20.0,
+            effect="read" if do == "show" else "change", contact=self.contact,
+        )  # fmt: skip
+
+    def do(self, do: str, **how: Any) -> Output:
+        if self.contact is None and do != "show":
+            self.contact = self.db.open()
+        self.out.clear()
+        return self.db.driver.perform(self.job(do, **how), self._write)
+
+    def remove(self, **how: Any) -> Output:
+        return self.do("remove", **how)
+
+    def restore(self, **how: Any) -> Output:
+        return self.do("restore", **how)
+
+    def show(self, **how: Any) -> Output:
+        return self.do("show", **how)
+
+    def find(self, do: str = "remove", **how: Any) -> Output:
+        return self.db.driver.rejoin(self.job(do, **how), self._write, 20.0)
+
+    def _write(self, stream: str, data: bytes) -> None:
+        assert stream == "stdout"
+        self.out += data
+
+    @property
+    def printed(self) -> str:
+        return self.out.decode()
+
+    def kept(self) -> archive.Archive:
+        return archive.read(archive.folder_of(self.job().work, self.db.run, "2/"))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def desk(db: Keys, tmp_path: Path) -> Desk:
+    return Desk(db, tmp_path / "evidence")
+
+
+def fill(db: Keys, count: int, head: str = "t:", size: int = 1) -> None:
+    with db.server.peer() as peer:
+        for number in range(count):
+            peer.call("SET", f"{head}{number:04}", "v" * size + str(number), "PX", str(HOUR))
+
+
+def world(db: Keys) -> Mapping[bytes, tuple[bytes, int]]:
+    """Return every key besides opskit's own, as DUMP and PEXPIRETIME have it."""
+    with db.server.peer() as peer:
+        names = [n for n in peer.call("KEYS", "*") if not n.startswith(b"opskit:")]
+        return {n: (peer.call("DUMP", n), peer.call("PEXPIRETIME", n)) for n in names}
+
+
+def kinds(db: Keys) -> None:
+    """Write a key of each type, with ends and without."""
+    db.call("SET", "t:text", b"\x00\xff\r\n", "PX", "900000")
+    db.call("RPUSH", "t:list", *map(str, range(300)))
+    db.call("HSET", "t:hash", "a", "1", "b", "x" * 100)
+    db.call("SADD", "t:set", "a", "b")
+    db.call("ZADD", "t:zset", "1.5", "a")
+    db.call("XADD", "t:stream", "1-1", "a", "b")
+    db.call("PEXPIRE", "t:hash", "1800000")
+    db.call("SET", b"t:\xff\n odd*?[x]", "x")
+
+
+def test_what_is_removed_comes_back_as_it_was(desk: Desk) -> None:
+    kinds(desk.db)
+    fill(desk.db, 100, "u:")
+    before = world(desk.db)
+    found = desk.remove(pattern="t:*")
+    assert (found.outcome, found.reason, found.stdout) == ("succeeded", "removed 7 of 7 keys", b"7")
+    assert {name for name in before if name not in world(desk.db)} == {
+        name for name in before if name.startswith(b"t:")
+    }
+    assert (found.evidence["matched"], found.evidence["removed"]) == (7, 7)
+    kept = desk.kept()
+    assert found.evidence["sha256"] == kept.digest
+    assert f"sha256 {kept.digest}" in desk.printed
+    assert {key.name: (key.dump, key.end) for key in kept.keys} == {
+        name: was for name, was in before.items() if name.startswith(b"t:")
+    }
+    back = desk.restore()
+    assert (back.outcome, back.reason) == ("succeeded", "put back 7 keys")
+    assert world(desk.db) == before
+
+
+def test_evidence_is_for_nobody_else_and_is_there_before_the_first_change(desk: Desk) -> None:
+    fill(desk.db, 3)
+    with desk.db.server.watched() as sent:
+        desk.remove(pattern="t:*", share=100.0)
+    names = [line.partition("] ")[2].split('"')[1] for line in sent]
+    assert names.index("DUMP") < names.index("UNLINK")
+    assert "KEYS" not in names
+    assert "FLUSHDB" not in names
+    folder = desk.kept().path
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert set(modes) == {"keys.jsonl", "manifest.json", "begun"}
+    assert set(modes.values()) == {0o600}
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_evidence_that_was_changed_is_not_restored_from(desk: Desk) -> None:
+    fill(desk.db, 3)
+    desk.remove(pattern="t:*", share=100.0)
+    path = desk.kept().path / "keys.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"end"', b'"End"', 1))
+    found = desk.restore()
+    assert found.outcome == "failed"
+    assert not found.sent
+    assert "it is not what it was" in found.reason
+    assert world(desk.db) == {}
+
+
+def test_no_evidence_no_removal(desk: Desk) -> None:
+    fill(desk.db, 3)
+    desk.folder.write_text("a file")
+    found = desk.remove(names=("t:0001",))
+    assert (found.outcome, found.sent) == ("failed", False)
+    assert len(world(desk.db)) == 3
+
+
+NOTHING = [
+    ({"names": ("t:nobody",)}, "no key is there that is meant"),
+    ({"pattern": ":1:t:*"}, "no key is there that is meant (:1:t:*)"),
+    ({"pattern": "t:*", "most": 9}, "more than 9 keys fit (max_keys)"),
+    ({"pattern": "t:*", "share": 19.0}, "10 keys, 20 % of 50;"),
+    ({"names": ("t:0001",), "digest": "0" * 64}, "other keys are there than those"),
+]
+
+
+@pytest.mark.parametrize(("how", "told"), NOTHING)
+def test_nothing_is_touched_where_it_is_not_what_was_meant(
+    desk: Desk, how: Mapping[str, Any], told: str
+) -> None:
+    fill(desk.db, 10)
+    fill(desk.db, 40 - (how.get("share") is not None), "u:")
+    before = world(desk.db)
+    found = desk.remove(**how)  # the key of the run counts, too
+    assert (found.outcome, found.sent, found.status) == ("failed", False, 1)
+    assert told in found.reason
+    assert world(desk.db) == before
+    assert not desk.folder.exists()
+
+
+def test_with_a_reason_more_may_be_removed(desk: Desk) -> None:
+    fill(desk.db, 1234)
+    found = desk.remove(pattern="t:*", override="the rates have changed")
+    assert found.reason == "removed 1234 of 1234 keys"
+    assert len(desk.kept().chunks) == 3
+    assert desk.restore().reason == "put back 1234 keys"
+
+
+def test_the_digest_that_is_shown_is_what_is_removed(desk: Desk) -> None:
+    fill(desk.db, 3)
+    shown = desk.show(pattern="t:*", share=100.0)
+    digest = shown.stdout.decode()
+    assert shown.reason == f"3 keys, 100 % of 3; digest {digest}"
+    fill(desk.db, 4)
+    other = desk.remove(pattern="t:*", share=100.0, digest=digest)
+    assert "other keys are there" in other.reason
+    desk.db.call("DEL", "t:0003")
+    assert desk.remove(pattern="t:*", share=100.0, digest=digest).outcome == "succeeded"
+
+
+def test_one_identity_takes_nothing_of_another(desk: Desk) -> None:
+    names = ["12", "120", "1", "a[b]*?", "ab", "axx", "two words"]
+    for name in names:
+        desk.db.call("SET", f"t:user_{name}", "1")
+    keys = limits.throttles("t:", ("user",), ("12",))
+    assert list(keys) == ["t:throttle_user_12"]
+    assert desk.remove(names=("t:user_12", "t:user_a[b]*?")).outcome == "succeeded"
+    assert set(world(desk.db)) == {f"t:user_{n}".encode() for n in names} - {
+        b"t:user_12", b"t:user_a[b]*?",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["celery", "unacked", "_kombu.binding.mail"])
+def test_the_database_of_a_queue_is_left_alone(desk: Desk, key: str) -> None:
+    fill(desk.db, 3)
+    desk.db.call("SADD", key, "x")
+    found = desk.remove(pattern="t:*", override="we know")
+    assert "is that of a queue (Celery)" in found.reason
+    assert len(world(desk.db)) == 4
+
+
+def test_where_sessions_are_no_pattern_is_removed_without_a_reason(desk: Desk) -> None:
+    fill(desk.db, 3)
+    desk.db.call("SET", ":1:django.contrib.sessions.cacheabc", "x")
+    assert "sessions are kept in database 0" in desk.remove(pattern="t:*").reason
+    assert desk.remove(names=("t:0001",)).outcome == "succeeded"
+
+
+def test_what_is_newer_stays_and_what_would_be_over_is_not_made(desk: Desk) -> None:
+    for name in ("newer", "over", "plain"):
+        desk.db.call("SET", f"t:{name}", "old", "PX", "400" if name == "over" else str(HOUR))
+    desk.remove(names=("t:newer", "t:over", "t:plain"))
+    desk.db.call("SET", "t:newer", "new")
+    time.sleep(0.5)
+    back = desk.restore()
+    assert back.reason == ("put back 1 keys; 1 stand there anew, and stay; 1 would be over by now")
+    assert desk.db.own() == {b"t:newer": b"new", b"t:plain": b"old"}
+
+
+def broken(desk: Desk, share: float, **how: Any) -> Output:
+    """Remove 1100 keys through a line that breaks: 1 is where its last answer would have come."""
+    db = desk.db
+    desk.contact = db.open()
+    plain = db.redis
+    with proxy(("127.0.0.1", db.server.port)) as line:
+        db.use(replace(plain, url=f"redis://127.0.0.1:{line.port}/0"))
+        db.open()
+        line.cut_after = int(_WHOLE * share)
+        found = desk.remove(**how)
+    db.use(plain)
+    db.open()
+    return found
+
+
+_WHOLE = 333_000
+"""So many bytes pass when 1100 keys are removed, up to their being looked at again."""
+_EVERY = {"pattern": "t:*", "override": "all"}
+
+
+def test_a_line_that_breaks_anywhere_loses_and_doubles_nothing(desk: Desk) -> None:
+    assert anywhere(desk, (0.1, 0.7, 0.8, 0.88, 0.94, 0.99)) >= {"failed", "part", "settled"}
+
+
+@pytest.mark.soak
+def test_a_line_that_breaks_at_many_places_loses_and_doubles_nothing(desk: Desk) -> None:
+    places = [number / 200 for number in range(1, 205)]
+    assert anywhere(desk, places) >= {"failed", "part", "settled", "succeeded"}
+
+
+def anywhere(desk: Desk, places: Sequence[float]) -> set[str]:
+    """Cut the line; what the application has made anew by then is not taken away once more."""
+    states: set[str] = set()
+    for place in places:
+        desk.db.call("FLUSHALL")
+        desk.db.run = f"{desk.db.run}x"
+        desk.db.use(desk.db.redis)
+        fill(desk.db, 1100)
+        before = world(desk.db)
+        first = broken(desk, place, **_EVERY)
+        if not first.lost:
+            assert first.outcome == "succeeded" or not first.sent
+            assert first.outcome == "succeeded" or world(desk.db) == before
+            states.add(first.outcome)
+            continue
+        assert first.outcome == "unknown"
+        anew = sorted(before.keys() - world(desk.db).keys())[:3]
+        for name in anew:
+            desk.db.call("SET", name, "anew")
+        after = desk.find(**_EVERY)
+        if after.again:
+            states.add("part" if after.part else "anew")
+            after = desk.remove(**_EVERY, attempt=2)
+        assert after.reason.startswith("removed 1100 of 1100 keys"), after.reason
+        assert set(world(desk.db)) == set(anew)
+        back = desk.restore()
+        assert back.outcome == "succeeded"
+        now = world(desk.db)
+        assert {name: was for name, was in now.items() if name not in anew} == {
+            name: was for name, was in before.items() if name not in anew
+        }
+        states.add("settled")
+    return states
+
+
+def test_marks_that_are_gone_end_it(desk: Desk) -> None:
+    fill(desk.db, 1100)
+    assert broken(desk, 0.88, **_EVERY).lost
+    desk.db.call("FLUSHALL")
+    fill(desk.db, 10)
+    desk.db.use(desk.db.redis)
+    after = desk.find(**_EVERY)
+    assert (after.outcome, after.again) == ("unknown", False)
+    desk.db.open()
+    found = desk.remove(**_EVERY, attempt=2)
+    assert (found.outcome, found.sent) == ("failed", False)
+    assert "its marks are gone" in found.reason
+    assert len(world(desk.db)) == 10
+    assert "its marks are gone" in desk.restore().reason
+
+
+def test_a_value_that_changes_after_it_was_kept_comes_back_as_it_was_removed(desk: Desk) -> None:
+    """A writer is at it all the time; what undo brings is what the script took away."""
+    fill(desk.db, 400)
+    over = threading.Event()
+    seen: dict[bytes, list[bytes]] = {}
+
+    def write() -> None:
+        with desk.db.server.peer() as peer:
+            number = 0
+            while not over.is_set():
+                name = b"t:%04d" % (number % 400)
+                if peer.call("SET", name, b"w%d" % number, "XX", "PX", str(HOUR)):
+                    seen.setdefault(name, []).append(b"w%d" % number)
+                number += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        found = desk.remove(pattern="t:*", share=100.0)
+    finally:
+        over.set()
+        writer.join()
+    assert found.evidence["removed"] == 400
+    changed = found.evidence["changed"]
+    assert isinstance(changed, int)
+    assert changed > 0, "the writer was too slow to show anything"
+    assert f"{changed} had changed since they were kept" in found.reason
+    assert desk.restore().reason == "put back 400 keys"
+    own = desk.db.own()
+    assert len(own) == 400
+    assert all(own[name] == values[-1] for name, values in seen.items())
+
+
+REFUSED = [("~t:0*", "+@all"), ("~t:*", "-unlink")]
+
+
+@pytest.mark.parametrize("rights", REFUSED)
+def test_removed_is_what_fitted_or_it_failed(desk: Desk, rights: tuple[str, str]) -> None:
+    """F18: what fits and stays is no success."""
+    fill(desk.db, 5)
+    fill(desk.db, 5, "t:other:")
+    db = desk.db
+    before = world(db)
+    db.call("ACL", "SETUSER", "part", "on", ">part-of-it", "~opskit:*", "%R~*", "+@all", *rights)
+    try:
+        url = f"redis://part@127.0.0.1:{db.server.port}/0"
+        db.use(replace(db.redis, url=url, password="w"), w="part-of-it")
+        found = desk.remove(pattern="t:*", share=100.0)
+        assert (found.outcome, found.status, found.sent) == ("failed", 1, True)
+        assert found.reason.startswith("removed 0 of 10 keys; 10 are LEFT: ")
+        assert "NOPERM" in found.reason or "permission" in found.reason
+        assert desk.restore().reason == "put back 0 keys"
+        assert world(db) == before
+    finally:
+        db.call("ACL", "DELUSER", "part")
+
+
+ACL = (
+    "on >s3cret-word ~t:* ~opskit:* -@all +scan +unlink +type +pexpiretime +dump +restore +dbsize"
+    " +exists +get +getrange +lrange +set +eval +time +info +ping +select +client|setname"
+    " +client|no-touch"
+)
+
+
+def test_the_user_of_the_page_can_do_it_and_nothing_else(desk: Desk) -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "rate-limits.md"
+    rights = ACL.partition("~opskit:* ")[2]
+    assert rights in page.read_text()
+    db = desk.db
+    db.call("ACL", "SETUSER", "opskit", *ACL.split())
+    fill(db, 600)
+    fill(db, 600, "u:")
+    before = world(db)
+    try:
+        url = f"redis://opskit@127.0.0.1:{db.server.port}/0"
+        db.use(replace(db.redis, url=url, password="w"), w="s3cret-word")
+        assert desk.show(pattern="t:*", share=100.0).outcome == "succeeded"
+        assert desk.remove(pattern="t:*", share=100.0).reason == "removed 600 of 600 keys"
+        assert desk.restore().reason == "put back 600 keys"
+        assert world(db) == before
+        with db.server.peer() as peer:
+            peer.call("AUTH", "opskit", "s3cret-word")
+            for words in (("UNLINK", "u:0001"), ("FLUSHDB",), ("KEYS", "*"), ("GET", "u:0001")):
+                with pytest.raises(hiredis.ReplyError, match="NOPERM"):
+                    peer.call(*words)
+    finally:
+        db.call("ACL", "DELUSER", "opskit")
+
+
+def test_a_part_of_a_cluster_and_a_replica_are_refused(tmp_path: Path) -> None:
+    with server(cluster_enabled="yes") as one:
+        slots = one.call("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        assert slots == b"OK"
+        support.until(lambda: b"cluster_state:ok" in one.call("CLUSTER", "INFO"))
+        desk = Desk(support.keys(one), tmp_path)
+        one.call("SET", "t:1", "x")
+        found = desk.remove(names=("t:1",))
+        assert (found.outcome, found.sent) == ("failed", False)
+        assert "opskit removes no sets of keys there yet" in found.reason
+        assert one.call("EXISTS", "t:1") == 1
+
+
+def test_what_counters_say_is_shown(desk: Desk) -> None:
+    now = time.time()
+    rate = Rate(head="t:user_", count=3, seconds=3600)
+    desk.db.call("SET", "t:user_1", pickle.dumps([now - 10, now - 20, now - 30]), "EX", "3600")
+    desk.db.call("SET", "t:user_2", pickle.dumps([now - 10, now - 4000, now - 5000]), "EX", "3600")
+    desk.db.call("SET", "t:user_3", "3", "EX", "60")
+    desk.db.call("RPUSH", "t:user_4", str(now - 1), str(now - 2))
+    desk.db.call("SET", "t:else", "7")
+    desk.show(pattern="t:*", share=100.0, rates=(rate,))
+    lines = dict(line.split("  ", 1) for line in desk.printed.splitlines()[1:])
+    until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now - 30 + 3600))
+    assert f"3 of 3 in 1h  blocked until {until}" in lines["t:user_1"]
+    assert "1 of 3 in 1h  not blocked" in lines["t:user_2"]
+    assert "3 of 3 in 1h  blocked until" in lines["t:user_3"]
+    assert "list  without an end  2 of 3 in 1h  not blocked" in lines["t:user_4"]
+    assert lines["t:else"] == "string  without an end  count 7"
+
+
+class Trap:
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return os.system, ("touch /tmp/opskit-was-here",)
+
+
+def test_a_value_is_never_unpickled() -> None:
+    assert counted(pickle.dumps([Trap()])) is None
+    assert counted(pickle.dumps(Trap())) is None
+    assert counted(b"\x80\x05garbage") is None
+    assert not Path("/tmp/opskit-was-here").exists()
+
+
+def test_the_counter_of_django_ratelimit_is_found_by_the_servers_clock(desk: Desk) -> None:
+    one = Windows(head="t:rl:", parts=("login", "5/60s", "17"), value="17", seconds=60)
+    for name in limits.names(one, time.time()):
+        desk.db.call("SET", name, "5")
+    desk.db.call("SET", "t:rl:other", "5")
+    assert desk.remove(windows=(one,)).outcome == "succeeded"
+    assert set(world(desk.db)) == {b"t:rl:other"}
