@@ -127,6 +127,7 @@ def test_an_opskit_file_says_which_part_of_an_ansible_inventory_is_meant(tmp_pat
     assert found.hosts["h1"].connection == Connection(
         user="ops", known_hosts=str(tmp_path / "known"), state_dir="/run/opskit", read_user="reader"
     )
+    assert found.vars == {"a": "top", "b": "top", "d": 4}
     assert [host.services["app"]["port"] for host in found.hosts.values()] == [81, 80]
     kept = {found.file: found.source, **found.others}
     assert set(kept) == {
@@ -180,6 +181,8 @@ SORTS = {
     "plain": ("h1\n", ["h1"]),
     "dotted.example.org": ("h1\n", ["h1"]),
     "list.ini": ("---\nall:\n", None),
+    "group.yml": ("redis: {hosts: {h1: }}\n", ["h1"]),
+    "groups.yml": ("services:\n  children:\n    redis:\n      hosts:\n        h1:\n", ["h1"]),
     "own.yml": ("opskit: 1\nhosts: {h1: }\n", ["h1"]),
     "own-json.json": ('{"opskit": 1, "hosts": {"h1": null}}', ["h1"]),
     "list.json": ('{"all": {"hosts": {"h1": null}}}', ["h1"]),

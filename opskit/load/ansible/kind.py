@@ -2,7 +2,8 @@
 
 1. A folder: inventories of Ansible, read one after the other.
 2. A file that can be run and begins as a program does (`#!`): what it prints for `--list`.
-3. A file in YAML whose first level has `opskit`, or keys that only opskit has: opskit's own.
+3. A file in YAML whose first level has `opskit`: opskit's own. So is one that has keys of opskit
+   there and nothing that looks like a group of Ansible: it forgot to say so, and is told.
 4. Other YAML: Ansible's. YAML is what ends in .yml, .yaml or .json, and what has no ending and
    begins with `---` or with a line `NAME:`.
 5. Anything else: Ansible's INI.
@@ -19,13 +20,17 @@ from opskit.load.yaml import LARGEST
 
 Sort: TypeAlias = Literal["folder", "program", "opskit", "yaml", "ini"]
 _ENDINGS = (".yml", ".yaml", ".json")
-_OWN = re.compile(
-    r"^(opskit|hosts|groups|connection|services|balancers|databases|redis|secrets|steps|params)"
-    r"\s*:|\A\s*\{\s*\"?opskit\"?\s*:",
+_OWN = re.compile(r"^opskit\s*:|\A\s*\{\s*\"?opskit\"?\s*:", re.MULTILINE)
+_LIKELY = re.compile(
+    r"^(hosts|groups|connection|services|balancers|databases|redis|secrets|steps|params)\s*:",
     re.MULTILINE,
 )
 _YAML = re.compile(r"\A\ufeff?(?:\s*(?:#.*)?\n)*(?:---|[\w.-]+:\s*(?:#.*)?$)", re.MULTILINE)
-_GROUPS = re.compile(r"^(all|ungrouped)\s*:|^ +(hosts|children)\s*:\s*(#.*)?$", re.MULTILINE)
+_GROUPS = re.compile(
+    r"^(all|ungrouped)\s*:|^ +(hosts|children)\s*:\s*(#.*)?$"
+    r"|^[\w.-]+\s*:\s*\{\s*(hosts|children|vars)\s*:",
+    re.MULTILINE,
+)
 _TASKS = re.compile(r"^\s*-|^steps\s*:", re.MULTILINE)
 
 
@@ -44,7 +49,8 @@ def sort_of(path: Path, kept: Kept | None = None) -> Sort:
         return "program"
     if path.suffix not in _ENDINGS and not (path.suffix == "" and _YAML.match(text)):
         return "ini"
-    return "opskit" if _OWN.search(text) else "yaml"
+    own = _OWN.search(text) or (_LIKELY.search(text) and not _GROUPS.search(text))
+    return "opskit" if own else "yaml"
 
 
 def has_groups(path: Path) -> bool:

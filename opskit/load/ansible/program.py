@@ -41,8 +41,12 @@ class Program:
 
     def trusted(self) -> bool:
         """Refuse what anybody on this machine may have written."""
-        folder = self.path.parent.stat().st_mode
-        if self.path.stat().st_mode & stat.S_IWOTH:
+        try:
+            folder, own = self.path.parent.stat().st_mode, self.path.stat().st_mode
+        except OSError as error:
+            self._error(f"it can't be looked at: {error.strerror}", "")
+            return False
+        if own & stat.S_IWOTH:
             self._error("everybody may write to this program", f"chmod o-w {self.path.name}")
         elif folder & stat.S_IWOTH and not folder & stat.S_ISVTX:
             self._error("everybody may put another program in its place", "chmod o-w its folder")

@@ -69,7 +69,7 @@ class _Reading:
         self._put("connect_timeout", self._number(_PATIENCE, 3600))
         key = self._text(_KEY, r"(?s).+", "the path of a private key")
         if key is not None:
-            self._put("key", key if key.startswith("~") else str(Path(key).absolute()))
+            self._put("key", _absolute(key))
         for name in _ARGUMENTS:
             if name in self.found:
                 self._arguments(name, self.found[name])
@@ -185,7 +185,7 @@ class _Reading:
             if value == "/dev/null":
                 self._keys_checked(name)
             else:
-                self._put("known_hosts", value)
+                self._put("known_hosts", _absolute(value))
         elif key == "connecttimeout" and re.fullmatch("[1-9][0-9]{0,3}", value):
             self._put("connect_timeout", int(value))
         elif key not in _HARMLESS:
@@ -204,3 +204,8 @@ class _Reading:
         told = f"`{name}` has {what}, which opskit would not honour"
         write = "write it into a file that `ssh_config` under `connection` names, and "
         self._error(name, told, write + _OUT)
+
+
+def _absolute(path: str) -> str:
+    """Return where a path leads: for Ansible relative ones count from where one works."""
+    return path if path.startswith("~") else str(Path(path).absolute())

@@ -142,7 +142,7 @@ class _Taking:
             if group.name != "all" and self._sayable(group)
         }
         top = self.into.groups["all"]
-        general = {**top.vars, **top.beside}
+        general = self._wanted({**top.vars, **top.beside})
         return Taken(hosts, known, self._vars("", general), self.withheld, texts)
 
     def _chosen(self, groups: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
@@ -182,15 +182,20 @@ class _Taking:
 
     def _host(self, name: str, around: list[Group]) -> Host:
         host = self.into.hosts[name]
-        found = {
-            key: var
-            for key, var in self.into.merged(host, around).items()
-            if not any(fnmatchcase(key, pattern) for pattern in self.wanted.without_vars)
-        }
+        found = self._wanted(self.into.merged(host, around))
         address, connection = reached(name, found, self.into)
         groups = tuple(group.name for group in around[1:])
         own = self._vars(name, found)
         return Host(self.names[name], address, connection, own, groups, host.place)
+
+    def _wanted(self, found: Mapping[str, Var]) -> dict[str, Var]:
+        """Leave out the vars that are not wanted."""
+        patterns = self.wanted.without_vars
+        return {
+            name: var
+            for name, var in found.items()
+            if not any(fnmatchcase(name, pattern) for pattern in patterns)
+        }
 
     def _vars(self, host: str, found: Mapping[str, Var]) -> dict[str, Json]:
         """Return the vars that are known; remember and tell of the others."""
