@@ -60,7 +60,7 @@ def options(command: Callable[..., int | None]) -> Callable[..., int | None]:
         "--inventory",
         metavar="FILE",
         shell_complete=complete.inventories,
-        help="The hosts: a file, or the name of one in inventories/.",
+        help="The hosts: a file (also one of Ansible's), or the name of one in inventories/.",
     )
     @functools.wraps(command)
     def wrapped(

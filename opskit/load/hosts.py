@@ -71,7 +71,8 @@ def resolve(
             united |= match
     if all(sign for sign, _ in terms):
         united = set(hosts)
-    return tuple(host for host in hosts if host in united & kept - gone)
+    named = united & kept - gone
+    return tuple(host for host in hosts if host in named)
 
 
 def check_terms(expression: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from opskit.load.ansible.kind import sort_of
+from opskit.load.ansible.result import Host as TakenHost
 from opskit.load.ansible.result import Taken, Wanted
 from opskit.load.databases import read_databases
 from opskit.load.files import Kept, read
@@ -38,7 +39,7 @@ class _Entry(NamedTuple):
     connection: Mapping[str, Json] = {}
     vars: Mapping[str, Json] = {}
     node: Table | None = None
-    place: Place | None = None
+    taken: TakenHost | None = None
 
 
 class _Around(NamedTuple):
@@ -147,7 +148,7 @@ class _Sheet:
                 told = "`groups` beside `ansible`: groups come from there"
                 self.reader.error(root.entries["groups"][0], told, "write them into that inventory")
         around = _Around(
-            vars={**_mapping(values.get("vars")), **(self.taken.vars if self.taken else {})},
+            vars=_mapping(values.get("vars")),
             connection=self._placed(_mapping(values.get("connection"))),
             groups=groups,
             services=read_systems(self.reader, root, SERVICES, groups, tuple(entries)),
@@ -167,7 +168,7 @@ class _Sheet:
             databases=read_databases(self.reader, value_at(root, "databases"), hosts, secrets),
             redis=self._redis(value_at(root, "redis"), hosts, secrets),
             secrets=secrets,
-            vars=around.vars,
+            vars=_over(around.vars, self.taken),
             others=self._others(),
             withheld=self.taken.withheld if self.taken is not None else {},
         )
@@ -199,8 +200,7 @@ class _Sheet:
             found[name] = said._replace(
                 address=host.address,
                 connection={**host.connection, **said.connection},
-                vars={**host.vars, **said.vars},
-                place=host.place,
+                taken=host,
             )
         return found
 
@@ -287,16 +287,21 @@ class _Sheet:
         """Merge what the file, the groups (outer first) and the host say; the latter wins."""
         name = entry.key.text
         variables, connection = dict(around.vars), dict(around.connection)
-        groups = around.groups.around(name)
-        for group in groups:
-            variables |= dict(group.vars)
-            connection |= dict(self._placed(group.connection))
+        groups: tuple[str, ...]
+        if entry.taken is not None:
+            variables, groups = _over(variables, entry.taken), entry.taken.groups
+        else:
+            within = around.groups.around(name)
+            groups = tuple(group.name for group in within)
+            for group in within:
+                variables |= dict(group.vars)
+                connection |= dict(self._placed(group.connection))
         return Host(
             name=name,
             address=entry.address,
             connection=_connection({**connection, **entry.connection}),
             vars={**variables, **entry.vars},
-            groups=tuple(group.name for group in groups),
+            groups=groups,
             services=systems_of(self.reader, name, entry.node, SERVICES, around.services),
             balancers=systems_of(self.reader, name, entry.node, BALANCERS, around.balancers),
         )
@@ -312,7 +317,8 @@ class _Sheet:
                 where = (host.address, host.connection.port)
                 if where in seen:
                     told = f"{name} and {seen[where]} in the group {group} have the same address"
-                    place = entries[name].place or self.reader.place(entries[name].key)
+                    entry = entries[name]
+                    place = entry.taken.place if entry.taken else self.reader.place(entry.key)
                     self.reader.problems.append(
                         Problem(
                             place=place, what=told, write="name each machine once",
@@ -343,6 +349,13 @@ class _Sheet:
         if kind == "file" and not rest.startswith("~"):
             rest = str((self.path.parent / rest).absolute())
         return f"{kind}:{rest}"
+
+
+def _over(variables: Mapping[str, Json], taken: Taken | TakenHost | None) -> dict[str, Json]:
+    """Put the vars of an Ansible inventory over others; those without a value hide these, too."""
+    if taken is None:
+        return dict(variables)
+    return {n: v for n, v in variables.items() if n not in taken.unknown} | dict(taken.vars)
 
 
 def _groups(taken: Taken) -> Groups:

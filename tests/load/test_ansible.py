@@ -166,13 +166,23 @@ def test_what_is_wrong_in_such_a_file_is_told(
 
 
 def test_a_var_that_is_rendered_or_sealed_wins_and_is_not_known(tmp_path: Path) -> None:
-    found = read(tmp_path, **{
-        "hosts.ini": "[web]\nh1 url=http://{{ansible_host}}/\nh2\n[web:vars]\nurl=plain\n",
+    path = written(tmp_path, {
+        "i.yaml": "opskit: 1\nansible: hosts.ini\nvars: {url: top, all: top, a: 1}\n",
+        "hosts.ini": (
+            "[web]\nh1 url=http://{{ansible_host}}/\nh2\nh3\n[web:vars]\nurl=group\n"
+            "[all:vars]\nurl=all\nall={{x}}\n"
+        ),
         "host_vars/h2.yml": "url: !vault |\n  $ANSIBLE_VAULT;1.1;AES256\n  6162\n",
     })  # fmt: skip
-    assert [host.vars for host in found.hosts.values()] == [{}, {}]
-    place = f"{tmp_path}/hosts.ini:2:1"
-    assert found.withheld == {"url": f"Ansible renders it (Jinja), {place}"}
+    found = load.inventory(path)
+    assert [host.vars for host in found.hosts.values()] == [
+        {"a": 1}, {"a": 1}, {"a": 1, "url": "group"}
+    ]  # fmt: skip
+    assert found.vars == {"a": 1, "url": "all"}
+    assert found.withheld == {
+        "url": f"Ansible renders it (Jinja), {tmp_path}/hosts.ini:2:1",
+        "all": f"Ansible renders it (Jinja), {tmp_path}/hosts.ini:9:1",
+    }
 
 
 SORTS = {

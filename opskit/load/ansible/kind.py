@@ -9,16 +9,17 @@
 5. Anything else: Ansible's INI.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from opskit.load.ansible.program import is_program
 from opskit.load.ansible.texts import FOLDER, LISTED
 from opskit.load.files import Kept
 from opskit.load.yaml import LARGEST
 
 Sort: TypeAlias = Literal["folder", "program", "opskit", "yaml", "ini"]
+_BEGINS = (b"#!", b"\x7fELF")
 _ENDINGS = (".yml", ".yaml", ".json")
 _OWN = re.compile(r"^opskit\s*:|\A\s*\{\s*\"?opskit\"?\s*:", re.MULTILINE)
 _LIKELY = re.compile(
@@ -59,6 +60,20 @@ def has_groups(path: Path) -> bool:
         return sort_of(path) in ("program", "ini")
     text = _text(path, None) or ""
     return bool(_GROUPS.search(text)) and not _TASKS.search(text)
+
+
+def is_program(path: Path) -> bool:
+    """Tell whether a file is one that can be run: executable, and a script or a binary."""
+    return os.access(path, os.X_OK) and path.is_file() and begins(path)
+
+
+def begins(path: Path) -> bool:
+    """Tell whether a file begins as a program does."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4).startswith(_BEGINS)
+    except OSError:
+        return False
 
 
 def _text(path: Path, kept: Kept | None) -> str | None:

@@ -12,21 +12,6 @@ from opskit.model.problem import Place, Problem
 
 LARGEST = 16 * 1024 * 1024
 _SHOWN = 2000
-_BEGINS = (b"#!", b"\x7fELF")
-
-
-def is_program(path: Path) -> bool:
-    """Tell whether a file is one that can be run: executable, and a script or a binary."""
-    return os.access(path, os.X_OK) and path.is_file() and begins(path)
-
-
-def begins(path: Path) -> bool:
-    """Tell whether a file begins as a program does."""
-    try:
-        with path.open("rb") as file:
-            return file.read(4).startswith(_BEGINS)
-    except OSError:
-        return False
 
 
 class Program:

@@ -21,21 +21,26 @@ class Wanted(NamedTuple):
 
 
 class Host(NamedTuple):
-    """A host as opskit takes it; `groups` outer ones first."""
+    """A host as opskit takes it; `groups` outer ones first; `unknown`: vars of unknown value."""
 
     name: str
     address: str
     connection: Mapping[str, Json]
     vars: Mapping[str, Json]
+    unknown: frozenset[str]
     groups: tuple[str, ...]
     place: Place
 
 
 class Taken(NamedTuple):
-    """What was taken. `texts`: all that was read, by path; `withheld`: vars that aren't known."""
+    """What was taken. `texts`: all that was read, by path; `withheld`: vars that aren't known.
+
+    `vars` and `unknown` are those of all hosts.
+    """
 
     hosts: Mapping[str, Host]
     groups: Mapping[str, tuple[str, ...]]
     vars: Mapping[str, Json]
+    unknown: frozenset[str]
     withheld: Mapping[str, str]
     texts: Mapping[str, str]

@@ -8,10 +8,10 @@ from pathlib import Path
 from opskit.load.ansible.beside import read_beside
 from opskit.load.ansible.gathered import Gathered, Group, Var
 from opskit.load.ansible.ini import read_ini
-from opskit.load.ansible.kind import sort_of
+from opskit.load.ansible.kind import begins, sort_of
 from opskit.load.ansible.listed import asked, read_listed
 from opskit.load.ansible.patterns import is_ipv6
-from opskit.load.ansible.program import Program, begins
+from opskit.load.ansible.program import Program
 from opskit.load.ansible.reached import USED, reached
 from opskit.load.ansible.result import Host, Taken, Wanted
 from opskit.load.ansible.texts import FOLDER, LISTED, Texts
@@ -143,7 +143,7 @@ class _Taking:
         }
         top = self.into.groups["all"]
         general = self._wanted({**top.vars, **top.beside})
-        return Taken(hosts, known, self._vars("", general), self.withheld, texts)
+        return Taken(hosts, known, self._vars("", general), _unknown(general), self.withheld, texts)
 
     def _chosen(self, groups: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
         try:
@@ -185,8 +185,15 @@ class _Taking:
         found = self._wanted(self.into.merged(host, around))
         address, connection = reached(name, found, self.into)
         groups = tuple(group.name for group in around[1:])
-        own = self._vars(name, found)
-        return Host(self.names[name], address, connection, own, groups, host.place)
+        return Host(
+            name=self.names[name],
+            address=address,
+            connection=connection,
+            vars=self._vars(name, found),
+            unknown=_unknown(found),
+            groups=groups,
+            place=host.place,
+        )
 
     def _wanted(self, found: Mapping[str, Var]) -> dict[str, Var]:
         """Leave out the vars that are not wanted."""
@@ -205,6 +212,10 @@ class _Taking:
                 told = f"`{name[:60]}` is not known here: {var.unknown}"
                 self.into.warn(var.place, told, "no step may use it; write the value, or a secret")
         return {name: var.value for name, var in found.items() if not var.unknown}
+
+
+def _unknown(found: Mapping[str, Var]) -> frozenset[str]:
+    return frozenset(name for name, var in found.items() if var.unknown)
 
 
 def own_name(name: str) -> str:
