@@ -16,7 +16,7 @@ from opskit.lab.layout import Layout, Server
 NAME = "redis"
 RIGHTS = {
     "admin": "~* &* +@all",
-    "app": "~* &* +@all -@admin -@dangerous +info",
+    "app": "~* &* +@all -@admin -@dangerous +info +restore",
     "opskit_read": "~* +@read +@connection +info +role +command +config|get +latency|latest",
 }
 USERS = tuple(RIGHTS)

@@ -3,9 +3,10 @@
 
 import os
 import pickle
+import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ import hiredis
 import pytest
 
 from opskit.drivers.redis import archive
+from opskit.drivers.redis.archive import Kept
+from opskit.drivers.redis.chunks import Pieces, removed
 from opskit.drivers.redis.counters import counted
+from opskit.drivers.redis.session import opened
 from opskit.model.inventory import Host
 from opskit.model.job import Contact, Job, Output
 from opskit.model.keys import Keys as Deed
@@ -332,6 +336,43 @@ def test_marks_that_are_gone_end_it(desk: Desk) -> None:
     assert "its marks are gone" in desk.restore().reason
 
 
+def test_a_stop_leaves_whole_pieces_and_no_other_comes(desk: Desk) -> None:
+    desk.db.call("DEBUG", "POPULATE", "20000", "t", "20")
+    before = world(desk.db)
+    found: list[Output] = []
+    worker = threading.Thread(target=lambda: found.append(desk.remove(**_EVERY)))
+    worker.start()
+    with desk.db.server.peer() as peer:
+        support.until(lambda: peer.call("EXISTS", f"opskit:mark:{desk.db.run}:2/:0"))
+        peer.call("CLIENT", "PAUSE", "700", "WRITE")
+    for running in desk.db.driver.busy():
+        running.give_up.set()
+    worker.join()
+    (stopped,) = found
+    assert (stopped.outcome, stopped.evidence["stopped"]) == ("failed", "confirmed gone")
+    assert "of 40 pieces are done, and no other will be" in stopped.reason
+    left = len(world(desk.db))
+    assert 0 < left < 20_000
+    again = desk.remove(**_EVERY, attempt=2)
+    assert again.reason == (
+        f"removed {20_000 - left} of 20000 keys; {left} are LEFT: it was stopped before that"
+    )
+    assert desk.restore().reason == f"put back {20_000 - left} keys"
+    assert world(desk.db) == before
+
+
+def test_a_replica_is_refused(desk: Desk) -> None:
+    fill(desk.db, 3)
+    desk.db.call("REPLICAOF", "127.0.0.1", "1")
+    try:
+        found = desk.db.driver.perform(desk.job(names=("t:0001",)), desk._write)
+        assert (found.outcome, found.sent, found.unreachable) == ("failed", False, True)
+        assert "a replica answers, and the master is meant" in found.reason
+    finally:
+        desk.db.call("REPLICAOF", "NO", "ONE")
+    assert len(world(desk.db)) == 3
+
+
 def test_a_value_that_changes_after_it_was_kept_comes_back_as_it_was_removed(desk: Desk) -> None:
     """A writer is at it all the time; what undo brings is what the script took away."""
     fill(desk.db, 400)
@@ -365,28 +406,87 @@ def test_a_value_that_changes_after_it_was_kept_comes_back_as_it_was_removed(des
     assert all(own[name] == values[-1] for name, values in seen.items())
 
 
-REFUSED = [("~t:0*", "+@all"), ("~t:*", "-unlink")]
+def test_a_piece_that_is_sent_twice_is_done_once_and_says_the_same(desk: Desk) -> None:
+    db = desk.db
+    word = db.open().state_dir.split()[0]
+    for name in ("small", "large", "same", "gone"):
+        db.call("SET", f"t:{name}", "x", "PX", str(HOUR))
+    was = world(db)
+    keys = [Kept(name=name, dump=was[name][0], end=was[name][1]) for name in sorted(was)]
+    db.call("SET", "t:small", "y" * 1000)
+    db.call("SET", "t:large", random.Random(1).randbytes(1_000_000))
+    db.call("DEL", "t:gone")
+    session = opened(db.driver._access("main"))
+    pieces = Pieces(session, db.run, "2/", word)
+    first = pieces.remove(0, keys)
+    assert first.letters == "gkrc"  # gone, large, same, small
+    for key in keys:
+        db.call("SET", key.name, "anew")
+    assert pieces.remove(0, keys) == first
+    assert set(db.own().values()) == {b"anew"}
+    db.call("DEL", "t:small")
+    back = pieces.restore(1, removed(keys, first))
+    assert back.letters == "br"
+    assert db.call("GET", "t:small") == b"y" * 1000
+    assert db.call("TTL", "t:small") == -1
+    db.call("DEL", "t:small")
+    assert pieces.restore(1, removed(keys, first)) == back
+    assert db.call("EXISTS", "t:small") == 0
+    assert pieces.bar(2, 1) is None
+    assert pieces.remove(2, keys[:1]).letters == "-"
+    session.close()
 
 
-@pytest.mark.parametrize("rights", REFUSED)
-def test_removed_is_what_fitted_or_it_failed(desk: Desk, rights: tuple[str, str]) -> None:
-    """F18: what fits and stays is no success."""
+def limited(desk: Desk, *rights: str) -> None:
+    """Let opskit come as a user who may do all, less something."""
+    db = desk.db
+    db.call("ACL", "SETUSER", "part", "reset", "on", ">part-of-it", "~opskit:*", "%R~*", "+@all",
+            *rights)  # fmt: skip
+    url = f"redis://part@127.0.0.1:{db.server.port}/0"
+    db.use(replace(db.redis, url=url, password="w"), w="part-of-it")
+    desk.contact = db.open()
+
+
+@pytest.fixture
+def parted(desk: Desk) -> Iterator[Desk]:
     fill(desk.db, 5)
     fill(desk.db, 5, "t:other:")
-    db = desk.db
-    before = world(db)
-    db.call("ACL", "SETUSER", "part", "on", ">part-of-it", "~opskit:*", "%R~*", "+@all", *rights)
-    try:
-        url = f"redis://part@127.0.0.1:{db.server.port}/0"
-        db.use(replace(db.redis, url=url, password="w"), w="part-of-it")
-        found = desk.remove(pattern="t:*", share=100.0)
-        assert (found.outcome, found.status, found.sent) == ("failed", 1, True)
-        assert found.reason.startswith("removed 0 of 10 keys; 10 are LEFT: ")
-        assert "NOPERM" in found.reason or "permission" in found.reason
-        assert desk.restore().reason == "put back 0 keys"
-        assert world(db) == before
-    finally:
-        db.call("ACL", "DELUSER", "part")
+    yield desk
+    desk.db.call("ACL", "DELUSER", "part")
+
+
+def test_removed_is_what_fitted_or_it_failed(parted: Desk) -> None:
+    """F18: what fits and stays is no success."""
+    before = world(parted.db)
+    limited(parted, "~t:0*")
+    found = parted.remove(pattern="t:*", share=100.0)
+    assert (found.outcome, found.status, found.sent) == ("failed", 1, True)
+    assert found.reason.startswith("removed 0 of 10 keys; 10 are LEFT: NOPERM")
+    assert parted.restore().reason == "put back 0 keys"
+    assert world(parted.db) == before
+
+
+@pytest.mark.parametrize("right", ["-unlink", "-restore", "-dump"])
+def test_what_could_not_be_put_back_is_not_removed(parted: Desk, right: str) -> None:
+    before = world(parted.db)
+    limited(parted, "~t:*", right)
+    found = parted.remove(pattern="t:*", share=100.0)
+    assert (found.outcome, found.status, found.sent) == ("failed", 1, False)
+    assert "nothing is removed, as it could not be put back: NOPERM" in found.reason
+    assert world(parted.db) == before
+
+
+def test_an_undo_that_was_refused_can_be_done_again(parted: Desk) -> None:
+    before = world(parted.db)
+    limited(parted, "~t:*")
+    assert parted.remove(pattern="t:*", share=100.0).outcome == "succeeded"
+    limited(parted, "~t:*", "-restore")
+    found = parted.restore()
+    assert found.outcome == "failed"
+    assert "put back 0 keys; 10 are NOT put back" in found.reason
+    limited(parted, "~t:*")
+    assert parted.restore(attempt=2).reason == "put back 10 keys"
+    assert world(parted.db) == before
 
 
 ACL = (

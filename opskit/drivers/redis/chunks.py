@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import field
 
 from opskit.drivers.redis.archive import Archive, Kept
-from opskit.drivers.redis.connection import BrokenError
+from opskit.drivers.redis.connection import BrokenError, ServerError
 from opskit.drivers.redis.marks import LIFE, Marks
 from opskit.drivers.redis.session import Session
 from opskit.errors import OpskitError
@@ -62,6 +62,21 @@ class Pieces:
         self._marks = Marks(session.connection, run)
         self._head = f"opskit:mark:{run}:{action}:"
         self._word = word
+
+    def lacking(self) -> str:
+        """Return what the server refuses of what putting back takes; "" where it would do that.
+
+        It is tried with a key of this run, which is gone in a moment.
+        """
+        call, one = self._session.connection.call, f"{self._head}try"
+        try:
+            dump = call("DUMP", self._marks.of_run)
+            if isinstance(dump, bytes):
+                call("RESTORE", one, "1000", dump, "REPLACE")
+            call("UNLINK", one)
+        except ServerError as error:
+            return error.what
+        return ""
 
     def agreed(self, digest: str) -> None:
         """Note at the server by which archive this is done; another one must not be begun."""

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from opskit.drivers.redis import archive
 from opskit.drivers.redis.archive import Archive, EvidenceError, Kept
-from opskit.drivers.redis.chunks import Fate, Fates, LostError, Pieces, done, removed
+from opskit.drivers.redis.chunks import Fate, Fates, LostError, Pieces, removed
 from opskit.drivers.redis.connection import BrokenError, EndedError, ServerError, TooLongError
 from opskit.drivers.redis.counters import described, shown
 from opskit.drivers.redis.doing import SETTLING, refused, unfit
 from opskit.drivers.redis.listing import SOME, ListingError, listed, raise_refused
-from opskit.drivers.redis.rejoin import AGAIN, NOT_DONE, PATIENCE, elsewhere, then_of, within
+from opskit.drivers.redis.rejoin import within
 from opskit.drivers.redis.session import Access, Session, opened
 from opskit.drivers.session import Write
 from opskit.drivers.target import Running, worded
@@ -187,7 +187,7 @@ def _remove(deed: Deed, session: Session) -> Output:
         found.append(_piece(pieces.remove, number, keys))
         if found[-1].why:
             break
-    return _removed(deed, session, kept, found)
+    return removed_said(deed, session, kept, found)
 
 
 def _piece(do: Callable[[int, Sequence[Kept]], Fate], number: int, keys: Sequence[Kept]) -> Fate:
@@ -225,12 +225,15 @@ def _listed(deed: Deed, session: Session, pieces: Pieces) -> Archive:
     if archive.begun(path):
         raise LostError(f"its marks are gone from the server, and some keys with it: see {path}")
     listing = listed(session, deed.work)
+    if lacking := pieces.lacking():
+        told = f"nothing is removed, as it could not be put back: {lacking}"
+        raise ListingError(f"{told}: give the user the rights that the page on rate limits has")
     deed.tell(listing.said)
     deed.more |= {"matched": len(listing.keys), "of": listing.total, "digest": listing.digest}
     return archive.kept(session, deed.work, listing, path, deed.job.run)
 
 
-def _removed(deed: Deed, session: Session, kept: Archive, found: list[Fate]) -> Output:
+def removed_said(deed: Deed, session: Session, kept: Archive, found: list[Fate]) -> Output:
     """Look whether the keys are gone, and say what became of them."""
     fates = Fates.of(found)
     still, anew = _read_back(session, kept, found)
@@ -306,10 +309,10 @@ def _restore(deed: Deed, session: Session) -> Output:
         found.append(_piece(ours.restore, number, lacking))
         if found[-1].why:
             break
-    return _restored(deed, found)
+    return restored_said(deed, found)
 
 
-def _restored(deed: Deed, found: list[Fate]) -> Output:
+def restored_said(deed: Deed, found: list[Fate]) -> Output:
     fates = Fates.of(found)
     counts = fates.counts
     left = counts["e"] + counts["-"]
@@ -330,71 +333,3 @@ _DEEDS: Mapping[str, Callable[[Deed, Session], Output]] = {
     "remove": _remove,
     "restore": _restore,
 }
-
-
-# --- what became of it ---
-
-
-def rejoin(access: Access, job: Job, write: Write) -> Output:
-    """Say what became of an attempt that was lost from sight; nothing is done by this.
-
-    What is left of it another attempt does: `again`, and `part` where something was done.
-    """
-    then = then_of(job.contact)
-    running = Running(key=job.key, attempt=job.attempt)
-    deed = Deed(
-        access=access, job=job, running=running, write=write, word=then.word if then else "",
-        until=time.monotonic() + PATIENCE,
-    )  # fmt: skip
-    try:
-        session = opened(access, within(PATIENCE), anybody=True)
-    except (UnreachableError, EndedError) as error:
-        return Output(outcome="unknown", lost=True, reason=f"it can't be asked: {error.line}")
-    try:
-        return _became(deed, session)
-    except LostError as error:
-        return Output(outcome="unknown", reason=error.what)
-    except EvidenceError as error:
-        return Output(outcome="unknown", reason=f"the list of it is not there: {error.line}")
-    except ServerError as error:
-        lost = error.code in AGAIN
-        return Output(outcome="unknown", lost=lost, reason=f"it can't be asked: {error.what}")
-    except (BrokenError, EndedError, TooLongError) as error:
-        return Output(outcome="unknown", lost=True, reason=f"it can't be asked: {error.what}")
-    finally:
-        session.close()
-
-
-def _became(deed: Deed, session: Session) -> Output:
-    pieces, theirs = deed.pieces(session), deed.pieces(session, deed.action)
-    if not theirs.list_digest():
-        if archive.begun(deed.folder):
-            raise LostError("its marks are not there, and it may have begun")
-        if not deed.folder.exists():  # it may be on another machine
-            _sure(deed, session, pieces)
-        return Output(outcome="failed", sent=False, again=True, reason=NOT_DONE)
-    kept = archive.read(deed.folder)
-    if kept.digest != theirs.list_digest():
-        raise LostError(f"it was begun by another list than the one at {kept.path}")
-    found = [one for one in done(pieces, kept) if one is not None]
-    count = len(kept.chunks)
-    if deed.work.do == "remove" and (len(found) == count or any(one.why for one in found)):
-        deed.more |= {"manifest": str(kept.path / MANIFEST), "sha256": kept.digest}
-        return _removed(deed, session, kept, found)
-    if deed.work.do == "restore" and len(found) == count:
-        return _restored(deed, found)
-    _sure(deed, session, pieces)
-    reason = f"{len(found)} of {count} pieces are done; it goes on with the rest"
-    return Output(outcome="failed", again=True, part=True, reason=reason)
-
-
-def _sure(deed: Deed, session: Session, pieces: Pieces) -> None:
-    """Make sure that a piece without a mark was not done: LostError where nobody can tell."""
-    then = then_of(deed.job.contact)
-    if then is None or not pieces.whole():
-        raise LostError("keys of this run are gone from there: nobody can tell what was done")
-    now = session.again()
-    if wrong := elsewhere(then, now):
-        raise LostError(f"not all of its marks are there, and {wrong}")
-    if now.evicted != then.evicted:
-        raise LostError("not all of its marks are there, and the server has evicted keys since")

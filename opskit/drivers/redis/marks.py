@@ -57,7 +57,7 @@ class Marks:
 
     def begin(self, word: str) -> str:
         """Write the key of the run, unless it is there; return what it has."""
-        found = self._connection.call("EVAL", _text("once"), "1", self._of_run, word, _MS)
+        found = self._connection.call("EVAL", _text("once"), "1", self.of_run, word, _MS)
         return found.decode(errors="replace") if isinstance(found, bytes) else ""
 
     def do(self, job: Job, what: Sequence[Words] | Script, *, kept: bool) -> tuple[bool, Mark]:
@@ -80,7 +80,7 @@ class Marks:
         None, and nothing is written: the key of the run does not have this word any more.
         """
         found = self._connection.call(
-            "EVAL", _text("once"), "2", self._of(job), self._of_run, _BARRED, _MS, word
+            "EVAL", _text("once"), "2", self._of(job), self.of_run, _BARRED, _MS, word
         )
         return decoded(found) if isinstance(found, bytes) else None
 
@@ -88,22 +88,23 @@ class Marks:
         """Do a script of opskit's own; the key of the run is the second of its keys."""
         count = str(len(keys) + 1)
         return self._connection.call(
-            "EVAL", _text(name), count, keys[0], self._of_run, *keys[1:], *args
+            "EVAL", _text(name), count, keys[0], self.of_run, *keys[1:], *args
         )
 
     def once(self, key: str, value: str, word: str) -> str | None:
         """Write a key unless it is there, and return what it has then; None: as for `bar`."""
         found = self._connection.call(
-            "EVAL", _text("once"), "2", key, self._of_run, value, _MS, word
+            "EVAL", _text("once"), "2", key, self.of_run, value, _MS, word
         )
         return found.decode(errors="replace") if isinstance(found, bytes) else None
 
     def has(self, word: str) -> bool:
         """Tell whether the key of the run is the one that was left there."""
-        return bool(word) and self._connection.call("GET", self._of_run) == word.encode()
+        return bool(word) and self._connection.call("GET", self.of_run) == word.encode()
 
     @property
-    def _of_run(self) -> str:
+    def of_run(self) -> str:
+        """The key of the run."""
         return f"opskit:run:{self._run}"
 
     def _of(self, job: Job) -> str:

@@ -60,6 +60,8 @@ end
 for number = 1, #KEYS - 2 do
   letters[number] = why == '' and one(number) or '-'
 end
+-- Where the first is refused nothing was done: then no mark keeps another attempt from it.
+local none = why ~= '' and not string.find(table.concat(letters), '[rc]')
 local mark = table.concat(letters) .. '\n' .. why .. '\n' .. table.concat(late)
-redis.pcall('SET', KEYS[1], mark, 'PX', life)
+redis.pcall('SET', KEYS[1], mark, 'PX', none and 1 or life)
 return {0, mark}

@@ -39,6 +39,8 @@ end
 for number = 1, #KEYS - 2 do
   letters[number] = why == '' and one(number) or '-'
 end
+-- Where the first is refused nothing was done: then no mark keeps another attempt from it.
+local none = why ~= '' and not string.find(table.concat(letters), 'r')
 local mark = table.concat(letters) .. '\n' .. why .. '\n'
-redis.pcall('SET', KEYS[1], mark, 'PX', ARGV[2])
+redis.pcall('SET', KEYS[1], mark, 'PX', none and 1 or ARGV[2])
 return {0, mark}

@@ -106,9 +106,9 @@ class Servers:
         assert isinstance(job.work, (RedisCall, Keys))
         try:
             if isinstance(job.work, Keys):
-                from opskit.drivers.redis import keys
+                from opskit.drivers.redis import aftermath
 
-                return keys.rejoin(self._access(job.work.server), job, write)
+                return aftermath.rejoin(self._access(job.work.server), job, write)
             return rejoin.rejoin(self._access(job.work.server), job, write)
         except UnreachableError as error:
             return Output(outcome="unknown", lost=True, reason=f"it can't be asked: {error.line}")

@@ -1,0 +1,81 @@
+"""A deed on a set of keys that was lost from sight: its marks say how far it has come."""
+
+import time
+
+from opskit.drivers.redis import archive
+from opskit.drivers.redis.archive import EvidenceError
+from opskit.drivers.redis.chunks import LostError, Pieces, done
+from opskit.drivers.redis.connection import BrokenError, EndedError, ServerError, TooLongError
+from opskit.drivers.redis.keys import Deed, removed_said, restored_said
+from opskit.drivers.redis.rejoin import AGAIN, NOT_DONE, PATIENCE, elsewhere, then_of, within
+from opskit.drivers.redis.session import Access, Session, opened
+from opskit.drivers.session import Write
+from opskit.drivers.target import Running
+from opskit.errors import UnreachableError
+from opskit.model.evidence import MANIFEST
+from opskit.model.job import Job, Output
+
+
+def rejoin(access: Access, job: Job, write: Write) -> Output:
+    """Say what became of an attempt that was lost from sight; nothing is done by this.
+
+    What is left of it another attempt does: `again`, and `part` where something was done.
+    """
+    then = then_of(job.contact)
+    running = Running(key=job.key, attempt=job.attempt)
+    deed = Deed(
+        access=access, job=job, running=running, write=write, word=then.word if then else "",
+        until=time.monotonic() + PATIENCE,
+    )  # fmt: skip
+    try:
+        session = opened(access, within(PATIENCE), anybody=True)
+    except (UnreachableError, EndedError) as error:
+        return Output(outcome="unknown", lost=True, reason=f"it can't be asked: {error.line}")
+    try:
+        return _became(deed, session)
+    except LostError as error:
+        return Output(outcome="unknown", reason=error.what)
+    except EvidenceError as error:
+        return Output(outcome="unknown", reason=f"the list of it is not there: {error.line}")
+    except ServerError as error:
+        lost = error.code in AGAIN
+        return Output(outcome="unknown", lost=lost, reason=f"it can't be asked: {error.what}")
+    except (BrokenError, EndedError, TooLongError) as error:
+        return Output(outcome="unknown", lost=True, reason=f"it can't be asked: {error.what}")
+    finally:
+        session.close()
+
+
+def _became(deed: Deed, session: Session) -> Output:
+    pieces, theirs = deed.pieces(session), deed.pieces(session, deed.action)
+    if not theirs.list_digest():
+        if archive.begun(deed.folder):
+            raise LostError("its marks are not there, and it may have begun")
+        if not deed.folder.exists():  # it may be on another machine
+            _sure(deed, session, pieces)
+        return Output(outcome="failed", sent=False, again=True, reason=NOT_DONE)
+    kept = archive.read(deed.folder)
+    if kept.digest != theirs.list_digest():
+        raise LostError(f"it was begun by another list than the one at {kept.path}")
+    found = [one for one in done(pieces, kept) if one is not None]
+    count = len(kept.chunks)
+    if deed.work.do == "remove" and (len(found) == count or any(one.why for one in found)):
+        deed.more |= {"manifest": str(kept.path / MANIFEST), "sha256": kept.digest}
+        return removed_said(deed, session, kept, found)
+    if deed.work.do == "restore" and len(found) == count:
+        return restored_said(deed, found)
+    _sure(deed, session, pieces)
+    reason = f"{len(found)} of {count} pieces are done; it goes on with the rest"
+    return Output(outcome="failed", again=True, part=True, reason=reason)
+
+
+def _sure(deed: Deed, session: Session, pieces: Pieces) -> None:
+    """Make sure that a piece without a mark was not done: LostError where nobody can tell."""
+    then = then_of(deed.job.contact)
+    if then is None or not pieces.whole():
+        raise LostError("keys of this run are gone from there: nobody can tell what was done")
+    now = session.again()
+    if wrong := elsewhere(then, now):
+        raise LostError(f"not all of its marks are there, and {wrong}")
+    if now.evicted != then.evicted:
+        raise LostError("not all of its marks are there, and the server has evicted keys since")
