@@ -13,6 +13,7 @@ from opskit.drivers.stop import Verdict, end_change, end_read, see_ended
 from opskit.drivers.target import Running, Target
 from opskit.drivers.wire import Link
 from opskit.errors import InputError, UnreachableError
+from opskit.model.activity import Sessions
 from opskit.model.inventory import CONTROLLER, Database, Host, Redis, database_of, redis_of
 from opskit.model.job import Contact, Job, Output, Trace
 from opskit.model.keys import Keys
@@ -20,8 +21,8 @@ from opskit.model.payouts import Payouts
 from opskit.model.rows import Rows
 from opskit.model.value import Secret
 from opskit.model.work import (
+    AtDatabase,
     Command,
-    Duplicates,
     Query,
     Recall,
     RedisCall,
@@ -31,7 +32,6 @@ from opskit.model.work import (
     Request,
     Survey,
     Upload,
-    Verify,
 )
 
 History = Callable[[Recall], str | None]
@@ -127,7 +127,9 @@ class Targets:
                 return self._file(job, job.work, write)
             case Request():
                 return self._request(self._of(job), job, job.work, write)
-            case Query() | Survey() | Verify() | Duplicates() | Repair() | Payouts() | Rows():
+            case Survey():
+                return self._postgres().perform(job, write)  # type: ignore[no-any-return]
+            case work if isinstance(work, AtDatabase):
                 return self._postgres().perform(job, write)  # type: ignore[no-any-return]
             case RedisCall() | RedisLook() | Keys():
                 return self._redis_servers().perform(job, write)  # type: ignore[no-any-return]
@@ -147,7 +149,7 @@ class Targets:
                 from opskit.drivers import upload
 
                 return upload.rejoin(self._of(job), job, job.work, write, left)
-            case Query() | Repair() | Payouts() | Rows():
+            case Query() | Repair() | Payouts() | Rows() | Sessions():
                 return self._postgres().rejoin(job, write, left)  # type: ignore[no-any-return]
             case RedisCall() | Keys():
                 return self._redis_servers().rejoin(job, write, left)  # type: ignore[no-any-return]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from opskit.errors import UnreachableError
 from opskit.execute.book import Book
 from opskit.execute.send import Outside, Ready, find
+from opskit.model.activity import Activity, Sessions
 from opskit.model.job import Output
 from opskit.model.keys import Keys
 from opskit.model.payouts import Payouts
@@ -54,12 +55,13 @@ class Search:
                 | Repair()
                 | Payouts()
                 | Rows()
+                | Sessions()
                 | RedisCall()
                 | Keys()
             ):
                 lost = Output(outcome="unknown", lost=True, reason=_ENDED)
                 return self.found(ready, lost, {})
-            case Verify():
+            case Verify() | Activity():
                 reason = f"{_ENDED}; nothing of it was kept"
                 return Output(outcome="failed", again=True, reason=reason), {}
             case Request(idempotency_key=True):

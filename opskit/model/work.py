@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Literal, TypeAlias
 
+from opskit.model.activity import Activity, Sessions
 from opskit.model.expected import Expected, Index
 from opskit.model.frozen import frozen
 from opskit.model.keys import Keys
@@ -290,6 +291,9 @@ class Repair:
     probe: bool = False
 
 
+AtDatabase: TypeAlias = Query | Verify | Duplicates | Repair | Payouts | Rows | Activity | Sessions
+"""What is done at a database of the inventory, by its name."""
+
 Work: TypeAlias = (
     Command
     | Upload
@@ -305,6 +309,8 @@ Work: TypeAlias = (
     | Keys
     | Payouts
     | Rows
+    | Activity
+    | Sessions
     | Wait
     | Check
     | Ask

@@ -15,15 +15,13 @@ from opskit.model.text import Text
 from opskit.model.text import text as known
 from opskit.model.value import Json
 from opskit.model.work import (
+    AtDatabase,
     Command,
-    Duplicates,
-    Query,
     Recall,
     RedisCall,
     Remove,
     Repair,
     Upload,
-    Verify,
     Work,
 )
 from opskit.plan.arguments import Expectations, Files, History, Renderer, from_file
@@ -339,12 +337,15 @@ def _taken_back(work: Work, key: str) -> Work | None:
 
 def _server_of(work: Work) -> str | None:
     """Return the target of what is done at a server by its name; None for all else."""
-    if isinstance(work, (Query, Verify, Duplicates, Repair, Payouts, Rows)):
+    if isinstance(work, AtDatabase):
         return database_target(work.database)
     return redis_target(work.server) if isinstance(work, (RedisCall, Keys)) else None
 
 
-_OF_DATABASES = frozenset({"sql", "indexes", "index", "duplicates", "payouts", "rows"})
+_OF_DATABASES = frozenset(
+    {"sql", "indexes", "index", "duplicates", "payouts", "rows", "activity", "sessions"}
+)
+"""Kinds whose steps work on a database of the inventory."""
 _PLAIN_KINDS = frozenset({"run", "script", "http", "wait", "notify"})
 """Kinds whose work follows from the step alone when there is no template in it."""
 

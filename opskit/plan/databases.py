@@ -4,13 +4,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from opskit.errors import InputError
+from opskit.model.activity import Sessions
 from opskit.model.inventory import Database, Inventory, database_target
 from opskit.model.payouts import Payouts
 from opskit.model.plan import Action, Stage
 from opskit.model.rows import Rows
 from opskit.model.runbook import Effect, Step
 from opskit.model.text import text as known
-from opskit.model.work import Duplicates, Query, Repair, Survey, Verify
+from opskit.model.work import AtDatabase, Query, Repair, Survey
 from opskit.plan.spread import PREFLIGHT
 from opskit.steps.base import Value, a_word
 
@@ -49,16 +50,15 @@ def surveys(
     needs: dict[str, bool] = {}
     deeds: list[Action] = []
     for action, effect in _every(actions, stages):
-        if (
-            isinstance(action.work, (Payouts, Rows))
-            and effect == "change"
-            and action.undoes is None
-        ):
+        seen_first = isinstance(action.work, (Payouts, Rows, Sessions)) and action.undoes is None
+        if seen_first and effect == "change":
             deeds.append(action)
-        if isinstance(action.work, (Query, Repair, Payouts, Rows)) and effect == "change":
-            query = action.work if isinstance(action.work, Query) else None
-            marks = query is None or (query.transaction and not query.told)
-            needs[action.work.database] = marks or needs.get(action.work.database, False)
+        if isinstance(action.work, (Query, Repair, Payouts, Rows, Sessions)) and effect == "change":
+            work = action.work
+            marks = isinstance(work, (Repair, Payouts, Rows))
+            if isinstance(work, Query):
+                marks = work.transaction and not work.told
+            needs[work.database] = marks or needs.get(work.database, False)
             place = stages[action.position].place
     for name, marks in needs.items():
         position = f"{SURVEY}{name}"
@@ -86,7 +86,7 @@ def surveys(
 
 def _foreseen(deed: Action, stages: dict[str, Stage]) -> Action:
     """Return a look at whether a deed can be done, to be taken before anything is."""
-    assert isinstance(deed.work, (Payouts, Rows))
+    assert isinstance(deed.work, (Payouts, Rows, Sessions))
     stage = stages[deed.position]
     position = f"{SURVEY}{deed.work.database}:{deed.position}"
     stages[position] = Stage(
@@ -124,7 +124,7 @@ def _every(
 
 def _names(action: Action) -> Iterator[str]:
     for work in (action.work, action.skip_if, action.done_when):
-        if isinstance(work, (Query, Verify, Duplicates, Repair, Payouts, Rows)):
+        if isinstance(work, AtDatabase):
             yield work.database
     for undo in action.undo:
         yield from _names(undo)

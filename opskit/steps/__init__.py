@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from opskit.model.runbook import Effect
 from opskit.model.value import Json
 from opskit.steps import (
+    activity,
     assertion,
     confirm,
     duplicates,
@@ -19,6 +20,7 @@ from opskit.steps import (
     record,
     run,
     script,
+    sessions,
     sql,
     template,
     traffic,
@@ -43,6 +45,8 @@ KINDS: Mapping[str, StepKind] = {
     "duplicates": duplicates,
     "payouts": payouts,
     "rows": Later("rows"),
+    "activity": activity,
+    "sessions": sessions,
     "traffic": traffic,
     "wait": wait,
     "assert": assertion,

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Literal
 
 from opskit.errors import InputError
+from opskit.model.activity import Activity
 from opskit.model.job import Output
 from opskit.model.problem import Problem
 from opskit.model.runbook import Effect, Step
@@ -259,7 +260,7 @@ def is_check(work: Work) -> bool:
 
 def answers(work: Work) -> bool:
     """Tell whether a work is a look at a database: it says a level itself, or nothing is known."""
-    return isinstance(work, (Verify, Duplicates)) or (
+    return isinstance(work, (Verify, Duplicates, Activity)) or (
         isinstance(work, Query) and work.check is not None
     )
 
@@ -270,7 +271,7 @@ def judge(work: Work, output: Output) -> Output:
         return output  # it may be taken again: what it comes to is judged then
     if answers(work) and output.evidence.get("refused"):
         return replace(output, evidence={**output.evidence, "level": "UNKNOWN"})
-    if isinstance(work, (Verify, Duplicates)):
+    if isinstance(work, (Verify, Duplicates, Activity)):
         known = str(output.evidence.get("level", ""))
         level = _of_word(known)
         reason = output.reason if known else f"{level} {work.database}: {output.reason}"

@@ -3,6 +3,7 @@
 import re
 from typing import assert_never
 
+from opskit.model.activity import Activity, Sessions
 from opskit.model.expected import Expected, Lookup
 from opskit.model.keys import Keys
 from opskit.model.payouts import Payouts
@@ -18,7 +19,18 @@ REDIS = "redis> "
 
 
 def at_server(
-    work: Query | RedisCall | Keys | Verify | Duplicates | Repair | Payouts | Rows, *, full: bool
+    work: Query
+    | RedisCall
+    | Keys
+    | Verify
+    | Duplicates
+    | Repair
+    | Payouts
+    | Rows
+    | Activity
+    | Sessions,
+    *,
+    full: bool,
 ) -> list[str]:
     """Describe what is done at a server by its name."""
     match work:
@@ -44,6 +56,10 @@ def at_server(
             from opskit.view.removals import removal
 
             return removal(work, full=full)
+        case Activity() | Sessions():
+            from opskit.view.sessions import looks, signals
+
+            return looks(work) if isinstance(work, Activity) else signals(work)
         case _:
             assert_never(work)
 

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import assert_never
 
+from opskit.model.activity import Activity, Sessions
 from opskit.model.keys import Keys
 from opskit.model.payouts import Payouts
 from opskit.model.plan import Action
@@ -70,6 +71,8 @@ def texts(work: Work | None) -> Iterator[Text]:
             | Payouts()
             | Rows()
             | Keys()
+            | Activity()
+            | Sessions()
             | None
         ):
             return
@@ -114,7 +117,16 @@ def lines(work: Work, *, full: bool = False) -> list[str]:
         case Request():
             return _request(work, full=full)
         case (
-            Query() | RedisCall() | Keys() | Verify() | Duplicates() | Repair() | Payouts() | Rows()
+            Query()
+            | RedisCall()
+            | Keys()
+            | Verify()
+            | Duplicates()
+            | Repair()
+            | Payouts()
+            | Rows()
+            | Activity()
+            | Sessions()
         ):
             return at_server(work, full=full)
         case Remove() | Wait() | Recall() | Survey() | RedisLook():

@@ -216,6 +216,7 @@ def test_reads_are_what_changes_nothing_on_a_host() -> None:
         "health",
         "indexes",
         "duplicates",
+        "activity",
         "wait",
         "assert",
         "confirm",

@@ -12,6 +12,7 @@ change of a database; `sql-time`: N milliseconds after the first statement of on
 read, and after that; `redis-time`: N milliseconds after the first command is. `keys-before`,
 `keys-sent`, `keys-after`: so around the N-th piece of a set of keys; `keys-kept`: once the keys are
 on the disk, and nothing was begun; `keys-agreed`: once that is noted at the server.
+`signal-before`, `signal-after`: before sessions of a database are signalled, and once they were.
 """
 
 import os
@@ -36,6 +37,7 @@ def die() -> None:
     signal.pthread_kill(threading.get_ident(), signal.Signals[os.environ.get("DEADLY", "SIGKILL")])
 
 
+SIGNAL = ("signal-before", "signal-after")
 REDIS = ("redis-before", "redis-sent", "redis-after", "redis-time")
 
 
@@ -145,6 +147,32 @@ def at_keys(at: str, count: Count) -> None:
             around(Pieces, "agreed", None, die)
 
 
+def at_signal(*, before: bool) -> None:
+    """Die around the one statement that looks at sessions and signals them."""
+    from opskit.drivers.postgres import signalling
+
+    inner = signalling._judge
+
+    def outer(connection: Any, work: Any, signal: str) -> Any:  # noqa: ANN401 - as it has it
+        acts = "_backend" in signal
+        if acts and before:
+            die()
+        found = inner(connection, work, signal)
+        if acts and not before:
+            die()
+        return found
+
+    signalling._judge = outer
+
+
+def at_server(at: str, number: int) -> None:
+    """Die around what is done at a server at once, and is no transaction."""
+    if at in SIGNAL:
+        at_signal(before=at == "signal-before")
+    else:
+        at_redis(at, number)
+
+
 def started(clock: threading.Timer) -> None:
     with suppress(RuntimeError):  # it has been
         clock.start()
@@ -174,13 +202,14 @@ def arm(at: str, number: int) -> None:
             around(Session, "begin", lambda: started(clock), None)
         case "sql-time":
             at_time(number)
-        case _ if at in (*REDIS, *KEYS):
-            at_redis(at, number)
+        case _ if at in (*REDIS, *KEYS, *SIGNAL):
+            at_server(at, number)
         case _ if at in SQL:
             method, statement, early = SQL[at]
             at_statement(method, statement, before=early)
         case _:
-            every = ", ".join((*POINTS, "resumed", *SQL, "sql-time", *REDIS, *KEYS))
+            points = (*POINTS, "resumed", *SQL, "sql-time", *REDIS, *KEYS, *SIGNAL)
+            every = ", ".join(points)
             raise SystemExit(f"no point {at!r}; there are {every}")
 
 

@@ -3,8 +3,10 @@
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from importlib import import_module
+from typing import cast
 
-from opskit.drivers.postgres import doing, rejoin
+from opskit.drivers.postgres import doing
 from opskit.drivers.postgres.connection import BrokenError, ServerError
 from opskit.drivers.postgres.fence import Fence, FencedError
 from opskit.drivers.postgres.lease import Lease
@@ -14,13 +16,14 @@ from opskit.drivers.relay import Open
 from opskit.drivers.session import Write
 from opskit.drivers.target import HELD, Running
 from opskit.errors import InputError, OpskitError, UnreachableError
+from opskit.model.activity import Activity, Sessions
 from opskit.model.frozen import frozen
 from opskit.model.inventory import Database
 from opskit.model.job import Contact, Job, Output
 from opskit.model.payouts import Payouts
 from opskit.model.rows import Rows
 from opskit.model.value import Secret
-from opskit.model.work import Duplicates, Query, Repair, Survey, Verify
+from opskit.model.work import AtDatabase, Duplicates, Query, Repair, Survey, Verify, Work
 
 
 @frozen
@@ -108,33 +111,10 @@ class Databases:
         with self._lock:
             self._running[job.key] = running
         try:
-            match job.work:
-                case Query(database=name):
-                    return doing.perform(self._access(name), job, running, write)
-                case Verify(database=name):
-                    from opskit.drivers.postgres import verify  # few runs verify anything
-
-                    return verify.perform(self._access(name), job, running, write)
-                case Duplicates(database=name):
-                    from opskit.drivers.postgres.duplicates import perform
-
-                    return perform(self._access(name), job, running, write)
-                case Repair(database=name):
-                    from opskit.drivers.postgres import repair
-
-                    return repair.perform(self._access(name), job, running, write)
-                case Payouts(database=name):
-                    from opskit.drivers.postgres import payouts
-
-                    return payouts.perform(self._access(name), job, running, write)
-                case Rows(database=name):
-                    from opskit.drivers.postgres import batches
-
-                    return batches.perform(self._access(name), job, running, write)
-                case Survey(database=name, marks=marks):
-                    return self._survey(name, marks=marks)
-                case _:
-                    raise TypeError(f"a database does no {type(job.work).__name__}")
+            if isinstance(job.work, Survey):
+                return self._survey(job.work.database, marks=job.work.marks)
+            doer, name = _doer(job.work, _DO)
+            return cast(Output, doer(self._access(name), job, running, write))
         except UnreachableError as error:  # of the host that leads there
             return Output(outcome="failed", sent=False, unreachable=True, reason=error.line)
         finally:
@@ -143,21 +123,9 @@ class Databases:
                 self._running.pop(job.key, None)
 
     def rejoin(self, job: Job, write: Write, left: float) -> Output:
-        assert isinstance(job.work, (Query, Repair, Payouts, Rows))
         try:
-            if isinstance(job.work, Repair):
-                from opskit.drivers.postgres import repair
-
-                return repair.rejoin(self._access(job.work.database), job, write, left)
-            if isinstance(job.work, Payouts):
-                from opskit.drivers.postgres import payouts
-
-                return payouts.rejoined(self._access(job.work.database), job, write, left)
-            if isinstance(job.work, Rows):
-                from opskit.drivers.postgres import batches
-
-                return batches.rejoin(self._access(job.work.database), job, write, left)
-            return rejoin.rejoin(self._access(job.work.database), job, write, left)
+            doer, name = _doer(job.work, _REJOIN)
+            return cast(Output, doer(self._access(name), job, write, left))
         except UnreachableError as error:
             return Output(outcome="unknown", lost=True, reason=f"it can't be asked: {error.line}")
 
@@ -240,3 +208,31 @@ def _missing(session: Session, access: Access, marks: Marks) -> str:
         return marks.missing(leases=access.lease is not None)
     except (BrokenError, ServerError) as error:
         return f"it can't be asked for its marks: {error.what}"
+
+
+_DO: Mapping[type[AtDatabase], str] = {
+    Query: "doing.perform",
+    Verify: "verify.perform",
+    Duplicates: "duplicates.perform",
+    Repair: "repair.perform",
+    Payouts: "payouts.perform",
+    Rows: "batches.perform",
+    Activity: "activity.perform",
+    Sessions: "signalling.perform",
+}
+_REJOIN: Mapping[type[AtDatabase], str] = {
+    Query: "rejoin.rejoin",
+    Repair: "repair.rejoin",
+    Payouts: "payouts.rejoined",
+    Rows: "batches.rejoin",
+    Sessions: "signalling.rejoined",
+}
+
+
+def _doer(work: Work, doers: Mapping[type[AtDatabase], str]) -> tuple[Callable[..., object], str]:
+    """Return what does a work, and the name of its database. Few runs need more than one module."""
+    if not isinstance(work, AtDatabase) or type(work) not in doers:
+        raise TypeError(f"a database does no {type(work).__name__}")
+    module, _, function = doers[type(work)].partition(".")
+    found = import_module(f"opskit.drivers.postgres.{module}")
+    return getattr(found, function), work.database
