@@ -18,9 +18,13 @@ from opskit.steps.base import Value, a_word
 
 def database(inventory: Inventory, step: Step, args: Mapping[str, Value]) -> dict[str, Value]:
     """Return the step's database: the one that it names, or the only one."""
-    names = ", ".join(sorted(inventory.databases)) or "none"
+    names = ", ".join(sorted(inventory.databases))
     place = str(step.places.get(f"{step.kind}.database") or step.place)
     name = a_word(args["database"], step, "database") if args.get("database") is not None else ""
+    if not inventory.databases:
+        told = "the step works on a database, and the inventory has none"
+        cure = "add databases: {NAME: {url: 'postgresql://…'}} to it, or name another one (-i)"
+        raise InputError(told, where=place, hint=cure)
     if name:
         if name not in inventory.databases:
             told = f"the inventory has no database {name[:60]!r}"

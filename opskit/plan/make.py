@@ -181,7 +181,7 @@ def starting_at(steps: list[Placed], name: str | None, runbook: Runbook) -> list
 
 
 def _actions(builder: Builder, steps: Sequence[Placed], hosts: Sequence[str]) -> tuple[Action, ...]:
-    problems: dict[tuple[str, str], Problem] = {}
+    problems: dict[tuple[str, str, str], Problem] = {}
     found: list[Action] = []
     for phase in ("preflight", "main", "always"):
         within = [p for p in steps if p.phase == phase]
@@ -191,7 +191,9 @@ def _actions(builder: Builder, steps: Sequence[Placed], hosts: Sequence[str]) ->
                     found += _of_step(builder, placed, turn, batch)
                 except (InputError, TemplateError) as error:
                     problem = _problem(error, placed)
-                    problems[str(problem.place), problem.what] = problem
+                    # What several steps of a kind are given is wrong once; the first is named.
+                    about = placed.step.kind if isinstance(error, InputError) else problem.place
+                    problems.setdefault((str(about), problem.what, problem.write), problem)
     if problems:
         raise ProblemsError(list(problems.values()))
     return tuple(found)

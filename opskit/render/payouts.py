@@ -263,7 +263,9 @@ def look(deed: Payouts, schema: str) -> Text:
         reasons.append(script.told(moved, "with nothing to reverse by now"))
     elif deed.do == "hold":
         reasons.append("CASE WHEN NOT EXISTS (SELECT FROM acted) THEN 'none can be held' END")
-    more = f",\n  (SELECT count(*) FROM acted) AS fit, {script.told(moved, 'moved on')} AS told"
+    rows = script.value(f" of {len(deed.ids)} rows can be acted on", "::text")
+    fits = f"(SELECT count(*) FROM acted) || {rows}"
+    more = f",\n  {fits} AS fit, {script.told(moved, 'moved on')} AS told"
     return script.made(script.now() + acted + "\n" + verdict(reasons, more))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from opskit.errors import Exit
 from opskit.model.plan import Action, Plan
 from opskit.model.run import ActionRecord, Run
 from opskit.model.states import ActionState
@@ -72,7 +73,15 @@ def _taken_back(record: ActionRecord) -> bool:
     return record.state == "undone" and record.data.get("outcome") == "failed"
 
 
+def refused(run: Run) -> bool:
+    """Tell whether a run was turned away for what it asked for, before it had done anything."""
+    failed = [record for record in run.actions.values() if bad(run, record)]
+    return run.exit == Exit.REFUSED and bool(failed) and all(one.refused for one in failed)
+
+
 def _word(record: ActionRecord) -> str:
+    if record.refused and record.state == "failed":
+        return "refused"
     if _taken_back(record):
         return "failed, then undone"
     return "no outcome recorded" if record.state == "started" else record.state
@@ -100,7 +109,8 @@ def _unreachable(run: Run, paint: Paint) -> Iterator[str]:
     """Say why hosts could not be reached, hosts with the same reason together."""
     reasons: dict[str, list[str]] = {}
     for host, why in run.unreachable.items():
-        if run.hosts.get(host) not in ("done", None):
+        server = host not in run.hosts and "unreachable" in run.hosts.values()
+        if server or run.hosts.get(host) not in ("done", None):
             reasons.setdefault(why.replace(host, "…"), []).append(host)
     for hosts in reasons.values():
         word = paint.state("unreachable", "unreachable")

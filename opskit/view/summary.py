@@ -47,7 +47,8 @@ def text(
     """
     lines = [_headline(run, paint, time.time() if now is None else now)]
     for state, hosts in standing(run).items():
-        lines += _hosts(state, hosts, paint, columns)
+        word = "refused" if state == "failed" and details.refused(run) else state
+        lines += _hosts(word, hosts, paint, columns)
     lines += details.shown(run, plan, said, paint)
     if run.question is not None and not interrupted(run):
         lines.append(f"  {'asks':<18} {question(run.question)}")
@@ -124,20 +125,29 @@ def next_steps(run: Run, plan: Plan | None = None) -> Iterator[tuple[str, str]]:
     if run.state in _OPEN or _left_unknown(run):
         yield f"opskit {'decide' if _asks(run) else 'resume'} {run.id}", _why_resume(run)
     bad = details.most_telling(run)
-    if bad is not None and run.state != "succeeded":
+    if bad is not None and run.state != "succeeded" and not details.refused(run):
         step = shlex.quote(Labels(plan).position(bad.key) or bad.step)
         yield f"opskit output {run.id} {step} {shlex.quote(bad.host)}", "what it printed"
-    if "unreachable" in states:
-        hosts = [host for host, stands in run.hosts.items() if stands == "unreachable"]
-        inventory = f" -i {shlex.quote(names.path(plan.inventory))}" if plan is not None else ""
-        yield f"opskit hosts check {','.join(hosts[:3])}{inventory}", "why they can't be reached"
+    yield from _away(run, plan)
     left = [w for w, s in _RETRY if states & s]
+    if details.refused(run):
+        left = []  # it would be asked for the same once more
     if left and run.kind != "exec" and run.state not in _UNDER_WAY:
         yield f"opskit retry {run.id} --hosts {','.join(left)}", "try those hosts again"
     if _undoable(run, plan):
         yield f"opskit undo {run.id}", "take back what was done"
     if run.state != "succeeded":
         yield f"opskit report {run.id}", "for the post-mortem"
+
+
+def _away(run: Run, plan: Plan | None) -> Iterator[tuple[str, str]]:
+    """Offer to look at the hosts that can't be reached; not where it is a database that can't."""
+    away = [host for host, stands in run.hosts.items() if stands == "unreachable"]
+    hosts = [host for host in away if host in run.unreachable or not run.unreachable]
+    inventory = f" -i {shlex.quote(names.path(plan.inventory))}" if plan is not None else ""
+    if hosts:
+        why = "why they can't be reached"
+        yield f"opskit hosts check {','.join(hosts[:3])}{inventory}", why
 
 
 def _why_resume(run: Run) -> str:

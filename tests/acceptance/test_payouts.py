@@ -183,6 +183,46 @@ def rewritten(desk: Money, **source: str) -> None:
     Path(desk.manifest).write_text(json.dumps(manifest))
 
 
+def test_a_refusal_is_told_once_and_nothing_is_offered_that_can_not_help(desk: Money) -> None:
+    said = desk.payouts("hold", max_age="0s", status=5)
+    assert said.count("which is too long ago") == 2  # as it happens, and in the summary
+    assert re.search(r"^  refused +nowhere$", said, re.MULTILINE)
+    assert "refused on db:main: 0:main:1 Before: Hold what is still pending" in said
+    assert "failed on" not in said
+    assert "opskit retry" not in said
+    plan = desk.opskit("plan", "payouts-hold", *desk.asked("hold", max_age="0s")[3:], status=5)
+    assert plan.count("which is too long ago") == 2
+    said = desk.opskit("run", "duplicate-payouts", *desk.given(), "-p", "since=2999-01-01",
+                       status=5)  # fmt: skip
+    assert "opskit retry" not in said
+    desk.db.sql("REVOKE UPDATE ON payouts FROM app")
+    said = desk.payouts("hold", status=5)
+    assert re.search(r"opskit retry \S+ --hosts failed", said)  # once somebody has granted it
+    said = desk.payouts("hold", ids="9", status=2)
+    assert said.count("the report says of row 9: nothing") == 1  # though two steps have `ids`
+
+
+def test_a_period_without_rows_is_named(desk: Money) -> None:
+    said = desk.opskit("run", "duplicate-payouts", *desk.given(), "-p", "since=2026-02-01", "-p",
+                       "until=2026-02-02", status=6)  # fmt: skip
+    assert "there is no row to look at since 2026-02-01 00:00:00+00 and before 2026-02-02" in said
+    assert "(the newest is of 2026-01-01 12:00:00+00): nothing is known" in said
+
+
+def test_a_database_that_is_not_there_is_told_with_what_to_do(desk: Money) -> None:
+    inventory = desk.folder / "i.yaml"
+    text = inventory.read_text()
+    inventory.write_text(text.partition("databases:")[0])
+    said = desk.payouts("hold", status=2)
+    assert said.count("the step works on a database, and the inventory has none") == 1
+    assert "add databases:" in said
+    inventory.write_text(re.sub(r"@/\w+", "@/nothere", text))
+    said = desk.payouts("hold", status=5)
+    assert "unreachable: db:main: database main: no session can be had" in said
+    assert "see `url` of the database in the inventory" in said
+    assert "opskit hosts check" not in said
+
+
 @pytest.mark.parametrize("do", ["hold", "reverse"])
 def test_a_report_is_what_the_record_of_its_run_has_or_nothing_is_done(
     desk: Money, do: str

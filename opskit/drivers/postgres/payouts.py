@@ -10,12 +10,12 @@ from opskit.drivers.postgres.ledgers import LedgerError
 from opskit.drivers.postgres.looking import looked
 from opskit.drivers.postgres.quiet import ALL, quiet
 from opskit.drivers.postgres.readback import read_back
-from opskit.drivers.postgres.rows import Returned
 from opskit.drivers.postgres.session import Access, Session, limit
 from opskit.drivers.session import Write
 from opskit.drivers.target import Running
 from opskit.model.job import Job, Output
 from opskit.model.payouts import Payouts
+from opskit.model.value import Json
 from opskit.model.work import Query, Repair
 from opskit.render.freezes import freeze, seen, thaw
 from opskit.render.guards import guard
@@ -100,26 +100,30 @@ def _foreseen(access: Access, session: Session, job: Job, write: Write) -> Outpu
     limit(session.connection, job.timeout, ends_with_us=True)
     session.connection.own(ALL)
     session.connection.own(SNAPSHOT)
-    returned = Returned(write, limit=access.database.max_output, keep=job.capture, rows="text")
+    refused = [*_elsewhere(session, work)]
+    wrong: list[str] = []
+    more: list[str | None] = []
     try:
-        wrong = [*_elsewhere(session, work), *obstacles(session, work)]
+        wrong += obstacles(session, work)
     except LedgerError as error:
-        wrong = [error.line]
+        refused.append(error.line)
     # What is wrong otherwise may be the database: nothing is to be made there.
-    if not wrong and (kept := _KEPT.get(work.do)):
+    if not wrong and not refused and (kept := _KEPT.get(work.do)):
         wrong += _lacking(access, session, kept, write)
-    if not wrong and work.do != "guard":
+    if not wrong and not refused and work.do != "guard":
         text = seen(work, schema) if work.do == "freeze" else look(work, schema)
         (sentence,) = sentences(text, read=True, transaction=True)
-        result = session.connection.run(sentence.text, sentence.values, returned.taker())
-        returned.ended(result)
-        wrong = [said] if (said := (returned.first or b"").decode()) else []
+        told, *more = session.connection.one(sentence.text, *sentence.values)
+        refused += [told] if told else []
     session.connection.own("ROLLBACK")
-    if wrong:
-        return Output(outcome="failed", status=1, reason="; ".join(wrong))
-    told = returned.row.get("told") or b""
-    said = "; ".join(filter(None, [*_unproved(work), told.decode(errors="replace")]))
-    return Output(outcome="succeeded", reason=said, status=0, evidence=returned.evidence())
+    if wrong or refused:
+        # What is wrong with the report or the description does not come right by another try.
+        evidence: dict[str, Json] = {"refused": True} if refused else {}
+        reason = "; ".join([*wrong, *refused])
+        return Output(outcome="failed", status=1, reason=reason, evidence=evidence)
+    for line in (*_unproved(work), *filter(None, more)):
+        write("stdout", f"{line}\n".encode())
+    return Output(outcome="succeeded", status=0)
 
 
 def _unproved(work: Payouts) -> Iterator[str]:

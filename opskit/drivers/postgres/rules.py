@@ -46,6 +46,13 @@ def reversed_(known: Known, period: Period) -> Statement | None:
     return query.made(text)
 
 
+def newest(known: Known) -> Statement:
+    """Say when the newest row was made, whatever the period."""
+    query = Query(known, Period())
+    conditions = conjunction(query.own())
+    return query.made(f"SELECT max({query.at})::text FROM {query.table} WHERE {conditions}")
+
+
 CENSUS = ("status", "currency", "keyless", "may_repeat", "rows", "amount")
 
 

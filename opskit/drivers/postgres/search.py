@@ -184,7 +184,7 @@ class Search:
         if counted is not None and (gone := int(self._one(counted)[0] or 0)):
             self.counts["reversed"] = gone
         if not self.rows:
-            text = "there is no row to look at: nothing is known"
+            text = f"there is no row to look at{self._when()}: nothing is known"
             self._tell("empty", text, unknown=True)
         if self.keyless:
             rows = sum(count for count, _ in self.keyless.values())
@@ -201,6 +201,14 @@ class Search:
                 text = f"{count} rows have no {ledger.created_at}: no period has them"
                 self._tell("undated", text)
                 self.counts["undated"] = count
+
+    def _when(self) -> str:
+        """Say which period is looked at, and when the newest row of all was made."""
+        since, until = self.period.since, self.period.until
+        bounds = [*([f"since {since}"] if since else []), *([f"before {until}"] if until else [])]
+        newest = self._one(rules.newest(self.known))[0] if bounds else None
+        told = f" (the newest is of {newest})" if newest else ""
+        return f" {' and '.join(bounds)}{told}" if bounds else ""
 
     def _twice(
         self, check: str, fields: Sequence[Field], *, keyed: bool = False, suffix: str = ""

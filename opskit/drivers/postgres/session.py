@@ -145,6 +145,8 @@ def _hint(what: str) -> str:
         return "name the secret under `password` in the inventory, or use ~/.pgpass"
     if "53300" in what or "too many clients" in what or "remaining connection slots" in what:
         return "all its connections are taken: find who has them in pg_stat_activity"
+    if "does not exist" in what:
+        return "it answers, and does not have that: see `url` of the database in the inventory"
     return "see that it runs and can be reached from here, or through the host in `via`"
 
 
