@@ -220,6 +220,67 @@ def test_a_build_whose_opskit_is_killed_at_any_time_is_done_once(desk: Desk, tur
     desk.proved()
 
 
+COUNTED = """
+    CREATE TABLE IF NOT EXISTS rebuilt (at timestamptz DEFAULT clock_timestamp());
+    GRANT INSERT ON rebuilt TO PUBLIC;
+    TRUNCATE rebuilt;
+    CREATE OR REPLACE FUNCTION counted() RETURNS event_trigger LANGUAGE plpgsql AS
+        $$ BEGIN INSERT INTO rebuilt DEFAULT VALUES; END $$;
+    DROP EVENT TRIGGER IF EXISTS reindexed;
+    CREATE EVENT TRIGGER reindexed ON ddl_command_end WHEN TAG IN ('REINDEX')
+        EXECUTE FUNCTION counted()
+"""
+"""A server that counts each REINDEX that has come to its end."""
+
+
+def bloated(desk: Desk) -> None:
+    """Make an index that has more air than entries."""
+    desk.db.sql(COUNTED)
+    desk.db.sql(THERE)
+    desk.db.sql(
+        "UPDATE item SET n = n + 1; UPDATE item SET n = n - 1; DELETE FROM item WHERE n > 2000"
+    )
+
+
+def rebuilt_once(desk: Desk, after: int) -> None:
+    """Kill a rebuild so many milliseconds after it has begun; see that it was done, and once."""
+    bloated(desk)
+    size = "SELECT pg_relation_size('item_n_name')"
+    before = (hashed(desk), desk.db.sql("SELECT pg_get_indexdef('item_n_name'::regclass)"))
+    big = desk.db.sql(size)[0][0]
+    killed(desk, after, "-p", "rebuild=true", "-p", "only=item_n_name")
+    settled(desk)
+    assert desk.db.sql("SELECT count(*) FROM rebuilt") == [(1,)]
+    assert desk.db.sql(INDEXES) == [("item_n_name", True)]  # and nothing is left of a half one
+    assert desk.db.sql(size)[0][0] < big / 2
+    assert (hashed(desk), desk.db.sql("SELECT pg_get_indexdef('item_n_name'::regclass)")) == before
+    desk.proved()
+
+
+@pytest.mark.parametrize("after", [20, 60])
+def test_a_rebuild_whose_opskit_is_killed_is_done_once(desk: Desk, after: int) -> None:
+    rebuilt_once(desk, after)
+
+
+def test_a_rebuild_that_goes_on_without_opskit_is_waited_for(desk: Desk) -> None:
+    bloated(desk)
+    with psycopg.connect(desk.db.owner) as other:
+        other.execute(b"INSERT INTO item VALUES ('in the way', 0)")
+        killed(desk, 900, "-p", "rebuild=true", "-p", "only=item_n_name")
+        until(lambda: ("item_n_name_ccnew", False) in desk.db.sql(INDEXES))
+        other.commit()
+    settled(desk)
+    assert desk.db.sql("SELECT count(*) FROM rebuilt") == [(1,)]
+    assert desk.db.sql(INDEXES) == [("item_n_name", True)]
+    desk.proved()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("turn", range(60))
+def test_a_rebuild_whose_opskit_is_killed_at_any_time_is_done_once(desk: Desk, turn: int) -> None:
+    rebuilt_once(desk, random.Random(turn).randrange(0, 250))
+
+
 # --- bystanders
 
 

@@ -180,10 +180,7 @@ def test_a_run_that_is_killed_at_any_time_ends_those_once(desk: Desk, turn: int)
         for each in (one, other):
             each.run("SELECT pg_sleep(300)")
         named = sessions(desk, one)
-        run = desk.background("run", "--yes", *asked(do, named))
-        time.sleep(random.Random(turn).uniform(0.2, 1.2))
-        run.kill()
-        run.wait()
+        desk.cut(random.Random(turn).uniform(0.2, 1.6), "run", "--yes", *asked(do, named))
         desk.opskit("resume", "last", status=None)  # unless it had not begun, or was over
         if state(desk, one) == "active":  # it had not begun, or came to nothing
             desk.opskit("run", "--yes", *asked(do, named))

@@ -154,6 +154,21 @@ def test_opskit_killed_at_any_time_does_it_once(desk: Desk, turn: int) -> None:
     desk.proved()
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("turn", range(60))
+def test_a_run_killed_at_any_moment_of_it_changes_once(desk: Desk, turn: int) -> None:
+    """From its start on: while it plans, writes its record, connects, changes, or tells."""
+    desk.write(COUNT + ADD + TELL, WORD)
+    desk.cut(random.Random(turn).uniform(0.05, 1.6), "run", "t.yaml", "--yes", "-p", "word=x")
+    desk.opskit("resume", "last", status=None)  # unless there is none yet, or it is over
+    if "no run" in desk.opskit("status", "last", status=None):
+        assert desk.db.items() == []
+        desk.run("-p", "word=x")
+    assert desk.db.items() == ["x"]
+    assert "got 0" in desk.opskit("report", "last")
+    desk.proved()
+
+
 INDEX = (
     "  - name: index\n"
     "    sql: {query: CREATE INDEX CONCURRENTLY item_n ON item (n), transaction: none}\n"

@@ -66,6 +66,15 @@ class Desk:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
+    def cut(self, after: float, *words: str) -> None:
+        """Begin something, and kill it so many seconds later unless it is over by then."""
+        with self.background(*words) as process:
+            try:
+                process.communicate(timeout=after)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+
     def events(self, kind: str) -> list[dict[str, Any]]:
         lines = self.opskit("audit", "log", "last", "--json").splitlines()
         return [e for e in map(json.loads, lines) if e["event"] == kind]
