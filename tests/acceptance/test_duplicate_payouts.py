@@ -21,6 +21,7 @@ from opskit.drivers.evidence import opened
 from opskit.lab import release
 from opskit.lab.fixtures import Amount
 from tests.support import datasets, postgres
+from tests.support.bystander import writing
 from tests.support.database import ROLES, until
 from tests.support.searching import ids, planted, readable
 
@@ -290,3 +291,54 @@ def test_the_client_s_memory_does_not_grow_with_what_is_found(desk: Desk) -> Non
     assert of["rows"]["business_key.MONEY_SENT_REVIEW"] >= 99_999
     assert of["rows"]["near"] >= 199_998
     assert peak < 64 * 1024, peak
+
+
+PAY = (
+    b"INSERT INTO payouts (merchant_id, payee_id, amount, currency, status, idempotency_key,"
+    b" order_id, task_id, created_at)"
+    b" SELECT 1, %s, 5, 'EUR', 'pending', n, n, n, now() FROM (SELECT %s) AS row (n) RETURNING id"
+)
+
+
+def pay(connection: "psycopg.Connection[Any]", number: int) -> None:
+    """What a worker does: it makes a payment, sends it, and looks at what is pending."""
+    row = connection.execute(PAY, (number, f"worker-{number}")).fetchone()
+    connection.execute(b"UPDATE payouts SET status = 'paid' WHERE id = %s", row)
+    connection.execute(b"SELECT id FROM payouts WHERE status = 'pending' ORDER BY created_at "
+                       b"LIMIT 5").fetchall()  # fmt: skip
+
+
+@pytest.mark.soak
+def test_workers_go_on_while_a_million_rows_are_searched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody waits for a lock for 2 s, no payment fails; their 99th percentile is printed."""
+    with postgres.server(**datasets.SETTINGS) as server:
+        with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+            connection.execute(ROLES.encode())
+        url, manifest = datasets.load(server, "payouts", Amount(rows=1_000_000, planted=True))
+        readable(url)
+        reader = url.replace("//owner@", "//reader@")
+        text = (
+            f"opskit: 1\nhosts: {{nowhere: 127.0.0.1}}\ndatabases: {{big: {{url: '{reader}'}}}}\n"
+        )
+        (tmp_path / "i.yaml").write_text(text)
+        (tmp_path / "payouts.yaml").write_bytes(release.data("ledger/payouts.yaml"))
+        desk = Desk(tmp_path, {"big": url}, {"big": manifest})
+        said = []
+        with writing(url, pay) as writer:
+            for what in ("alone", "searched", "alone", "searched"):
+                since, began = len(writer.times), time.monotonic()
+                if what == "alone":
+                    time.sleep(8)
+                else:
+                    desk.search("big", "-p", "full=true", status=1)
+                took = time.monotonic() - began
+                longest = 1000 * max(writer.times[since:])
+                turns = writer.after(since)
+                said.append(f"{what} for {took:.1f} s: {turns}, the longest {longest:.1f} ms")
+                assert len(writer.times) - since > 50
+        with capsys.disabled():
+            sys.stdout.write("".join(f"\nbystander, {line}" for line in said) + "\n")
+        assert writer.errors == []
+        assert max(writer.times) < 2.0

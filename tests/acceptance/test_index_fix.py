@@ -4,16 +4,15 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
+from tests.support.bystander import writing
 from tests.support.database import base, until
 from tests.support.desk import Desk
 from tests.support.postgres import Server
@@ -59,51 +58,13 @@ def hashed(desk: Desk, where: str = "true") -> object:
     return desk.db.sql(query)[0][0]
 
 
-@dataclass
-class Writer:
-    """Another client, which reads and writes all the time and counts how long each takes."""
-
-    url: str
-    times: list[float] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-    stop: threading.Event = field(default_factory=threading.Event)
-
-    def go(self) -> None:
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(b"SET lock_timeout = '2s'")
-            for number in range(1, 10**9):
-                if self.stop.is_set():
-                    return
-                row = (f"w{number % 500}", number)
-                began = time.monotonic()
-                try:
-                    connection.execute(
-                        b"INSERT INTO item VALUES (%s, %s)"
-                        b" ON CONFLICT (name) DO UPDATE SET n = excluded.n",
-                        row,
-                    )
-                    connection.execute(b"SELECT n FROM item WHERE name = %s", row[:1])
-                except psycopg.Error as error:
-                    self.errors.append(str(error))
-                self.times.append(time.monotonic() - began)
-                time.sleep(0.002)
-
-    def p99(self, since: int = 0) -> float:
-        """Return the 99th percentile of what came after so many, in milliseconds."""
-        found = sorted(self.times[since:])
-        return 1000 * found[int(len(found) * 0.99)]
-
-
-@contextmanager
-def writing(desk: Desk) -> Iterator[Writer]:
-    writer = Writer(desk.db.owner)
-    thread = threading.Thread(target=writer.go)
-    thread.start()
-    try:
-        yield writer
-    finally:
-        writer.stop.set()
-        thread.join(20)
+def write(connection: "psycopg.Connection[Any]", number: int) -> None:
+    """What another client does: it writes a row and reads it."""
+    row = (f"w{number % 500}", number)
+    connection.execute(
+        b"INSERT INTO item VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET n = excluded.n", row
+    )
+    connection.execute(b"SELECT n FROM item WHERE name = %s", row[:1])
 
 
 def test_a_dry_run_says_what_is_missing_and_builds_nothing(desk: Desk) -> None:
@@ -129,7 +90,7 @@ def test_a_run_builds_what_is_missing_and_another_nothing(desk: Desk) -> None:
 def test_an_undo_takes_back_what_was_built_while_others_write(desk: Desk) -> None:
     desk.db.sql(THERE)
     before = hashed(desk, "name LIKE 'n%'")
-    with writing(desk) as writer:
+    with writing(desk.db.owner, write) as writer:
         desk.opskit(*words(desk, "--yes"))
         assert desk.db.sql(INDEXES) == BOTH
         desk.opskit("undo", "last", "--yes")
@@ -292,7 +253,7 @@ def test_others_go_on_reading_and_writing_meanwhile(
     desk.db.sql("CREATE EXTENSION IF NOT EXISTS amcheck")
     desk.db.sql("INSERT INTO item SELECT 'm' || x, x FROM generate_series(1, 1500000) x")
     figures: list[tuple[str, float, int]] = []
-    with writing(desk) as writer:
+    with writing(desk.db.owner, write) as writer:
         time.sleep(5)
         figures.append(("alone", writer.p99(), len(writer.times)))
         since = len(writer.times)
