@@ -3,6 +3,7 @@
 Plan sees to it that the argument `database` names one of the inventory.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
@@ -228,24 +229,29 @@ def _limits(args: Mapping[str, Value], step: Step) -> Limits:
     def number(key: str) -> float:
         return a_number(args[key], step, key)
 
+    def whole(key: str, least: int = 1) -> int:
+        value = args[key]
+        word = str(value) if isinstance(value, int) else a_word(value, step, key)
+        if not re.fullmatch(r"[0-9]{1,18}", word) or int(word) < least:
+            raise _wrong(
+                step, key, f"`{key}` came to {word[:80]!r}", f"a whole number from {least}"
+            )
+        return int(word)
+
     share = number("max_share")
     if not 0 < share <= 1:
         raise _wrong(step, "max_share", f"{share:g} is no part of a table", "0.9, at most 1")
-    made = Limits(
-        rows=int(number("max_rows")),
+    return Limits(
+        rows=whole("max_rows"),
         share=share,
-        needed=int(number("max_live")),
-        first=int(number("first")),
-        batch=int(number("batch")),
+        needed=whole("max_live", 0),
+        first=whole("first"),
+        batch=whole("batch"),
         aim=number("aim"),
         pause=number("pause"),
         deadline=number("deadline"),
         lag=number("max_lag"),
     )
-    for key, value in (("max_rows", made.rows), ("batch", made.batch), ("first", made.first)):
-        if value < 1:
-            raise _wrong(step, key, f"`{key}` is {value}", "1 or more")
-    return made
 
 
 def _wrong(step: Step, key: str, what: str, write: str) -> InputError:

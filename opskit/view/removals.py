@@ -40,7 +40,8 @@ def _lines(work: Rows) -> Iterator[str]:
 def _which(work: Rows) -> Iterator[str]:
     chosen = work.chosen
     if chosen.older is not None:
-        yield f"{chosen.time} is more than {duration(chosen.older)} ago"
+        ago = f"more than {duration(chosen.older)} ago" if chosen.older else "past"
+        yield f"{chosen.time} is {ago}"
     if chosen.newer is not None:
         yield f"{chosen.time} is within the last {duration(chosen.newer)}"
     if chosen.where is not None:

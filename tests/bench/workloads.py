@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from tests.bench.cleanup import Cleanup
 from tests.bench.duplicates import Duplicates
 from tests.bench.figures import Figure, Rounds, less, ratio
 from tests.bench.indexes import Indexes
@@ -180,4 +181,5 @@ WORKLOADS: tuple[Workload, ...] = (
     Text(),
     Duplicates(rows=1_000_000),
     Duplicates(rows=10_000_000),
+    Cleanup(rows=1_000_000),
 )

@@ -66,7 +66,7 @@ def test_what_is_over_is_removed_and_put_back_while_others_write(attic: Attic) -
     assert attic.hash() == before
 
 
-@pytest.mark.parametrize(("first", "batch"), [(1, 7), (100, 100), (400, 1000), (5, 3)])
+@pytest.mark.parametrize(("first", "batch"), [(1, 7), (400, 1000)])
 @pytest.mark.parametrize("archive", [True, False])
 def test_no_transaction_has_more_rows_than_a_batch(
     attic: Attic, first: int, batch: int, *, archive: bool
@@ -110,6 +110,9 @@ def test_a_look_counts_and_removes_nothing(attic: Attic) -> None:
         ({"live": "expire_date > now() - interval '10 minutes'"}, "are still needed (`live`)"),
         ({"table": "nothing"}, "there is no table nothing"),
         ({"table": "session_expire"}, "is no table"),
+        ({"table": "pg_class", "time": "", "older": None, "where": "relname = 'x'"},
+         "is the server's own"),
+        ({"table": f"{MARKERS}.marker", "time": "at"}, "is opskit's own"),
         ({"time": "note"}, "note of public.session is bpchar, and no time"),
         ({"time": "nothing"}, "has no column nothing"),
         ({"order": ("nothing",)}, "has no column nothing"),
@@ -220,7 +223,7 @@ def test_a_deadline_leaves_the_rest(attic: Attic) -> None:
     slow = rows(first=10, batch=10, pause=20.0, deadline=0.4)
     found = attic.do(slow)
     assert found.outcome == "failed"
-    assert "its deadline of 0.4 s has come" in found.reason
+    assert "no batch begins after 0.4 s" in found.reason
     assert 0 < int(str(found.evidence["removed"])) == attic.kept() < 3000
     assert attic.keys("key LIKE 's%'") == 4000 - attic.kept()
 
@@ -264,7 +267,7 @@ def test_an_undo_does_not_guess_where_columns_are_others_by_now(attic: Attic) ->
     attic.db.sql("ALTER TABLE session ADD more text")
     undone = attic.do(back(ALL), key="1/!1")
     assert undone.outcome == "failed"
-    assert "has other columns than when its rows were removed" in undone.reason
+    assert "has not the columns, from which rows were removed" in undone.reason
 
 
 def test_rows_are_chosen_by_a_value_that_is_bound(attic: Attic) -> None:

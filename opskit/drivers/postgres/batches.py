@@ -77,6 +77,11 @@ class Attempt:
     def late(self) -> bool:
         return time.monotonic() > self.stops
 
+    @property
+    def room(self) -> float:
+        """For how long batches may begin; seconds."""
+        return min(self.work.limits.deadline, _SHARE * self.job.timeout)
+
     def tell(self, text: str) -> None:
         self.write("stdout", f"{text}\n".encode())
 
@@ -160,12 +165,12 @@ def perform(access: Access, job: Job, running: Running, write: Write) -> Output:
             if access.lease is not None
             else None
         )
-        least = min(work.limits.deadline, _SHARE * job.timeout)
         attempt = Attempt(
             access=access, job=job, work=work, running=running, write=write, session=session,
-            until=until, stops=time.monotonic() + least, pace=paced(work.limits), marks=marks,
+            until=until, stops=time.monotonic(), pace=paced(work.limits), marks=marks,
             trail=Trail(session.connection, marks, job, fence),
         )  # fmt: skip
+        attempt.stops += attempt.room
         held.append(attempt)
         return _guarded(attempt, fence)
     finally:

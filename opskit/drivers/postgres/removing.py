@@ -33,10 +33,13 @@ _LEFT = 10_000
 """Rows that are left are counted up to here."""
 _LAG_EVERY = 1.0
 _LAG = """
-    SELECT coalesce(max(extract(epoch FROM replay_lag)), 0)::text,
+    SELECT coalesce(max(extract(epoch FROM greatest(replay_lag,
+            CASE WHEN replay_lsn < pg_catalog.pg_current_wal_lsn()
+            THEN pg_catalog.clock_timestamp() - reply_time END))), 0)::text,
         count(*) FILTER (WHERE state IS NULL)
     FROM pg_catalog.pg_stat_replication
 """
+"""How far the last standby is behind. One that says nothing any more is so since its last word."""
 _MUCH = 0.2
 
 
@@ -50,7 +53,7 @@ def foreseen(access: Access, session: Session, job: Job, write: Write) -> Output
     if missing := marks.missing(leases=access.lease is not None, archive=work.archive):
         return Output(outcome="failed", status=1, reason=unmarked(missing, access))
     try:
-        made = subject(connection, work)  # as the role that would do it
+        made = subject(connection, work, marks.schema)  # as the role that would do it
         role = as_reader(session, access)  # the condition is somebody's text
         limit(connection, job.timeout, ends_with_us=True)
         connection.own(SNAPSHOT)
@@ -92,7 +95,7 @@ def remove(attempt: Attempt) -> Output:
     work, connection = attempt.work, attempt.session.connection
     past = attempt.trail.read()
     head = next((one for one in past if one["did"] == HEAD), None)
-    made = subject(connection, work)
+    made = subject(connection, work, attempt.marks.schema)
     attempt.done = removed(past)
     if head is None:
         found = count(connection, made, work)
@@ -101,6 +104,8 @@ def remove(attempt: Attempt) -> Output:
         if wrong := wrong + _nothing(found, work, made):
             raise SubjectError("; ".join(wrong))
         head = {"did": HEAD, "table": made.full, "shape": made.shape, **_evidence(found)}
+    elif head["table"] != made.full:
+        raise SubjectError(f"{work.chosen.table} is {made.full} by now, and was {head['table']}")
     else:
         attempt.more |= {name: head[name] for name in _NAMES}
     attempt.at = "changing"
@@ -136,7 +141,7 @@ class _Loop:
         while True:
             attempt.watch()
             if attempt.late:
-                return f"its deadline of {attempt.work.limits.deadline:g} s has come"
+                return f"no batch begins after {attempt.room:g} s"
             if attempt.trail.full:
                 return f"an attempt has at most {attempt.trail.count} batches"
             room = attempt.work.limits.rows - attempt.done

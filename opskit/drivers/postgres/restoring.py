@@ -29,11 +29,11 @@ def restore(attempt: Attempt) -> Output:
     attempt.at = "between"
     if head is None:
         return finish(attempt, "succeeded", "", ["nothing was removed"])
-    made = subject(attempt.session.connection, attempt.work)
-    if made.shape != head["shape"]:
+    made = subject(attempt.session.connection, attempt.work, attempt.marks.schema)
+    if (made.full, made.shape) != (head["table"], head["shape"]):
         raise SubjectError(
-            f"{made.said} has other columns than when its rows were removed: put them back by hand"
-            f" from {attempt.marks.schema}.{ARCHIVE} (run {attempt.job.run})"
+            f"{made.said} is not the table, or has not the columns, from which rows were removed:"
+            f" put them back by hand from {attempt.marks.schema}.{ARCHIVE} (run {attempt.job.run})"
         )
     attempt.done = removed(past)
     _Back(attempt, made).run(past)

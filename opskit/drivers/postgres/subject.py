@@ -80,8 +80,11 @@ class Subject:
         return [[one.name, one.type] for one in self.columns]
 
 
-def subject(connection: Connection, work: Rows) -> Subject:
-    """Look at the table; SubjectError says why nothing may be removed from it."""
+def subject(connection: Connection, work: Rows, own: str) -> Subject:
+    """Look at the table; SubjectError says why nothing may be removed from it.
+
+    `own`: the schema of opskit's own tables.
+    """
     bits = _ON_DELETE | (_ON_INSERT if work.archive else 0)
     rights = ["SELECT", "UPDATE", "DELETE", *(["INSERT"] if work.archive else [])]
     table = work.chosen.table
@@ -99,6 +102,9 @@ def subject(connection: Connection, work: Rows) -> Subject:
         ),
         key=tuple(json.loads(key or "[]")),
     )
+    if made.schema in (own, "information_schema") or made.schema.startswith("pg_"):
+        whose = "opskit's own" if made.schema == own else "the server's own"
+        raise SubjectError(f"{made.said} is {whose}: nothing is removed from it")
     if kind != "r" or parent == "true":
         what = "is partitioned, or others inherit from it" if kind in ("r", "p") else "is no table"
         raise SubjectError(f"{made.said} {what}: rows are removed from one table → name that")
@@ -176,11 +182,14 @@ def excess(found: Count, work: Rows, said: str) -> Iterator[str]:
     """Yield by which limits this is too much."""
     limits = work.limits
     if found.rows > limits.rows:
-        yield f"{found.rows} rows of {said} are meant, and max_rows is {limits.rows}"
+        yield (
+            f"{found.rows} rows of {said} are meant, and max_rows is {limits.rows}"
+            " → look at what they are, and raise it knowingly"
+        )
     if found.share > limits.share:
         yield (
             f"{found.share:.1%} of the rows of {said} are meant, and max_share is"
-            f" {limits.share:.1%}"
+            f" {limits.share:.1%} → look at what they are, and raise it knowingly"
         )
     if found.live > limits.needed:
         yield f"{found.live} of the rows meant are still needed (`live`), max_live: {limits.needed}"

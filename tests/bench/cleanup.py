@@ -1,0 +1,228 @@
+"""Removing sessions that are over, beside one big DELETE and beside a client that goes on writing.
+
+Both remove the same rows of the same table, which is made anew before each; the server waits for
+the disk at each commit.
+"""
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import psycopg
+
+from opskit.drivers.postgres.marks import ddl
+from opskit.model.inventory import MARKERS
+from tests.bench.figures import FailedError, Figure, Rounds, ratio
+from tests.bench.peers import Bench
+from tests.support.database import ROLES
+from tests.support.postgres import Server, server
+
+TABLE = """
+    DROP TABLE IF EXISTS django_session;
+    CREATE TABLE django_session (session_key varchar(40) PRIMARY KEY, session_data text NOT NULL,
+        expire_date timestamptz NOT NULL);
+    INSERT INTO django_session SELECT md5(n::text), repeat(md5(n::text), 6),
+        now() + CASE WHEN n % 5 < 4 THEN -1 ELSE 1 END * (1 + n % 40000) * interval '1 minute'
+        FROM generate_series(1, {rows}) AS n;
+    CREATE INDEX ON django_session (expire_date);
+    GRANT SELECT, INSERT, UPDATE, DELETE ON django_session TO app;
+    GRANT SELECT ON django_session TO reader
+"""
+DELETE = "DELETE FROM django_session WHERE expire_date < now()"
+ROUNDS = 3
+HEAD = "opskit: 1\nhosts: {nowhere: 127.0.0.1}\n"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cleanup:
+    """`session-cleanup` on a table of which four fifths are over."""
+
+    rows: int
+    hosts: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"cleanup-{self.rows // 1_000_000}m"
+
+    @property
+    def title(self) -> str:
+        return (
+            f"{self.rows * 4 // 5:,} of {self.rows:,} sessions removed, {ROUNDS} rounds of its own"
+        )
+
+    def programs(self, bench: Bench) -> Mapping[str, list[str]]:
+        """Nothing is to be run as it is: each run needs the rows anew."""
+        self._measured.clear()
+        self._measured.append(bench)
+        return {}
+
+    _measured: list[Bench] = field(default_factory=list)
+
+    def figures(self, took: Rounds) -> Sequence[Figure]:
+        assert not took
+        (bench,) = self._measured
+        ours: list[Run] = []
+        steady: list[Run] = []
+        theirs: list[Run] = []
+        with server(fsync="on", shared_buffers="512MB", max_wal_size="4GB") as found:
+            place = _Place(found, found.database(empty=True), bench, self.rows)
+            for turn in range(ROUNDS + 1):
+                for runs, do in (
+                    (ours, place.opskit),
+                    (theirs, place.by_hand),
+                    (steady, place.without_pauses),
+                ):
+                    one = place.measured(do)
+                    runs += [one] if turn else []
+        return [
+            Figure(what="rows/s", values=[one.rate for one in ours], limit=20_000, least=True),
+            Figure(what="rows/s of one DELETE", values=[one.rate for one in theirs]),
+            Figure(
+                what="without pauses beside one DELETE",
+                values=ratio([one.rate for one in steady], [one.rate for one in theirs]),
+                limit=0.5,
+                least=True,
+            ),
+            Figure(
+                what="with pauses beside one DELETE",
+                values=ratio([one.rate for one in ours], [one.rate for one in theirs]),
+            ),
+            Figure(
+                what="longest transaction",
+                values=[one.longest for one in ours], unit=" ms", limit=200,
+            ),
+            Figure(what="one DELETE", values=[one.longest for one in theirs], unit=" ms"),
+            Figure(what="a writer's p99", values=[one.p99 for one in ours], unit=" ms"),
+            Figure(
+                what="a writer's p99 beside one DELETE",
+                values=[one.p99 for one in theirs], unit=" ms",
+            ),
+            Figure(what="a writer's p99 alone", values=[one.alone for one in ours], unit=" ms"),
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """What a run came to: rows a second, the longest transaction, a writer beside it; in ms."""
+
+    rate: float
+    longest: float
+    p99: float
+    alone: float
+
+
+class _Place:
+    """A database with sessions, and two ways to remove those that are over."""
+
+    def __init__(self, at: Server, url: str, bench: Bench, rows: int) -> None:
+        self._url, self._bench, self._rows = url, bench, rows
+        self._app = url.replace("//owner@", "//app@")
+        self._do(";".join([ROLES, *ddl(MARKERS, "app"), "GRANT USAGE ON SCHEMA public TO PUBLIC"]))
+        self._inventory = at.folder / "hosts.yaml"
+        databases = f"databases: {{main: {{url: '{self._app}'}}}}\n"
+        self._inventory.write_text(HEAD + databases)
+
+    def _do(self, statement: str) -> int:
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            return connection.execute(statement.encode()).rowcount
+
+    def measured(self, do: Callable[[], tuple[float, float]]) -> Run:
+        """Make the rows anew, and remove them beside a writer; see that they are gone."""
+        self._do(TABLE.format(rows=self._rows))
+        self._do("VACUUM (ANALYZE) django_session")
+        self._do("CHECKPOINT")
+        over = self._count("expire_date < now()")
+        with writing(self._app) as writer:
+            time.sleep(2)
+            before = len(writer.times)
+            seconds, longest = do()
+            during = writer.times[before:]
+        left = self._count("expire_date < now()")
+        if left > self._rows // 1000 or writer.errors:
+            raise FailedError(f"{left} rows are left; {writer.errors[:3]}")
+        return Run(
+            rate=(over - left) / seconds,
+            longest=longest,
+            p99=p99(during),
+            alone=p99(writer.times[:before]),
+        )
+
+    def _count(self, where: str) -> int:
+        with psycopg.connect(self._url) as connection:
+            row = connection.execute(f"SELECT count(*) FROM django_session WHERE {where}".encode())
+            return int((row.fetchone() or (0,))[0])
+
+    def by_hand(self) -> tuple[float, float]:
+        with psycopg.connect(self._app, autocommit=True) as connection:
+            began = time.perf_counter()
+            connection.execute(DELETE.encode())
+            seconds = time.perf_counter() - began
+        return seconds, 1000 * seconds
+
+    def without_pauses(self) -> tuple[float, float]:
+        return self.opskit("-p", "pause=0")
+
+    def opskit(self, *more: str) -> tuple[float, float]:
+        """Run it as a person does; the time is that of the step, which counts before and after."""
+        folder = self._bench.hosts.folder
+        words = [str(self._bench.opskit), "run", "session-cleanup", "-i", str(self._inventory),
+                 "--yes", "--json", "--store", str(folder / "store.db"), "-p", "max_rows=100000000",
+                 "-p", "rest=ok", *more]  # fmt: skip
+        done = subprocess.run(words, capture_output=True, check=False, text=True)
+        if done.returncode:
+            raise FailedError(done.stdout[-2000:] + done.stderr)
+        for line in done.stdout.splitlines():
+            event = json.loads(line)
+            if event.get("event") == "step ended" and event.get("key", "").startswith("1/"):
+                evidence = event["evidence"]
+                return float(event["seconds"]), float(evidence["longest_ms"])
+        raise FailedError(done.stdout[-2000:])
+
+
+@dataclass(kw_only=True, slots=True)
+class Writer:
+    """Another client, which makes and prolongs sessions 200 times a second."""
+
+    url: str
+    stop: threading.Event = field(default_factory=threading.Event)
+    times: list[float] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def go(self) -> None:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            number = 0
+            while not self.stop.wait(0.005):
+                number += 1
+                began = time.perf_counter()
+                try:
+                    connection.execute(WRITE, (f"w{number % 500}",))
+                except psycopg.Error as error:
+                    self.errors.append(str(error))
+                self.times.append(time.perf_counter() - began)
+
+
+WRITE = (
+    "INSERT INTO django_session VALUES (%s, 'x', now() + interval '1 day') ON CONFLICT"
+    " (session_key) DO UPDATE SET expire_date = excluded.expire_date"
+)
+
+
+@contextmanager
+def writing(url: str) -> Iterator[Writer]:
+    writer = Writer(url=url)
+    thread = threading.Thread(target=writer.go)
+    thread.start()
+    try:
+        yield writer
+    finally:
+        writer.stop.set()
+        thread.join(60)
+
+
+def p99(times: Sequence[float]) -> float:
+    found = sorted(times)
+    return 1000 * found[int(len(found) * 0.99)] if found else 0.0
