@@ -228,6 +228,18 @@ def test_a_deadline_leaves_the_rest(attic: Attic) -> None:
     assert attic.keys("key LIKE 's%'") == 4000 - attic.kept()
 
 
+def test_a_row_that_becomes_needed_on_the_way_stops_it_and_what_is_done_stays(attic: Attic) -> None:
+    live = "data ? 'keep'"
+    slow = rows(first=10, batch=10, pause=10.0, live=live)
+    with attic.db.beside(slow) as ended:
+        until(lambda: attic.kept() > 0)
+        attic.db.sql("UPDATE session SET data = '{\"keep\": 1}' WHERE expire_date < now()")
+    assert ended[0].outcome == "failed"
+    assert "rows that are still needed (`live`) would be removed" in ended[0].reason
+    assert f"{attic.kept()} rows were removed before, and stay so" in ended[0].reason
+    assert attic.keys() == 4000 - attic.kept()
+
+
 def test_a_stop_is_heard_between_batches_and_what_is_done_stays(attic: Attic) -> None:
     slow = rows(first=10, batch=10, pause=100.0)
     with attic.db.beside(slow) as ended:

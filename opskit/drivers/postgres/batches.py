@@ -182,7 +182,9 @@ def _guarded(attempt: Attempt, fence: Fence | None) -> Output:
     try:
         return _begun(attempt, fence)
     except SubjectError as error:
-        return attempt.output("failed", str(error), sent=attempt.trail.count > 0, status=1)
+        so_far = _so_far(attempt) if attempt.done else ""
+        sent = attempt.trail.count > 0
+        return attempt.output("failed", f"{error}{so_far}", sent=sent, status=1)
     except FencedError as error:
         return attempt.output("failed", fenced(error.what), sent=attempt.trail.count > 0)
     except ClosedError:
