@@ -175,6 +175,12 @@ def test_a_table_that_is_not_there_is_refused_and_a_view_is_missed() -> None:
     assert one.text == "it is a view, and a materialized view is expected"
 
 
+def test_an_extension_that_is_not_there_is_told_of() -> None:
+    wanted = Expected(relations=(WANTED,), extensions=("pg_trgm", "postgis"))
+    there = facts(replace(ITEM, indexes=(SOUND,)), extensions=frozenset({"pg_trgm"}))
+    assert [(one.check, one.name) for one in compared(wanted, there)] == [("extension", "postgis")]
+
+
 def test_what_is_found_of_an_index_has_its_definition() -> None:
     wide = SOUND._replace(oid=11, name="wide", columns="2 1", width=2, classes="1978 1978",
                           collations="0 0", options="3 0")  # fmt: skip
