@@ -14,6 +14,7 @@ from opskit.drivers.postgres.connection import BrokenError, EndedError, ServerEr
 from opskit.drivers.postgres.doing import CUT_OFF, unmarked
 from opskit.drivers.postgres.ending import end
 from opskit.drivers.postgres.fence import Fence, FencedError
+from opskit.drivers.postgres.looking import attended, bounds, looked
 from opskit.drivers.postgres.marks import Marks, StillOpenError
 from opskit.drivers.postgres.pace import Pace, paced
 from opskit.drivers.postgres.session import Access, Session, limit, opened
@@ -136,45 +137,36 @@ def perform(access: Access, job: Job, running: Running, write: Write) -> Output:
     work = job.work
     assert isinstance(work, Rows)
     if work.probe:
-        from opskit.drivers.postgres.looking import looked
         from opskit.drivers.postgres.removing import foreseen
 
         return looked(access, job, running, lambda session: foreseen(access, session, job, write))
-    until = time.monotonic() + job.timeout + _AFTER
+    wait = bounds(job, running)
     held: list[Attempt] = []
 
-    def watch() -> None:
-        if held:
-            held[0].watch()
-        elif running.give_up.is_set():
-            raise EndedError(running.because)
-        elif time.monotonic() > until:
-            raise EndedError(f"not over within {job.timeout:g} s")
-
-    try:
-        session = opened(access, watch)
-    except UnreachableError as error:
-        return Output(outcome="failed", sent=False, unreachable=True, reason=error.line)
-    except EndedError as error:
-        stopped = running.proof("confirmed gone") if running.give_up.is_set() else {}
-        return Output(outcome="failed", sent=False, reason=error.what, evidence=stopped)
-    try:
-        marks = Marks(session.connection, access.database.marker_schema)
-        fence = (
-            Fence(session.connection, marks.schema, access.lease)
-            if access.lease is not None
-            else None
-        )
-        attempt = Attempt(
-            access=access, job=job, work=work, running=running, write=write, session=session,
-            until=until, stops=time.monotonic(), pace=paced(work.limits), marks=marks,
-            trail=Trail(session.connection, marks, job, fence),
-        )  # fmt: skip
-        attempt.stops += attempt.room
+    def act(session: Session) -> Output:
+        attempt, fence = _attempt(session, access, job, running, write)
         held.append(attempt)
         return _guarded(attempt, fence)
-    finally:
-        session.close()  # what is open in it is rolled back
+
+    return attended(access, job, running, act, lambda: held[0].watch() if held else wait())
+
+
+def _attempt(
+    session: Session, access: Access, job: Job, running: Running, write: Write
+) -> tuple[Attempt, Fence | None]:
+    work = job.work
+    assert isinstance(work, Rows)
+    marks = Marks(session.connection, access.database.marker_schema)
+    fence = (
+        Fence(session.connection, marks.schema, access.lease) if access.lease is not None else None
+    )
+    now, least = time.monotonic(), min(work.limits.deadline, _SHARE * job.timeout)
+    attempt = Attempt(
+        access=access, job=job, work=work, running=running, write=write, session=session,
+        until=now + job.timeout + _AFTER, stops=now + least, pace=paced(work.limits), marks=marks,
+        trail=Trail(session.connection, marks, job, fence),
+    )  # fmt: skip
+    return attempt, fence
 
 
 def _guarded(attempt: Attempt, fence: Fence | None) -> Output:

@@ -16,8 +16,29 @@ _AFTER = 2.0
 """How much later than the server we call it late; seconds."""
 
 
-def looked(access: Access, job: Job, running: Running, look: Callable[[Session], Output]) -> Output:
-    """Let `look` have a session. What goes wrong outside is in the output, never raised."""
+def attended(
+    access: Access,
+    job: Job,
+    running: Running,
+    act: Callable[[Session], Output],
+    watch: Callable[[], None] | None = None,
+) -> Output:
+    """Let `act` have a session of its own, which `watch` looks after while it waits."""
+    try:
+        session = opened(access, watch or bounds(job, running))
+    except UnreachableError as error:
+        return Output(outcome="failed", sent=False, unreachable=True, reason=error.line)
+    except EndedError as error:
+        stopped = running.proof("confirmed gone") if running.give_up.is_set() else {}
+        return Output(outcome="failed", sent=False, reason=error.what, evidence=stopped)
+    try:
+        return act(session)
+    finally:
+        session.close()  # what is open in it is rolled back
+
+
+def bounds(job: Job, running: Running) -> Callable[[], None]:
+    """Return what ends a wait that has become too long, or that a person has ended."""
     until = time.monotonic() + job.timeout + _AFTER
 
     def watch() -> None:
@@ -26,27 +47,27 @@ def looked(access: Access, job: Job, running: Running, look: Callable[[Session],
         if time.monotonic() > until:
             raise EndedError(f"not over within {job.timeout:g} s")
 
-    try:
-        session = opened(access, watch)
-    except UnreachableError as error:
-        return Output(outcome="failed", sent=False, unreachable=True, reason=error.line)
-    except EndedError as error:
-        stopped = running.proof("confirmed gone") if running.give_up.is_set() else {}
-        return Output(outcome="failed", sent=False, reason=error.what, evidence=stopped)
-    try:
-        return look(session)
-    except RoleError as error:
-        return Output(outcome="failed", sent=False, reason=error.line)
-    except ServerError as error:
-        return Output(outcome="unknown", reason=why(error), evidence={"sqlstate": error.code})
-    except BrokenError as error:
-        return _broken(error)
-    except EndedError as error:
-        running.stopped = end(access, session.identity)
-        proof = running.proof(running.stopped) if running.give_up.is_set() else {}
-        return Output(outcome="failed", reason=error.what, evidence=proof)
-    finally:
-        session.close()
+    return watch
+
+
+def looked(access: Access, job: Job, running: Running, look: Callable[[Session], Output]) -> Output:
+    """Let `look` have a session. What goes wrong outside is in the output, never raised."""
+
+    def act(session: Session) -> Output:
+        try:
+            return look(session)
+        except RoleError as error:
+            return Output(outcome="failed", sent=False, reason=error.line)
+        except ServerError as error:
+            return Output(outcome="unknown", reason=why(error), evidence={"sqlstate": error.code})
+        except BrokenError as error:
+            return _broken(error)
+        except EndedError as error:
+            running.stopped = end(access, session.identity)
+            proof = running.proof(running.stopped) if running.give_up.is_set() else {}
+            return Output(outcome="failed", reason=error.what, evidence=proof)
+
+    return attended(access, job, running, act)
 
 
 def _broken(error: BrokenError) -> Output:

@@ -19,7 +19,7 @@ from opskit.drivers.postgres.connection import (
 )
 from opskit.drivers.postgres.ending import others, terminate
 from opskit.drivers.postgres.fence import Fence, FencedError
-from opskit.drivers.postgres.looking import looked
+from opskit.drivers.postgres.looking import attended, looked
 from opskit.drivers.postgres.marks import Marks
 from opskit.drivers.postgres.present import HIDDEN, MICROSECONDS
 from opskit.drivers.postgres.session import Access, Session, limit, opened
@@ -133,25 +133,12 @@ def perform(access: Access, job: Job, running: Running, write: Write) -> Output:
     assert isinstance(work, Sessions)
     if work.probe:
         return looked(access, job, running, lambda session: _probed(session, job, work, write))
-    until = time.monotonic() + job.timeout + _AFTER
-
-    def watch() -> None:
-        if running.give_up.is_set():
-            raise EndedError(running.because)
-        if time.monotonic() > until:
-            raise EndedError(f"not over within {job.timeout:g} s")
-
-    try:
-        session = opened(access, watch)
-    except UnreachableError as error:
-        return Output(outcome="failed", sent=False, unreachable=True, reason=error.line)
-    except EndedError as error:
-        stopped = running.proof("confirmed gone") if running.give_up.is_set() else {}
-        return Output(outcome="failed", sent=False, reason=error.what, evidence=stopped)
-    try:
-        return _guarded(_Attempt(access, session, job, work), running, write)
-    finally:
-        session.close()
+    return attended(
+        access,
+        job,
+        running,
+        lambda session: _guarded(_Attempt(access, session, job, work), running, write),
+    )
 
 
 class _Attempt:
