@@ -100,8 +100,11 @@ def list_runbooks(settings: Settings) -> Shelf:
     return Shelf(runbooks=tuple(whole), broken=tuple(broken))
 
 
-def lint(settings: Settings, paths: list[Path]) -> Linted:
-    """Check runbooks and inventories: these files, folders and names, or all runbooks by name."""
+def lint(settings: Settings, paths: list[Path], inventory: str | None = None) -> Linted:
+    """Check runbooks and inventories: these files, folders and names, or all runbooks by name.
+
+    `inventory` is checked with the paths; alone, it is all that is checked.
+    """
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
@@ -109,16 +112,24 @@ def lint(settings: Settings, paths: list[Path]) -> Linted:
             files += [p for p in found if load.kind(p) is not None]
         else:
             files.append(path if path.exists() else runbook_path(settings, str(path)))
-    if not paths:
+    if not paths and inventory is None:
         files = runbook_files(settings)
     problems: list[Problem] = []
     for file in files:
         problems += load.lint(file, settings.runbooks)
+    if inventory is not None:
+        files.append(inventory_path(settings, inventory))
+        problems += load.check_inventory(files[-1])[1]
     return Linted(files=tuple(files), problems=tuple(dict.fromkeys(problems)))
 
 
 def inventory(settings: Settings, name: str | None = None) -> Inventory:
-    """Load the inventory: a path, or the name of a file in `inventories/`."""
+    """Load the inventory: a path, or the name of one in `inventories/`."""
+    return _inventory(inventory_path(settings, name))
+
+
+def inventory_path(settings: Settings, name: str | None = None) -> Path:
+    """Return where the inventory is; a folder is one, too, where no file is meant."""
     if name is None and settings.inventory is None:
         raise InputError(
             "no inventory was named",
@@ -129,8 +140,13 @@ def inventory(settings: Settings, name: str | None = None) -> Inventory:
     folder = settings.folder / "inventories"
     beside = [folder / f"{path}{suffix}" for suffix in SUFFIXES]
     for candidate in (path, *beside, folder / path):
-        if candidate.is_file() or (candidate.is_dir() and any(candidate.iterdir())):
-            return _inventory(candidate)
+        if candidate.is_file():
+            return candidate
+        if candidate.is_dir() and "/" in (name or ""):
+            break
+    for candidate in (path, folder / path):
+        if candidate.is_dir() and any(candidate.iterdir()):
+            return candidate
     raise InputError(f"there is no inventory {str(path)!r}", hint=_missing(path, folder))
 
 

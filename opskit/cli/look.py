@@ -44,9 +44,10 @@ def show(call: Call, runbook: str) -> None:
 def lint(call: Call, paths: tuple[Path, ...], strict: bool) -> Exit:
     """Find every problem in runbooks: files, folders, names, or all that can be named here.
 
+    With -i the inventory is checked, also one of Ansible's.
     Ends with 2 when there is an error (with --strict: or a warning).
     """
-    checked = app.lint(call.settings, list(paths))
+    checked = app.lint(call.settings, list(paths), call.inventory)
     found = checked.problems
     call.answer(
         lambda: problems.text(found, files=len(checked.files), paint=screen.paint()),

@@ -143,7 +143,7 @@ def test_a_run_on_hosts_of_ini_with_vars_beside_it(fleet: Fleet) -> None:
     fleet.proved()
     refused = fleet.runbook("  - run: echo {{ vars.url | default(1) }}\n")
     assert "`url` is not known here" in fleet.opskit("plan", refused, "-i", ini, status=2).stderr
-    linted = fleet.opskit("lint", ini).stdout
+    linted = fleet.opskit("lint", "-i", ini).stdout
     assert "group_vars/eu.yml:2:1: warning: `url` is not known here" in linted
 
 

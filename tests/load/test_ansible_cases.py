@@ -19,19 +19,22 @@ def read(case: str) -> Inventory:
     return found
 
 
-@pytest.mark.parametrize(
+CASES = pytest.mark.parametrize(
     "case",
     [
         pytest.param(name, marks=[pytest.mark.acceptance] if name in PROGRAMS else [])
         for name in NAMES
     ],
 )
+
+
+@CASES
 def test_hosts_groups_and_vars_are_those_that_ansible_lists(case: str) -> None:
     found = read(case)
     assert json.loads(json.dumps(ours(found))) == expected(recorded(case), found.withheld)
 
 
-@pytest.mark.parametrize("case", [name for name in NAMES if name not in PROGRAMS])
+@CASES
 def test_what_is_kept_of_it_gives_the_same_without_the_disk(case: str) -> None:
     found = read(case)
     kept = {found.file: found.source, **found.others}
