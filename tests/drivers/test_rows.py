@@ -335,7 +335,13 @@ def test_somebody_who_came_later_ends_an_attempt(attic: Attic) -> None:
         kept = attic.kept()
     assert ended[0].outcome == "unknown"
     assert attic.kept() == kept
-    assert attic.do(ALL, attempt=2).evidence["removed"] == 3000
+    with attic.db.beside(slow, attempt=2) as ended:
+        until(lambda: attic.kept() > kept)
+        found = attic.db.find(slow, attempt=2, contact=contact)
+        assert (found.outcome, found.again) == ("failed", True)
+        kept = attic.kept()
+    assert (ended[0].outcome, attic.kept()) == ("unknown", kept)
+    assert attic.do(ALL, attempt=3).evidence["removed"] == 3000
     assert attic.kept() == 3000
-    told = attic.db.find(ALL, attempt=2, contact=contact)
+    told = attic.db.find(ALL, attempt=3, contact=contact)
     assert (told.outcome, told.evidence["removed"]) == ("succeeded", 3000)

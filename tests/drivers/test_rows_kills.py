@@ -69,9 +69,7 @@ def killed(attic: Attic, work: Rows, key: str, chance: random.Random) -> tuple[O
             return output, attempt
         attempt += 1
     output = attic.do(work, key=key, attempt=attempt)
-    while output.again or output.lost:
-        output = attic.db.find(work, key=key, attempt=attempt, contact=contact)
-        attempt += 1
+    assert not output.again, output
     return output, attempt
 
 

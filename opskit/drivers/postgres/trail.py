@@ -62,7 +62,7 @@ class Trail:
 
     def add(self, entry: Entry) -> None:
         """Write an entry in the transaction that is open, while the run has its locks."""
-        entry = {"attempt": self._job.attempt, **entry}
+        entry = {**entry, "attempt": self._job.attempt}  # a head may be that of an earlier one
         try:
             self._marks.note(self._job, _FIRST + self.count, json.dumps(entry).encode())
         except ServerError as error:
@@ -78,11 +78,15 @@ class Trail:
 
         StillOpenError while a batch of it is under way.
         """
+        known = -1
         while True:
             entries = self.read()
             own = [one for one in entries if one["attempt"] == self._job.attempt]
             if any(one["did"] in (END, CLOSED) for one in own):
                 return entries
+            if len(own) == known:
+                raise ServerError("the entries beside its mark are not whole")
+            known = len(own)
             closing = json.dumps({"attempt": self._job.attempt, "did": CLOSED}).encode()
             if self._marks.claim(self._job, _FIRST + len(own), closing):
                 return entries
