@@ -293,7 +293,7 @@ def test_a_line_that_breaks_anywhere_loses_and_doubles_nothing(desk: Desk) -> No
 
 @pytest.mark.soak
 def test_a_line_that_breaks_at_many_places_loses_and_doubles_nothing(desk: Desk) -> None:
-    places = [number / 200 for number in range(1, 205)]
+    places = [*(number / 200 for number in range(1, 205)), 2.0]
     assert anywhere(desk, places) >= {"failed", "part", "settled", "succeeded"}
 
 
