@@ -97,7 +97,9 @@ def _searched(
         return _refused(error)
     except OSError as error:
         search.folder.remove()
-        return Output(outcome="unknown", reason=f"the evidence can't be written: {error.strerror}")
+        full = f"no evidence can be kept in {search.folder.path.parent}: {error.strerror}"
+        cure = "make room there, or name another folder (`evidence`)"
+        return Output(outcome="unknown", reason=f"{full}; there is no report → {cure}")
     except (ServerError, BrokenError, EndedError):
         search.folder.remove()
         raise
