@@ -33,7 +33,7 @@ FILL = """
     INSERT INTO session (key, data, note, blob, expire_date)
     SELECT 's' || n, (ARRAY[NULL, 'null', '{"a": [1, "x\\u00e9"]}'])[1 + n %% 3]::jsonb,
         'n ' || n %% 10, decode(md5(n::text), 'hex'),
-        now() + CASE WHEN n <= %s THEN -1 ELSE 1 END * (1 + n %% 97) * interval '1 minute'
+        now() + CASE WHEN n <= %s THEN -1 ELSE 1440 END * (1 + n %% 97) * interval '1 minute'
     FROM generate_series(1, %s) AS n
 """
 HASH = "SELECT md5(string_agg(s::text, ';' ORDER BY key)) FROM session AS s WHERE key LIKE 's%%'"
