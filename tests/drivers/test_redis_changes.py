@@ -402,7 +402,7 @@ def test_what_the_server_does_already_is_told_at_its_end(db: Keys, ended: str) -
 
 
 def test_a_stop_that_can_not_be_proved_says_so(db: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doing, "_SETTLING", 0.1)
+    monkeypatch.setattr(doing, "SETTLING", 0.1)
     db.open()
     with db.under_way(script=SLOW) as found:
         stop(db)

@@ -26,7 +26,7 @@ def test_a_batch_waits_until_a_standby_has_caught_up(attic: Attic) -> None:
     assert hidden.outcome == "succeeded"
     assert hidden.evidence["standby_lag"] == "not told to this role"
     attic.db.sql("GRANT pg_monitor TO app")
-    attic.fill(over=200)
+    attic.fill(over=1000)
     seen = Attic(attic.db.as_run("seen"))
     found = seen.do(WORK)
     assert found.outcome == "succeeded", found

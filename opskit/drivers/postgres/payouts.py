@@ -123,7 +123,7 @@ def _foreseen(access: Access, session: Session, job: Job, write: Write) -> Outpu
         return Output(outcome="failed", status=1, reason=reason, evidence=evidence)
     for line in (*_unproved(work), *filter(None, more)):
         write("stdout", f"{line}\n".encode())
-    return Output(outcome="succeeded", status=0)
+    return Output(outcome="succeeded", reason="; ".join(_unproved(work)), status=0)
 
 
 def _unproved(work: Payouts) -> Iterator[str]:
