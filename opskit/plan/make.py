@@ -56,14 +56,9 @@ def make(
     hosts = targeted(runbook, inventory, limit, frame)
     batches = split(hosts, runbook.batches)
     builder = Builder(
-        inventory=inventory,
-        general=general(inventory, hosts),
-        batches=batches,
-        secrets=secrets | inventory.secrets.keys(),
-        files=files,
-        expectations=expectations,
-        history=history,
-    )
+        inventory=inventory, general=general(inventory, hosts), batches=batches, files=files,
+        secrets=secrets | inventory.secrets.keys(), expectations=expectations, history=history,
+    )  # fmt: skip
     every = list(expand(runbook, frame))
     actions, redis = _all_actions(builder, every, starting_at(every, from_step, runbook), hosts)
     databases = databases_of(inventory, actions)
