@@ -198,6 +198,11 @@ def test_a_refusal_is_told_once_and_nothing_is_offered_that_can_not_help(desk: M
     desk.db.sql("REVOKE UPDATE ON payouts FROM app")
     said = desk.payouts("hold", status=5)
     assert re.search(r"opskit retry \S+ --hosts failed", said)  # once somebody has granted it
+    desk.db.sql("GRANT UPDATE ON payouts TO app")
+    desk.db.sql("ALTER TABLE payouts ENABLE ROW LEVEL SECURITY")
+    desk.db.sql("CREATE POLICY part ON payouts USING (merchant_id = 1)")
+    said = desk.payouts("hold", status=5)  # the server refuses: nothing is unknown by that
+    assert "row-level security" in said
     said = desk.payouts("hold", ids="9", status=2)
     assert said.count("the report says of row 9: nothing") == 1  # though two steps have `ids`
 

@@ -654,3 +654,15 @@ def test_a_guard_over_what_repeats_is_refused_and_leaves_nothing(desk: Desk) -> 
     assert desk.do(work).outcome == "failed"
     assert desk.db.sql("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == [(0,)]
     assert desk.db.sql("SELECT to_regclass('payouts_once_20260101')::text") == [(None,)]
+
+
+@pytest.mark.parametrize("do", ["hold", "reverse", "held", "quiet"])
+def test_a_look_that_the_server_refuses_has_failed(desk: Desk, do: Deed) -> None:
+    """Nothing can have been done by it, so there is nothing to be in doubt of."""
+    work = desk.work(do, **({"ids": "6"} if do == "reverse" else {}))
+    desk.db.sql("ALTER TABLE payouts ENABLE ROW LEVEL SECURITY")
+    desk.db.sql("CREATE POLICY part ON payouts USING (merchant_id = 1)")
+    found = desk.do(work) if do in ("held", "quiet") else desk.see(work)
+    assert found.outcome == "failed", found
+    assert "row-level security" in found.reason
+    assert found.evidence["sqlstate"] == "42501"

@@ -51,8 +51,9 @@ def perform(access: Access, job: Job, running: Running, write: Write) -> Output:
         told = f"a window of {duration(work.window)} does not fit into {duration(job.timeout)}"
         return Output(outcome="failed", sent=False, reason=told)
     return looked(
-        access, job, running, lambda s: _looked(_Look(access, s, work, running, write), job)
-    )
+        access, job, running, lambda s: _looked(_Look(access, s, work, running, write), job),
+        checks=True,
+    )  # fmt: skip
 
 
 class _Look:

@@ -48,7 +48,7 @@ def perform(access: Access, job: Job, running: Running, write: Write) -> Output:
         def look(session: Session) -> Output:
             return _tried(session, running, lambda: _searched(access, session, job, file, write))
 
-        return looked(access, job, running, look)
+        return looked(access, job, running, look, checks=True)
 
 
 def _refused(error: OpskitError) -> Output:

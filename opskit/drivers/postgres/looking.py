@@ -9,6 +9,7 @@ from opskit.drivers.postgres.ending import end
 from opskit.drivers.postgres.session import Access, RoleError, Session, opened
 from opskit.drivers.target import Running
 from opskit.errors import UnreachableError
+from opskit.model.event import Outcome
 from opskit.model.job import Job, Output
 
 _LOCKED = "55P03"
@@ -50,8 +51,20 @@ def bounds(job: Job, running: Running) -> Callable[[], None]:
     return watch
 
 
-def looked(access: Access, job: Job, running: Running, look: Callable[[Session], Output]) -> Output:
-    """Let `look` have a session. What goes wrong outside is in the output, never raised."""
+def looked(
+    access: Access,
+    job: Job,
+    running: Running,
+    look: Callable[[Session], Output],
+    *,
+    checks: bool = False,
+) -> Output:
+    """Let `look` have a session. What goes wrong outside is in the output, never raised.
+
+    `checks`: to know nothing is a result (UNKNOWN). Any other look that the server refuses has
+    failed: nothing was done by it that a person would have to settle.
+    """
+    refused: Outcome = "unknown" if checks else "failed"
 
     def act(session: Session) -> Output:
         try:
@@ -59,9 +72,9 @@ def looked(access: Access, job: Job, running: Running, look: Callable[[Session],
         except RoleError as error:
             return Output(outcome="failed", sent=False, reason=error.line)
         except ServerError as error:
-            return Output(outcome="unknown", reason=why(error), evidence={"sqlstate": error.code})
+            return Output(outcome=refused, reason=why(error), evidence={"sqlstate": error.code})
         except BrokenError as error:
-            return _broken(error)
+            return _broken(error, refused)
         except EndedError as error:
             running.stopped = end(access, session.identity)
             proof = running.proof(running.stopped) if running.give_up.is_set() else {}
@@ -70,10 +83,10 @@ def looked(access: Access, job: Job, running: Running, look: Callable[[Session],
     return attended(access, job, running, act)
 
 
-def _broken(error: BrokenError) -> Output:
+def _broken(error: BrokenError, refused: Outcome) -> Output:
     """A look is taken again when its line breaks; not when somebody has ended it on purpose."""
     if error.code in CUT_OFF:
-        return Output(outcome="unknown", reason=error.what, evidence={"sqlstate": error.code})
+        return Output(outcome=refused, reason=error.what, evidence={"sqlstate": error.code})
     return Output(outcome="failed", lost=True, reason=f"the line broke: {error.what}")
 
 

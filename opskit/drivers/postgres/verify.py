@@ -39,7 +39,9 @@ def perform(access: Access, job: Job, running: Running, write: Write) -> Output:
     """Look, compare and tell. What goes wrong outside is in the output, never raised."""
     work = job.work
     assert isinstance(work, Verify)
-    return looked_at(access, job, running, lambda s: _looked(access, s, job, work, write))
+    return looked_at(
+        access, job, running, lambda s: _looked(access, s, job, work, write), checks=True
+    )
 
 
 def _looked(access: Access, session: Session, job: Job, work: Verify, write: Write) -> Output:
