@@ -58,7 +58,9 @@ class Activity:
 
     `window`: over how many seconds statements are counted; 0: since their counters began. `top`:
     so many statements are shown. `limits`: check → what it finds too long. `users`: whose sessions
-    it is about; none: everybody's. `leave_out`: checks that are not made.
+    it is about; none: everybody's. `leave_out`: checks that are not made. `large`: from so many
+    rows on a table is looked at; `stale`: of how many percent of them may have changed since
+    ANALYZE. `plans`: let the dearest statements be planned.
     """
 
     database: str
@@ -67,14 +69,18 @@ class Activity:
     limits: Mapping[str, Limit] = field(default_factory=dict)
     users: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
+    large: int = 10_000
+    stale: float = 10.0
+    plans: bool = False
 
 
 @frozen
 class Sessions:
     """End what some sessions run, or end the sessions; all of them or none.
 
-    Each must be as it was listed, be one of `users`, and have lasted `older` seconds. `wait`: how
-    long they have to be gone. `probe`: only see whether it could be done.
+    Each must be as it was listed, be one of `users`, and have lasted `older` seconds. Several may
+    be no larger part than `share` of the database's sessions. `wait`: how long they have to be
+    gone. `probe`: only see whether it could be done.
     """
 
     do: Literal["cancel", "terminate"]
@@ -83,4 +89,5 @@ class Sessions:
     users: tuple[str, ...]
     older: float
     wait: float = 5.0
+    share: float = 1.0
     probe: bool = False

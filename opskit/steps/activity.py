@@ -13,6 +13,7 @@ from opskit.steps.base import (
     Key,
     Scope,
     Value,
+    a_flag,
     a_number,
     a_word,
     is_template,
@@ -31,6 +32,9 @@ CHECKS: Mapping[str, str] = {
     "prepared": "CRIT",
     "statements": "CRIT",
     "hidden": "CRIT",
+    "stale": "WARN",
+    "scan": "INFO",
+    "plan": "INFO",
 }
 """Every check with how much it weighs; those with a limit weigh what that says."""
 LIMITS: Mapping[str, tuple[float, float, str]] = {
@@ -76,6 +80,13 @@ KEYS = (
     Key("top", "int", default=10, minimum=1, help="so many statements are shown"),
     Key("users", "text", default="", help="whose sessions it is about, with commas between; empty: "
         "everybody's"),
+    Key("large", "int", default=10_000, minimum=1,
+        help="how many rows a table has that is looked at by `stale`, `scan` and `plan`"),
+    Key("stale", "number", default=10.0, minimum=0,
+        help="of how many percent of its rows may have changed since ANALYZE; more is a WARN"),
+    Key("plans", "bool", default=False,
+        help="let the server plan the statements that are shown, as the role that reads: it needs "
+        "SELECT on their tables; nothing is carried out"),
     *_limits(),
     Key("leave_out", "list",
         help="checks that are not made: " + ", ".join(f"`{check}`" for check in CHECKS)),
@@ -118,6 +129,9 @@ def work(args: Mapping[str, Value], step: Step) -> Activity:
         limits={check: _limit(args, step, check) for check in LIMITS},
         users=names(a_word(args["users"], step, "users")),
         leave_out=left,
+        large=int(a_number(args["large"], step, "large")),
+        stale=a_number(args["stale"], step, "stale"),
+        plans=a_flag(args["plans"], step, "plans"),
     )
 
 

@@ -45,6 +45,14 @@ KEYS = (
         help="for how long each must have run its statement, or stood still in its transaction",
     ),
     Key("max_sessions", "int", default=5, minimum=1, help=f"more are refused; {MOST} at most"),
+    Key(
+        "max_share",
+        "number",
+        default=0.5,
+        minimum=0,
+        help="several that are a larger part of the database's client sessions are refused "
+        "(0.5: half of them); a single one never is",
+    ),
     Key("wait", "duration", default=5.0, help="how long they have to be gone; then it has failed"),
     Key(
         "database",
@@ -79,6 +87,9 @@ def work(args: Mapping[str, Value], step: Step) -> Sessions:
     wait = a_number(args["wait"], step, "wait")
     if not isinstance(step.timeout, str) and wait >= step.timeout:
         raise _wrong(step, "wait", "the step is over before the wait is", "make `timeout` longer")
+    share = a_number(args["max_share"], step, "max_share")
+    if not 0 < share <= 1:
+        raise _wrong(step, "max_share", f"{share:g} is no part of all sessions", "0.5, at most 1")
     do: Literal["cancel", "terminate"] = (
         "terminate" if a_word(args["do"], step, "do") == "terminate" else "cancel"
     )
@@ -89,6 +100,7 @@ def work(args: Mapping[str, Value], step: Step) -> Sessions:
         users=users,
         older=a_number(args["older"], step, "older"),
         wait=wait,
+        share=share,
     )
 
 

@@ -17,6 +17,12 @@ def looks(work: Activity) -> list[str]:
         for check, limit in work.limits.items()
         if check not in work.leave_out
     ]
+    shown.append(
+        f"tables from {work.large:,} rows on: which are read as a whole, and of which more than"
+        f" {work.stale:g}% has changed since ANALYZE (WARN)"
+    )
+    if work.plans:
+        shown.append("plan these statements as the role that reads; nothing is carried out")
     if work.leave_out:
         shown.append(f"without the checks {', '.join(work.leave_out)}")
     return [safe.one_line(line) for line in shown]

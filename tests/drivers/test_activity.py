@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from opskit.model.inventory import Database
+from opskit.model.job import Output
 from tests.support.busy import SETTINGS, WATCHER, clients, findings, limits, look, shown
 from tests.support.database import Base, base, until
 from tests.support.postgres import Server, server
@@ -310,3 +311,130 @@ def test_five_hundred_waiters_are_told_at_once() -> None:
         said = f"blocking tree of 500 sessions: {used:.1f} ms of CPU, {min(took):.1f} ms at best"
         sys.stdout.write(f"{said} (target 50)\n")
         assert used < 50
+
+
+LARGE = """
+    CREATE TABLE IF NOT EXISTS big (id integer PRIMARY KEY, name text, "Odd one" integer)
+    WITH (autovacuum_enabled = off);
+    TRUNCATE big;
+    INSERT INTO big SELECT n, 'n' || n % 5000, n % 7000 FROM generate_series(1, 20000) n
+"""
+
+
+@pytest.fixture(scope="module")
+def big(busy: Server) -> Base:
+    db = watched(busy)
+    db.sql(LARGE)
+    db.sql("ANALYZE big")
+    db.sql("CREATE TABLE small AS SELECT n FROM generate_series(1, 500) n")
+    return db
+
+
+def about(output: Output, check: str) -> dict[str, str]:
+    found: Any = output.evidence["findings"]
+    return {one["table"]: one["text"] for one in found if one["check"] == check}
+
+
+def test_statistics_that_are_stale_are_told_with_their_share(big: Base) -> None:
+    until(lambda: about(look(big), "stale") == {})
+    big.sql("UPDATE big SET name = name WHERE id <= 1000")
+    output = look(big, stale=2.0)
+    until(lambda: about(look(big, stale=2.0), "stale") != {})
+    assert about(look(big), "stale") == {}  # 5 of 100, and 10 may have
+    output = look(big, stale=2.0)
+    assert output.evidence["level"] == "WARN"
+    assert "1,000 of 20,000 rows (5%) have changed since it was analysed" in str(
+        about(output, "stale")["public.big"]
+    )
+    big.sql("CREATE TABLE never (n) WITH (autovacuum_enabled = off) AS"
+            " SELECT n FROM generate_series(1, 15000) n")  # fmt: skip
+    until(lambda: "public.never" in about(look(big), "stale"))
+    assert "never analysed" in about(look(big), "stale")["public.never"]
+    big.sql("DROP TABLE never")
+    assert about(look(big, stale=2.0, large=30_000), "stale") == {}
+
+
+def test_large_tables_that_are_read_as_a_whole_are_told_by_the_window(big: Base) -> None:
+    big.sql("SELECT count(*) FROM big WHERE name = 'before'")
+    with Calling(big, "SELECT n FROM small"):
+        output = look(big, window=1.5)
+    assert about(output, "scan") == {}  # it was before, and the other one is small
+    with Calling(big, "SELECT id FROM big WHERE name = 'x'"):
+        output = look(big, window=2.5)
+    assert output.evidence["level"] == "OK"  # by itself that is no fault
+    assert re.search(r"[0-9,]+0,000 rows were read from end to end of it in 3s",
+                     about(output, "scan")["public.big"])  # fmt: skip
+    assert "public.big" in about(look(big), "scan")
+    assert about(look(big, leave_out=("scan",)), "scan") == {}
+
+
+def test_the_dearest_statements_are_planned_and_none_is_carried_out(big: Base) -> None:
+    big.sql("GRANT SELECT ON big TO watcher")
+    big.sql("SELECT pg_stat_statements_reset()")
+    with clients(big) as client:
+        one = client("owner")
+        one.do("SELECT id FROM big WHERE name = 'hunter2' AND \"Odd one\" > 5")
+        one.do("SELECT name FROM big WHERE id = 7")
+        one.do("DELETE FROM big WHERE name = 'nobody'")
+        one.do("SET work_mem = '8MB'")
+    assert about(look(big), "plan") == {}  # only where it is asked for
+    output = look(big, plans=True, top=50)
+    assert output.evidence["level"] == "OK", output.reason
+    (text,) = about(output, "plan").values()
+    assert 'reads all 20,000 rows for name, "Odd one" at each call: SELECT id FROM big' in text
+    assert re.search(r"Index Scan on big_pkey +SELECT name FROM big WHERE id = \$1", big.printed)
+    assert re.search(r"permission denied for table big.* +DELETE FROM big", big.printed)
+    assert "not planned: nothing to plan" in big.printed
+    assert "the extension hypopg is not in this database" in big.printed
+    assert "hunter2" not in shown(output) + big.printed
+    look(big, top=200)
+    assert "opskit_plan" not in big.printed  # what it asks itself is not shown as somebody's
+    assert big.sql("SELECT count(*) FROM big") == [(20000,)]
+    assert big.quiet()
+
+
+def test_planning_waits_for_nobody(big: Base) -> None:
+    big.sql("GRANT SELECT ON big TO watcher")
+    big.sql("SELECT pg_stat_statements_reset()")
+    big.sql("SELECT id FROM big WHERE name = 'x'")
+    with clients(big) as client:
+        holder = client("owner")
+        holder.do("BEGIN")
+        holder.do("LOCK TABLE big IN ACCESS EXCLUSIVE MODE")
+        began = time.monotonic()
+        output = look(big, plans=True)
+        assert time.monotonic() - began < 2
+    assert output.evidence["level"] == "OK"
+    assert "lock timeout" in big.printed
+
+
+def test_a_text_that_is_more_than_a_read_is_not_planned(big: Base) -> None:
+    """Whoever may write a statement could have it planned by a role that may more."""
+    from opskit.drivers.postgres.plans import _unfit
+
+    for text in (
+        "SELECT 1; DROP TABLE big", "SELECT pg_terminate_backend($1)", "COMMIT", "",
+        "SELECT pg_read_file('x')", "EXPLAIN ANALYZE DELETE FROM big", "CREATE TABLE x AS SELECT 1",
+    ):  # fmt: skip
+        assert _unfit(text), text
+    assert _unfit("(SELECT 1)") == _unfit("WITH a AS (SELECT 1) SELECT * FROM a") == ""
+
+
+def test_an_index_is_suggested_where_the_planner_would_take_it(busy: Server) -> None:
+    db = watched(busy)
+    if not db.sql("SELECT 1 FROM pg_available_extensions WHERE name = 'hypopg'"):
+        pytest.skip("this server has no HypoPG")
+    db.sql("CREATE EXTENSION hypopg")
+    db.sql(LARGE)
+    db.sql("ANALYZE big")
+    db.sql("GRANT SELECT ON big TO watcher")
+    db.sql("SELECT pg_stat_statements_reset()")
+    db.sql("SELECT id FROM big WHERE name = 'n7'")
+    db.sql("SELECT id FROM big WHERE name <> 'n7' AND id > 0")
+    output = look(db, plans=True, top=50)
+    found: Any = output.evidence["findings"]
+    hints = [one["text"] for one in found if "an index on public.big (name) would" in one["text"]]
+    assert len(hints) == 1, found
+    assert "in place of" in hints[0]
+    assert "no index is suggested" not in db.printed
+    assert db.sql("SELECT count(*) FROM pg_class WHERE relname ~ 'btree_big'") == [(0,)]

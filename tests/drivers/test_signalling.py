@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -89,6 +90,26 @@ def test_a_statement_is_cancelled_and_its_session_lives(db: Base) -> None:
             ("active",)
         ]
     assert "there is no undo" in db.printed
+
+
+def test_a_large_part_of_all_sessions_is_refused(db: Base) -> None:
+    """It is counted in the statement that would signal; a look before it says the same."""
+    with clients(db) as client:
+        four = [client() for _ in range(4)]
+        for one in four[:3]:
+            one.run("SELECT pg_sleep(60)")
+        targets = listed(look(db), *four[:3])
+        for probe in (True, False):
+            output = end(db, "cancel", targets, share=0.4, probe=probe)
+            assert (output.outcome, output.sent) == ("failed", False)
+            assert re.search(
+                r"these are 3 of the \d client sessions .* and max_share is 40%", output.reason
+            )
+            assert int(str(output.evidence["of"])) >= 4
+        assert db.sql("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid = ANY"
+                      " (%s)", [one.pid for one in four]) == [(3,)]  # fmt: skip
+        assert end(db, "cancel", targets[:1], share=0.01).outcome == "succeeded"
+        assert end(db, "cancel", targets[1:], share=0.7).outcome == "succeeded"
 
 
 def refused(

@@ -56,6 +56,8 @@ REFUSED: "dict[str, tuple[Given, str]]" = {
         "50 are allowed at once",
     ),
     "nobody's": ({"sessions": ONE, "users": " "}, "whose sessions"),
+    "more than all": ({"sessions": ONE, "max_share": 1.5}, "no part of all sessions"),
+    "a share of none": ({"sessions": ONE, "max_share": 0.0}, "no part of all sessions"),
     "a long wait": ({"sessions": ONE, "wait": 600.0}, "over before the wait is"),
 }
 

@@ -9,6 +9,7 @@ from opskit.drivers.postgres.doing import SNAPSHOT
 from opskit.drivers.postgres.findings import Found, evidence, told, weighed
 from opskit.drivers.postgres.findings import table as findings
 from opskit.drivers.postgres.looking import looked
+from opskit.drivers.postgres.plans import plans
 from opskit.drivers.postgres.present import IN_TRANSACTION, RUNNING, Moment, Present, moment
 from opskit.drivers.postgres.session import Access, Session, as_reader, limit
 from opskit.drivers.postgres.statements import (
@@ -23,6 +24,7 @@ from opskit.drivers.postgres.statements import (
     sample,
     texts,
 )
+from opskit.drivers.postgres.tables import Tables, scans, stale, tables
 from opskit.drivers.postgres.told import session_table, statement_table, tree
 from opskit.drivers.session import Write
 from opskit.drivers.target import Running
@@ -93,9 +95,12 @@ def _looked(look: _Look, job: Job) -> Output:
     )[:_SHOWN]
     look.tell(session_table(shown) + tree(now))
     counted = _Counted(findings=(), costs=(), since="")
+    first = tables(connection, work.large) if look.asks("stale", "scan") else None
     if look.asks("statement", "statements"):
         counted = _statements(look, role)
-    look.tell(statement_table(counted.costs, counted.since))
+    if first is not None:
+        said += _tables(look, first, counted)
+    look.tell(statement_table(counted.costs, counted.since) + counted.plans)
     found = weighed([*said, *counted.findings], work.leave_out, (), CHECKS)
     line = told(found, look.access.database.name, _summary(now, mine, counted))
     look.tell(findings(found) + line.partition("; ")[0] + "\n")
@@ -224,6 +229,7 @@ class _Counted:
     costs: Sequence[Cost]
     since: str
     called: int = 0
+    plans: str = ""
 
 
 def _statements(look: _Look, role: str) -> _Counted:
@@ -255,7 +261,12 @@ def _statements(look: _Look, role: str) -> _Counted:
     if second.hidden:
         text = f"{second.hidden} statements of others are hidden: {_GRANT.format(role=role)}"
         said.append(Found(check="hidden", name="statements", text=text, unknown=True))
-    return _Counted(findings=said, costs=top, since=since, called=len(mine))
+    table = ""
+    if look.work.plans:
+        planned = plans(look.connection, where, top, look.work.large)
+        said += planned.findings
+        table = planned.table
+    return _Counted(findings=said, costs=top, since=since, called=len(mine), plans=table)
 
 
 def _unknown(text: str, since: str = "") -> _Counted:
@@ -279,6 +290,15 @@ def _sampled(look: _Look, where: Layout) -> tuple[Taken | None, Taken, float]:
         if look.running.give_up.wait(min(_LOOK, left)):
             raise EndedError(look.running.because)
     return first, sample(look.connection, where), time.monotonic() - began
+
+
+def _tables(look: _Look, first: Tables, counted: _Counted) -> Iterator[Found]:
+    """Tell what large tables lack, and which were read as a whole while statements were counted."""
+    windowed = bool(look.work.window and counted.since)
+    now = tables(look.connection, look.work.large) if windowed else first
+    yield from stale(now, look.work.stale)
+    since = counted.since if windowed else f"since {now.reset or 'they are counted'}"
+    yield from scans(first if windowed else None, now, since)
 
 
 def _slow(slow: Iterable[Cost], work: Activity) -> Iterator[Found]:

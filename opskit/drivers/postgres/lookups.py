@@ -96,7 +96,7 @@ class _Look:
             return self._judged_small(lookup, plan, used)
         if used:
             return self._proof(lookup, used[0], "used")
-        found = self._found(lookup, f"it does not use {self.index}: {_told(plan)}")
+        found = self._found(lookup, f"it does not use {self.index}: {ways(plan)}")
         whole = any(s.sought and not s.sifted and s.table == self._own for s in _scans(plan))
         return replace(found, weight="WARN") if whole else found
 
@@ -104,7 +104,7 @@ class _Look:
         self, lookup: Lookup, plan: Mapping[str, Any], used: Sequence["_Scan"]
     ) -> Found | Proof:
         """Judge a plan that had to use an index: one that is only read as a whole finds nothing."""
-        ordered = _orders(lookup.query) and "Sort" not in {n["Node Type"] for n in _nodes(plan)}
+        ordered = _orders(lookup.query) and "Sort" not in {n["Node Type"] for n in nodes(plan)}
         for scan in used:
             if scan.sought or self.index.where or ordered:
                 return self._proof(lookup, scan, "usable")
@@ -112,7 +112,7 @@ class _Look:
         if others and not used:
             text = f"with so few rows another index does as well: {others[0].index[1]}"
             return replace(self._found(lookup, text), weight="INFO")
-        told = f"it can't use {self.index}: {_told(plan)}"
+        told = f"it can't use {self.index}: {ways(plan)}"
         return self._found(lookup, told)
 
     @property
@@ -175,10 +175,10 @@ class _Scan:
     sifted: bool
 
 
-def _nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     yield plan
     for inner in plan.get("Plans", ()):
-        yield from _nodes(inner)
+        yield from nodes(inner)
 
 
 def _scans(
@@ -201,11 +201,11 @@ def _orders(query: str) -> bool:
     return any(token.key in ("order", "min", "max") for token in tokens(query))
 
 
-def _told(plan: Mapping[str, Any]) -> str:
+def ways(plan: Mapping[str, Any]) -> str:
     """Say how the rows are found instead."""
     ways = [
         f"{node['Node Type']} on {node.get('Index Name') or node.get('Relation Name')}"
-        for node in _nodes(plan)
+        for node in nodes(plan)
         if "Index Name" in node or "Relation Name" in node
     ]
     return ", ".join(ways[:3]) or str(plan.get("Node Type", "no rows at all"))

@@ -72,13 +72,22 @@ _JUDGED = f"""
                  WHEN NOT (pg_catalog.pg_has_role(s.usesysid, 'USAGE')
                            OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE')) THEN 'denied'
                  ELSE '' END AS wrong
-        FROM wanted w LEFT JOIN seen s ON s.pid = w.pid)
+        FROM wanted w LEFT JOIN seen s ON s.pid = w.pid),
+    crowd AS MATERIALIZED (
+        SELECT count(*) AS size FROM pg_catalog.pg_stat_activity
+        WHERE datname = pg_catalog.current_database()
+            AND coalesce(backend_type, 'client backend') = 'client backend'
+            AND coalesce(application_name, '') NOT LIKE 'opskit:%')
     SELECT /* opskit */ pg_catalog.json_agg(pg_catalog.json_build_array(pid, wrong, usename,
             application_name, state, lasted, pg_catalog.left(query, 4000), signalled)
-        ORDER BY place)
+        ORDER BY place), (SELECT size FROM crowd)
     FROM (SELECT judged.*, {{signal}} AS signalled FROM judged OFFSET 0) AS each
 """
-_SIGNAL = "CASE WHEN NOT EXISTS (SELECT FROM judged WHERE wrong <> '') THEN pg_catalog.{}(pid) END"
+_SIGNAL = """
+    CASE WHEN NOT EXISTS (SELECT FROM judged WHERE wrong <> '')
+        AND (SELECT count(*) FROM wanted) <= (SELECT greatest(1, $5::float8 * size) FROM crowd)
+    THEN pg_catalog.{}(pid) END
+"""
 _ENDED = {"cancel": "cancelled", "terminate": "terminated"}
 _FUNCTIONS = {"cancel": "pg_cancel_backend", "terminate": "pg_terminate_backend"}
 _LEFT = f"""
@@ -148,9 +157,10 @@ class _Attempt:
         self.access, self.session, self.job, self.work = access, session, job, work
         self.sent = False
         self.judged: Sequence[Judged] = ()
+        self.crowd = 0
 
     def evidence(self, **more: Json) -> dict[str, Json]:
-        return {"sessions": [one.as_json() for one in self.judged], **more}
+        return {"sessions": [one.as_json() for one in self.judged], "of": self.crowd, **more}
 
 
 def _guarded(attempt: _Attempt, running: Running, write: Write) -> Output:
@@ -188,10 +198,11 @@ def _done(attempt: _Attempt, write: Write) -> Output:
         if not marks.missing(leases=True):
             Fence(connection, marks.schema, access.lease).hold(kept=False)
     attempt.sent = True
-    attempt.judged = _judge(connection, work, _SIGNAL.format(_FUNCTIONS[work.do]))
-    if any(one.wrong for one in attempt.judged):
+    signal = _SIGNAL.format(_FUNCTIONS[work.do])
+    attempt.judged, attempt.crowd = _judge(connection, work, signal)
+    if wrong := _wrong(work, attempt.judged, attempt.crowd):
         write("stdout", _table(attempt.judged).encode())
-        return _refused(attempt.judged, attempt.evidence())
+        return _refused(wrong, attempt.evidence())
     left = _left_after(connection, work, work.wait)
     write("stdout", (_table(attempt.judged, work, left) + f"{_NO_UNDO}\n").encode())
     evidence = attempt.evidence(left=list(left), undo="none")
@@ -205,22 +216,25 @@ def _probed(session: Session, job: Job, work: Sessions, write: Write) -> Output:
     """See whether it could be done, in a transaction that can't write; nobody is signalled."""
     limit(session.connection, job.timeout, ends_with_us=True)
     session.connection.own("BEGIN READ ONLY")
-    judged = _judge(session.connection, work, "NULL::boolean")
+    judged, crowd = _judge(session.connection, work, "NULL::boolean AND $5::float8 > 0")
     session.connection.own("ROLLBACK")
     write("stdout", _table(judged).encode())
-    evidence: dict[str, Json] = {"sessions": [one.as_json() for one in judged]}
-    if any(one.wrong for one in judged):
-        return _refused(judged, evidence)
+    evidence: dict[str, Json] = {"sessions": [one.as_json() for one in judged], "of": crowd}
+    if wrong := _wrong(work, judged, crowd):
+        return _refused(wrong, evidence)
     return Output(outcome="succeeded", status=0, evidence=evidence)
 
 
-def _judge(connection: Connection, work: Sessions, signal: str) -> list[Judged]:
-    """Look at all of them; where each is as it should be, signal them in the same statement."""
-    (text,) = connection.one(
+def _judge(connection: Connection, work: Sessions, signal: str) -> tuple[list[Judged], int]:
+    """Look at all of them; where each is as it should be, signal them in the same statement.
+
+    Returns with them how many sessions of clients the database has.
+    """
+    text, crowd = connection.one(
         _JUDGED.replace("{signal}", signal), _written(work.targets), json.dumps(list(work.users)),
-        str(work.older), work.do,
+        str(work.older), work.do, str(work.share),
     )  # fmt: skip
-    return [_read(*row) for row in json.loads(text or "[]")]
+    return [_read(*row) for row in json.loads(text or "[]")], int(crowd or 0)
 
 
 def _read(pid: int, wrong: str, *rest: Any) -> Judged:  # noqa: ANN401 - any JSON
@@ -235,12 +249,26 @@ def _written(targets: Sequence[Target]) -> str:
     return json.dumps([[one.pid, one.began, one.since] for one in targets])
 
 
-def _refused(judged: Sequence[Judged], evidence: dict[str, Json]) -> Output:
-    """Nobody was signalled: say of each that stood in the way why."""
+def _wrong(work: Sessions, judged: Sequence[Judged], crowd: int) -> str:
+    """Say why nobody is signalled, and what to do; "" where nothing stands in the way."""
     wrong = [one for one in judged if one.wrong]
-    said = "; ".join(f"process {one.pid} {_WHY[one.wrong]}" for one in wrong)
-    cure = "list them anew" if {one.wrong for one in wrong} & _CHANGED else "take them out"
-    reason = f"nobody was signalled: {said} → {cure}"
+    if wrong:
+        said = "; ".join(f"process {one.pid} {_WHY[one.wrong]}" for one in wrong)
+        cure = "list them anew" if {one.wrong for one in wrong} & _CHANGED else "take them out"
+        return f"{said} → {cure}"
+    if len(judged) <= max(1.0, work.share * crowd):
+        return ""
+    part = (
+        f"{len(judged)} of the {crowd} client sessions of this database ({len(judged) / crowd:.0%})"
+    )
+    return (
+        f"these are {part}, and max_share is {work.share:.0%} → name fewer, or raise it knowingly"
+    )
+
+
+def _refused(wrong: str, evidence: dict[str, Json]) -> Output:
+    """Nobody was signalled."""
+    reason = f"nobody was signalled: {wrong}"
     return Output(outcome="failed", sent=False, status=1, reason=reason, evidence=evidence)
 
 
