@@ -211,7 +211,7 @@ class _File:
         given = node.entries["call" if made.call else "within"][1]
         if made.within is None:
             self.reader.error(given, "a call without a limit is of no use", "add within: 20ms")
-        elif len(made.call) != wanted and not made.writes:
+        elif len(made.call) != wanted:
             told = f"`call` has {len(made.call)} for {wanted} arguments"
             self.reader.error(given, told, "add call: a value for each argument")
 

@@ -1,14 +1,20 @@
 """Whole runs that clear rate limits and caches, with opskit killed in the middle."""
 
 import json
+import pickle
 import random
+import threading
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from opskit.lab import limits
 from opskit.lab.fixtures import Amount
+from opskit.steps.limits import window
 from tests.acceptance.test_redis import SECRET, Desk
 from tests.support.redis import Server, server
 
@@ -87,6 +93,73 @@ def test_a_user_is_shown_let_in_again_and_kept_out_as_before(desk: Keyed) -> Non
     desk.proved()
 
 
+@contextmanager
+def login(redis: Server) -> Iterator[str]:
+    """Serve /USER, which answers 429 for as long as the counter of the user is full."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            with redis.peer() as peer:
+                peer.call("AUTH", "app", SECRET)
+                counted = peer.call("GET", f":1:throttle_user_{self.path[1:]}")
+            limit = limits.RATES["user"][0]
+            self.send_response(429 if counted and len(pickle.loads(counted)) >= limit else 204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_probe_tells_whether_the_user_is_let_in(desk: Keyed, guarded: Server) -> None:
+    with login(guarded) as url:
+        said = desk.go("run", LIMITS, 1, user="1", probe=f"{url}/50")
+        assert "status 429, expected 2xx" in said
+        said = desk.go("run", LIMITS, user="50", probe=f"{url}/50")
+        assert "ok       3 It answers again" in said
+        desk.opskit("undo", "last", "--yes")
+        said = desk.go("run", LIMITS, 1, user="2", probe=f"{url}/50")
+    assert "removed 1 of 1 keys" in said
+    assert "status 429" in said
+
+
+def test_a_counter_whose_name_is_a_digest_is_found_and_put_back(desk: Keyed) -> None:
+    now = int(time.time())
+    user = max(("50", "100"), key=lambda one: window(now, one, 3600))  # whose window lasts longer
+    counted_and_put_back(
+        desk, ":1:rl:", b"5",
+        library="django-ratelimit", user=user, group=limits.GROUP, rate=limits.RATE,
+    )  # fmt: skip
+
+
+def test_the_counters_of_an_address_are_found_and_put_back(desk: Keyed) -> None:
+    counted_and_put_back(
+        desk, "LIMITS:LIMITER/10.0.0.50/login/", b"2", library="flask-limiter", ip="10.0.0.50"
+    )
+
+
+def counted_and_put_back(desk: Keyed, begins: str, value: bytes, **given: object) -> None:
+    before = desk.world()
+    assert "removed 1 of 1 keys" in desk.go("run", LIMITS, **given)  # type: ignore[arg-type]
+    (name,) = before.keys() - desk.world().keys()
+    assert name.startswith(begins.encode())
+    desk.opskit("undo", "last", "--yes")
+    assert desk.world() == before
+    with desk.redis.peer() as peer:
+        peer.call("AUTH", "app", SECRET)
+        assert peer.call("GET", name) == value
+    desk.proved()
+
+
 def test_only_shown_is_nothing_done(desk: Keyed) -> None:
     before = desk.world()
     said = desk.go("run", LIMITS, all="true", show="true")
@@ -134,6 +207,14 @@ def test_a_cache_is_removed_by_the_digest_that_was_read(desk: Keyed) -> None:
     desk.opskit("undo", "last", "--yes")
     other = desk.go("run", CACHE, 5, pattern=":1:leaderboard:1*", digest=digest)
     assert "other keys are there than those that were agreed on" in other
+
+
+def test_one_key_of_a_cache_is_removed_and_no_other(desk: Keyed) -> None:
+    before = desk.world()
+    assert "removed 1 of 1 keys" in desk.go("run", CACHE, key=":1:leaderboard:1")
+    assert before.keys() - desk.world().keys() == {b":1:leaderboard:1"}
+    desk.opskit("undo", "last", "--yes")
+    assert desk.world() == before
 
 
 POINTS = ["keys-kept 0", "keys-agreed 0", "keys-before 1", "keys-sent 1", "keys-after 1"]

@@ -1,7 +1,9 @@
 """The shipped vacuum-check on a real database, and health checks that ask one."""
 
+import re
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
@@ -57,6 +59,27 @@ def test_it_says_what_is_wrong_and_everything_is_looked_at(desk: Desk) -> None:
         db.sql("SELECT pg_drop_replication_slot('left_behind')")
     plugin = desk.opskit("run", "vacuum-check", "--nagios", status=1)
     assert plugin.startswith("VACUUM-CHECK WARNING")
+
+
+def test_a_server_that_comes_near_its_limits_is_warned_of(tmp_path: Path) -> None:
+    """A slot that was left behind keeps autovacuum from helping, however old all gets."""
+    settings = {
+        "wal_level": "logical", "autovacuum_freeze_max_age": "1000000000",
+        "max_connections": "20", "superuser_reserved_connections": "0",
+    }  # fmt: skip
+    with postgres.server(**settings) as server, ExitStack() as stack:
+        desk = Desk(base(server), tmp_path)
+        desk.write("  - {notify: x, on: controller}\n")
+        desk.db.sql("GRANT pg_read_all_stats TO app")
+        desk.db.sql("SELECT pg_create_logical_replication_slot('left_behind', 'pgoutput')")
+        server.jump(1192 * 2**20)
+        for _ in range(16):
+            stack.enter_context(psycopg.connect(desk.db.owner))
+        said = check(desk, status=1)
+    assert "WARN connections in use, %: 85 (> 80)" in said
+    assert re.search(r"WARN transaction ids used up, %: .*test1 58\.2 \(> 50\)", said)
+    assert re.search(r"WARN age beyond which autovacuum freezes, %: .*test1 125 \(> 120\)", said)
+    assert "CRIT who keeps dead rows from being removed, transactions behind: slot left_" in said
 
 
 def test_what_this_user_may_not_see_is_unknown(desk: Desk) -> None:
