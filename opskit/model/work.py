@@ -34,6 +34,8 @@ class Command:
     """What to show instead of the text where the text is opskit's own (traffic)."""
     check: Text | None = None
     """What a health check looks at; its exit status then says OK, WARN, CRIT or UNKNOWN."""
+    bearing: Mapping[str, str] = field(default_factory=dict)
+    """What a health check means beside its level: `severity`, `next`, `system`."""
 
 
 @frozen
@@ -96,6 +98,7 @@ class Request:
     idempotency_key: bool = False
     check: Text | None = None
     """What a health check looks at; without an answer it is then UNKNOWN rather than failed."""
+    bearing: Mapping[str, str] = field(default_factory=dict)
 
 
 @frozen
@@ -148,7 +151,7 @@ class Recall:
 
 @frozen
 class Limits:
-    """When a number that a query brings is a WARN or a CRIT, such as `> 80`; empty: never."""
+    """When a number that a server brings is a WARN or a CRIT, such as `> 80`; empty: never."""
 
     label: str
     warn: str = ""
@@ -175,6 +178,7 @@ class Query:
     told: bool = False
     judged: bool = False
     check: Limits | None = None
+    bearing: Mapping[str, str] = field(default_factory=dict)
 
 
 @frozen
@@ -195,6 +199,8 @@ class RedisCall:
     A change is done as a whole and leaves its mark; `transaction` False: one command that can't be.
     `rows`: what is saved of the last answer, its first value or all of it as JSON; `expect`: what
     that value must be. `kept` says that something is saved, `told` that a `done_when` can tell.
+    `check`: it is a health check, and what each command answers is weighed; or, with `figure`, what
+    INFO says, as the difference within `window` seconds.
     """
 
     server: str
@@ -207,6 +213,10 @@ class RedisCall:
     expect: Text | None = None
     kept: bool = False
     told: bool = False
+    check: Limits | None = None
+    figure: str = ""
+    window: float = 0.0
+    bearing: Mapping[str, str] = field(default_factory=dict)
 
 
 @frozen

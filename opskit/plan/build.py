@@ -156,7 +156,7 @@ class Builder:
             args |= database(self.inventory, placed.step, args)
         if placed.step.kind == "index":
             args["number"] = known(str(render.names["index"]))
-        if placed.step.kind in ("redis", "keys"):
+        if placed.step.kind in ("redis", "keys") or args.keys() & {"redis", "info"}:
             from opskit.plan.redis import server  # few plans have any
 
             args |= server(self.inventory, placed.step, args)

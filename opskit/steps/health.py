@@ -17,7 +17,16 @@ from opskit.model.problem import Problem
 from opskit.model.runbook import Effect, Step
 from opskit.model.text import Fixed, Text, text
 from opskit.model.value import Json
-from opskit.model.work import Command, Duplicates, Limits, Query, Request, Verify, Work
+from opskit.model.work import (
+    Command,
+    Duplicates,
+    Limits,
+    Query,
+    RedisCall,
+    Request,
+    Verify,
+    Work,
+)
 from opskit.steps import http
 from opskit.steps.base import (
     Key,
@@ -30,15 +39,24 @@ from opskit.steps.base import (
     optional,
     problem,
     refuse,
+    texts,
 )
 from opskit.steps.weighing import LEVELS, Level, limit, weighed
 
+SEVERITIES = ("P0", "P1", "P2", "P3")
+"""From the worst to the least."""
 SUMMARY = "Check something: OK, WARN, CRIT or UNKNOWN. No data is UNKNOWN."
 KEYS = (
     Key("label", "text", help="what is checked; without it the step's name"),
     Key("run", "shell", help="shell text that prints a number, or a plug-in with status 0 to 3"),
     Key("sql", "sql", help="a read whose rows are a number, or a word and a number, each"),
     Key("database", "text", help="with `sql`: its name in the inventory, where that has several"),
+    Key("redis", "commands", help="reads of Redis whose answers are a number each, as LLEN celery"),
+    Key("info", "text", help="a figure of Redis: a field of its INFO; or `hit_rate`, `memory`, "
+        "`clients`, in percent"),
+    Key("window", "duration", minimum=0, help="with `info`: what it comes to within this time; "
+        "5s for `hit_rate`, else what it is"),
+    Key("server", "text", help="with `redis`, `info`: its name, where the inventory has several"),
     Key("warn", "text", help="when the number is a WARN, such as `< 20`"),
     Key("crit", "text", help="when the number is a CRIT, such as `< 10`"),
     Key("url", "url", help="page to ask for; what `expect` says and it does not is a CRIT"),
@@ -46,30 +64,29 @@ KEYS = (
     Key("expect", "table", keys=http.EXPECT, help="what the answer must be, JSON values included"),
     Key("warn_latency", "duration", help="an answer that takes longer is a WARN"),
     Key("via", "enum", choices=("controller", "host"), help="where to ask from"),
+    Key("severity", "enum", choices=SEVERITIES, help="how bad it is where it is not OK"),
+    Key("next", "text", help="what to do next where it is not OK, such as the runbook to use"),
+    Key("system", "text", help="whose limit it is"),
     Key("spec", "text", help="the check as JSON with these keys, as an inventory has it: `tojson`"),
     Key("base", "text", help="with `spec`: what comes before its `path` to make the `url`"),
-)
+)  # fmt: skip
 MAIN = "run"
 EFFECT: Effect = "read"
 SCOPE: Scope = "each"
 
-WAYS = ("run", "sql", "url", "spec")
+WAYS = ("run", "sql", "redis", "info", "url", "spec")
+ONCE = ("sql", "redis", "info")
+"""What asks a server of the inventory, and is asked once whatever hosts there are."""
+BEARING = ("severity", "next", "system")
+_NOT_DATA = {"spec", "base", "via", "expect"}
 SPEC = frozenset(
-    {
-        "label",
-        "run",
-        "sql",
-        "database",
-        "warn",
-        "crit",
-        "path",
-        "url",
-        "warn_latency",
-        *(k.name for k in http.EXPECT),
-    }
+    {"path", *(k.name for k in http.EXPECT), *(k.name for k in KEYS if k.name not in _NOT_DATA)}
 )
+"""What a check that is data may have."""
 _SAID = 200
-_ONCE = "a query is asked once, and this step is done for each host"
+_WINDOW = 5.0
+"""Seconds in which it is counted what was found in a cache."""
+_ONCE = "a server is asked once, and this step is done for each host"
 _NO_LIMIT = "nothing says which number would be wrong"
 
 _COMPARE = """\
@@ -114,23 +131,24 @@ def check(step: Step) -> Iterable[Problem]:
         written = step.args.get(key)
         if written is None or is_template(written):
             continue
-        if "run" not in step.args and "sql" not in step.args:
-            told = f"`{key}` is for numbers that `run` prints or `sql` brings"
+        if not any(way in step.args for way in ("run", *ONCE)):
+            told = f"`{key}` is for numbers that `run` prints or a server brings"
             yield problem(step, key, told, "take it out")
         elif limit(str(written)) is None:
             yield problem(step, key, f"{written!r} is no limit", "write for example '< 10'")
-    if "sql" in step.args:
-        yield from _check_sql(step)
+    if any(way in step.args for way in ONCE):
+        yield from _check_once(step)
     if step.on_unknown == "ask":
         yield problem(
             step, "on_unknown", "UNKNOWN is a result here, not a question", "add on_unknown: fail"
         )
 
 
-def _check_sql(step: Step) -> Iterable[Problem]:
+def _check_once(step: Step) -> Iterable[Problem]:
     yield from refuse(step, "stdin", "cwd", "sudo", "secrets", "silent")
     if "warn" not in step.args and "crit" not in step.args:
-        yield problem(step, "sql", _NO_LIMIT, "add warn or crit")
+        way = next(way for way in ONCE if way in step.args)
+        yield problem(step, way, _NO_LIMIT, "add warn or crit")
     if step.on.scope != "controller":
         yield problem(step, "on", _ONCE, "add on: controller")
 
@@ -142,12 +160,27 @@ def opened(args: Mapping[str, Value], step: Step) -> dict[str, Value]:
 
 def work(args: Mapping[str, Value], step: Step) -> Work:
     label = optional(args.get("label"), "label") or text(step.name)
+    bearing = {key: a_word(args[key], step, key) for key in BEARING if args.get(key) is not None}
+    if bearing.get("severity", "P0") not in SEVERITIES:
+        raise InputError(
+            f"`severity` came to {bearing['severity'][:60]!r}",
+            where=str(step.place),
+            hint=f"write one of {', '.join(SEVERITIES)}",
+        )
+    return replace(_work(args, label, step), bearing=bearing)
+
+
+def _work(
+    args: Mapping[str, Value], label: Text, step: Step
+) -> Command | Query | RedisCall | Request:
     if args.get("run") is not None:
         return _command(a_text(args["run"], "run"), label, args, step)
     if args.get("sql") is not None:
         return _query(label.fixed(), args, step)
+    if args.get("redis") is not None or args.get("info") is not None:
+        return _redis(label.fixed(), args, step)
     if args.get("url") is None:
-        raise InputError("this check has neither run nor url", where=str(step.place))
+        raise InputError("this check has neither run nor url nor a server", where=str(step.place))
     request = http.work(
         {k: v for k, v in args.items() if k in ("url", "headers", "expect", "via")}, step
     )
@@ -179,20 +212,39 @@ def _command(run: Text, label: Text, args: Mapping[str, Value], step: Step) -> C
 
 
 def _query(label: str, args: Mapping[str, Value], step: Step) -> Query:
-    if step.on.scope != "controller":
-        raise InputError(_ONCE, where=str(step.place), hint="add on: controller")
-    if args.get("warn") is None and args.get("crit") is None:
-        raise InputError(f"{label}: {_NO_LIMIT}", where=str(step.place), hint="add warn or crit")
     return Query(
         text=a_text(args["sql"], "sql"),
         database=a_word(args["database"], step, "database"),
         rows="json",
         kept=True,
-        check=Limits(
-            label=label,
-            warn=_a_limit(args.get("warn"), "warn", step),
-            crit=_a_limit(args.get("crit"), "crit", step),
-        ),
+        check=_limits(label, args, step),
+    )
+
+
+def _redis(label: str, args: Mapping[str, Value], step: Step) -> RedisCall:
+    figure = "" if args.get("info") is None else a_word(args["info"], step, "info")
+    window = args.get("window")
+    seconds = (_WINDOW if figure == "hit_rate" else 0.0) if window is None else window
+    rows = args["redis"] if not figure else ((text("INFO"),),)
+    return RedisCall(
+        server=a_word(args["server"], step, "server"),
+        commands=tuple(texts(row, "redis") for row in rows) if isinstance(rows, tuple) else (),
+        check=_limits(label, args, step),
+        figure=figure,
+        window=a_number(seconds, step, "window") if figure else 0.0,
+    )
+
+
+def _limits(label: str, args: Mapping[str, Value], step: Step) -> Limits:
+    """Return when a number of a server is wrong; what asks one is asked once."""
+    if step.on.scope != "controller":
+        raise InputError(_ONCE, where=str(step.place), hint="add on: controller")
+    if args.get("warn") is None and args.get("crit") is None:
+        raise InputError(f"{label}: {_NO_LIMIT}", where=str(step.place), hint="add warn or crit")
+    return Limits(
+        label=label,
+        warn=_a_limit(args.get("warn"), "warn", step),
+        crit=_a_limit(args.get("crit"), "crit", step),
     )
 
 
@@ -261,7 +313,7 @@ def is_check(work: Work) -> bool:
 def answers(work: Work) -> bool:
     """Tell whether a work is a look at a database: it says a level itself, or nothing is known."""
     return isinstance(work, (Verify, Duplicates, Activity)) or (
-        isinstance(work, Query) and work.check is not None
+        isinstance(work, (Query, RedisCall)) and work.check is not None
     )
 
 
@@ -275,7 +327,7 @@ def judge(work: Work, output: Output) -> Output:
         known = str(output.evidence.get("level", ""))
         level = _of_word(known)
         reason = output.reason if known else f"{level} {work.database}: {output.reason}"
-    elif isinstance(work, Query) and work.check is not None:
+    elif isinstance(work, (Query, RedisCall)) and work.check is not None:
         level, what = weighed(work.check, output)
         reason = f"{level} {work.check.label}: {what}"
     elif isinstance(work, Command) and work.check is not None:
@@ -289,6 +341,10 @@ def judge(work: Work, output: Output) -> Output:
     else:
         return output
     evidence = {**output.evidence, "level": level}
+    if isinstance(work, (Command, Query, RedisCall, Request)) and work.bearing:
+        evidence |= work.bearing
+        severity = work.bearing.get("severity", "")
+        reason += f" [{severity}]" if severity and level != "OK" else ""
     return replace(output, outcome=_OUTCOMES[level], reason=reason, evidence=evidence)
 
 

@@ -9,7 +9,7 @@ from opskit.model.keys import Keys
 from opskit.model.payouts import Payouts
 from opskit.model.rows import Rows
 from opskit.model.text import Fixed, Text
-from opskit.model.work import Duplicates, Query, RedisCall, Repair, Verify
+from opskit.model.work import Duplicates, Limits, Query, RedisCall, Repair, Verify
 from opskit.render.building import created
 from opskit.steps.units import duration
 from opskit.view import amounts, blocks, safe
@@ -68,8 +68,17 @@ def _query(work: Query, *, full: bool) -> list[str]:
     """Show a statement with its bound values as literals; they are sent beside it."""
     about = [] if work.transaction else ["not in a transaction"]
     about += [f"expects {blocks.shown(work.expect)}"] if work.expect is not None else []
+    about += _weighed(work.check)
     shown = blocks.block(SQL, str(work.text), full=full)
     return [*shown, *([" · ".join(about)] if about else [])]
+
+
+def _weighed(check: Limits | None) -> list[str]:
+    """Say what a health check weighs, and when it is wrong."""
+    if check is None:
+        return []
+    sides = [("WARN", check.warn), ("CRIT", check.crit)]
+    return [f"{check.label}: " + ", ".join(f"{level} {side}" for level, side in sides if side)]
 
 
 def _redis(work: RedisCall, *, full: bool) -> list[str]:
@@ -86,6 +95,9 @@ def _redis(work: RedisCall, *, full: bool) -> list[str]:
             rows = [*rows[: blocks.LINES - 4], f"… {more} (--full shows them)"]
     about = [] if work.transaction else ["alone, without a mark"]
     about += [f"expects {blocks.shown(work.expect)}"] if work.expect is not None else []
+    about += [work.figure] if work.figure else []
+    about += [f"within {amounts.duration(work.window)}"] if work.window else []
+    about += _weighed(work.check)
     return [*rows, *([" · ".join(about)] if about else [])]
 
 

@@ -160,7 +160,7 @@ def test_a_check_can_come_as_data_from_the_inventory() -> None:
         ("{", "this is no check"),
         ('{"pth": "/"}', "a check has no 'pth'"),
         ('{"path": "/"}', "needs `base`"),
-        ('{"label": "x"}', "neither run nor url"),
+        ('{"label": "x"}', "neither run nor url nor a server"),
         ('{"run": "echo 1", "warn": "~ 3"}', "`warn` came to '~ 3'"),
     ],
 )
@@ -172,12 +172,12 @@ def test_data_that_is_no_check_is_refused(value: str, what: str) -> None:
 @pytest.mark.parametrize(
     ("args", "on_unknown", "what"),
     [
-        ({}, "fail", "one of run, sql, url, spec is needed, not none"),
+        ({}, "fail", "one of run, sql, redis, info, url, spec is needed, not none"),
         ({"run": "x", "url": "y"}, "fail", "not run and url"),
         (
             {"url": "http://x/", "warn": "< 1"},
             "fail",
-            "`warn` is for numbers that `run` prints or `sql` brings",
+            "`warn` is for numbers that `run` prints or a server brings",
         ),
         ({"run": "x", "crit": "10"}, "fail", "'10' is no limit"),
         ({"run": "x"}, "ask", "UNKNOWN is a result here, not a question"),

@@ -1,5 +1,6 @@
 """One attempt at a step of Redis commands: a read that is looked up, a change that is done once."""
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
@@ -120,6 +121,8 @@ def _read(doing: Doing, session: Session) -> Output:
                 meant = "; say effect: change if it shall" if "is no read" in wrong else ""
                 return _unsent(wrong + meant)
         doing.at = "reading"
+        if doing.work.check is not None:
+            return _figures(doing, session, todo)
         for words in todo:
             name = shown(words)
             doing.returned.take(session.connection.call(*words))
@@ -136,6 +139,23 @@ def _read(doing: Doing, session: Session) -> Output:
         return doing.output("failed", wrong, status=1)
     value = doing.returned.value() if doing.work.kept else b""
     return doing.output("succeeded", stdout=value, status=0)
+
+
+def _figures(doing: Doing, session: Session, todo: list[Words]) -> Output:
+    """Ask for the numbers of a health check; what they mean, the step kind says."""
+    from opskit.drivers.redis import figures  # few runs check a server
+
+    def pause(seconds: float) -> None:
+        doing.running.give_up.wait(max(0.0, min(seconds, doing.until - time.monotonic())))
+        doing.watch()
+
+    try:
+        found = figures.rows(session.connection, todo, doing.work, pause)
+    except figures.NothingError as error:
+        return doing.output("failed", str(error), status=1)
+    assert isinstance(found, list)
+    doing.more["rows"] = len(found)
+    return doing.output("succeeded", stdout=json.dumps(found).encode(), status=0)
 
 
 def _unexpected(doing: Doing) -> str:
