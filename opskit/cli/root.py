@@ -35,6 +35,7 @@ SECTIONS = {
         "runs": Entry("opskit.cli.record:runs", "List runs: what changed, and who did it?"),
         "output": Entry("opskit.cli.output:output", "Show what a step printed on a host."),
         "note": Entry("opskit.cli.record:note", "Add a note to the record of a run."),
+        "incident": Entry("opskit.cli.incident:incident", "Tell an outage as a file that is kept."),
         "report": Entry("opskit.cli.record:report", "Tell a run as Markdown."),
         "audit": Entry("opskit.cli.audit:audit", "Read the record; verify that it is whole."),
     },

@@ -21,11 +21,20 @@ from opskit.load.keys import VARIABLE as NAME
 from opskit.load.reading import Reader
 from opskit.load.runbook import check_format, set_of
 from opskit.load.suggest import nearest
-from opskit.load.systems import BALANCERS, SERVICES, System, read_systems, systems_of, value_at
+from opskit.load.systems import (
+    BALANCERS,
+    SERVICES,
+    Part,
+    System,
+    read_systems,
+    systems_of,
+    value_at,
+)
 from opskit.load.yaml import Node, Scalar, Table, parse
 from opskit.model.inventory import CONTROLLER, Connection, Host, Inventory, Redis
 from opskit.model.problem import Place, Problem, ProblemsError
 from opskit.model.value import Json, SecretSource
+from opskit.settings import shipped
 
 _PATHS = ("key", "known_hosts", "ssh_config")
 _SOURCE = r"(?s)(env|file|cmd):(.+)"
@@ -103,6 +112,16 @@ class _Sheet:
         self.kept = kept
         self.run = run
         self.taken: Taken | None = None
+        self.texts: Mapping[str, str] = {}
+        """The files of checks that were read, by path."""
+
+    def _checks(self, reader: Reader, node: Node) -> Json:
+        from opskit.load.checks import Shelf  # not every service says what is checked
+
+        shelf = Shelf((self.path.parent, shipped() / "inventories"), self.kept)
+        found = shelf.read(reader, node)
+        self.texts = {**self.texts, **shelf.texts}
+        return found
 
     def read(self, root: Node) -> Inventory | None:
         if not isinstance(root, Table):
@@ -151,7 +170,7 @@ class _Sheet:
             vars=_mapping(values.get("vars")),
             connection=self._placed(_mapping(values.get("connection"))),
             groups=groups,
-            services=read_systems(self.reader, root, SERVICES, groups, tuple(entries)),
+            services=read_systems(self.reader, root, self._services(), groups, tuple(entries)),
             balancers=read_systems(self.reader, root, BALANCERS, groups, tuple(entries)),
         )
         hosts = {name: self._host(entry, around) for name, entry in entries.items()}
@@ -173,8 +192,11 @@ class _Sheet:
             withheld=self.taken.withheld if self.taken is not None else {},
         )
 
+    def _services(self) -> Part:
+        return SERVICES._replace(checks=self._checks)
+
     def _others(self) -> Mapping[str, str]:
-        texts = self.taken.texts if self.taken is not None else {}
+        texts = {**(self.taken.texts if self.taken is not None else {}), **self.texts}
         return {name: text for name, text in texts.items() if name != str(self.path)}
 
     def _digest(self) -> str:
@@ -302,7 +324,7 @@ class _Sheet:
             connection=_connection({**connection, **entry.connection}),
             vars={**variables, **entry.vars},
             groups=groups,
-            services=systems_of(self.reader, name, entry.node, SERVICES, around.services),
+            services=systems_of(self.reader, name, entry.node, self._services(), around.services),
             balancers=systems_of(self.reader, name, entry.node, BALANCERS, around.balancers),
         )
 

@@ -1,7 +1,7 @@
 """Services and balancers of an inventory: where they run, and what differs on a host."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,11 +17,15 @@ from opskit.steps import Key
 
 
 class Part(NamedTuple):
-    """A part of an inventory that lists systems. `free`: keys of one's own are welcome."""
+    """A part of an inventory that lists systems. `free`: keys of one's own are welcome.
+
+    `checks` reads what is under that key, which may name files.
+    """
 
     name: str
     keys: tuple[Key, ...]
     free: bool = False
+    checks: Callable[[Reader, Node], Json] | None = None
 
 
 SERVICES = Part("services", SERVICE, free=True)
@@ -120,7 +124,8 @@ def _values(reader: Reader, node: Node, part: Part, owner: str) -> dict[str, Jso
     keys = tuple(key for key in part.keys if key.name not in empty)
     values = reader.table(typed, keys, owner) | empty
     for name, (_, value) in free.entries.items():
-        values[name] = reader.data(value, name)
+        own = part.checks if name == "checks" else None
+        values[name] = own(reader, value) if own is not None else reader.data(value, name)
     return values
 
 

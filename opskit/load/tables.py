@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from opskit.load.checkkeys import CHECK, INCLUDED
 from opskit.load.keys import (
     BALANCER,
     CONNECTION,
@@ -71,6 +72,8 @@ def blocks() -> Mapping[str, str]:
         "host": table(HOST),
         "group": table(GROUP),
         "service": table(SERVICE),
+        "check": table(CHECK),
+        "checksfile": table(INCLUDED),
         "balancer": table(BALANCER),
         "database": table(DATABASE),
         "redis": table(REDIS),

@@ -36,6 +36,7 @@ from opskit.steps.base import (
     a_text,
     a_word,
     is_template,
+    mapping,
     optional,
     problem,
     refuse,
@@ -80,7 +81,12 @@ ONCE = ("sql", "redis", "info")
 BEARING = ("severity", "next", "system")
 _NOT_DATA = {"spec", "base", "via", "expect"}
 SPEC = frozenset(
-    {"path", *(k.name for k in http.EXPECT), *(k.name for k in KEYS if k.name not in _NOT_DATA)}
+    {
+        "path",
+        "send",
+        *(k.name for k in http.EXPECT),
+        *(k.name for k in KEYS if k.name not in _NOT_DATA),
+    }
 )
 """What a check that is data may have."""
 _SAID = 200
@@ -285,6 +291,8 @@ def _from_spec(args: Mapping[str, Value], step: Step) -> dict[str, Value]:
     if "path" in found:
         found["url"] = text(_base(args, step) + a_word(found.pop("path"), step, "spec"))
     expect = {k.name: found.pop(k.name) for k in http.EXPECT if k.name in found}
+    if "send" in found:
+        found["headers"] = {**mapping(args.get("headers")), **mapping(found.pop("send"))}
     return found | ({"expect": expect} if expect else {})
 
 

@@ -30,11 +30,11 @@ def markdown(run: Run, entries: Iterable[Entry], plan: Plan | None = None) -> st
     return "\n".join(lines) + "\n"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", safe.one_line(text))
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     yield "| " + " | ".join(head) + " |"
     yield "|" + "---|" * len(head)
     for row in rows:
@@ -42,19 +42,19 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
 
 
 def _facts(run: Run, entries: Sequence[Entry]) -> Iterator[str]:
-    title = _escaped(" ".join(filter(None, (run.runbook, run.version))))
+    title = escaped(" ".join(filter(None, (run.runbook, run.version))))
     took = f", {amounts.duration(run.ended - run.created)}" if run.ended else ""
     yield from (f"# {title}: {run.state}", "")
     facts = {
         "Run": f"`{run.id}` ({run.kind})",
-        "Who": f"{_escaped(run.who)} from {_escaped(run.origin) or 'here'}",
-        "Why": _escaped(run.reason) or "no reason was given",
+        "Who": f"{escaped(run.who)} from {escaped(run.origin) or 'here'}",
+        "Why": escaped(run.reason) or "no reason was given",
         "Began": amounts.moment(run.created),
         "Ended": f"{amounts.moment(run.ended)}{took}" if run.ended else "not yet",
         "Plan digest": f"`{run.plan}`",
         "Record": _head_of_chain(entries),
     }
-    yield from _table(("", ""), ((f"**{name}**", value) for name, value in facts.items()))
+    yield from table(("", ""), ((f"**{name}**", value) for name, value in facts.items()))
 
 
 def _head_of_chain(entries: Sequence[Entry]) -> str:
@@ -66,9 +66,9 @@ def _head_of_chain(entries: Sequence[Entry]) -> str:
 def _standing(run: Run) -> Iterator[str]:
     yield from ("", "## What is true now", "")
     for state, hosts in standing(run).items():
-        yield f"- **{state}**: {_escaped(' '.join(names.ranges(hosts)))}"
+        yield f"- **{state}**: {escaped(' '.join(names.ranges(hosts)))}"
     if run.question is not None and not interrupted(run):
-        yield f"- **waits for an answer**: {_escaped(question(run.question))}"
+        yield f"- **waits for an answer**: {escaped(question(run.question))}"
 
 
 def _steps(run: Run, labels: Labels) -> Iterator[str]:
@@ -77,19 +77,19 @@ def _steps(run: Run, labels: Labels) -> Iterator[str]:
     rows = [
         (
             amounts.clock(r.started) if r.started else "",
-            _escaped(r.host),
-            _escaped(labels.step(r)) + (" (undo)" if r.undoes else ""),
+            escaped(r.host),
+            escaped(labels.step(r)) + (" (undo)" if r.undoes else ""),
             f"**{r.state}**" if r.state in ("failed", "unknown", "undo failed") else r.state,
             took(r.data),
-            _escaped(reason(r.data)),
+            escaped(reason(r.data)),
         )
         for r in records
     ]
-    yield from _table(("Began", "Host", "Step", "Outcome", "Took", "Why"), rows)
+    yield from table(("Began", "Host", "Step", "Outcome", "Took", "Why"), rows)
     undone = [r for r in records if r.state == "undone"]
     if undone:
         yield from ("", "## What was undone", "")
-        yield from (f"- {_escaped(r.host)}: {_escaped(labels.step(r))}" for r in undone)
+        yield from (f"- {escaped(r.host)}: {escaped(labels.step(r))}" for r in undone)
 
 
 def _people(entries: Iterable[Entry], labels: Labels) -> Iterator[str]:
@@ -100,7 +100,7 @@ def _people(entries: Iterable[Entry], labels: Labels) -> Iterator[str]:
     for entry in told:
         word, what = said(entry.event, labels)
         where = f" ({entry.event.host})" if entry.event.host else ""
-        yield f"- {amounts.clock(entry.at)} **{word.lower()}**{_escaped(where)} {_escaped(what)}"
+        yield f"- {amounts.clock(entry.at)} **{word.lower()}**{escaped(where)} {escaped(what)}"
 
 
 def _timeline(entries: Iterable[Entry], labels: Labels) -> Iterator[str]:
@@ -110,8 +110,8 @@ def _timeline(entries: Iterable[Entry], labels: Labels) -> Iterator[str]:
         if entry.event.kind in ("step started", "host opened"):
             continue
         word, what = said(entry.event, labels)
-        host = f" {_escaped(entry.event.host)}:" if entry.event.host else ""
-        yield f"- {amounts.moment(entry.at)}{host} {word} {_escaped(what)}".rstrip()
+        host = f" {escaped(entry.event.host)}:" if entry.event.host else ""
+        yield f"- {amounts.moment(entry.at)}{host} {word} {escaped(what)}".rstrip()
 
 
 def _plan(plan: Plan) -> Iterator[str]:
@@ -123,6 +123,6 @@ def _plan(plan: Plan) -> Iterator[str]:
             continue
         seen.add(action.position)
         stage = plan.stages[action.position]
-        yield from (f"{_escaped(stage.position)} {_escaped(stage.name)} ({stage.effect}):", "")
+        yield from (f"{escaped(stage.position)} {escaped(stage.name)} ({stage.effect}):", "")
         yield from ("    " + line for line in works.lines(action.work))
         yield ""

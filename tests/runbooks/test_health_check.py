@@ -1,6 +1,8 @@
 """The shipped health-check, whole, against a practice fleet."""
 
 import json
+import time
+from pathlib import Path
 
 import pytest
 
@@ -116,3 +118,63 @@ def test_a_runbook_that_changes_something_is_no_plug_in(fleet: Fleet) -> None:
     done = fleet.opskit("run", book, "--nagios", "--yes", status=3)
     assert "t changes something" in done.stdout
     assert "ok" not in fleet.sh("web1", "test ! -e /tmp/changed || echo ok")
+
+
+SHIPPED = Path(__file__).parents[2] / "inventories" / "checks" / "nginx.yaml"
+ACCESS, ERRORS = "/srv/app/shared/access.log", "/srv/app/shared/error.log"
+
+
+def answered(fleet: Fleet, host: str, *rows: tuple[float, int, float]) -> None:
+    """Write a log as nginx's `combined` has it, with the time that an answer took behind it."""
+    lines = [
+        f"203.0.113.9 - - [{time.strftime('%d/%b/%Y:%H:%M:%S +0000', time.gmtime(at))}]"
+        f' "GET /?q=\\"404 HTTP/1.1" {status} 12 "-" "a 500 browser" {took:.3f}'
+        for at, status, took in rows
+    ]
+    fleet.sh(host, f"cat >{ACCESS} <<'END'\n" + "\n".join(lines) + "\nEND")
+
+
+def failed(fleet: Fleet, host: str, at: float, *upstreams: str) -> None:
+    stamp = time.strftime("%Y/%m/%d %H:%M:%S", time.gmtime(at))
+    lines = [
+        f"{stamp} [error] 7#7: *1 connect() failed (111: Connection refused) while connecting to"
+        f' upstream, client: 1.2.3.4, upstream: "http://{one}/", host: "x"'
+        for one in upstreams
+    ]
+    fleet.sh(host, f"cat >{ERRORS} <<'END'\n" + "\n".join(lines) + "\nEND")
+
+
+def logs_checked(fleet: Fleet, status: int) -> str:
+    own = fleet.folder / "nginx.yaml"
+    text = SHIPPED.read_text().replace(
+        "log=/var/log/nginx/access.log", f"export TZ=UTC; log={ACCESS}"
+    )
+    text = text.replace("log=/var/log/nginx/error.log", f"export TZ=UTC; log={ERRORS}")
+    own.write_text(text)
+    path = fleet.folder / "inventory.yaml"
+    written = fleet.lab.inventory.read_text()
+    lines = f"    root: /srv/app\n    checks: {json.dumps([str(own)])}\n"
+    path.write_text(written.replace("    root: /srv/app\n", lines))
+    done = fleet.opskit("run", "health-check", "-i", path, "--limit", "web1,web2", status=status)
+    return done.stdout + done.stderr
+
+
+def test_what_the_logs_of_the_last_minutes_say_is_weighed(fleet: Fleet) -> None:
+    now = time.time()
+    old = [(now - 1200, 500, 9.0)] * 50
+    answered(fleet, "web1", *old, *[(now, 200, 0.05)] * 97, *[(now - 60, 502, 0.9)] * 3)
+    failed(fleet, "web1", now, "10.0.0.1:8000", "10.0.0.2:8000", "10.0.0.1:8000")
+    answered(fleet, "web2", *old)
+    try:
+        said = logs_checked(fleet, status=6)
+    finally:
+        fleet.sh("web1", f"rm -f {ACCESS} {ERRORS}")
+        fleet.sh("web2", f"rm -f {ACCESS}")
+    assert "WARN answers with 5xx in 5 minutes, %: 3.00 (> 1) [P1]" in said
+    assert "OK P95 of answers in 5 minutes, ms: 50" in said
+    assert "WARN errors of upstreams in 5 minutes: 10.0.0." in said
+    assert "10.0.0.1:8000 2" in said
+    assert "UNKNOWN answers with 5xx in 5 minutes, %: no number [P1]" in said, (
+        "no request tells nothing"
+    )
+    assert f"may not read {ERRORS}" in said

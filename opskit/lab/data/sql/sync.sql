@@ -9,7 +9,8 @@ create table sync_tenant_conflict_policy (
     resolution_policy text not null, auto_resolve boolean not null);
 create table sync_analytics_snapshot (
     id bigint generated always as identity primary key, tenant_id integer references tenants_tenant, timestamp timestamptz not null,
-    total_sync_requests integer not null, failed_syncs integer not null, conflict_rate numeric(5, 2) not null);
+    total_sync_requests integer not null, failed_syncs integer not null, conflict_rate numeric(5, 2) not null,
+    avg_sync_duration_ms numeric(8, 1) not null);
 create table sync_device_health (
     id bigint generated always as identity primary key, device_id text not null, user_id bigint not null,
     tenant_id integer not null references tenants_tenant, health_score numeric(5, 2) not null, last_sync_at timestamptz not null);
@@ -25,8 +26,8 @@ from (select g, pg_temp.since() + g * interval '20 seconds' as at
 insert into sync_tenant_conflict_policy (tenant_id, domain, resolution_policy, auto_resolve)
 select t, domain, 'most_recent_wins', domain <> 'ticket'
 from generate_series(1, 10) t, unnest(array['journal', 'attendance', 'task', 'ticket', 'work_order']) domain;
-insert into sync_analytics_snapshot (tenant_id, timestamp, total_sync_requests, failed_syncs, conflict_rate)
-select 1 + g % 10, pg_temp.since() + interval '15 minutes' + g / 10 * interval '1 hour', 1000 + pick, pick % 20, pick % 5
+insert into sync_analytics_snapshot (tenant_id, timestamp, total_sync_requests, failed_syncs, conflict_rate, avg_sync_duration_ms)
+select 1 + g % 10, pg_temp.since() + interval '15 minutes' + g / 10 * interval '1 hour', 1000 + pick, pick % 20, pick % 5, 80 + pick % 100
 from (select g, pg_temp.pick('snapshot.' || g, 500) as pick from generate_series(0, current_setting('lab.rows')::bigint) g) row;
 insert into sync_device_health (device_id, user_id, tenant_id, health_score, last_sync_at)
 select 'device-' || g, g % 150, 1 + g % 10, pg_temp.pick('health.' || g, 101), pg_temp.since() + interval '1 day' + g * interval '1 minute'

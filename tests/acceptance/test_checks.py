@@ -1,0 +1,192 @@
+"""Files of checks that come with opskit: real databases and a real Redis are asked."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from opskit.lab.fixtures import Amount
+from tests.support import datasets, postgres, redis
+from tests.support.database import base
+from tests.support.desk import Desk
+
+pytestmark = pytest.mark.acceptance
+
+CELERY = """CREATE TABLE django_celery_results_taskresult (
+    status text NOT NULL, date_started timestamptz, date_done timestamptz NOT NULL DEFAULT now())"""
+PAYOUTS = (
+    "CREATE TABLE payouts (status text NOT NULL, created_at timestamptz NOT NULL DEFAULT now())"
+)
+MIGRATIONS = "CREATE TABLE django_migrations (name text, applied timestamptz NOT NULL)"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Server]:
+    with postgres.server(**datasets.SETTINGS) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def cache() -> Iterator[redis.Server]:
+    with redis.server() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def owners(server: postgres.Server) -> Mapping[str, str]:
+    """Databases of two systems, and one with the tables that Django's applications share."""
+    found = {
+        name: datasets.load(server, name, Amount(rows=60))[0] for name in ("sync", "youtility")
+    }
+    found["main"] = base(server).owner
+    for url in found.values():
+        with psycopg.connect(url, autocommit=True) as db:
+            if url == found["main"]:
+                for table in (CELERY, PAYOUTS, MIGRATIONS):
+                    db.execute(table)
+            db.execute(
+                "GRANT pg_monitor TO app; GRANT SELECT ON ALL TABLES IN SCHEMA public TO app"
+            )
+    return found
+
+
+@pytest.fixture
+def desk(
+    server: postgres.Server, cache: redis.Server, owners: Mapping[str, str], tmp_path: Path
+) -> Desk:
+    cache.call("FLUSHALL")
+    desk = Desk(base(server, owner=server.database(empty=True)), tmp_path)
+    desk.environ["OWNERS"] = json.dumps(dict(owners))
+    desk.environ["CACHE"] = str(cache.port)
+    return desk
+
+
+def check(desk: Desk, checks: Sequence[object], *words: str, status: int | None = 0) -> str:
+    """Run health-check where a service has these; return what it said."""
+    urls = json.loads(desk.environ["OWNERS"]).items()
+    named = {name: {"url": url.replace("//owner@", "//app@")} for name, url in urls}
+    cache = f"redis://127.0.0.1:{desk.environ['CACHE']}/0"
+    (desk.folder / "i.yaml").write_text(
+        "opskit: 1\nhosts: {web1: 127.0.0.1}\ngroups: {web: [web1]}\n"
+        f"services:\n  app: {{hosts: web, checks: {json.dumps(checks)}}}\n"
+        f"databases: {json.dumps(named)}\nredis: {{cache: {{url: '{cache}'}}}}\n"
+    )
+    return desk.opskit("run", "health-check", *words, status=status)
+
+
+def act(desk: Desk, database: str, *statements: str) -> None:
+    with psycopg.connect(json.loads(desk.environ["OWNERS"])[database], autocommit=True) as db:
+        for statement in statements:
+            db.execute(statement)
+
+
+SYNC = {"file": "checks/sync.yaml", "database": "sync"}
+SNAPSHOT = """INSERT INTO sync_analytics_snapshot
+    (tenant_id, timestamp, total_sync_requests, failed_syncs, conflict_rate, avg_sync_duration_ms)
+    VALUES {}"""
+
+
+def test_f3_what_no_new_snapshot_tells_is_unknown_and_how_old_it_is_is_told(desk: Desk) -> None:
+    said = check(desk, [SYNC], status=6)
+    assert "CRIT newest snapshot, minutes old: " in said, "the data of the lab is months old"
+    assert "UNKNOWN syncs that succeed, %: NULL is no number [P1]" in said
+    assert "UNKNOWN more than half of all syncs succeed, %: NULL is no number [P0]" in said
+    assert "UNKNOWN syncs of a tenant that succeed, %: it brings no rows [P3]" in said
+    act(desk, "sync", "DELETE FROM sync_analytics_snapshot")
+    said = check(desk, [SYNC], status=6)
+    assert "UNKNOWN newest snapshot, minutes old: NULL is no number [P2]" in said
+    told = desk.opskit("incident")
+    assert "How bad** | **none that a check tells of, perhaps P0** |" in told
+    act(desk, "sync", "ALTER TABLE sync_analytics_snapshot RENAME TO away")
+    try:
+        said = check(desk, [SYNC], "--nagios", status=3)
+        assert said.startswith("HEALTH-CHECK UNKNOWN - ")
+        assert "does not exist" in said, "an error is no value"
+    finally:
+        act(desk, "sync", "ALTER TABLE away RENAME TO sync_analytics_snapshot")
+
+
+def test_f3_syncs_are_judged_by_the_worst_and_each_limit_is_a_row(desk: Desk) -> None:
+    rows = "(1, now(), 1000, 10, 1, 90), (2, now() - interval '30 minutes', 1000, 20, 2, 120)"
+    act(desk, "sync", "DELETE FROM sync_analytics_snapshot", SNAPSHOT.format(rows),
+        "UPDATE sync_device_health SET last_sync_at = now(), health_score = 90",
+        "UPDATE upload_session SET created_at = now(), status = 'completed'")  # fmt: skip
+    said = check(desk, [SYNC])
+    assert "OK syncs that succeed, %: 98.5" in said
+    assert "OK newest snapshot, minutes old: 0" in said
+    assert "OK health of devices, average: 90" in said
+    assert "checks             11 OK" in said
+    rows = "(1, now(), 1000, 940, 9, 900), (2, now(), 1000, 200, 9, 900)"
+    act(desk, "sync", "DELETE FROM sync_analytics_snapshot", SNAPSHOT.format(rows),
+        "UPDATE sync_device_health SET health_score = 60",
+        "UPDATE upload_session SET status = 'expired' WHERE id % 3 = 0")  # fmt: skip
+    said = check(desk, [SYNC, {"label": "conflicts, %", "warn": "> 8"}], status=1)
+    for what in (
+        "CRIT more than half of all syncs succeed, %: 43 (< 50) [P0]",
+        "CRIT syncs that succeed, %: 43 (< 95) [P1]",
+        "CRIT syncs of a tenant that succeed, %: Tenant 1 6 (< 95), Tenant 2 80 (< 95) [P3]",
+        "WARN conflicts, %: 9 (> 8) [P2]",
+        "WARN average duration of a sync, ms: 900 (> 500) [P2]",
+        "CRIT failed syncs a minute: 19 (> 10) [P1]",
+        "WARN uploads that were abandoned in a day, %: 33.33 (> 20) [P3]",
+        "WARN health of devices, average: 60 (< 70) [P3]",
+    ):
+        assert what in said, what
+    told = desk.opskit("incident")
+    assert ": P0\n" in told
+    assert "1. what changed? opskit run rollback" in told
+
+
+def test_queues_payouts_logins_and_the_server_itself(desk: Desk, cache: redis.Server) -> None:
+    act(desk, "main",
+        "INSERT INTO payouts SELECT 'FAILED' FROM generate_series(1, 2)",
+        "INSERT INTO django_migrations VALUES ('0047', now())",
+        "INSERT INTO django_celery_results_taskresult (status, date_started)"
+        " SELECT CASE WHEN n < 30 THEN 'FAILURE' ELSE 'SUCCESS' END, now() - interval '400 s'"
+        " FROM generate_series(1, 1000) n")  # fmt: skip
+    act(desk, "youtility",
+        "INSERT INTO auth_rate_limit_attempts (ip_address, username, attempt_type)"
+        " SELECT '203.0.113.9', 'x', 'login' FROM generate_series(1, 60)",
+        "UPDATE task_queue SET queue_name = 'email', status = 'pending'")  # fmt: skip
+    cache.call("RPUSH", "celery", *("task" for _ in range(600)))
+    checks = [
+        {"file": "checks/teams.yaml", "database": "main",
+         "without": ["page", "database, by the page", "cache, by the page", "Celery, by the page"]},
+        {"file": "checks/celery.yaml", "database": "main", "server": "cache"},
+        {"file": "checks/django.yaml", "database": "main"},
+        {"file": "checks/youtility.yaml", "database": "youtility",
+         "without": ["page", "ready", "alive", "page, in detail"]},
+        {"file": "checks/postgres.yaml", "database": "main"},
+        {"file": "checks/redis.yaml", "server": "cache"},
+        {"file": "checks/cache.yaml", "server": "cache"},
+        *({"label": label, "window": "500ms"} for label in
+          ("connections refused in 5 s", "keys evicted in 5 s", "cache hit rate, %")),
+    ]  # fmt: skip
+    said = check(desk, checks, status=6)
+    for what in (
+        "WARN failed payouts in an hour: 2 (> 0) [P1]",
+        "WARN tasks that wait: 600 (> 500) [P2]",
+        "CRIT failed tasks in 5 minutes: 29 (> 20) [P2]",
+        "WARN failed tasks in an hour, %: 2.9 (> 1) [P2]",
+        "CRIT longest task, s: 400 (> 300) [P2]",
+        "WARN migrations in a day: 1 (> 0)",
+        "CRIT failed logins of one address in 5 minutes: 6",
+        "OK tasks that wait: email 60",
+        "OK connections in use, %: ",
+        "OK statements that have run for over 1 s: 0",
+        "OK longest wait for a lock, s: 0",
+        "OK longest time idle in a transaction, s: 0",
+        "memory in use, %: of all memory, no maxmemory: ",
+        "OK connections refused in 5 s: 0",
+        "OK keys evicted in 5 s: 0",
+        "UNKNOWN cache hit rate, %: nothing was looked up within 0.5 s [P2]",
+    ):
+        assert what in said, f"{what}\n{said}"
+
+
+def test_checks_that_can_not_be_made_are_refused_before_anything_is_asked(desk: Desk) -> None:
+    said = check(desk, [SYNC, {"label": "a", "sql": "SELECT 1"}], status=2)
+    assert "i.yaml:5:" in said
+    assert "nothing says which number would be wrong" in said

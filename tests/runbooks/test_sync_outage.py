@@ -1,0 +1,156 @@
+"""The shipped sync-outage on a practice fleet with trouble in it, and the file that tells of it."""
+
+import json
+import re
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from opskit.lab.inventory import listen
+from opskit.lab.layout import Role
+from tests.drivers.test_http import serving
+from tests.runbooks.test_deploy import pids, state
+from tests.runbooks.test_health_check import switch
+from tests.support import postgres
+from tests.support.fleet import Fleet
+
+pytestmark = pytest.mark.acceptance
+
+CHECKS = [
+    {"label": "page", "path": "/health/", "json": {"status": "healthy"}, "severity": "P2",
+     "next": "opskit run rollback, where a deploy came before"},
+    {"label": "hangs", "run": "test ! -e /tmp/hang || sleep 60", "severity": "P1"},
+]  # fmt: skip
+
+
+def inventory(fleet: Fleet, more: str = "") -> Path:
+    written = fleet.lab.inventory.read_text()
+    lines = f"    root: /srv/app\n    checks: {json.dumps(CHECKS)}\n"
+    path = fleet.folder / "inventory.yaml"
+    path.write_text(written.replace("    root: /srv/app\n", lines) + more)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve a certificate that ends in ten days; where it is."""
+    folder = tmp_path_factory.mktemp("tls")
+    made = ["-newkey", "rsa:2048", "-nodes", "-keyout", "key", "-out", "cert", "-subj", "/CN=x"]
+    subprocess.run(
+        ["openssl", "req", "-x509", *made, "-days", "10"],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / "cert", folder / "key")
+    with serving(context) as base:
+        yield base.removeprefix("https://")
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[str]:
+    with postgres.server() as server:
+        url = server.database(empty=True)
+        with psycopg.connect(url, autocommit=True) as db:
+            db.execute("CREATE ROLE watcher LOGIN; GRANT pg_monitor TO watcher")
+        yield url
+
+
+def looked(fleet: Fleet, *words: str, status: int, more: str = "") -> str:
+    url = listen(fleet.lab.layout.of(Role.LB)[0]) + "health/"
+    done = fleet.opskit(
+        "run",
+        "sync-outage",
+        "-i",
+        inventory(fleet, more),
+        "-p",
+        f"url={url}",
+        *words,
+        status=status,
+    )
+    return done.stdout + done.stderr
+
+
+def test_a_sound_fleet_is_looked_at_and_nothing_is_changed(
+    fleet: Fleet, tls: str, database: str
+) -> None:
+    before, running = state(fleet), pids(fleet)
+    url = database.replace("//owner@", "//watcher@")
+    given = ["-p", "names=localhost", "-p", f"tls={tls}", "-p", "database=main"]
+    with psycopg.connect(database) as other, psycopg.connect(database) as waits:
+        other.execute("CREATE TABLE item (n int)")
+        other.commit()
+        other.execute("LOCK TABLE item")
+        thread = threading.Thread(target=lambda: waits.execute("SELECT * FROM item"))
+        thread.start()
+        time.sleep(1.2)
+        said = looked(fleet, *given, status=0, more=f"databases: {{main: {{url: '{url}'}}}}\n")
+        other.rollback()
+        thread.join()
+    assert "WARN certificate, days left: 9 (< 21) [P0]" in said
+    assert "WARN main: " in said, "somebody waits for a lock"
+    for what, hosts in (("OK page", 5), ("OK processes: 1", 4), ("OK names: all of them", 5)):
+        assert said[: said.index("ended:")].count(what) == hosts, said  # the last page: from here
+    assert "OK page, through the balancer" in said
+    assert "OK configuration of nginx: " in said
+    assert (state(fleet), pids(fleet)) == (before, running)
+    told = fleet.opskit("incident").stdout
+    assert "How bad** | **P0** |" in told
+    assert "Nothing that was done with opskit." in told
+
+
+def test_trouble_is_told_with_what_changed_before_and_what_to_do_next(fleet: Fleet) -> None:
+    book = fleet.runbook("  - {name: change, run: 'true', undo: []}\n", name="upgrade")
+    fleet.opskit("run", book, "--yes", "--limit", "web2", "--reason", "more | speed")
+    switch(fleet, "web2", unhealthy="quiet")
+    fleet.sh("web3", "touch /tmp/hang")
+    fleet.lab.cut("web4", reset=True)
+    try:
+        said = looked(fleet, "--reason", "devices can't sync", status=6)
+    finally:
+        fleet.lab.heal("web4")
+        fleet.sh("web3", "rm -f /tmp/hang")
+    assert 'CRIT page: status is "unhealthy", expected "healthy" [P2]' in said
+    assert "UNKNOWN hangs: " in said
+    assert "timed out after 5 s" in said
+    assert "OK page, through the balancer" in said, "the other vantage point is looked from, too"
+    assert said[: said.index("ended:")].count("OK disk free, %: ") == 4, (
+        "one hangs, all else goes on"
+    )
+    path = fleet.folder / "incident.md"
+    fleet.opskit("incident", "-o", path)
+    told = path.read_text()
+    assert re.search(r"^# Incident of .*: P2, perhaps P1$", told, re.MULTILINE)
+    assert "Somebody is at it (30 minutes for P1)" in told
+    assert re.search(
+        r"\| upgrade 1.0.0 \|.*\| more \\\| speed \| succeeded \| web2 \| \*\*yes\*\*", told
+    )
+    assert "to take it back, `opskit undo " in told
+    assert re.search(r"\| UNKNOWN \| web4 \| it can't be reached: ", told)
+    assert "1. opskit run rollback, where a deploy came before (page; web2)" in told
+
+
+def test_the_file_is_kept_and_what_people_wrote_into_it_stays(fleet: Fleet) -> None:
+    fleet.opskit("run", "health-check", "--limit", "web1")
+    path = fleet.folder / "incident.md"
+    fleet.opskit("incident", "-o", path)
+    path.write_text(f"An early thought\n\n{path.read_text()}\nThe switch in rack 3.\n")
+    fleet.opskit("note", "last", "status page says: investigating")
+    done = fleet.opskit("incident", "-o", path)
+    told = path.read_text()
+    assert "the next word to users is due by " in done.stderr
+    assert told.startswith("An early thought\n")
+    assert told.endswith("The switch in rack 3.\n")
+    assert told.count("## Timeline") == told.count("## What caused it") == 1
+    assert "investigating" in told[told.index("## Timeline") :]
+    path.write_text("mine")
+    done = fleet.opskit("incident", "-o", path, status=2)
+    assert "no incident that opskit wrote" in done.stderr
+    assert path.read_text() == "mine"
