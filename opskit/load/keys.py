@@ -110,6 +110,28 @@ HOST: tuple[Key, ...] = (
     Key("services", "data", help="service → what differs on this host"),
     Key("balancers", "data", help="balancer → what differs on this host"),
 )
+BACKUP: tuple[Key, ...] = (
+    Key(
+        "file", "literal", required=True, help="whole path, or a pattern of which the newest counts"
+    ),
+    Key("user", "literal", help="the user who may read it"),
+    Key("database", "literal", help="name of the database that it must be of"),
+    Key("max_age", "duration", default=86400.0, help="how old it may be; 24h"),
+    Key("min_size", "size", default=1, help="how large it must be at least"),
+    Key("pg_restore", "literal", help="the program that lists it, where it is on no PATH"),
+)
+MIGRATIONS: tuple[Key, ...] = (
+    Key(
+        "manage",
+        "literal",
+        required=True,
+        help="shell command for Django's manage.py, in the directory of a release",
+    ),
+    Key("user", "literal", help="the user that it runs as"),
+    Key("order", "list", help="migrations, as APP.NAME, that must come in this order"),
+    Key("backup", "table", keys=BACKUP, help="what must be there before anything is migrated"),
+    Key("exports", "literal", help="folder for rows that a rollback takes out; ROOT/exports"),
+)
 SERVICE: tuple[Key, ...] = (
     Key("hosts", "literal", required=True, help="host expression: where it runs"),
     Key("root", "literal", help="directory of its releases"),
@@ -118,6 +140,7 @@ SERVICE: tuple[Key, ...] = (
     Key("restart", "data", help="how to restart it"),
     Key("pids", "data", help="how to find its processes"),
     Key("user", "literal", help="the user that it runs as"),
+    Key("migrations", "table", keys=MIGRATIONS, help="how `deploy` migrates its database"),
 )
 BALANCER: tuple[Key, ...] = (
     Key("type", "enum", choices=("nginx",), required=True, help="what it is"),

@@ -1,7 +1,7 @@
 """What needs Jinja, which is slow to load: only templates with braces and conditions come here."""
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import jinja2
 from jinja2 import meta
@@ -36,6 +36,20 @@ _UNSAID: Mapping[type[BaseException], str] = {
     MemoryError: "it wants more memory than there is → make a shorter text of it",
 }
 
+MIGRATIONS = (
+    "migrations_due",
+    "migration_order_faults",
+    "migration_sql_faults",
+    "migration_tables",
+    "migrations_alone",
+    "migration_log",
+    "migration_stops",
+    "migrations_since",
+    "migration_additions",
+    "migration_losses",
+    "migration_reversals",
+)
+"""Filters that read what Django says of migrations."""
 _OPEN = frozenset({"if", "for"})
 _CLOSE = frozenset({"endif", "endfor"})
 _OPENING, _CLOSING = frozenset("([{"), frozenset(")]}")
@@ -64,7 +78,15 @@ def _environment(context: Context) -> Bounded:
     env.filters["raw"] = Raw
     env.filters["words"] = no_words if context == "sql" else words
     env.filters["identifier"] = identifier
+    env.filters.update({name: partial(_migrations, name) for name in MIGRATIONS})
     return env
+
+
+def _migrations(name: str, *args: object, **named: object) -> object:
+    """Do what a filter for migrations does; few templates have one."""
+    from opskit.render import migrations
+
+    return migrations.FILTERS[name](*args, **named)
 
 
 @lru_cache(maxsize=4096)

@@ -1,0 +1,294 @@
+"""The shipped deploy and rollback with a real Django project on a real database."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.support import django
+from tests.support.database import until
+from tests.support.django import ORDER, SEVEN, Project
+from tests.support.postgres import Server
+from tests.support.sshd import Sshd, free_port, sshd
+
+pytestmark = pytest.mark.acceptance
+APP = """
+import http.server, pathlib, sys
+release = pathlib.Path("RELEASE").read_text().strip()
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = b'{"status": "healthy"}'
+        self.send_response(200)
+        self.send_header("X-Release", release)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *words): pass
+pathlib.Path(sys.argv[2]).write_text(str(__import__("os").getpid()))
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Page).serve_forever()
+"""
+STOP = "[ ! -s {pid} ] || kill $(cat {pid}) 2>/dev/null || :; : >{pid}"
+START = (
+    "cd -P current && {{ setsid {python} -IS app.py {port} {pid} </dev/null >/dev/null 2>&1 & }};"
+    " n=0; until [ -s {pid} ] || [ $n -ge 100 ]; do sleep 0.1; n=$((n + 1)); done"
+)
+
+
+@dataclass
+class Site:
+    """A host with a service that runs a release, and the database of that service."""
+
+    folder: Path
+    project: Project
+    host: Sshd
+    url: str
+    port: int
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "srv"
+
+    def write(self, **migrations: object) -> None:
+        """Write the inventory."""
+        how = self.host.host().connection
+        words = {"pid": self.folder / "pid", "python": sys.executable, "port": self.port}
+        service = {
+            "hosts": "web", "root": str(self.root), "port": self.port, "health": "/health/",
+            "restart": f"cd {self.root} && {STOP} && {START}".format(**words),
+            "stop": STOP.format(**words), "pids": f"cat {self.folder / 'pid'}",
+            "migrations": {"manage": self.project.manage, "order": list(ORDER), **migrations},
+        }  # fmt: skip
+        connection = {
+            "user": how.user, "port": how.port, "key": how.key, "known_hosts": how.known_hosts,
+            "state_dir": str(self.folder / "state"),
+        }  # fmt: skip
+        (self.folder / "i.yaml").write_text(
+            json.dumps({
+                "opskit": 1, "connection": connection, "hosts": {"web1": "127.0.0.1"},
+                "groups": {"web": ["web1"], "lb": ["web1"]}, "services": {"app": service},
+                "balancers": {
+                    "web": {"type": "nginx", "hosts": "lb", "members": "web", "file": "/none"}
+                },
+            })
+        )  # fmt: skip
+
+    def begin(self, *words: str) -> "subprocess.Popen[str]":
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("OPSKIT_", "PG"))}
+        return subprocess.Popen(
+            [sys.executable, "-m", "opskit", *words],
+            env={
+                **kept, "OPSKIT_STORE": str(self.folder / "store.db"), "HOME": str(self.folder),
+                "OPSKIT_INVENTORY": str(self.folder / "i.yaml"), "NO_COLOR": "1",
+            },
+            cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    def opskit(self, *words: str, status: int | None = 0) -> str:
+        process = self.begin(*words)
+        said, _ = process.communicate(timeout=120)
+        assert status in (None, process.returncode), f"exit {process.returncode}\n{said}"
+        return said
+
+    def words(self, release: str, path: Path, *more: str) -> list[str]:
+        given = [f"release={release}", f"artifact={path}", "drain=false", "bake=0s"]
+        quick = (
+            [] if any(one.startswith("lock_timeout") for one in more) else ["lock_timeout=200ms"]
+        )
+        given += [*quick, *more]
+        return ["run", "deploy", "--yes", *(w for one in given for w in ("-p", one))]
+
+    def deploy(
+        self,
+        release: str,
+        migrations: Mapping[str, str],
+        *more: str,
+        alone: tuple[str, ...] = (),
+        status: int = 0,
+    ) -> str:
+        path = self.release(release, migrations, alone)
+        return self.opskit(*self.words(release, path, *more), status=status)
+
+    def release(
+        self, name: str, migrations: Mapping[str, str], alone: tuple[str, ...] = ()
+    ) -> Path:
+        self.project.files = {"RELEASE": name, "app.py": APP}
+        return self.project.release(name, migrations, alone)
+
+    def sql(self, statement: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def applied(self) -> list[str]:
+        rows = self.sql("SELECT app || '.' || name FROM django_migrations ORDER BY id")
+        return [row[0] for row in rows]
+
+    @property
+    def live(self) -> str:
+        return (self.root / "current").readlink().name
+
+    def saved(self, name: str) -> str:
+        lines = self.opskit("audit", "log", "last", "--json").splitlines()
+        found = [json.loads(line).get("saved", {}) for line in lines]
+        return str(next(one[name] for one in found if name in one))
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    with sshd(tmp_path_factory.mktemp("host")) as found:
+        yield found
+
+
+@pytest.fixture
+def site(postgres: Server, host: Sshd, tmp_path: Path) -> Iterator[Site]:
+    """Release A is live, with the tables that the seven come upon."""
+    url = postgres.database(empty=True)
+    name = url.partition("@/")[2].partition("?")[0]
+    project = Project(tmp_path, name, str(postgres.folder), postgres.port)
+    site = Site(tmp_path, project, host, url, free_port())
+    site.write()
+    (site.root / "releases").mkdir(parents=True)
+    try:
+        site.release("A", {})
+        (tmp_path / "release.A").rename(site.root / "releases" / "A")
+        (site.root / "current").symlink_to("releases/A")
+        a = site.root / "current"
+        subprocess.run(
+            ["sh", "-c", f"cd {a} && {project.manage} migrate --noinput -v 0"], check=True
+        )
+        site.sql(
+            "INSERT INTO core_tenant (name) SELECT 'tenant ' || n FROM generate_series(1, 5) n"
+        )
+        words = {"pid": tmp_path / "pid", "python": sys.executable, "port": site.port}
+        subprocess.run(["sh", "-c", f"cd {site.root} && {START.format(**words)}"], check=True)
+        yield site
+    finally:
+        if (pid := tmp_path / "pid").exists() and pid.read_text():
+            os.kill(int(pid.read_text()), signal.SIGTERM)
+
+
+def test_the_seven_are_applied_once_in_their_order_before_the_host_changes(site: Site) -> None:
+    path = site.release("B", SEVEN)
+    shown = site.opskit("plan", *site.words("B", path)[1:2], *site.words("B", path)[3:])
+    assert "[X]  core.0009_base" in shown
+    assert site.applied() == ["core.0009_base"]
+    said = site.opskit(*site.words("B", path))
+    assert site.applied() == ["core.0009_base", *ORDER]
+    assert site.live == "B"
+    log = json.loads(site.saved("migrated"))["migrations"]
+    assert [one["name"] for one in log] == list(ORDER)
+    assert {one["class"] for one in log} == {"additive"}
+    assert log[1]["adds"] == ["core_tenantconflictpolicy", "core_tenant.sync_note"]
+    assert "SUCCEEDED" in said
+    site.opskit("audit", "verify")
+
+
+WAITS = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = '{}'"
+
+
+def waiting(site: Site) -> bool:
+    return bool(site.sql(WAITS.format(site.project.database)))
+
+
+def migrate_pid(site: Site) -> int:
+    """Return the process of `manage.py migrate` that works on a site."""
+    for entry in Path("/proc").iterdir():
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            python = words[0] == sys.executable.encode()
+            if (
+                python
+                and b"migrate" in words
+                and (entry / "cwd").readlink().is_relative_to(site.root)
+            ):
+                return int(entry.name)
+        except OSError:
+            continue
+    raise AssertionError("no migrate runs")
+
+
+def test_behind_a_long_read_nobody_queues_and_a_killed_opskit_goes_on(site: Site) -> None:
+    path = site.release("B", SEVEN)
+    with psycopg.connect(site.url) as reader:
+        reader.execute("SELECT count(*) FROM core_tenant")
+        with site.begin(*site.words("B", path)) as process:
+            until(lambda: waiting(site), 60)
+            process.kill()
+            process.communicate()
+        began = time.monotonic()
+        for _ in range(3):
+            site.sql("SELECT count(*) FROM core_tenant")
+        assert time.monotonic() - began < 3 * 0.2 + 2
+        until(lambda: not waiting(site), 60)
+        assert site.applied() == ["core.0009_base", ORDER[0]]
+        reader.rollback()
+    site.opskit("resume", "last")
+    assert site.applied() == ["core.0009_base", *ORDER]
+    assert site.live == "B"
+    site.opskit("audit", "verify")
+
+
+SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'opskit:migrate'"
+
+
+def test_a_migrate_that_is_killed_leaves_nothing_half_done(site: Site) -> None:
+    path = site.release("B", SEVEN)
+    with psycopg.connect(site.url) as reader:
+        reader.execute("SELECT count(*) FROM core_tenant")
+        with site.begin(*site.words("B", path, "lock_timeout=1m")) as process:
+            until(lambda: waiting(site), 60)
+            os.kill(migrate_pid(site), signal.SIGKILL)
+            said, _ = process.communicate(timeout=60)
+        assert process.returncode == 3, said
+        assert "migrate has failed (exit status 137)" in said
+        assert "these migrations stay, as far as they were applied" in said
+        assert site.applied() == ["core.0009_base", ORDER[0]]
+        until(lambda: site.sql(SESSIONS) == [(0,)], 10)
+    assert site.live == "A"
+    index = {"core.0016_index": django.INDEX, "core.0017_note": django.NOTE}
+    bad = "CREATE UNIQUE INDEX CONCURRENTLY bad ON core_tenant ((1))"
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        site.sql(bad)
+    more, alone = {**SEVEN, **index}, ("core.0016_index",)
+    said = site.deploy("B", more, "patience=0s", alone=alone, status=3)
+    assert "index bad of core_tenant is INVALID" in said
+    site.sql("DROP INDEX bad")
+    site.deploy("B", more, alone=alone)
+    assert site.applied() == ["core.0009_base", *ORDER, *index]
+    assert site.sql("SELECT indisvalid FROM pg_index WHERE indexrelid = 'note_idx'::regclass") == [
+        (True,)
+    ]
+
+
+def test_what_must_not_be_done_is_refused_before_anything_is(site: Site) -> None:
+    bad = {
+        "core.0010_rename": 'migrations.RenameField("Tenant", "name", "title"),',
+        "core.0011_python": "migrations.RunPython(print, print),",
+    }
+    said = site.deploy("B", bad, status=3)
+    assert "core.0010_rename: RENAME takes the name away that running programs use" in said
+    assert "core.0011_python: it runs Python, which has no SQL to be read" in said
+    site.write(order=[*ORDER[1::-1], *ORDER[2:]])
+    said = site.deploy("B", SEVEN, status=3)
+    assert f"{ORDER[0]} would come before {ORDER[1]}" in said
+    site.write()
+    site.sql("BEGIN; LOCK core_tenant IN ACCESS SHARE MODE; PREPARE TRANSACTION 'left'")
+    said = site.deploy("B", SEVEN, "patience=0s", status=3)
+    assert "a prepared transaction (role" in said
+    assert "holds core_tenant: end it, or wait longer" in said
+    site.sql("ROLLBACK PREPARED 'left'")
+    site.project.options = "'options': '-c lock_timeout=0'"
+    assert "PGOPTIONS does not get there" in site.deploy("B", SEVEN, status=3)
+    assert site.applied() == ["core.0009_base"]
+    assert site.live == "A"
+    assert not (site.root / "releases" / "B").exists()
