@@ -40,6 +40,7 @@ CHECKS: Mapping[str, str] = {
     "unused": "INFO",
     "lookup": "CRIT",
     "bloat": "WARN",
+    "sequence": "WARN",
     "corrupt": "CRIT",
     "collation": "CRIT",
     "foreign_key": "CRIT",

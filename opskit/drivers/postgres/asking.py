@@ -15,6 +15,7 @@ from opskit.drivers.postgres.catalog import (
     Collation,
     Facts,
     ForeignKey,
+    Numbers,
     Relation,
     Routine,
     Width,
@@ -88,6 +89,25 @@ SELECT pg_catalog.json_build_object(
         FROM pg_catalog.json_array_elements($2::json) f
         LEFT JOIN pg_catalog.pg_proc p ON p.oid = pg_catalog.to_regprocedure(f ->> 0)
         LEFT JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace),
+    'numbers', (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(d.refobjid::bigint,
+            a.attname, n.nspname || '.' || s.relname, pg_catalog.format_type(a.atttypid, NULL),
+            seen.may, CASE WHEN seen.may THEN pg_catalog.pg_sequence_last_value(s.oid) END,
+            CASE WHEN q.seqincrement > 0 THEN q.seqmin ELSE q.seqmax END,
+            CASE WHEN q.seqincrement > 0 THEN least(q.seqmax, kind.most)
+                ELSE greatest(q.seqmin, -1 - kind.most) END))
+        FROM pg_catalog.pg_depend d
+        JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+            AND s.relpersistence = 'p'
+        JOIN pg_catalog.pg_namespace n ON n.oid = s.relnamespace
+        JOIN pg_catalog.pg_sequence q ON q.seqrelid = s.oid AND NOT q.seqcycle
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+        CROSS JOIN LATERAL (SELECT pg_catalog.has_sequence_privilege(s.oid, 'SELECT,USAGE'))
+            seen (may)
+        CROSS JOIN LATERAL (SELECT CASE a.atttypid WHEN 'int2'::regtype THEN 32767
+            WHEN 'int4'::regtype THEN 2147483647 ELSE 9223372036854775807 END) kind (most)
+        WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
+            AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = ANY (ARRAY(
+                SELECT value::oid FROM pg_catalog.json_array_elements_text($1::json) value))),
     'extensions', (SELECT pg_catalog.json_agg(extname) FROM pg_catalog.pg_extension),
     'classes', (SELECT pg_catalog.json_object_agg(oid::text,
             pg_catalog.json_build_array(opcname, opcdefault))
@@ -176,6 +196,7 @@ def fetch(connection: Connection, expected: Expected, unused_after: float = math
         collations=_collations(rest),
         widths={row[0]: Width(*row) for row in rest["widths"] or ()},
         version=rest["version"],
+        numbers=_by_relation(Numbers(*row) for row in rest["numbers"] or ()),
         counted=float(rest["counted"] or 0),
         idle=frozenset(rest["idle"] or ()),
     )

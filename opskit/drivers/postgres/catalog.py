@@ -115,6 +115,30 @@ class Width(NamedTuple):
     """How many rows were changed since they were counted, as a part of all."""
 
 
+class Numbers(NamedTuple):
+    """What gives a column its numbers, and how far it has come."""
+
+    relation: int
+    column: str
+    name: str
+    type: str
+    """Of the column."""
+    seen: bool
+    """Whether the role may see how far it is."""
+    last: int | None
+    """None also where it has given no number yet."""
+    first: int
+    most: int
+    """The last number that it may give, and that the column takes."""
+
+    @property
+    def used(self) -> float:
+        """How much of its numbers is gone, as a part of all."""
+        if self.last is None or self.most == self.first:
+            return 0.0
+        return (self.last - self.first) / (self.most - self.first)
+
+
 class Collation(NamedTuple):
     """A collation: its name, the version that was noted, and the one that is there now."""
 
@@ -142,6 +166,8 @@ class Facts:
     """By number."""
     widths: Mapping[int, Width] = field(default_factory=dict)
     """Of the entries of big indexes, by the number of the index."""
+    numbers: Mapping[int, Sequence[Numbers]] = field(default_factory=dict)
+    """By the number of the table."""
     version: int = 0
     counted: float = 0.0
     """For how many seconds the server has counted who uses an index."""

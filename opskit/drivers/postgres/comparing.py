@@ -75,6 +75,7 @@ def compare(
                 yield found
     yield from _functions(expected, facts)
     yield from wear.drifted(facts)
+    yield from wear.unseen(facts)
     for name in expected.extensions:
         if name not in facts.extensions:
             yield Found(check="extension", name=name, text="it is not installed")
@@ -147,6 +148,7 @@ class _Table:
         yield from self._others()
         yield from redundancy.unused(self.relation, self.facts.idle, self.facts.counted)
         yield from wear.swollen(self.relation, self.facts.widths)
+        yield from wear.running_out(self.relation, self.facts.numbers.get(self.relation.oid, ()))
         yield from self._foreign_keys()
         yield from redundancy.unindexed(self.relation)
 

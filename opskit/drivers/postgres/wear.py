@@ -1,4 +1,4 @@
-"""Indexes that have more air than entries, and those that were ordered by rules that have changed.
+"""What wears out: indexes with more air than entries or ordered by old rules, and numbers that end.
 
 Pure: values of the catalog in, findings out. How large an index should be is an estimate from
 statistics; `inside.py` reads one, where that is asked for.
@@ -7,7 +7,15 @@ statistics; `inside.py` reads one, where that is asked for.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from opskit.drivers.postgres.catalog import BIG, Actual, Collation, Facts, Relation, Width
+from opskit.drivers.postgres.catalog import (
+    BIG,
+    Actual,
+    Collation,
+    Facts,
+    Numbers,
+    Relation,
+    Width,
+)
 from opskit.drivers.postgres.findings import Found
 
 PAGE = 8192
@@ -20,6 +28,8 @@ _HEAD, _POINTER, _ALIGN = 8, 4, 8
 _STALE = 0.2
 """So large a part of a table's rows was changed since they were counted: the count says nothing."""
 _NAMED = 5
+SHORT, SHORTER = 0.7, 0.9
+"""So large a part of the numbers that a column takes is used up."""
 
 
 def swollen(relation: Relation, widths: Mapping[int, Width]) -> Iterator[Found]:
@@ -67,6 +77,28 @@ def bloated(table: str, one: Actual, times: float, how: str) -> Found | None:
     text = f"{size >> 20} MiB, {times:.1f} times what it needs ({how}): REINDEX CONCURRENTLY"
     weight = "CRIT" if grave else "WARN"
     return Found(check="bloat", table=table, name=one.name, text=text, weight=weight)
+
+
+def running_out(relation: Relation, numbers: Sequence[Numbers]) -> Iterator[Found]:
+    """Yield columns whose sequence has come near to the last number that they take."""
+    for one in numbers:
+        if one.used <= SHORT:
+            continue
+        text = (
+            f"{one.column} ({one.type}) is at {one.last:,} of {one.most:,} ({one.used:.0%}): no row"
+            " can be inserted after the last one. Make the column and its sequence bigint before"
+        )
+        weight = "CRIT" if one.used > SHORTER else "WARN"
+        yield Found(check="sequence", table=relation.name, name=one.name, text=text, weight=weight)
+
+
+def unseen(facts: Facts) -> Iterator[Found]:
+    """Say how many sequences the role may not see."""
+    names = [one.name for group in facts.numbers.values() for one in group if not one.seen]
+    if names:
+        cure = "GRANT USAGE or SELECT on them to the role"
+        text = f"how far sequences are can't be seen: {_some(names)}; {cure}"
+        yield Found(check="sequence", name="sequences", text=text, weight="INFO")
 
 
 def drifted(facts: Facts) -> Iterator[Found]:
