@@ -41,6 +41,7 @@ SECTIONS = {
     },
     "Set up": {
         "init": Entry("opskit.cli.init:init", "Make a folder with a working example."),
+        "schedule": Entry("opskit.cli.schedule:schedule", "Runbooks by the clock: systemd, cron."),
         "store": Entry("opskit.cli.store:store", "The record of a team: make, check, import."),
         "db": Entry("opskit.cli.database:db", "Make databases fit for changes."),
         "lab": Entry("opskit.cli.lab:lab", "A practice fleet on this machine."),

@@ -18,11 +18,12 @@ from opskit.model.problem import Place, Problem, ProblemsError
 from opskit.model.runbook import Param, Runbook
 from opskit.steps.base import is_template
 
-Kind: TypeAlias = Literal["runbook", "inventory", "expectations", "ledger", "checks"]
+Kind: TypeAlias = Literal["runbook", "inventory", "expectations", "ledger", "checks", "schedules"]
 _KEYS = tuple(key for key in RUNBOOK if key.name not in ("params", "steps", "always", "opskit"))
 DEEPEST_INCLUDE = 10
 _STEPS = re.compile(rb"^steps\s*:", re.MULTILINE)
 _LEDGER = re.compile(rb"^ledger\s*:", re.MULTILINE)
+_SCHEDULES = re.compile(rb"^schedules\s*:", re.MULTILINE)
 _CHECKS = re.compile(rb"^checks\s*:", re.MULTILINE)
 _EXPECTATIONS = re.compile(rb"^(tables|views|functions|extensions)\s*:", re.MULTILINE)
 _INVENTORY = re.compile(
@@ -263,6 +264,8 @@ def kind(path: Path) -> Kind | None:
         return "expectations"
     if _CHECKS.search(raw):
         return "checks"
+    if _SCHEDULES.search(raw):
+        return "schedules"
     from opskit.load.ansible.kind import has_groups  # after all that is opskit's own
 
     return "inventory" if has_groups(path) else None
@@ -287,6 +290,10 @@ def lint(path: Path, search: Sequence[Path]) -> list[Problem]:
         from opskit.load.checks import lint as lint_checks
 
         return lint_checks(path)
+    if found == "schedules":
+        from opskit.load.schedules import check_schedules
+
+        return check_schedules(path)[1]
     return check(path, search)[1]
 
 

@@ -98,7 +98,7 @@ def test_every_command_takes_json_inventory_and_store(name: str) -> None:
 
 def test_commands_of_the_next_release_are_not_listed() -> None:
     text = opskit("--help").stdout
-    for word in ("approve", "schedule", "worker", "console"):
+    for word in ("approve", "worker", "console"):
         assert f"  {word} " not in text
 
 

@@ -1,0 +1,46 @@
+"""A schedule as a line for /etc/cron.d, with what cron itself does not do: a lock and a limit."""
+
+import shlex
+from collections.abc import Sequence
+
+from opskit.errors import InputError
+from opskit.model.schedule import Schedule
+from opskit.schedule.systemd import GRACE
+from opskit.schedule.words import command
+
+LONGEST = 998
+"""Bytes of a line; cron leaves out one that is longer, or cuts it."""
+
+
+def line(schedule: Schedule, program: Sequence[str], folder: str) -> str:
+    """Return the line of a schedule, under what it is about; InputError where cron can't do it."""
+    where = str(schedule.place)
+    if schedule.missed == "once":
+        raise InputError(
+            "cron does not make up for what was missed", where=where,
+            hint="write missed: skip, or print it for systemd",
+        )  # fmt: skip
+    written = f"{schedule.at} {schedule.user} {shell(schedule, program, folder)}"
+    if len(written.encode()) > LONGEST:
+        raise InputError(
+            f"the line would have {len(written.encode())} bytes, and cron takes {LONGEST}",
+            where=where, hint="write a runbook with these values, or print it for systemd",
+        )  # fmt: skip
+    zone = f"CRON_TZ={schedule.zone}"
+    return f"# {schedule.name}\n{zone}\n{written}\n"
+
+
+def shell(schedule: Schedule, program: Sequence[str], folder: str) -> str:
+    """Return the command: what fails in it, the lock included, brings the alert about."""
+    words = shlex.join(command(schedule, program))
+    limit = f"timeout -k {GRACE} {schedule.longest:g}"
+    lock = f'flock -n "$HOME/.opskit-{schedule.name}.lock"'
+    wait = ""
+    if schedule.jitter >= 1:
+        wait = f"sleep $(($(od -An -N2 -tu2 /dev/urandom) % {int(schedule.jitter)})) && "
+    env = ""
+    if schedule.environment:
+        env = f"set -a && . {shlex.quote(schedule.environment)} && set +a && "
+    alert = f"export OPSKIT_SCHEDULE={schedule.name}; {schedule.alert}"
+    text = f"{{ cd {shlex.quote(folder)} && {env}{wait}{lock} {limit} {words}; }} || {{ {alert}; }}"
+    return text.replace("%", "\\%")

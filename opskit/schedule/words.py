@@ -1,0 +1,21 @@
+"""The words of the command that a schedule begins."""
+
+from collections.abc import Sequence
+
+from opskit.model.schedule import Schedule
+from opskit.steps.units import duration
+
+
+def command(schedule: Schedule, program: Sequence[str]) -> list[str]:
+    """Return what is run: it asks nobody, waits for a lock as long as it may, and says why."""
+    words = [*program, "run", schedule.runbook, "--yes"]
+    if schedule.inventory is not None:
+        words += ["-i", schedule.inventory]
+    if schedule.limit is not None:
+        words += ["--limit", schedule.limit]
+    if schedule.wait:
+        words += ["--wait", duration(schedule.wait)]
+    words += ["--reason", schedule.reason or f"scheduled: {schedule.name}"]
+    for name, value in schedule.params.items():
+        words += ["-p", f"{name}={value}"]
+    return words

@@ -1,0 +1,163 @@
+"""Schedules as systemd reads them, and a line of cron as cron runs it."""
+
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from opskit.load.schedules import moments_of
+from opskit.schedule.systemd import calendar
+
+pytestmark = pytest.mark.acceptance
+
+BOOK = """\
+opskit: 1
+name: job
+version: 1.0.0
+summary: a job
+params: {line: {default: 'true'}, word: {default: ''}}
+hosts: all
+lock: the job
+steps:
+  - {name: do, run: '{{ line | raw }}', on: controller, undo: []}
+  - {name: say, run: 'printf %s {{ word }} >>said', cwd: FOLDER, on: controller, undo: []}
+"""
+WORD = """it's "5 %" of $HOME \\ `id`"""
+ENTRY = """\
+opskit: 1
+schedules:
+  a-job:
+    runbook: job
+    at: 15 * * * *
+    user: root
+    inventory: i.yaml
+    alert: echo "$OPSKIT_SCHEDULE failed, 100 %" >>alerts
+    longest: {longest}
+    params: {{line: "{line}", word: '{word}'}}
+"""
+systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd here")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "runbooks").mkdir()
+    (tmp_path / "runbooks" / "job.yaml").write_text(BOOK.replace("FOLDER", str(tmp_path)))
+    (tmp_path / "opskit.yaml").write_text("store: store.db\nrunbooks: [runbooks]\n")
+    (tmp_path / "i.yaml").write_text("opskit: 1\nhosts: {nowhere: 127.0.0.1}\n")
+    return tmp_path
+
+
+def opskit(folder: Path, *words: str | Path, status: int = 0) -> str:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("OPSKIT_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "opskit", *map(str, words)], cwd=folder, capture_output=True,
+        env={**kept, "HOME": str(folder), "NO_COLOR": "1"}, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == status, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def written(folder: Path, line: str = "true", longest: str = "50s") -> Path:
+    path = folder / "s.yaml"
+    word = WORD.replace("'", "''")
+    path.write_text(ENTRY.format(line=line, longest=longest, word=word))
+    return path
+
+
+@systemd
+@pytest.mark.parametrize(
+    "at",
+    ["15 * * * *", "0 */6 * * *", "0 2 * * *", "*/5 * * * *", "30 4 1,15 * 5", "5 0 29 2 *",
+     "0 22 * 1 1-5", "7,8 3-4 * * 0,7"],
+)  # fmt: skip
+def test_f23_systemd_begins_when_cron_would(at: str) -> None:
+    moments = moments_of(at)
+    start = datetime(2027, 12, 30, 23, 58, tzinfo=UTC)
+    by_day, by_week = len(moments.days) < 31, len(moments.weekdays) < 7
+
+    def meant(when: datetime) -> bool:
+        day, week = when.day in moments.days, (when.weekday() + 1) % 7 in moments.weekdays
+        fits = (day or week) if by_day and by_week else (day and week)
+        clock = when.minute in moments.minutes and when.hour in moments.hours
+        return fits and clock and when.month in moments.months
+
+    steps = (start + timedelta(minutes=n) for n in itertools.count(1))
+    wanted = list(itertools.islice(filter(meant, steps), 3 if at != "5 0 29 2 *" else 1))
+    found: set[str] = set()
+    for one in calendar(moments, "UTC"):
+        said = subprocess.run(
+            ["systemd-analyze", "calendar", f"--base-time={start:%Y-%m-%d %H:%M:%S} UTC",
+             "--iterations=3", one],
+            env={**os.environ, "TZ": "UTC"}, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        lines = (line.partition(": ")[2] for line in said.splitlines())
+        found |= {line for line in lines if line.endswith(" UTC") and line[4:8].isdigit()}
+    shown = [f"{when:%a %Y-%m-%d %H:%M:%S} UTC" for when in wanted]
+    assert sorted(found, key=lambda line: line[4:])[: len(shown)] == shown
+
+
+@systemd
+def test_f23_units_are_sound_and_whoever_fails_is_heard(folder: Path) -> None:
+    units = folder / "units"
+    units.mkdir()
+    opskit(folder, "schedule", written(folder), "-o", units)
+    names = sorted(path.name for path in units.iterdir())
+    assert names == ["opskit-a-job-failed.service", "opskit-a-job.service", "opskit-a-job.timer"]
+    done = subprocess.run(
+        ["systemd-analyze", "verify", *map(str, units.iterdir())],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    service = (units / "opskit-a-job.service").read_text()
+    assert "OnFailure=opskit-a-job-failed.service" in service
+    assert "TimeoutStartSec=50s" in service
+    assert '''"word=it's \\"5 %%\\" of $$HOME \\\\ `id`"''' in service
+
+
+def struck(folder: Path) -> "subprocess.Popen[bytes]":
+    """Begin what stands in the line, as cron does: its shell, its few variables, `%` taken back."""
+    lines = opskit(folder, "schedule", folder / "s.yaml", "--as", "cron").splitlines()
+    line = next(line for line in lines if line.startswith("15 * * * * root "))
+    command = line.removeprefix("15 * * * * root ").replace("\\%", "%")
+    environ = {"HOME": str(folder), "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh", "LOGNAME": "root"}
+    return subprocess.Popen(
+        ["/bin/sh", "-c", command], env=environ, cwd="/", stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def test_f23_a_line_of_cron_has_a_lock_a_limit_a_record_and_an_alert(folder: Path) -> None:
+    alerts = folder / "alerts"
+    written(folder)
+    with struck(folder) as job:
+        job.communicate(timeout=60)
+    assert (folder / "said").read_text() == WORD
+    assert not alerts.exists()
+    assert "scheduled: a-job" in opskit(folder, "runs", "--json")
+    written(folder, line="exit 3")
+    with struck(folder) as job:
+        job.communicate(timeout=60)
+    assert alerts.read_text() == "a-job failed, 100 %\n"
+    written(folder, line="sleep 6", longest="3s")
+    with struck(folder) as job, struck(folder) as second:
+        second.communicate(timeout=60)
+        assert alerts.read_text() == "a-job failed, 100 %\n" * 2, "it runs already"
+        job.communicate(timeout=60)
+    assert alerts.read_text() == "a-job failed, 100 %\n" * 3, "it took too long"
+
+
+def test_what_could_not_run_at_night_is_refused_by_day(folder: Path) -> None:
+    path = written(folder)
+    path.write_text(path.read_text().replace("word:", "wrod:"))
+    said = opskit(folder, "schedule", path, status=2)
+    assert "the schedule a-job can't be planned" in said
+    assert "wrod" in said
+    path = written(folder)
+    path.write_text(path.read_text() + "    missed: once\n")
+    said = opskit(folder, "schedule", path, "--as", "cron", status=2)
+    assert "cron does not make up for what was missed" in said

@@ -1,0 +1,72 @@
+"""Files of schedules: when that is, and what is wrong in one."""
+
+from pathlib import Path
+
+import pytest
+
+from opskit.load.schedules import check_schedules, moments_of
+from opskit.model.schedule import Moments
+
+HOURS, DAYS, MONTHS, WEEK = (tuple(r) for r in (range(24), range(1, 32), range(1, 13), range(7)))
+
+
+def test_five_fields_are_numbers() -> None:
+    assert moments_of("15 * * * *") == Moments(
+        minutes=(15,), hours=HOURS, days=DAYS, months=MONTHS, weekdays=WEEK
+    )
+    found = moments_of("*/20 1-5/2,23 1,15 */6 5-7")
+    assert found == Moments(
+        minutes=(0, 20, 40), hours=(1, 3, 5, 23), days=(1, 15), months=(1, 7), weekdays=(0, 5, 6)
+    )
+
+
+@pytest.mark.parametrize(
+    ("at", "told"),
+    [
+        ("* * * *", "has 4 fields, not five"),
+        ("@hourly", "has 1 fields, not five"),
+        ("60 * * * *", "'60' is no minute from 0 to 59"),
+        ("* 24 * * *", "'24' is no hour from 0 to 23"),
+        ("* * 0 * *", "'0' is no day from 1 to 31"),
+        ("* * * * mon", "'mon' is no weekday"),
+        ("5-1 * * * *", "'5-1' is no minute from 0 to 59"),
+        ("*/0 * * * *", "'*/0': a step is of `*` or of a range, and not 0"),
+        ("5/10 * * * *", "'5/10': a step is of `*` or of a range, and not 0"),
+        ("* * 30,31 2 *", "never comes"),
+        ("* * */2 * 1", "'*/2' beside another day means one or both"),
+    ],
+)
+def test_a_time_that_is_none_is_told_of(at: str, told: str) -> None:
+    with pytest.raises(ValueError, match=r".") as caught:
+        moments_of(at)
+    assert told in str(caught.value)
+
+
+GOOD = "{runbook: r, at: 0 * * * *, user: ops, alert: mail}"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "opskit: 1",
+            ":1:1: `schedules` must be a mapping → write NAME: {runbook: …, at: …}",
+        ),
+        ("opskit: 1\nschedules: {}", "`schedules` must be a mapping"),
+        (f"opskit: 1\nschedules:\n  A b: {GOOD}", ":3:3: 'A b' can't name a schedule"),
+        ("opskit: 1\nschedules:\n  a: {runbook: r, at: x}", ":3:6: the schedule `a` has no"),
+        (GOOD.replace("mail", '"a\\nb"'), "`alert` has several lines"),
+        (GOOD.replace("}", ", zone: Mars/City}"), "there is no time zone 'Mars/City'"),
+        (GOOD.replace("ops", "a b"), "'a b' is no user"),
+        (GOOD.replace("}", ", longest: 0s}"), "a run may take no time"),
+        (GOOD.replace("}", ", jitter: 2h}"), "this is more than an hour"),
+        (GOOD.replace("}", ", missed: twice}"), "`missed` can't be 'twice'"),
+        (GOOD.replace("}", ", every: 5m}"), "unknown key 'every' in the schedule `a`"),
+    ],
+)
+def test_a_schedule_with_a_mistake_is_told_of(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(text if text.startswith("opskit") else f"opskit: 1\nschedules:\n  a: {text}")
+    found, problems = check_schedules(path)
+    assert found is None
+    assert any(told in str(problem) for problem in problems), list(map(str, problems))
