@@ -60,7 +60,9 @@ class File:
         self._file: BinaryIO = os.fdopen(os.open(path, flags, 0o600), "wb", _PIECE)
 
     def write(self, text: str) -> None:
-        data = text.encode("utf-8", "surrogateescape")
+        self.put(text.encode("utf-8", "surrogateescape"))
+
+    def put(self, data: bytes) -> None:
         self._digest.update(data)
         self.size += len(data)
         self._file.write(data)

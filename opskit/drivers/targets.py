@@ -20,6 +20,7 @@ from opskit.model.keys import Keys
 from opskit.model.payouts import Payouts
 from opskit.model.rows import Rows
 from opskit.model.value import Secret
+from opskit.model.warm import Warm
 from opskit.model.work import (
     AtDatabase,
     Command,
@@ -131,7 +132,7 @@ class Targets:
                 return self._postgres().perform(job, write)  # type: ignore[no-any-return]
             case work if isinstance(work, AtDatabase):
                 return self._postgres().perform(job, write)  # type: ignore[no-any-return]
-            case RedisCall() | RedisLook() | Keys():
+            case RedisCall() | RedisLook() | Keys() | Warm():
                 return self._redis_servers().perform(job, write)  # type: ignore[no-any-return]
             case Recall():
                 return self._recall(job.work, write)
@@ -151,7 +152,7 @@ class Targets:
                 return upload.rejoin(self._of(job), job, job.work, write, left)
             case Query() | Repair() | Payouts() | Rows() | Sessions():
                 return self._postgres().rejoin(job, write, left)  # type: ignore[no-any-return]
-            case RedisCall() | Keys():
+            case RedisCall() | Keys() | Warm():
                 return self._redis_servers().rejoin(job, write, left)  # type: ignore[no-any-return]
             case _:
                 raise TypeError(f"nothing to look for of {type(job.work).__name__}")
@@ -262,8 +263,9 @@ class Targets:
             if self._keys is None:
                 about = servers.About(run=self._run, runbook=self._runbook, secrets=self._secrets)
                 self._keys = servers.Servers(
-                    about, self._redis, self._marked, lambda host: self._target(host).link.tunnel
-                )
+                    about, self._redis, self._marked, lambda host: self._target(host).link.tunnel,
+                    lambda source, *ends: self._postgres().rows(source, *ends),
+                )  # fmt: skip
             return self._keys
 
     def _of(self, job: Job) -> Target:

@@ -12,6 +12,7 @@ from opskit.model.keys import Keys
 from opskit.model.payouts import Payouts
 from opskit.model.rows import Rows
 from opskit.model.value import Json
+from opskit.model.warm import Warm
 from opskit.model.work import (
     Command,
     Query,
@@ -58,6 +59,7 @@ class Search:
                 | Sessions()
                 | RedisCall()
                 | Keys()
+                | Warm()
             ):
                 lost = Output(outcome="unknown", lost=True, reason=_ENDED)
                 return self.found(ready, lost, {})

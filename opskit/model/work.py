@@ -13,6 +13,7 @@ from opskit.model.payouts import Payouts
 from opskit.model.rows import Rows
 from opskit.model.text import Text
 from opskit.model.value import Json, SecretRef
+from opskit.model.warm import Warm
 
 
 @frozen
@@ -304,6 +305,9 @@ class Repair:
 AtDatabase: TypeAlias = Query | Verify | Duplicates | Repair | Payouts | Rows | Activity | Sessions
 """What is done at a database of the inventory, by its name."""
 
+AtRedis: TypeAlias = RedisCall | Keys | Warm
+"""What is done at a Redis server of the inventory, by its name."""
+
 Work: TypeAlias = (
     Command
     | Upload
@@ -317,6 +321,7 @@ Work: TypeAlias = (
     | RedisCall
     | RedisLook
     | Keys
+    | Warm
     | Payouts
     | Rows
     | Activity

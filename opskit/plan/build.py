@@ -14,11 +14,12 @@ from opskit.model.runbook import Phase, Step
 from opskit.model.text import Text
 from opskit.model.text import text as known
 from opskit.model.value import Json
+from opskit.model.warm import Warm
 from opskit.model.work import (
     AtDatabase,
+    AtRedis,
     Command,
     Recall,
-    RedisCall,
     Remove,
     Repair,
     Upload,
@@ -152,11 +153,13 @@ class Builder:
             args = health.opened(args, placed.step)
         if placed.step.kind == "traffic":
             args |= pool(self.inventory, placed.step, args, spot.target, self.hosts)
+        if placed.step.kind == "warm" and args.get("file") is not None:
+            args.pop("sql", None)  # rows are in the file that is named
         if placed.step.kind in _OF_DATABASES or "sql" in args:
             args |= database(self.inventory, placed.step, args)
         if placed.step.kind == "index":
             args["number"] = known(str(render.names["index"]))
-        if placed.step.kind in ("redis", "keys") or args.keys() & {"redis", "info"}:
+        if placed.step.kind in ("redis", "keys", "warm") or args.keys() & {"redis", "info"}:
             from opskit.plan.redis import server  # few plans have any
 
             args |= server(self.inventory, placed.step, args)
@@ -239,7 +242,7 @@ class Builder:
         """An upload takes itself back: it removes what it created, restores what it replaced.
 
         So does what builds or drops an index, what holds payouts, and what keeps the rows or keys
-        that it removes.
+        that it removes, and what fills a cache.
         """
         taken = _taken_back(work, key)
         if taken is None:
@@ -256,7 +259,7 @@ class Builder:
         target = spot.target
         if isinstance(taken, (Repair, Payouts, Rows)):
             target = database_target(taken.database)
-        if isinstance(taken, Keys):
+        if isinstance(taken, (Keys, Warm)):
             target = redis_target(taken.server)
         return (
             Action(
@@ -329,7 +332,7 @@ def _taken_back(work: Work, key: str) -> Work | None:
             return replace(work, do="unguard", of=key)
         case Rows(do="remove", archive=True):
             return replace(work, do="restore", of=key)
-        case Keys(do="remove"):
+        case Keys(do="remove") | Warm(do="fill" | "refresh"):
             return replace(work, do="restore", of=key)
         case _:
             return None
@@ -339,7 +342,7 @@ def _server_of(work: Work) -> str | None:
     """Return the target of what is done at a server by its name; None for all else."""
     if isinstance(work, AtDatabase):
         return database_target(work.database)
-    return redis_target(work.server) if isinstance(work, (RedisCall, Keys)) else None
+    return redis_target(work.server) if isinstance(work, AtRedis) else None
 
 
 _OF_DATABASES = frozenset(

@@ -11,6 +11,7 @@ from opskit.model.plan import Action, Stage
 from opskit.model.rows import Rows
 from opskit.model.runbook import Effect, Step
 from opskit.model.text import text as known
+from opskit.model.warm import Warm
 from opskit.model.work import AtDatabase, Query, Repair, Survey
 from opskit.plan.spread import PREFLIGHT
 from opskit.steps.base import Value, a_word
@@ -130,5 +131,7 @@ def _names(action: Action) -> Iterator[str]:
     for work in (action.work, action.skip_if, action.done_when):
         if isinstance(work, AtDatabase):
             yield work.database
+        if isinstance(work, Warm) and work.source is not None and work.source.database:
+            yield work.source.database
     for undo in action.undo:
         yield from _names(undo)

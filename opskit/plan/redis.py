@@ -4,11 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from opskit.errors import InputError
 from opskit.model.inventory import Inventory, Redis, redis_target
-from opskit.model.keys import Keys
 from opskit.model.plan import Action, Plan, Stage
 from opskit.model.runbook import Effect, Step
 from opskit.model.text import text as known
-from opskit.model.work import RedisCall, RedisLook
+from opskit.model.work import AtRedis, RedisCall, RedisLook
 from opskit.plan.databases import SURVEY
 from opskit.plan.spread import PREFLIGHT
 from opskit.steps.base import Value, a_word
@@ -70,14 +69,16 @@ def looks(
 def marked(plan: Plan) -> frozenset[str]:
     """Return the servers on which changes of a plan leave marks."""
     found = _changes(plan.actions, plan.stages)
-    return frozenset(work.server for work, _ in found if isinstance(work, Keys) or work.transaction)
+    return frozenset(
+        work.server for work, _ in found if not isinstance(work, RedisCall) or work.transaction
+    )
 
 
 def _changes(
     actions: Iterable[Action], stages: Mapping[str, Stage]
-) -> Iterator[tuple[RedisCall | Keys, str]]:
+) -> Iterator[tuple[AtRedis, str]]:
     for action, effect in _every(actions, stages):
-        if isinstance(action.work, (RedisCall, Keys)) and effect == "change":
+        if isinstance(action.work, AtRedis) and effect == "change":
             yield action.work, action.position
 
 
@@ -91,7 +92,7 @@ def _every(
 
 def _names(action: Action) -> Iterator[str]:
     for work in (action.work, action.skip_if, action.done_when):
-        if isinstance(work, (RedisCall, Keys)):
+        if isinstance(work, AtRedis):
             yield work.server
     for undo in action.undo:
         yield from _names(undo)

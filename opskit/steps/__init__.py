@@ -40,6 +40,7 @@ KINDS: Mapping[str, StepKind] = {
     "sql": sql,
     "redis": Later("redis"),
     "keys": Later("keys"),
+    "warm": Later("warm"),
     "indexes": indexes,
     "index": index,
     "duplicates": duplicates,
@@ -56,7 +57,7 @@ KINDS: Mapping[str, StepKind] = {
     "record": record,
     "runbook": include,
 }
-SELF_UNDOING = frozenset({"upload", "template", "index", "payouts", "rows", "keys"})
+SELF_UNDOING = frozenset({"upload", "template", "index", "payouts", "rows", "keys", "warm"})
 """Kinds whose effect opskit can take back without an `undo`."""
 
 

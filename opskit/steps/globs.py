@@ -85,8 +85,13 @@ def unwritten(text: str) -> str:
     return ""
 
 
+def foreign(start: str) -> bool:
+    """Tell whether what begins so belongs to a queue, to sessions or to opskit."""
+    return _SESSIONS in start or start.startswith(_FOREIGN)
+
+
 def _outside(start: str, allow: tuple[str, ...], what: str) -> str:
-    if _SESSIONS in start or start.startswith(_FOREIGN):
+    if foreign(start):
         return f"{what} belongs to a queue, to sessions or to opskit"
     if not any(start.startswith(one) for one in allow):
         return f"{what} begins with none of what is allowed: {', '.join(allow) or 'nothing is'}"

@@ -9,6 +9,7 @@ from opskit.model.keys import Keys
 from opskit.model.payouts import Payouts
 from opskit.model.rows import Rows
 from opskit.model.text import Fixed, Text
+from opskit.model.warm import Warm
 from opskit.model.work import Duplicates, Limits, Query, RedisCall, Repair, Verify
 from opskit.render.building import created
 from opskit.steps.units import duration
@@ -22,6 +23,7 @@ def at_server(
     work: Query
     | RedisCall
     | Keys
+    | Warm
     | Verify
     | Duplicates
     | Repair
@@ -38,10 +40,8 @@ def at_server(
             return _query(work, full=full)
         case RedisCall():
             return _redis(work, full=full)
-        case Keys():
-            from opskit.view.keys import deed_on_keys  # few plans have one
-
-            return deed_on_keys(work, full=full)
+        case Keys() | Warm():
+            return _many(work, full=full)
         case Verify():
             return _verify(work, full=full)
         case Duplicates():
@@ -62,6 +62,14 @@ def at_server(
             return looks(work) if isinstance(work, Activity) else signals(work)
         case _:
             assert_never(work)
+
+
+def _many(work: Keys | Warm, *, full: bool) -> list[str]:
+    from opskit.view import keys, warming  # few plans have one
+
+    if isinstance(work, Keys):
+        return keys.deed_on_keys(work, full=full)
+    return warming.warming(work, full=full)
 
 
 def _query(work: Query, *, full: bool) -> list[str]:

@@ -12,6 +12,7 @@ from opskit.model.plan import Action
 from opskit.model.rows import Rows
 from opskit.model.text import Late, Text
 from opskit.model.value import Json, SecretRef
+from opskit.model.warm import Warm
 from opskit.model.work import (
     Ask,
     Check,
@@ -71,6 +72,7 @@ def texts(work: Work | None) -> Iterator[Text]:
             | Payouts()
             | Rows()
             | Keys()
+            | Warm()
             | Activity()
             | Sessions()
             | None
@@ -120,6 +122,7 @@ def lines(work: Work, *, full: bool = False) -> list[str]:
             Query()
             | RedisCall()
             | Keys()
+            | Warm()
             | Verify()
             | Duplicates()
             | Repair()

@@ -12,6 +12,9 @@ change of a database; `sql-time`: N milliseconds after the first statement of on
 read, and after that; `redis-time`: N milliseconds after the first command is. `keys-before`,
 `keys-sent`, `keys-after`: so around the N-th piece of a set of keys; `keys-kept`: once the keys are
 on the disk, and nothing was begun; `keys-agreed`: once that is noted at the server.
+`warm-before`, `warm-sent`, `warm-after`: so around the N-th batch of keys that are written to a
+cache; `warm-kept` and `warm-agreed`: once the list of them is on the disk, and once it is noted at
+the server; `warm-old`: once the N-th copy of what is overwritten is on the disk.
 `signal-before`, `signal-after`: before sessions of a database are signalled, and once they were.
 """
 
@@ -42,6 +45,7 @@ REDIS = ("redis-before", "redis-sent", "redis-after", "redis-time")
 
 
 KEYS = ("keys-before", "keys-sent", "keys-after", "keys-kept", "keys-agreed")
+WARM = ("warm-before", "warm-sent", "warm-after", "warm-kept", "warm-agreed", "warm-old")
 
 
 class Count:
@@ -116,6 +120,8 @@ def at_redis(at: str, number: int) -> None:
     match at:
         case _ if at in KEYS:
             at_keys(at, Count(number))
+        case _ if at in WARM:
+            at_warm(at, Count(number))
         case "redis-before":
             around(Marks, "do", die, None)
         case "redis-after":
@@ -145,6 +151,26 @@ def at_keys(at: str, count: Count) -> None:
             around(Pieces, "agreed", die, None)
         case _:
             around(Pieces, "agreed", None, die)
+
+
+def at_warm(at: str, count: Count) -> None:
+    """Die around a batch of keys that are written to a cache, or before the first one."""
+    from opskit.drivers.redis.shelf import Notes
+    from opskit.drivers.redis.stocking import Writer
+
+    match at:
+        case "warm-before":
+            around(Writer, "send", count, None)
+        case "warm-sent":
+            around(Writer, "send", None, count)
+        case "warm-after":
+            around(Writer, "fate", None, count)
+        case "warm-old":
+            around(Notes, "keep", None, count)
+        case "warm-kept":
+            around(Writer, "agreed", die, None)
+        case _:
+            around(Writer, "agreed", None, die)
 
 
 def at_signal(*, before: bool) -> None:
@@ -202,13 +228,13 @@ def arm(at: str, number: int) -> None:
             around(Session, "begin", lambda: started(clock), None)
         case "sql-time":
             at_time(number)
-        case _ if at in (*REDIS, *KEYS, *SIGNAL):
+        case _ if at in (*REDIS, *KEYS, *WARM, *SIGNAL):
             at_server(at, number)
         case _ if at in SQL:
             method, statement, early = SQL[at]
             at_statement(method, statement, before=early)
         case _:
-            points = (*POINTS, "resumed", *SQL, "sql-time", *REDIS, *KEYS, *SIGNAL)
+            points = (*POINTS, "resumed", *SQL, "sql-time", *REDIS, *KEYS, *WARM, *SIGNAL)
             every = ", ".join(points)
             raise SystemExit(f"no point {at!r}; there are {every}")
 

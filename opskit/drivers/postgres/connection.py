@@ -118,6 +118,26 @@ class Connection:
             self._raw.set_single_row_mode()
         return self._collect(taker)
 
+    def fetch(self, text: str) -> tuple[tuple[str, ...], list[tuple[str | None, ...]]] | None:
+        """Return the columns and all rows of a query of opskit's own; None where there is none.
+
+        They come as a whole, which is several times as quick as one by one.
+        """
+        columns: tuple[str, ...] = ()
+        rows: list[tuple[str | None, ...]] = []
+
+        def begin(result: Result) -> None:
+            nonlocal columns
+            columns = result.columns
+
+        def row(values: Row) -> None:
+            rows.append(tuple([None if one is None else str(one, "utf-8") for one in values]))
+
+        with _broken():
+            self._raw.send_query_params(text.encode(), [])
+        self._collect(Taker(begin=begin, row=row))
+        return (columns, rows) if rows else None
+
     def close(self) -> None:
         with suppress(Exception):
             self._raw.finish()

@@ -1,7 +1,7 @@
 """The databases of one run, for whoever carries it out."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
 from typing import cast
@@ -23,6 +23,7 @@ from opskit.model.job import Contact, Job, Output
 from opskit.model.payouts import Payouts
 from opskit.model.rows import Rows
 from opskit.model.value import Secret
+from opskit.model.warm import Row, Source
 from opskit.model.work import AtDatabase, Duplicates, Query, Repair, Survey, Verify, Work
 
 
@@ -121,6 +122,15 @@ class Databases:
             running.settled.set()
             with self._lock:
                 self._running.pop(job.key, None)
+
+    def rows(
+        self, source: Source, watch: Callable[[], None], seconds: float
+    ) -> Iterator[tuple[int, Row]]:
+        """Yield the rows of a query for another driver; OpskitError says why they can't be had."""
+        from opskit.drivers.postgres import fetching  # few runs have such a query
+
+        assert source.query is not None
+        return fetching.rows(self._access(source.database), source.query, watch, seconds)
 
     def rejoin(self, job: Job, write: Write, left: float) -> Output:
         try:

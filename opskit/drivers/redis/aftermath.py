@@ -1,11 +1,14 @@
 """A deed on a set of keys that was lost from sight: its marks say how far it has come."""
 
 import time
+from collections.abc import Callable
+from typing import Protocol
 
 from opskit.drivers.redis import archive
 from opskit.drivers.redis.archive import EvidenceError
-from opskit.drivers.redis.chunks import LostError, Pieces, done
+from opskit.drivers.redis.chunks import LostError, done
 from opskit.drivers.redis.connection import BrokenError, EndedError, ServerError, TooLongError
+from opskit.drivers.redis.deeds import Attempt
 from opskit.drivers.redis.keys import Deed, removed_said, restored_said
 from opskit.drivers.redis.rejoin import AGAIN, NOT_DONE, PATIENCE, elsewhere, then_of, within
 from opskit.drivers.redis.session import Access, Session, opened
@@ -14,6 +17,11 @@ from opskit.drivers.target import Running
 from opskit.errors import UnreachableError
 from opskit.model.evidence import MANIFEST
 from opskit.model.job import Job, Output
+
+
+class _Marked(Protocol):
+    def whole(self) -> bool:
+        """Tell whether no mark of the run can have gone with all keys."""
 
 
 def rejoin(access: Access, job: Job, write: Write) -> Output:
@@ -27,12 +35,17 @@ def rejoin(access: Access, job: Job, write: Write) -> Output:
         access=access, job=job, running=running, write=write, word=then.word if then else "",
         until=time.monotonic() + PATIENCE,
     )  # fmt: skip
+    return asked(access, lambda session: _became(deed, session))
+
+
+def asked(access: Access, became: Callable[[Session], Output]) -> Output:
+    """Ask a server what became of something; say why not where it can't be asked."""
     try:
         session = opened(access, within(PATIENCE), anybody=True)
     except (UnreachableError, EndedError) as error:
         return Output(outcome="unknown", lost=True, reason=f"it can't be asked: {error.line}")
     try:
-        return _became(deed, session)
+        return became(session)
     except LostError as error:
         return Output(outcome="unknown", reason=error.what)
     except EvidenceError as error:
@@ -52,7 +65,7 @@ def _became(deed: Deed, session: Session) -> Output:
         if archive.begun(deed.folder):
             raise LostError("its marks are not there, and it may have begun")
         if not deed.folder.exists():  # it may be on another machine
-            _sure(deed, session, pieces)
+            sure(deed, session, pieces)
         return Output(outcome="failed", sent=False, again=True, reason=NOT_DONE)
     kept = archive.read(deed.folder)
     if kept.digest != theirs.list_digest():
@@ -64,12 +77,12 @@ def _became(deed: Deed, session: Session) -> Output:
         return removed_said(deed, session, kept, found)
     if deed.work.do == "restore" and len(found) == count:
         return restored_said(deed, found)
-    _sure(deed, session, pieces)
+    sure(deed, session, pieces)
     reason = f"{len(found)} of {count} pieces are done; it goes on with the rest"
     return Output(outcome="failed", again=True, part=True, reason=reason)
 
 
-def _sure(deed: Deed, session: Session, pieces: Pieces) -> None:
+def sure(deed: Attempt, session: Session, pieces: _Marked) -> None:
     """Make sure that a piece without a mark was not done: LostError where nobody can tell."""
     then = then_of(deed.job.contact)
     if then is None or not pieces.whole():

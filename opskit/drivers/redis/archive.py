@@ -72,12 +72,17 @@ class Archive:
 
 def folder_of(work: Keys, run: str, action: str) -> Path:
     """Return where the evidence of an action is: the same for whoever goes on with it."""
-    if work.evidence:
-        base = Path(work.evidence).expanduser()
+    return place_of(work.evidence, "keys", run, action)
+
+
+def place_of(evidence: str, kind: str, run: str, action: str) -> Path:
+    """Return the folder of an action; `evidence`: where that lies, "" beside the local record."""
+    if evidence:
+        base = Path(evidence).expanduser()
     else:
         base = Path(default_store(os.environ)).parent / "evidence"
     mark = hashlib.sha256(action.encode()).hexdigest()[:8]
-    return base / f"keys-{run}-{mark}"
+    return base / f"{kind}-{run}-{mark}"
 
 
 def begun(path: Path) -> bool:
@@ -200,4 +205,14 @@ def _manifest(session: Session, work: Keys, listing: Listing, run: str, rows: in
     )  # fmt: skip
 
 
-__all__ = ["Archive", "EvidenceError", "Kept", "begin", "begun", "folder_of", "kept", "read"]
+__all__ = [
+    "Archive",
+    "EvidenceError",
+    "Kept",
+    "begin",
+    "begun",
+    "folder_of",
+    "kept",
+    "place_of",
+    "read",
+]

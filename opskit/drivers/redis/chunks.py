@@ -99,6 +99,13 @@ class Pieces:
         ends = [word for key in keys for word in (b"%d" % max(key.end, 0), key.dump)]
         return self._done("restore", number, keys, (self._word.encode(), _MS, *ends))
 
+    def take_back(self, number: int, keys: Sequence[Kept], ours: Sequence[bytes]) -> Fate:
+        """`keys`: as they were before; `ours`: of each value that was written digest and end."""
+        before = [(b"%d" % max(key.end, 0), key.dump) for key in keys]
+        args = [word for pair, old in zip(ours, before, strict=True)
+                for word in (*pair.split(), *old)]  # fmt: skip
+        return self._done("takeback", number, keys, (self._word.encode(), _MS, *args))
+
     def fate(self, number: int, count: int) -> Fate | None:
         """Return what became of a piece; None where it has left no mark."""
         found = self._session.connection.call("GET", self._name(number))

@@ -78,6 +78,20 @@ class Connection:
         self._send(b"".join(map(packed, commands)))
         return [self._receive() for _ in commands]
 
+    def send(self, data: bytes) -> None:
+        """Send commands that are written out already."""
+        self._send(data)
+
+    def answers(self, expected: bytes, count: int) -> list[Reply] | None:
+        """Return None where exactly this is answered to what was sent, else the so many answers."""
+        found = bytearray()
+        while len(found) < len(expected) and expected.startswith(found):
+            found += self._more()
+        if found == expected:
+            return None
+        self._reader.feed(bytes(found))
+        return [self._receive() for _ in range(count)]
+
     def close(self) -> None:
         with suppress(OSError):
             self._raw.close()

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
 from pathlib import Path
 
 from opskit.drivers.redis import archive
@@ -10,12 +9,13 @@ from opskit.drivers.redis.archive import Archive, EvidenceError, Kept
 from opskit.drivers.redis.chunks import Fate, Fates, LostError, Pieces, removed
 from opskit.drivers.redis.connection import BrokenError, EndedError, ServerError, TooLongError
 from opskit.drivers.redis.counters import described, shown
-from opskit.drivers.redis.doing import SETTLING, refused, unfit
+from opskit.drivers.redis.deeds import Attempt, carried_out
+from opskit.drivers.redis.doing import SETTLING, refused
 from opskit.drivers.redis.listing import SOME, ListingError, listed, raise_refused
 from opskit.drivers.redis.rejoin import within
 from opskit.drivers.redis.session import Access, Session, opened
 from opskit.drivers.session import Write
-from opskit.drivers.target import Running, worded
+from opskit.drivers.target import Running
 from opskit.errors import UnreachableError
 from opskit.model.evidence import MANIFEST
 from opskit.model.frozen import mutable
@@ -28,17 +28,8 @@ _PRINTED = 1000
 
 
 @mutable
-class Deed:
-    """An attempt under way. `acting`: something may have been changed by it."""
-
-    access: Access
-    job: Job
-    running: Running
-    write: Write
-    word: str
-    until: float
-    acting: bool = False
-    more: dict[str, Json] = field(default_factory=dict)
+class Deed(Attempt):
+    """An attempt at a set of keys."""
 
     @property
     def work(self) -> Keys:
@@ -55,98 +46,32 @@ class Deed:
     def folder(self) -> Path:
         return archive.folder_of(self.work, self.job.run, self.action)
 
-    def watch(self) -> None:
-        if self.running.give_up.is_set():
-            raise EndedError(self.running.because)
-        if time.monotonic() > self.until:
-            raise EndedError(f"not over within {self.job.timeout:g} s")
-
-    def tell(self, *lines: str) -> None:
-        self.write("stdout", "".join(f"{line}\n" for line in lines).encode())
-
     def pieces(self, session: Session, key: str = "") -> Pieces:
         return Pieces(session, self.job.run, key or self.job.key, self.word)
 
-    def unsent(self, reason: str, status: int | None = None) -> Output:
-        return Output(
-            outcome="failed", sent=False, status=status, reason=reason, evidence=dict(self.more)
-        )
+    def settled(self) -> str:
+        try:
+            session = opened(self.access, within(SETTLING))
+        except (UnreachableError, EndedError):
+            return ""
+        try:
+            kept = archive.read(self.folder)
+            pieces = self.pieces(session)
+            found = [pieces.bar(number, len(keys)) for number, keys in enumerate(kept.chunks)]
+        except (ServerError, BrokenError, EndedError, TooLongError, LostError, EvidenceError):
+            return ""
+        finally:
+            session.close()
+        count = sum(one is not None for one in found)
+        return f"{count} of {len(found)} pieces are done, and no other will be"
 
 
 def perform(access: Access, job: Job, running: Running, write: Write, word: str) -> Output:
     """Do it once, or look. What goes wrong outside is in the output, never raised."""
     deed = Deed(access=access, job=job, running=running, write=write, word=word,
                 until=time.monotonic() + job.timeout)  # fmt: skip
-    try:
-        session = opened(access, deed.watch, reads=job.effect == "read")
-    except UnreachableError as error:
-        return Output(outcome="failed", sent=False, unreachable=True, reason=error.line)
-    except EndedError as error:
-        proof = running.proof("confirmed gone") if running.give_up.is_set() else {}
-        return Output(outcome="failed", sent=False, reason=error.what, evidence=proof)
-    try:
-        deed.more.update(session.identity.evidence(session.index))
-        return _guarded(deed, session, _DEEDS[deed.work.do])
-    finally:
-        session.close()
-
-
-def _guarded(deed: Deed, session: Session, do: Callable[[Deed, Session], Output]) -> Output:
-    """Say in an output whatever goes wrong: before anything is changed, and after that."""
-    try:
-        return do(deed, session)
-    except (ListingError, EvidenceError) as error:
-        return deed.unsent(error.what if isinstance(error, ListingError) else error.line, 1)
-    except LostError as error:
-        if not deed.acting:
-            return deed.unsent(error.what)
-        return Output(outcome="unknown", reason=error.what, evidence=deed.more)
-    except ServerError as error:
-        if deed.acting:  # it was refused before the script did anything
-            return Output(outcome="failed", reason=refused(error, ""), evidence=deed.more)
-        return deed.unsent(refused(error, ""))
-    except EndedError as error:
-        return _ended(deed, error)
-    except (BrokenError, TooLongError) as error:
-        reason = f"the line broke: {error.what}"
-        if deed.acting:
-            return Output(outcome="unknown", lost=True, reason=reason, evidence=deed.more)
-        read = deed.job.effect == "read"
-        return Output(outcome="failed", sent=read, lost=read, unreachable=not read, reason=reason)
-
-
-def _ended(deed: Deed, error: EndedError) -> Output:
-    """What the server does at this moment can't be ended, but it can be waited for."""
-    if not deed.acting:
-        deed.running.stopped = "confirmed gone"
-        proof = deed.running.proof("confirmed gone") if deed.running.give_up.is_set() else {}
-        return Output(outcome="failed", sent=deed.job.effect == "read", reason=error.what,
-                      evidence={**deed.more, **proof})  # fmt: skip
-    settled = _settled(deed)
-    verdict = "confirmed gone" if settled else "can't tell"
-    deed.running.stopped = verdict
-    proof = deed.running.proof(verdict) if deed.running.give_up.is_set() else {"ended": verdict}
-    reason = f"{error.what}, {worded(verdict)}; {settled or 'part of it may be done'}"
-    evidence = {**deed.more, **proof}
-    return Output(outcome="failed" if settled else "unknown", reason=reason, evidence=evidence)
-
-
-def _settled(deed: Deed) -> str:
-    """Keep the pieces that have not begun from ever beginning, and say how many are done."""
-    try:
-        session = opened(deed.access, within(SETTLING))
-    except (UnreachableError, EndedError):
-        return ""
-    try:
-        kept = archive.read(deed.folder)
-        pieces = deed.pieces(session)
-        found = [pieces.bar(number, len(keys)) for number, keys in enumerate(kept.chunks)]
-    except (ServerError, BrokenError, EndedError, TooLongError, LostError, EvidenceError):
-        return ""
-    finally:
-        session.close()
-    count = sum(one is not None for one in found)
-    return f"{count} of {len(found)} pieces are done, and no other will be"
+    do = _DEEDS[deed.work.do]
+    return carried_out(deed, lambda session: do(deed, session))
 
 
 # --- a look ---
@@ -173,7 +98,7 @@ def _show(deed: Deed, session: Session) -> Output:
 
 
 def _remove(deed: Deed, session: Session) -> Output:
-    if wrong := _unable(deed, session):
+    if wrong := deed.unable(session, _CLUSTER):
         return deed.unsent(wrong)
     pieces = deed.pieces(session)
     kept = _listed(deed, session, pieces)
@@ -198,18 +123,8 @@ def _piece(do: Callable[[int, Sequence[Kept]], Fate], number: int, keys: Sequenc
         return Fate(letters="-" * len(keys), why=refused(error, ""))
 
 
-def _unable(deed: Deed, session: Session) -> str:
-    if wrong := unfit(deed.access, session):
-        return f"not sent: {wrong}" if "cluster" not in wrong else _CLUSTER
-    if not deed.word:
-        return "not sent: the run has left no mark of itself there yet: resume it"
-    if deed.access.met not in ("", session.identity.run_id):
-        return f"not sent: another process answers at {deed.access.where}: look, then resume"
-    return ""
-
-
 _CLUSTER = (
-    "not sent: it is part of a cluster, where keys are spread over several masters: opskit removes"
+    "it is part of a cluster, where keys are spread over several masters: opskit removes"
     " no sets of keys there yet"
 )
 
@@ -287,7 +202,7 @@ def _read_back(session: Session, kept: Archive, found: list[Fate]) -> tuple[list
 
 
 def _restore(deed: Deed, session: Session) -> Output:
-    if wrong := _unable(deed, session):
+    if wrong := deed.unable(session, _CLUSTER):
         return deed.unsent(wrong)
     theirs = deed.pieces(session, deed.action)
     digest, path = theirs.list_digest(), deed.folder

@@ -181,16 +181,19 @@ def raise_refused(said: Sequence[Reply]) -> None:
 def _inhabited(session: Session, work: Keys) -> None:
     """Refuse a database that a queue lives in, and patterns where sessions do."""
     where = f"database {session.index}"
-    broker = f"{where} is that of a queue (Celery): no keys are removed there"
-    with suppress(ServerError):  # a user who may not see these can't remove them either
-        if session.connection.call("EXISTS", *_BROKER):
-            raise ListingError(broker)
+    if of_a_queue(session, thoroughly=bool(work.pattern)):
+        raise ListingError(f"{where} is that of a queue (Celery): no keys are removed there")
     if not work.pattern:
         return
-    for pattern in _QUEUES:
-        if any(scan(session, pattern)):
-            raise ListingError(broker)
     if not work.override and any(scan(session, _SESSIONS)):
         raise ListingError(
             f"sessions are kept in {where}, too: no pattern is removed there without an override"
         )
+
+
+def of_a_queue(session: Session, *, thoroughly: bool) -> bool:
+    """Tell whether a queue lives in the database; `thoroughly`: all of its keys are walked."""
+    with suppress(ServerError):  # a user who may not see these can't touch them either
+        if session.connection.call("EXISTS", *_BROKER):
+            return True
+    return thoroughly and any(any(scan(session, pattern)) for pattern in _QUEUES)

@@ -2,7 +2,9 @@
 
 import secrets
 import threading
-from collections.abc import Callable, Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TypeAlias
 
 from opskit.drivers.redis import doing, rejoin
 from opskit.drivers.redis.connection import (
@@ -24,9 +26,16 @@ from opskit.model.inventory import Redis
 from opskit.model.job import Contact, Job, Output
 from opskit.model.keys import Keys
 from opskit.model.value import Secret
-from opskit.model.work import RedisCall, RedisLook
+from opskit.model.warm import Row, Source, Warm
+from opskit.model.work import AtRedis, RedisCall, RedisLook
 
 _PATIENCE = 30.0
+Queried: TypeAlias = "Callable[[Source, Callable[[], None], float], Iterator[tuple[int, Row]]]"
+"""Yields the rows of a query; what it is given ends the wait, after so many seconds at most."""
+
+
+def no_rows(source: Source, watch: Callable[[], None], seconds: float) -> Iterator[tuple[int, Row]]:
+    raise InputError(f"no database {source.database} in this run")
 
 
 @frozen
@@ -47,8 +56,12 @@ class Servers:
         servers: Mapping[str, Redis],
         marked: Collection[str],
         through: Callable[[str], Open],
+        queried: Queried = no_rows,
     ) -> None:
-        """`marked`: where changes leave marks. `through` opens the way to a host."""
+        """`marked`: where changes leave marks. `through` opens the way to a host; `queried` yields
+        the rows of a query of a database.
+        """
+        self._queried = queried
         self._about = about
         self._servers = servers
         self._marked = marked
@@ -91,6 +104,15 @@ class Servers:
                     from opskit.drivers.redis import keys  # few runs remove sets of keys
 
                     return keys.perform(self._access(name), job, running, write, self._word(name))
+                case Warm(server=name):
+                    from opskit.drivers.redis import warm
+
+                    deed = warm.Warming(
+                        access=self._access(name), job=job, running=running, write=write,
+                        word=self._word(name), until=time.monotonic() + job.timeout,
+                        queried=self._queried,
+                    )  # fmt: skip
+                    return warm.perform(deed)
                 case RedisLook(server=name):
                     return self._look(name)
                 case _:
@@ -103,12 +125,16 @@ class Servers:
                 self._running.pop(job.key, None)
 
     def rejoin(self, job: Job, write: Write, left: float) -> Output:
-        assert isinstance(job.work, (RedisCall, Keys))
+        assert isinstance(job.work, AtRedis)
         try:
             if isinstance(job.work, Keys):
                 from opskit.drivers.redis import aftermath
 
                 return aftermath.rejoin(self._access(job.work.server), job, write)
+            if isinstance(job.work, Warm):
+                from opskit.drivers.redis import warmed
+
+                return warmed.rejoin(self._access(job.work.server), job, write)
             return rejoin.rejoin(self._access(job.work.server), job, write)
         except UnreachableError as error:
             return Output(outcome="unknown", lost=True, reason=f"it can't be asked: {error.line}")

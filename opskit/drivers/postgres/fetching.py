@@ -1,0 +1,62 @@
+"""The rows of a query, some thousand at a time, for whoever has a use for them elsewhere.
+
+It is a read like any other: one statement, in a transaction that can't write, as the role that
+reads are made as. A cursor at the server has the rest meanwhile.
+"""
+
+from collections.abc import Callable, Iterator
+
+from opskit.drivers.postgres.connection import (
+    BrokenError,
+    Connection,
+    EndedError,
+    ServerError,
+    Taker,
+)
+from opskit.drivers.postgres.doing import SNAPSHOT, NotSentError, sentences
+from opskit.drivers.postgres.session import Access, RoleError, as_reader, limit, opened
+from opskit.errors import OpskitError
+from opskit.model.text import Text
+from opskit.model.warm import Row
+
+AT_ONCE = 5000
+
+
+class FetchError(OpskitError):
+    """The rows can't be had."""
+
+
+def rows(
+    access: Access, query: Text, watch: Callable[[], None], seconds: float
+) -> Iterator[tuple[int, Row]]:
+    """Yield the rows with their numbers; what `watch` raises goes on to who asks for them."""
+    try:
+        (sentence,) = sentences(query, read=True, transaction=True)
+        session = opened(access, watch)
+    except NotSentError as error:
+        raise FetchError(f"the query is not sent: {error}") from None
+    try:
+        connection = session.connection
+        as_reader(session, access)
+        limit(connection, seconds, ends_with_us=True)
+        connection.own(SNAPSHOT)
+        cursor = f"DECLARE opskit_rows NO SCROLL CURSOR FOR {sentence.text}"
+        connection.run(cursor, sentence.values, Taker())
+        yield from _fetched(connection)
+    except (BrokenError, ServerError) as error:
+        raise FetchError(f"{access.where}: {error.what}") from None
+    except RoleError as error:
+        raise FetchError(error.line) from None
+    except EndedError as error:
+        raise FetchError(f"{access.where}: {error.what}") from None
+    finally:
+        session.close()
+
+
+def _fetched(connection: Connection) -> Iterator[tuple[int, Row]]:
+    number = 0
+    while found := connection.fetch(f"FETCH {AT_ONCE} FROM opskit_rows"):
+        columns, values = found
+        for row in values:
+            number += 1
+            yield number, dict(zip(columns, row, strict=True))

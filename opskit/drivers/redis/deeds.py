@@ -1,0 +1,117 @@
+"""One attempt at a deed on many keys of a Redis: what holds whichever deed it is."""
+
+import time
+from collections.abc import Callable
+from dataclasses import field
+
+from opskit.drivers.redis.archive import EvidenceError
+from opskit.drivers.redis.chunks import LostError
+from opskit.drivers.redis.connection import BrokenError, EndedError, ServerError, TooLongError
+from opskit.drivers.redis.doing import refused, unfit
+from opskit.drivers.redis.listing import ListingError
+from opskit.drivers.redis.session import Access, Session, opened
+from opskit.drivers.session import Write
+from opskit.drivers.target import Running, worded
+from opskit.errors import UnreachableError
+from opskit.model.frozen import mutable
+from opskit.model.job import Job, Output
+from opskit.model.value import Json
+
+
+@mutable
+class Attempt:
+    """An attempt under way. `acting`: something may have been changed by it."""
+
+    access: Access
+    job: Job
+    running: Running
+    write: Write
+    word: str
+    until: float
+    acting: bool = False
+    more: dict[str, Json] = field(default_factory=dict)
+
+    def watch(self) -> None:
+        if self.running.give_up.is_set():
+            raise EndedError(self.running.because)
+        if time.monotonic() > self.until:
+            raise EndedError(f"not over within {self.job.timeout:g} s")
+
+    def tell(self, *lines: str) -> None:
+        self.write("stdout", "".join(f"{line}\n" for line in lines).encode())
+
+    def unsent(self, reason: str, status: int | None = None) -> Output:
+        return Output(
+            outcome="failed", sent=False, status=status, reason=reason, evidence=dict(self.more)
+        )
+
+    def settled(self) -> str:
+        """Keep what has not begun from ever beginning, and say what is done; "": nobody knows."""
+        raise NotImplementedError
+
+    def unable(self, session: Session, cluster: str) -> str:
+        """Return why nothing is changed at this server; `cluster`: what is said of one."""
+        if wrong := unfit(self.access, session):
+            return f"not sent: {wrong if 'cluster' not in wrong else cluster}"
+        if not self.word:
+            return "not sent: the run has left no mark of itself there yet: resume it"
+        if self.access.met not in ("", session.identity.run_id):
+            return f"not sent: another process answers at {self.access.where}: look, then resume"
+        return ""
+
+
+def carried_out(deed: Attempt, do: Callable[[Session], Output]) -> Output:
+    """Do it once, or look. What goes wrong outside is in the output, never raised."""
+    running = deed.running
+    try:
+        session = opened(deed.access, deed.watch, reads=deed.job.effect == "read")
+    except UnreachableError as error:
+        return Output(outcome="failed", sent=False, unreachable=True, reason=error.line)
+    except EndedError as error:
+        proof = running.proof("confirmed gone") if running.give_up.is_set() else {}
+        return Output(outcome="failed", sent=False, reason=error.what, evidence=proof)
+    try:
+        deed.more.update(session.identity.evidence(session.index))
+        return _guarded(deed, session, do)
+    finally:
+        session.close()
+
+
+def _guarded(deed: Attempt, session: Session, do: Callable[[Session], Output]) -> Output:
+    """Say in an output whatever goes wrong: before anything is changed, and after that."""
+    try:
+        return do(session)
+    except (ListingError, EvidenceError) as error:
+        return deed.unsent(error.what if isinstance(error, ListingError) else error.line, 1)
+    except LostError as error:
+        if not deed.acting:
+            return deed.unsent(error.what)
+        return Output(outcome="unknown", reason=error.what, evidence=deed.more)
+    except ServerError as error:
+        if deed.acting:  # it was refused before anything of it was done
+            return Output(outcome="failed", reason=refused(error, ""), evidence=deed.more)
+        return deed.unsent(refused(error, ""))
+    except EndedError as error:
+        return _ended(deed, error)
+    except (BrokenError, TooLongError) as error:
+        reason = f"the line broke: {error.what}"
+        if deed.acting:
+            return Output(outcome="unknown", lost=True, reason=reason, evidence=deed.more)
+        read = deed.job.effect == "read"
+        return Output(outcome="failed", sent=read, lost=read, unreachable=not read, reason=reason)
+
+
+def _ended(deed: Attempt, error: EndedError) -> Output:
+    """What the server does at this moment can't be ended, but it can be waited for."""
+    if not deed.acting:
+        deed.running.stopped = "confirmed gone"
+        proof = deed.running.proof("confirmed gone") if deed.running.give_up.is_set() else {}
+        return Output(outcome="failed", sent=deed.job.effect == "read", reason=error.what,
+                      evidence={**deed.more, **proof})  # fmt: skip
+    settled = deed.settled()
+    verdict = "confirmed gone" if settled else "can't tell"
+    deed.running.stopped = verdict
+    proof = deed.running.proof(verdict) if deed.running.give_up.is_set() else {"ended": verdict}
+    reason = f"{error.what}, {worded(verdict)}; {settled or 'part of it may be done'}"
+    evidence = {**deed.more, **proof}
+    return Output(outcome="failed" if settled else "unknown", reason=reason, evidence=evidence)

@@ -1,0 +1,80 @@
+"""Whether a cache can take what is to be written, and whether it still can while that is."""
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+
+from opskit.drivers.redis.connection import Connection, ServerError
+from opskit.drivers.redis.listing import ListingError, of_a_queue
+from opskit.drivers.redis.session import Session
+from opskit.drivers.redis.shelf import Totals
+from opskit.model.warm import Warm
+
+EACH = 100
+"""About so many bytes a key takes besides its name and its value."""
+_FULL = 0.8
+_OFTEN = 0.5
+
+
+def figures(connection: Connection, *sections: str) -> Mapping[str, str]:
+    """Return what INFO says."""
+    said = connection.call("INFO", *sections)
+    text = said.decode(errors="replace") if isinstance(said, bytes) else ""
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {name: value.strip() for name, colon, value in pairs if colon}
+
+
+def number(found: Mapping[str, str], name: str) -> int:
+    word = found.get(name, "")
+    return int(word) if word.isdigit() else 0
+
+
+def raise_unfit(session: Session, work: Warm, totals: Totals) -> None:
+    """Refuse a database that is no cache, and more than there is room for."""
+    if of_a_queue(session, thoroughly=True):
+        where = f"database {session.index} is that of a queue (Celery)"
+        raise ListingError(f"{where}: nothing is written there")
+    found = figures(session.connection, "memory")
+    used, most = number(found, "used_memory"), number(found, "maxmemory")
+    wanted = totals.size + EACH * totals.count
+    limit = most or number(found, "total_system_memory")
+    free = max(0, limit - used)
+    takes = f"it takes about {_size(wanted)}, and {_size(free)} are free"
+    if found.get("maxmemory_policy") == "noeviction" and limit and wanted > _FULL * free:
+        told = "more than 80 % of that, and nothing is evicted there (noeviction)"
+        raise ListingError(f"{takes}: {told}: writes of the application would be refused")
+    if most and used + wanted > most * work.memory / 100:
+        told = f"more than {work.memory:g} % of the server's memory (max_memory) would be used"
+        raise ListingError(f"{takes}: {told}")
+
+
+def _size(count: int) -> str:
+    return f"{count / (1 << 20):.1f} MiB"
+
+
+class Guard:
+    """Looks from time to time whether the server has begun to suffer from what is written."""
+
+    def __init__(self, connection: Connection, work: Warm) -> None:
+        self._connection = connection
+        self._work = work
+        self._evicted = number(figures(connection, "stats"), "evicted_keys")
+        self._next = time.monotonic() + _OFTEN
+
+    def look(self) -> str:
+        """Return why nothing more is to be written; "" where nothing is wrong."""
+        if time.monotonic() < self._next:
+            return ""
+        self._next = time.monotonic() + _OFTEN
+        with suppress(ServerError):
+            return self.judged(figures(self._connection, "stats", "memory"))
+        return ""
+
+    def judged(self, found: Mapping[str, str]) -> str:
+        if (evicted := number(found, "evicted_keys")) > self._evicted:
+            count = evicted - self._evicted
+            return f"the server has evicted {count} keys meanwhile: there is no more room"
+        used, most = number(found, "used_memory"), number(found, "maxmemory")
+        if most and used > most * self._work.memory / 100:
+            return f"more than {self._work.memory:g} % of the server's memory is used (max_memory)"
+        return ""

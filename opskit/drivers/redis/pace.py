@@ -1,0 +1,119 @@
+"""How quickly keys are written: as many as go, or so many a second and fewer where others wait."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from opskit.drivers.redis.rejoin import within
+from opskit.drivers.redis.session import Access, Session, opened
+from opskit.drivers.redis.shelf import RECORD
+from opskit.errors import OpskitError
+from opskit.model.value import Json
+from opskit.model.warm import Warm
+
+EACH = 0.2
+"""How often another connection asks for a key; seconds."""
+SAMPLES, BASELINE = 50, 200
+LEAST = 0.002
+_BURST = 0.02
+_LOOK = 0.05
+_SLOWEST = 1 / 64
+
+
+class Unhurried:
+    """As many as go."""
+
+    size = RECORD
+
+    def wait(self, count: int) -> str:
+        """Wait until so many may be written; return why none may any more, or ""."""
+        return ""
+
+    def evidence(self) -> Mapping[str, Json]:
+        return {}
+
+    def close(self) -> None:
+        pass
+
+
+class Polite:
+    """So many a second; half of that where a bystander waits too long, and slowly more again.
+
+    A bystander is a connection of its own, which asks for a key every so often. He waits too long
+    where the 99th of a hundred answers takes twice as long as before the first key was written.
+    """
+
+    def __init__(self, access: Access, work: Warm, watch: Callable[[], None]) -> None:
+        self._work = work
+        self._watch = watch
+        self._session = opened(access, within(10.0), reads=True)
+        self._key = f"opskit:run:{access.run}"
+        self._times: deque[float] = deque(maxlen=SAMPLES)
+        self._over = threading.Event()
+        self._why = ""
+        self._due = 0.0
+        self.rate = work.rate
+        self.breaches = 0
+        self.slowest = work.rate
+        self.idle = p99([self._asked(self._session) for _ in range(BASELINE)])
+        self.limit = max(2 * self.idle, LEAST)
+        self._thread = threading.Thread(target=self._probe, daemon=True)
+        self._thread.start()
+
+    @property
+    def size(self) -> int:
+        """How many are written at once: a fiftieth of what is in a second."""
+        return max(1, min(RECORD, int(self.rate * _BURST)))
+
+    def wait(self, count: int) -> str:
+        now = time.monotonic()
+        if self._due < now - _BURST * 5:  # what was missed is not made up for
+            self._due = now
+        while (left := self._due - time.monotonic()) > 0 and not self._why:
+            self._watch()
+            time.sleep(min(left, _LOOK))
+        self._due += count / self.rate
+        return self._why
+
+    def evidence(self) -> Mapping[str, Json]:
+        return {
+            "idle_p99_ms": round(self.idle * 1000, 3), "breaches": self.breaches,
+            "slowest_rate": round(self.slowest),
+        }  # fmt: skip
+
+    def close(self) -> None:
+        self._over.set()
+        self._thread.join(5)
+        self._session.close()
+
+    def _asked(self, session: Session) -> float:
+        began = time.perf_counter()
+        session.connection.call("GET", self._key)
+        return time.perf_counter() - began
+
+    def _probe(self) -> None:
+        with suppress(OpskitError):  # what broke this line breaks the other, too, or is over
+            while not self._over.wait(EACH):
+                self._times.append(self._asked(self._session))
+                self.judge()
+
+    def judge(self) -> None:
+        """Change the rate by what the bystander has seen."""
+        if p99(self._times) <= self.limit:
+            self.rate = min(self._work.rate, self.rate + self._work.rate / 20)
+            return
+        self.breaches += 1
+        now, idle = (1000 * one for one in (p99(self._times), self.idle))
+        told = f"a bystander waits {now:.1f} ms, and {idle:.1f} before"
+        self._times.clear()
+        self.rate = max(self._work.rate * _SLOWEST, self.rate / 2)
+        self.slowest = min(self.slowest, self.rate)
+        if self.breaches >= self._work.breaches:
+            self._why = f"{told}: the {self.breaches}th time (breaches)"
+
+
+def p99(times: "deque[float] | list[float]") -> float:
+    found = sorted(times)
+    return found[min(len(found) - 1, int(len(found) * 0.99))] if found else 0.0

@@ -1,0 +1,211 @@
+"""One attempt at filling a cache: a look, keys that are written, or what takes them back."""
+
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from opskit.drivers.redis import archive, shelf
+from opskit.drivers.redis.archive import EvidenceError
+from opskit.drivers.redis.chunks import LostError, Pieces
+from opskit.drivers.redis.connection import BrokenError, EndedError, ServerError, TooLongError
+from opskit.drivers.redis.deeds import Attempt, carried_out
+from opskit.drivers.redis.doing import SETTLING
+from opskit.drivers.redis.guards import raise_unfit
+from opskit.drivers.redis.listing import ListingError
+from opskit.drivers.redis.rejoin import within
+from opskit.drivers.redis.servers import Queried
+from opskit.drivers.redis.session import Session, opened
+from opskit.drivers.redis.shelf import RECORD, Shelf, Totals
+from opskit.drivers.redis.stocking import Range, Writer
+from opskit.drivers.redis.supply import LARGE, Item, in_file, items
+from opskit.errors import OpskitError, UnreachableError
+from opskit.model.evidence import MANIFEST
+from opskit.model.frozen import mutable
+from opskit.model.job import Output
+from opskit.model.warm import Row, Warm
+
+_PRINTED = 20
+CLUSTER = (
+    "it is part of a cluster, where keys are spread over several masters: opskit writes no lists of"
+    " keys there yet"
+)
+
+
+@mutable
+class Warming(Attempt):
+    """An attempt under way."""
+
+    queried: Queried
+
+    @property
+    def work(self) -> Warm:
+        work = self.job.work
+        assert isinstance(work, Warm)
+        return work
+
+    @property
+    def action(self) -> str:
+        """The key of what writes, which this is or takes back."""
+        return self.work.of or self.job.key
+
+    @property
+    def folder(self) -> Path:
+        return archive.place_of(self.work.evidence, "warm", self.job.run, self.action)
+
+    def writer(self, session: Session) -> Writer:
+        return Writer(session, self.job.run, self.action, self.word)
+
+    def pieces(self, session: Session) -> Pieces:
+        return Pieces(session, self.job.run, self.job.key, self.word)
+
+    def settled(self) -> str:
+        try:
+            session = opened(self.access, within(SETTLING))
+        except (UnreachableError, EndedError):
+            return ""
+        try:
+            if self.work.do == "restore":
+                return ""
+            ranges = self.writer(session).seize()
+            count = shelf.read(self.folder).count
+        except (ServerError, BrokenError, EndedError, TooLongError, LostError, EvidenceError):
+            return ""
+        finally:
+            session.close()
+        return f"{done(ranges)} of {count} keys are written, and no other will be"
+
+
+def perform(deed: Warming) -> Output:
+    """Do it once, or look. What goes wrong outside is in the output, never raised."""
+    return carried_out(deed, lambda session: _doer(deed.work.do)(deed, session))
+
+
+def _doer(do: str) -> Callable[[Warming, Session], Output]:
+    match do:
+        case "show":
+            return _show
+        case "hits":
+            from opskit.drivers.redis import hits
+
+            return hits.count
+        case "restore":
+            from opskit.drivers.redis import warmed
+
+            return warmed.take_back
+        case _:
+            return _write
+
+
+def done(ranges: Sequence[Range]) -> int:
+    return sum(one.count for one in ranges)
+
+
+# --- what there is to write
+
+
+def supplied(deed: Warming) -> Iterator[tuple[Sequence[Item], Sequence[int]]]:
+    """Yield what is to be written, some at a time, with how long each key is to stay (ms)."""
+    work = deed.work
+    source = work.source
+    assert source is not None
+    left = max(1.0, deed.until - time.monotonic())
+    rows = in_file(source) if source.path else _asked(deed.queried(source, deed.watch, left))
+    found = items(source, rows, work.allow, long=bool(work.override))
+    lot = random.uniform
+    while some := list(islice(found, RECORD)):
+        deed.watch()
+        jitter = work.jitter
+        yield (
+            some,
+            [max(1, round(ms * (1 + lot(-jitter, jitter)))) for _, _, ms in some],
+        )
+
+
+def _asked(rows: Iterator[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
+    """Pass rows on. What another driver can't do is said as what this one can't."""
+    try:
+        yield from rows
+    except EndedError:
+        raise
+    except OpskitError as error:
+        raise ListingError(error.line) from None
+
+
+def _show(deed: Warming, session: Session) -> Output:
+    if session.identity.clustered:
+        raise ListingError(CLUSTER)
+    if session.identity.role != "master":
+        raise ListingError(f"{deed.access.where} is a {session.identity.role}: name the master")
+    counting = shelf.Counting(session.index)
+    first: list[Item] = []
+    for some, _ in supplied(deed):
+        counting.add(some)
+        shelf.within(counting, deed.work)
+        first += some[: max(0, _PRINTED - len(first))]
+    totals = _same(deed, counting.totals())
+    raise_unfit(session, deed.work, totals)
+    deed.tell(totals.said, *map(_line, first))
+    if totals.count > len(first):
+        deed.tell(f"… {totals.count - len(first)} more")
+    evidence = {**deed.more, "keys": totals.count, "bytes": totals.size, "digest": totals.digest}
+    return Output(
+        outcome="succeeded", status=0, reason=totals.said, stdout=totals.digest.encode(),
+        evidence=evidence,
+    )  # fmt: skip
+
+
+def _line(item: Item) -> str:
+    key, value, ttl = item
+    return f"{key.decode(errors='backslashreplace')}  {len(value)} bytes  {ttl / 1000:g} s"
+
+
+def _same(deed: Warming, totals: Totals) -> Totals:
+    agreed = deed.work.digest
+    if agreed and totals.digest != agreed:
+        told = "the rows are others than those that were agreed on"
+        raise ListingError(f"{told}: {totals.said}, and not {agreed[:80]}; look again")
+    if totals.largest > LARGE:
+        deed.tell(f"WARN: the largest value has {totals.largest} bytes")
+    return totals
+
+
+# --- writing it
+
+
+def _write(deed: Warming, session: Session) -> Output:
+    if wrong := deed.unable(session, CLUSTER):
+        return deed.unsent(wrong)
+    from opskit.drivers.redis import filling  # a look has no use for it
+
+    writer = deed.writer(session)
+    kept = _listed(deed, session, writer)
+    writer.agreed(kept.digest)
+    archive.begin(kept.path)
+    deed.more |= {"manifest": str(kept.path / MANIFEST), "sha256": kept.digest}
+    deed.acting = True
+    return filling.filled(deed, session, writer, kept)
+
+
+def _listed(deed: Warming, session: Session, writer: Writer) -> Shelf:
+    """Return what is written: the list of before, where it has begun; else what there is now."""
+    path = deed.folder
+    if digest := writer.begun_by():
+        kept = shelf.read(path)
+        if kept.digest != digest:
+            raise LostError(f"it was begun by another list than the one at {path}")
+        return kept
+    if archive.begun(path):
+        raise LostError(f"its marks are gone from the server, and some keys with it: see {path}")
+    made, totals = shelf.laid(supplied(deed), session, deed.work, path, deed.job.run)
+    try:
+        _same(deed, totals)
+        raise_unfit(session, deed.work, totals)
+    except ListingError:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+    deed.tell(totals.said)
+    deed.more |= {"digest": totals.digest, "keys": totals.count, "bytes": totals.size}
+    return made

@@ -1,0 +1,510 @@
+"""A cache being filled from a list: written exactly, nothing twice, and taken back."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from opskit.drivers.redis import shelf
+from opskit.drivers.redis.guards import Guard
+from opskit.drivers.redis.pace import Polite
+from opskit.drivers.redis.rejoin import within
+from opskit.drivers.redis.session import opened
+from opskit.drivers.redis.stocking import Batch, Writer
+from opskit.model.warm import Source, Warm
+from tests.drivers.test_keys import world
+from tests.support import redis as support
+from tests.support.redis import Keys, Server, server
+from tests.support.warming import HOUR, Stove, rows
+
+pytestmark = pytest.mark.acceptance
+
+
+@pytest.fixture
+def db(redis: Server) -> Keys:
+    return support.keys(redis)
+
+
+@pytest.fixture
+def stove(db: Keys, tmp_path: Path) -> Stove:
+    return Stove(db, tmp_path)
+
+
+def test_what_is_shown_is_what_is_written_and_what_is_taken_back(stove: Stove) -> None:
+    stove.rows(rows(450))
+    shown = stove.do("show")
+    assert world(stove.db) == {}
+    found = stove.do("fill", digest=shown.stdout.decode())
+    assert shown.reason.startswith("450 keys, 14290 bytes, for 3600 s; digest ")
+    assert (found.outcome, found.stdout) == ("succeeded", b"450")
+    assert "wrote 450 of 450 keys; 100 of 100 looked at are as they were written" in found.reason
+    there = stove.db.own()
+    assert there == {str(r["key"]).encode(): str(r["value"]).encode() for r in rows(450)}
+    now = time.time() * 1000
+    ends = [end - now for _, end in world(stove.db).values()]
+    assert 0.89 * HOUR < min(ends) < 0.94 * HOUR
+    assert 1.06 * HOUR < max(ends) < 1.1 * HOUR + 1
+    assert found.evidence["digest"] == shown.evidence["digest"]
+    back = stove.do("restore")
+    assert (back.outcome, back.reason) == ("succeeded", "removed 450 of 450 keys")
+    assert world(stove.db) == {}
+
+
+def test_fill_overwrites_nothing_and_its_undo_leaves_that(stove: Stove) -> None:
+    stove.fill(300)
+    before = world(stove.db)
+    stove.rows(rows(450))
+    found = stove.do("fill")
+    assert (found.evidence["written"], found.evidence["stood"]) == (150, 300)
+    now = world(stove.db)
+    assert {name: now[name] for name in before} == before
+    assert stove.do("restore").reason == "removed 150 of 150 keys"
+    assert world(stove.db) == before
+
+
+def test_refresh_overwrites_and_puts_back_what_was_there(stove: Stove) -> None:
+    stove.fill(300)
+    stove.db.call("HSET", "t:000007x", "a", "1")
+    stove.db.call("DEL", "t:000003")
+    stove.db.call("RPUSH", "t:000003", "a", "b")
+    before = world(stove.db)
+    stove.rows(rows(450))
+    found = stove.do("refresh")
+    assert (found.outcome, found.evidence["written"]) == ("succeeded", 450)
+    assert stove.db.call("GET", "t:000003") == b"3-" + b"v" * 20
+    back = stove.do("restore")
+    assert back.reason == "removed 150 of 450 keys; 300 are what they were before"
+    assert world(stove.db) == before
+
+
+def test_refresh_may_keep_nothing(stove: Stove) -> None:
+    stove.fill(10)
+    stove.rows(rows(20))
+    stove.do("refresh", keep=False)
+    assert stove.do("restore").reason == "removed 20 of 20 keys"
+    assert world(stove.db) == {}
+
+
+def test_what_others_have_written_since_stays(stove: Stove) -> None:
+    stove.fill(5)
+    stove.rows(rows(10))
+    stove.do("refresh")
+    stove.db.call("SET", "t:000001", "newer", "KEEPTTL")
+    stove.db.call("PEXPIRE", "t:000002", str(HOUR * 3))
+    stove.db.call("DEL", "t:000003")
+    stove.db.call("DEL", "t:000008")
+    stove.db.call("HSET", "t:000008", "a", "1")
+    back = stove.do("restore")
+    assert back.reason == (
+        "removed 4 of 10 keys; 2 are what they were before; 3 are something else by now, and stay;"
+        " 1 had gone"
+    )
+    assert stove.db.call("GET", "t:000001") == b"newer"
+    assert stove.db.call("EXISTS", "t:000003") == 0
+
+
+def test_what_our_end_has_ended_is_put_back_unless_it_is_over_too(stove: Stove) -> None:
+    stove.fill(3)
+    stove.db.call("PEXPIRE", "t:000001", "600")
+    stove.rows(rows(3), ttl="0.4")
+    stove.do("refresh")
+    time.sleep(0.7)
+    assert stove.db.own() == {}
+    back = stove.do("restore")
+    assert back.reason == "removed 0 of 3 keys; 2 are what they were before; 1 had gone"
+
+
+class Writing(threading.Thread):
+    """An application that writes keys all the time, each with what no list has."""
+
+    def __init__(self, found: Server, count: int) -> None:
+        super().__init__()
+        self.found, self.count, self.over = found, count, threading.Event()
+        self.last: dict[bytes, bytes] = {}
+
+    def run(self) -> None:
+        lot = random.Random(1)
+        with self.found.peer() as peer:
+            number = 0
+            while not self.over.is_set():
+                number += 1
+                key = b"t:%06d" % lot.randrange(self.count)
+                value = b"app-%d" % number
+                peer.call("SET", key, value, "PX", str(2 * HOUR))
+                self.last[key] = value
+
+
+def test_undo_beside_a_writer_brings_back_what_stood_when_it_was_overwritten(stove: Stove) -> None:
+    stove.fill(2000, value="was")
+    before = world(stove.db)
+    stove.rows(rows(2000))
+    app = Writing(stove.db.server, 2000)
+    app.start()
+    try:
+        found = stove.do("refresh")
+        while len(app.last) < 100:
+            time.sleep(0.01)
+        back = stove.do("restore")
+    finally:
+        app.over.set()
+        app.join(20)
+    assert (found.outcome, back.outcome) == ("succeeded", "succeeded"), (found, back)
+    now = world(stove.db)
+    untouched = before.keys() - app.last.keys()
+    assert len(untouched) > 50
+    assert {name: now[name] for name in untouched} == {name: before[name] for name in untouched}
+    values = stove.db.own()
+    assert {name: values[name] for name in app.last} == app.last, "what the application wrote last"
+
+
+REFUSED: list[tuple[list[Mapping[str, object]], Mapping[str, str], str]] = [
+    ([{"key": "x:1", "value": ""}], {}, "begins with none of what is allowed: t:"),
+    ([{"key": "", "value": ""}], {}, "rows.jsonl:1: the key can't be used: it is empty"),
+    ([{"key": "t:" + "é" * 520, "value": ""}], {}, "has 1042 bytes, more than 1024"),
+    ([{"key": "t:\n", "value": ""}], {}, "control character"),
+    ([{"key": "t:1", "value": "v" * 1_000_001}], {}, "its value has 1000001 bytes"),
+    ([{"key": "t:1", "value": None}], {}, "its column value has no value"),
+    ([{"key": "t:1"}], {}, "it has no column value"),
+    ([{"key": "t:1", "value": ""}], {"ttl": "{ttl}"}, "it has no column ttl"),
+    ([{"key": "t:1", "value": "", "ttl": 0}], {"ttl": "{ttl}"}, "it would stay for '0'"),
+    ([{"key": "t:1", "value": "", "ttl": "31d"}], {"ttl": "{ttl}"}, "for more than 30 days"),
+    ([{"key": "t:1", "value": ""}] * 2, {}, "rows.jsonl:2: the key 't:1' stands before it, too"),
+    ([], {}, "the source has no row"),
+    ([*rows(6)], {}, "there are more than 5 keys (max_keys)"),
+]
+
+
+@pytest.mark.parametrize(("found", "how", "told"), REFUSED)
+def test_a_list_with_one_bad_row_is_refused_and_nothing_is_touched(
+    stove: Stove, found: list[Mapping[str, object]], how: Mapping[str, str], told: str
+) -> None:
+    good = rows(3, head="t:good") if found and len(found) < 3 else []
+    stove.rows([*found, *good], **how)
+    for do in ("show", "fill"):
+        refused = stove.do(do, most=5)
+        assert (refused.outcome, refused.sent) == ("failed", False)
+        assert told in refused.reason
+        assert world(stove.db) == {}
+    assert not stove.place.exists()
+
+
+FILES = [
+    (b'{"key": "t:1", "value": "a"}\n{"key": ', "rows.jsonl", "rows.jsonl:2: it is no JSON"),
+    (b'{"key": "t:1", "value": NaN}\n', "rows.jsonl", "NaN is no JSON"),
+    (b'["t:1"]\n', "rows.jsonl", "it is no JSON object"),
+    (b'{"key": "t:\xff"}\n', "rows.jsonl", "it is not UTF-8"),
+    (b"key,value\nt:1\n", "rows.csv", "rows.csv:2: it has 1 columns, and the heading 2"),
+    (b"key,key\nt:1,2\n", "rows.csv", "two columns have one name"),
+]
+
+
+@pytest.mark.parametrize(("data", "name", "told"), FILES)
+def test_a_file_that_is_not_what_it_says_is_refused(
+    stove: Stove, data: bytes, name: str, told: str
+) -> None:
+    stove.lines(data, name)
+    assert told in stove.do("fill").reason
+    assert world(stove.db) == {}
+
+
+def test_a_file_that_is_not_what_was_planned_is_refused(stove: Stove) -> None:
+    stove.rows(rows(3))
+    Path(stove.source.path).write_bytes(b'{"key": "t:1", "value": "other"}\n')
+    assert "is not what it was when this was planned" in stove.do("fill").reason
+    stove.rows(rows(3))
+    told = stove.do("fill", digest="abc").reason
+    assert told.startswith("the rows are others than those that were agreed on: 3 keys")
+    assert world(stove.db) == {}
+
+
+def test_csv_and_columns_become_keys_as_they_are_written(stove: Stove) -> None:
+    stove.lines(
+        "\ufeffslug,body,ttl\r\na{b}*,\"two\r\nlines, 'quoted'\",5m\r\nÉ x,,60\r\n".encode(),
+        "rows.csv", key="t:{slug}:1", value='{"b": "{body}"}', ttl="{ttl}",
+    )  # fmt: skip
+    assert stove.do("fill", jitter=0.0).outcome == "succeeded"
+    assert stove.db.own() == {
+        b"t:a{b}*:1": b"{\"b\": \"two\r\nlines, 'quoted'\"}", "t:É x:1".encode(): b'{"b": ""}',
+    }  # fmt: skip
+    assert 299_000 < stove.db.call("PTTL", "t:a{b}*:1") <= 300_000
+    stove.rows([{"id": 7, "body": {"a": [1, "é"]}}], key="t:{id}", value="{body}")
+    stove.key = "3/"
+    assert stove.do("fill").stdout == b"1"
+    assert stove.db.call("GET", "t:7") == '{"a":[1,"é"]}'.encode()
+
+
+def test_where_a_queue_lives_nothing_is_written(stove: Stove) -> None:
+    stove.rows(rows(3))
+    for name in ("celery", "unacked", "_kombu.binding.mail"):
+        stove.db.call("FLUSHALL")
+        stove.contact = None
+        stove.db.call("RPUSH", name, "x")
+        assert "is that of a queue (Celery)" in stove.do("show").reason
+        assert "is that of a queue (Celery)" in stove.do("fill").reason
+        assert set(world(stove.db)) == {name.encode()}
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Stove]:
+    with server(maxmemory="4mb", maxmemory_policy="noeviction") as one:
+        yield Stove(support.keys(one), tmp_path)
+
+
+def test_memory_bounds_what_is_written_and_oom_in_a_batch_leaves_none_of_it(small: Stove) -> None:
+    stove = small
+    used = int(support_info(stove.db, "memory")["used_memory"])
+    stove.rows(rows(200, size=30_000))
+    assert "nothing is evicted there (noeviction)" in stove.do("show").reason
+    stove.db.call("CONFIG", "SET", "maxmemory", str(used + 3_000_000))
+    stove.rows(rows(1000, size=200))
+    shown = stove.do("show", memory=100.0)
+    assert shown.outcome == "succeeded", shown.reason
+    assert "of the server's memory (max_memory) would be used" in stove.do("fill", memory=1).reason
+
+    def full() -> None:
+        stove.db.call("CONFIG", "SET", "maxmemory", "1mb")
+
+    with batches(stove, 2, full):
+        found = stove.do("fill", memory=100.0)
+    assert (found.outcome, found.evidence["written"], found.evidence["left"]) == (
+        "failed", 400, 600,
+    )  # fmt: skip
+    assert "OOM command not allowed" in found.reason
+    assert "(201 times)" in found.reason, "each answer is counted"
+    assert len(world(stove.db)) == 400
+    stove.db.call("CONFIG", "SET", "maxmemory", "100mb")
+    assert stove.do("restore").reason == "removed 400 of 400 keys"
+    assert world(stove.db) == {}
+
+
+def support_info(db: Keys, section: str) -> Mapping[str, str]:
+    lines = db.call("INFO", section).decode().splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+class batches:  # noqa: N801 - used as a statement
+    """Do something before the N-th batch is sent."""
+
+    def __init__(self, stove: Stove, number: int, do: Callable[[], None]) -> None:
+        self.left, self.do, self.inner = number, do, Writer.send
+
+    def __enter__(self) -> None:
+        outer = self
+
+        def send(self: Writer, batch: Batch) -> None:
+            if outer.left == 0:
+                outer.do()
+            outer.left -= 1
+            outer.inner(self, batch)
+
+        Writer.send = send  # type: ignore[method-assign]
+
+    def __exit__(self, *_: object) -> None:
+        Writer.send = self.inner  # type: ignore[method-assign]
+
+
+def test_a_server_that_evicts_is_left_in_peace(stove: Stove) -> None:
+    session = opened(stove.db.driver._access("main"), within(10))
+    guard = Guard(session.connection, Warm(do="fill", server="main"))
+    grown = {"evicted_keys": str(guard._evicted + 3), "used_memory": "1", "maxmemory": "0"}
+    assert "has evicted 3 keys meanwhile" in guard.judged(grown)
+    full = {**grown, "evicted_keys": str(guard._evicted), "used_memory": "81", "maxmemory": "100"}
+    assert "more than 80 % of the server's memory is used" in guard.judged(full)
+    assert guard.judged({**full, "used_memory": "79"}) == ""
+    session.close()
+
+
+def test_a_replica_is_refused(stove: Stove, tmp_path: Path) -> None:
+    stove.rows(rows(3))
+    with server(replicaof=f"127.0.0.1 {stove.db.server.port}") as other:
+        support.until(lambda: b"master_link_status:up" in other.call("INFO", "replication"))
+        copy = replace(stove.db.redis, url=f"redis://127.0.0.1:{other.port}/0", role="replica")
+        there = Stove(Keys(other, "run-r", copy), tmp_path)
+        there.source = stove.source
+        assert "is a replica" in there.do("show").reason
+        assert "is a replica: nothing is changed there" in there.do("fill").reason
+        meant = Stove(there.db.changed(role="master"), tmp_path)
+        meant.source = stove.source
+        assert "a replica answers, and the master is meant" in meant.do("show").reason
+    assert world(stove.db) == {}
+
+
+def test_another_process_that_goes_on_bars_the_first(stove: Stove) -> None:
+    stove.rows(rows(1000))
+
+    def overtaken() -> None:
+        found = stove.find("fill")
+        assert (found.again, found.part, found.outcome) == (True, True, "failed")
+        assert found.reason == "400 of 1000 keys are written; it goes on with the rest"
+
+    with batches(stove, 2, overtaken):
+        late = stove.do("fill")
+    assert (late.outcome, len(world(stove.db))) == ("unknown", 400)
+    stove.db.call("DEL", "t:000000")
+    found = stove.do("fill", attempt=2)
+    assert (found.outcome, found.evidence["written"]) == ("succeeded", 1000)
+    assert stove.db.call("EXISTS", "t:000000") == 0, "what was written once is not written again"
+    assert stove.do("restore").reason == "removed 999 of 1000 keys; 1 had gone"
+
+
+def test_answers_that_were_lost_are_looked_up_and_nothing_of_others_is_taken_back(
+    stove: Stove,
+) -> None:
+    stove.fill(100, value="was")
+    stove.rows(rows(500))
+    stove.do("fill")
+    (stove.place / shelf.SAID).unlink()
+    found = stove.find("fill")
+    assert (found.outcome, found.evidence["written"]) == ("succeeded", 400)
+    (stove.place / shelf.SAID).write_text("0 200 5")  # as a machine that fails leaves it
+    assert stove.do("restore").reason == "removed 400 of 400 keys"
+    assert len(world(stove.db)) == 100
+
+
+def test_when_marks_are_gone_nobody_writes_or_takes_back(stove: Stove) -> None:
+    stove.rows(rows(500))
+    with batches(stove, 1, lambda: stove.db.call("FLUSHALL")):
+        found = stove.do("fill")
+    assert found.outcome == "unknown"
+    assert world(stove.db) == {}
+    assert stove.find("fill").outcome == "unknown"
+    stove.contact = stove.db.open()
+    assert "its marks are gone from the server" in stove.do("restore").reason
+
+
+def test_a_user_who_may_do_nothing_else_is_enough(db: Keys, tmp_path: Path) -> None:
+    rights = (
+        "on nopass ~t:* ~opskit:* -@all +set +get +mget +append +incr +pexpire +pexpiretime +dump"
+        " +restore +unlink +multi +exec +watch +eval +time +info +ping +select +exists +scan"
+    )
+    db.call("ACL", "SETUSER", "warmer", *rights.split())
+    stove = Stove(db, tmp_path)
+    db.use(replace(db.redis, url=db.redis.url.replace("//", "//warmer@"), password="w"), w="x")
+    stove.fill(5)
+    stove.rows(rows(10))
+    before = world(db)
+    assert stove.do("refresh").outcome == "succeeded"
+    assert stove.do("restore").outcome == "succeeded"
+    assert world(db) == before
+    stove.rows(rows(10, head="u:"))
+    stove.key = "3/"
+    told = stove.do("fill", allow=("u:",))
+    assert (told.outcome, told.evidence["written"]) == ("failed", 0)
+    assert "No permissions to access a key" in told.reason
+    db.call("ACL", "DELUSER", "warmer")
+
+
+# --- hit rate
+
+
+def test_hits_are_counted_without_our_own_reads(stove: Stove) -> None:
+    stove.rows(rows(50))
+    stove.do("fill")
+    stop = threading.Event()
+
+    def look() -> None:
+        with stove.db.server.peer() as peer:
+            for _ in range(9):
+                peer.call("GET", "t:000001")
+            peer.call("GET", "t:nothing")
+        stop.set()
+
+    thread = threading.Timer(0.2, look)
+    thread.start()
+    found = stove.do("hits", window=0.6, warn=80.0, crit=70.0)
+    thread.join(10)
+    assert stop.is_set()
+    assert (found.outcome, found.stdout) == ("succeeded", b"90.0")
+    assert (found.evidence["keyspace_hits"], found.evidence["keyspace_misses"]) == (9, 1)
+    assert found.reason == "90.0 % of 10 lookups were hits"
+
+
+@pytest.mark.parametrize(
+    ("misses", "reset", "outcome", "told"),
+    [(3, False, "succeeded", "WARN: 75.0 %"), (5, False, "failed", "CRIT: 64.3 %"),
+     (0, True, "failed", "UNKNOWN: the server was started anew, or its counters were set back"),
+     (-1, False, "failed", "UNKNOWN: nobody has looked anything up in 0.5 s")],
+)  # fmt: skip
+def test_a_rate_that_is_too_low_or_that_nobody_knows_fails(
+    stove: Stove, misses: int, reset: bool, outcome: str, told: str
+) -> None:
+    stove.db.call("SET", "t:1", "x")
+    stove.db.call("GET", "t:1")
+
+    def look() -> None:
+        with stove.db.server.peer() as peer:
+            if reset:
+                peer.call("CONFIG", "RESETSTAT")
+            for name in ["t:1"] * 9 + ["t:2"] * misses if misses >= 0 else []:
+                peer.call("GET", name)
+
+    thread = threading.Timer(0.15, look)
+    if reset:
+        for _ in range(30):
+            stove.db.call("GET", "t:1")
+    thread.start()
+    found = stove.do("hits", window=0.5, warn=80.0, crit=70.0)
+    thread.join(10)
+    assert found.outcome == outcome, found.reason
+    assert found.reason.startswith(told)
+
+
+# --- politely
+
+
+def test_a_rate_is_held(stove: Stove) -> None:
+    stove.rows(rows(3000))
+    began = time.monotonic()
+    found = stove.do("fill", rate=3000.0, breaches=10**6)
+    took = time.monotonic() - began
+    assert found.outcome == "succeeded"
+    assert found.evidence["breaches"] or took > 0.95, found.evidence
+    assert float(str(found.evidence["keys_per_second"])) < 3000 * 1.1
+
+
+def test_a_bystander_that_waits_halves_the_rate_and_ends_it_at_last(stove: Stove) -> None:
+    work = Warm(do="fill", server="main", rate=1000.0, breaches=3, source=Source())
+    pace = Polite(stove.db.driver._access("main"), work, lambda: None)
+    pace.close()
+    pace.idle, pace.limit, pace.breaches, pace.rate = 0.0005, 0.002, 0, 1000.0
+    for slow, rate in ((0.0, 1000.0), (0.1, 500.0), (0.0001, 550.0), (0.0001, 600.0)):
+        pace._times.append(slow)
+        pace.judge()
+        assert pace.rate == rate
+    assert pace.wait(1) == ""
+    for _ in range(2):
+        pace._times.append(0.1)
+        pace.judge()
+    assert pace.wait(1) == "a bystander waits 100.0 ms, and 0.5 before: the 3th time (breaches)"
+
+
+def test_a_server_that_stalls_is_noticed_within_half_a_second(stove: Stove) -> None:
+    work = Warm(do="fill", server="main", rate=1000.0, source=Source())
+    pace = Polite(stove.db.driver._access("main"), work, lambda: None)
+    try:
+        assert pace.breaches == 0 or pace.idle > 0
+        before, began = pace.breaches, time.monotonic()
+        with stove.db.server.peer() as peer:
+            peer.call("DEBUG", "SLEEP", "0.25")
+            support.until(lambda: pace.breaches > before, 5)
+        assert time.monotonic() - began < 0.25 + 0.5
+        assert pace.slowest <= 500.0
+    finally:
+        pace.close()
+
+
+def test_given_up_it_says_how_far_it_is_and_nothing_comes_later(stove: Stove) -> None:
+    stove.rows(rows(2000))
+    found = stove.do("fill", rate=500.0, breaches=10**6, timeout=0.8)
+    assert found.outcome == "failed"
+    assert "not over within 0.8 s, confirmed gone" in found.reason
+    count = len(world(stove.db))
+    assert 0 < count < 2000
+    assert f"{count} of 2000 keys are written, and no other will be" in found.reason
+    time.sleep(0.3)
+    assert len(world(stove.db)) == count
+    assert stove.do("restore").reason == f"removed {count} of {count} keys"
