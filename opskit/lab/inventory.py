@@ -31,11 +31,14 @@ def text(layout: Layout, overrides: Mapping[str, Value]) -> str:
             for role in Role
             if layout.of(role)
         ),
+        *(_line(name, {"hosts": _names(hosts)}) for name, hosts in layout.colours.items()),
         "services:",
         *_lines("app", _service()),
     ]
     if layout.of(Role.LB):
         blocks += ["balancers:", *_lines("web", _balancer(layout.of(Role.LB)[0]))]
+        if layout.colours:
+            blocks += _lines("app", _colours(layout.of(Role.LB)[0]))
     secrets: dict[str, str] = {}
     for server in layout.servers:
         if server.databases:
@@ -97,6 +100,21 @@ def _balancer(first: Host) -> Value:
         "sudo": "root",
         "listen": listen(first),
     }
+
+
+def _colours(first: Host) -> Value:
+    return {
+        **_balancer(first),
+        "file": "/etc/nginx/opskit/active.conf",
+        "colours": {"blue": "app_blue", "green": "app_green"},
+        "health": "/health/",
+        "listen": listen_colours(first),
+    }
+
+
+def listen_colours(host: Host) -> str:
+    """Where a balancer takes requests for the colours; the page is one that costs nothing."""
+    return f"http://{host.address}:{address.COLOURS}/alive/"
 
 
 def listen(host: Host) -> str:

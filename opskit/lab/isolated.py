@@ -245,12 +245,16 @@ def files(layout: Layout, host: Host) -> Path:
 def overrides(layout: Layout, host: Host) -> Mapping[str, object]:
     """With a file system of its own, only what a balancer must say about itself."""
     keys: dict[str, object] = {}
+    where: dict[str, object] = {}
     if host in layout.of(Role.LB)[1:]:
         keys["listen"] = inventory.listen(host)
+        where["listen"] = inventory.listen_colours(host)
     if host.role is Role.LB and layout.mode is Mode.USER_NAMESPACES:
         nginx = programs.program("nginx")
         keys |= {"test": f"{nginx} -t", "reload": f"{nginx} -s reload", "sudo": None}
-    return {"balancers": {"web": keys}} if keys else {}
+    if not keys:
+        return {}
+    return {"balancers": {"web": keys, **({"app": keys | where} if layout.colours else {})}}
 
 
 def written(layout: Layout, host: Host) -> tuple[tuple[str, Path], ...]:

@@ -102,6 +102,13 @@ class Layout:
         """The hosts of one role, in order."""
         return tuple(host for host in self.hosts if host.role is role)
 
+    @property
+    def colours(self) -> Mapping[str, tuple[Host, ...]]:
+        """The web hosts by colour: the first half is blue, the rest green; none if there is one."""
+        web = self.of(Role.WEB)
+        half = len(web) // 2
+        return {"blue": web[:half], "green": web[half:]} if half else {}
+
     def readdressed(self, net: int) -> "Layout":
         """The same hosts and servers in another net."""
         hosts = fleet(len(self.of(Role.WEB)), len(self.of(Role.LB)), net)

@@ -155,7 +155,10 @@ def overrides(layout: Layout, host: Host) -> Mapping[str, object]:
             }
         }
     else:
-        keys["balancers"] = {"web": _balancer_keys(host, str(top))}
+        nginx = _balancer_keys(host, str(top))
+        file, listen = f"{top}/etc/nginx/opskit/active.conf", inventory.listen_colours(host)
+        colours = {"app": {**nginx, "file": file, "listen": listen}} if layout.colours else {}
+        keys["balancers"] = {"web": nginx, **colours}
     return keys
 
 

@@ -35,7 +35,28 @@ http {{
             proxy_read_timeout 30s;
         }}
     }}
-}}
+{colours}}}
+"""
+COLOURS = """\
+    server {{
+        listen {listen};
+        location / {{
+            proxy_pass http://$app_pool;
+            proxy_http_version 1.1;
+            proxy_set_header Connection $app_connection;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Host $host;
+            proxy_next_upstream off;
+            proxy_connect_timeout 2s;
+            proxy_read_timeout 30s;
+            add_header X-Pool $app_pool always;
+        }}
+    }}
+"""
+ACTIVE = """\
+split_clients "${remote_addr}${http_user_agent}" $app_pool {
+    * app_blue;
+}
 """
 SSHD = """\
 Port {port}
@@ -82,12 +103,22 @@ def sshd_config(layout: Layout, host: Host, *, top: str = "", keys: str) -> str:
 def balancer(
     layout: Layout, host: Host, *, account: str, top: str = "", temporary: str = ""
 ) -> tuple[File, ...]:
-    """nginx's configuration; the pool's members stand apart, in the file that opskit changes."""
+    """nginx's configuration; the pool's members stand apart, in the file that opskit changes.
+
+    So do, on a port of their own, the shares of two colours: each is half of the web hosts.
+    """
     listen = f"{host.address}:{address.BALANCER}"
-    conf = NGINX.format(listen=listen, top=top, temporary=temporary, account=account)
+    files = {"web.conf": pool(layout)}
+    colours = ""
+    if layout.colours:
+        files |= {"colours.conf": pools(layout), "active.conf": ACTIVE}
+        colours = COLOURS.format(listen=f"{host.address}:{address.COLOURS}")
+    conf = NGINX.format(
+        listen=listen, top=top, temporary=temporary, account=account, colours=colours
+    )
     return (
         File(path="/etc/nginx/nginx.conf", content=conf.encode()),
-        File(path="/etc/nginx/opskit/web.conf", content=pool(layout).encode()),
+        *(File(path=f"/etc/nginx/opskit/{n}", content=t.encode()) for n, t in files.items()),
     )
 
 
@@ -112,6 +143,18 @@ def pool(layout: Layout) -> str:
         f"    server {host.address}:{address.SERVICE} max_fails=0;" for host in layout.of(Role.WEB)
     ]
     return "\n".join(["upstream web {", *members, "    keepalive 16;", "}", ""])
+
+
+def pools(layout: Layout) -> str:
+    """The two colours of the service, each an upstream, and what a kept connection needs."""
+    blocks = []
+    for colour, hosts in layout.colours.items():
+        servers = "".join(
+            f"    server {host.address}:{address.SERVICE} max_fails=0;\n" for host in hosts
+        )
+        blocks.append(f"upstream app_{colour} {{\n{servers}    keepalive 16;\n}}\n")
+    upgrade = "map $http_upgrade $app_connection {\n    default upgrade;\n    '' '';\n}\n"
+    return "".join([*blocks, upgrade])
 
 
 def labctl_conf(layout: Layout, host: Host, *, top: str, environment: Mapping[str, str]) -> str:

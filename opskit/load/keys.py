@@ -147,7 +147,22 @@ BALANCER: tuple[Key, ...] = (
     Key("hosts", "literal", required=True, help="host expression: where it runs"),
     Key("members", "literal", required=True, help="host expression: whom it balances"),
     Key("port", "int", minimum=1, help="the members' port"),
-    Key("file", "literal", help="the file that lists the members, written by opskit alone"),
+    Key(
+        "file",
+        "literal",
+        help="the file that lists the members (or for colours: says the shares), written by opskit "
+        "alone",
+    ),
+    Key(
+        "colours",
+        "data",
+        help="two colours and the upstream that each is: `{blue: app_blue, green: app_green}`",
+    ),
+    Key(
+        "header",
+        "literal",
+        help="header in which answers name the upstream (colours), `X-Pool` when not written",
+    ),
     Key("upstream", "literal", help="name of the upstream block, where that is not the pool's"),
     Key("test", "data", help="command that tests the configuration"),
     Key("reload", "data", help="command that reloads it"),

@@ -151,7 +151,7 @@ class Builder:
         args = render.arguments()
         if placed.step.kind == "health":
             args = health.opened(args, placed.step)
-        if placed.step.kind == "traffic":
+        if placed.step.kind in ("traffic", "colours"):
             args |= pool(self.inventory, placed.step, args, spot.target, self.hosts)
         if placed.step.kind == "warm" and args.get("file") is not None:
             args.pop("sql", None)  # rows are in the file that is named

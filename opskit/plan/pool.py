@@ -50,7 +50,7 @@ def _entry(
     if entry is None:
         raise InputError(
             f"the inventory has no balancer {name!r} for {target}",
-            where=str(step.places.get("traffic.pool", step.place)),
+            where=str(step.places.get(f"{step.kind}.pool", step.place)),
             hint=f"its balancers: {', '.join(sorted(inventory.balancers)) or 'none'}",
         )
     return entry

@@ -49,6 +49,7 @@ KINDS: Mapping[str, StepKind] = {
     "activity": activity,
     "sessions": sessions,
     "traffic": traffic,
+    "colours": Later("colours"),
     "wait": wait,
     "assert": assertion,
     "confirm": confirm,

@@ -29,8 +29,8 @@ connect() {
   esac
 }
 
-# Prints what a member is, by its address:port: `healthy`, or what is wrong with it.
-ask_one() {
+# Prints what the member at an address:port answers when it is asked for the page $2.
+answer_of() {
   port=${1##*:}
   case $port in
     "$1" | '' | *[!0-9]*) where=$1 port=80 ;;
@@ -38,9 +38,12 @@ ask_one() {
   esac
   bare=${where#\[}
   request=$(printf 'GET %s HTTP/1.0\r\nHost: %s\r\nX-Forwarded-Proto: https\r\nUser-Agent: opskit\r\nConnection: close' \
-    "$health" "${site:-$where}")
-  connect "${bare%\]}" "$port" "$request" 2>/dev/null 9<&- | awk "$members_awk"
+    "$2" "${site:-$where}")
+  connect "${bare%\]}" "$port" "$request" 2>/dev/null 9<&-
 }
+
+# Prints what a member is, by its address:port: `healthy`, or what is wrong with it.
+ask_one() { answer_of "$1" "$health" | awk "$members_awk"; }
 
 # Prints a line for each address: the address, a tab, what the member is.
 ask() {

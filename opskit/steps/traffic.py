@@ -3,22 +3,19 @@
 Plan adds to the arguments what the inventory says: `balancer`, the target's entry for the pool, and
 `addresses`, host name → address; `members`, the names of the pool's hosts, where it knows them;
 `about`, the hosts of the run; `page` and `site`, where members say how they are.
-The work is opskit's own shell text (nginx.sh, which says how it proves what it does).
+The work is opskit's own shell text (nginx.sh, which says how it proves what it does, and pool.sh).
 """
 
-import functools
 import ipaddress
-import math
-import re
 import shlex
 from collections.abc import Iterable, Mapping
-from importlib import resources
 
 from opskit.errors import InputError
 from opskit.model.problem import Problem
 from opskit.model.runbook import Effect, Step
-from opskit.model.text import Text, text
+from opskit.model.text import text
 from opskit.model.work import Command
+from opskit.steps.balancer import data, limits, pages, said, sudo_of, where_nginx_is
 from opskit.steps.base import (
     Key,
     Scope,
@@ -75,14 +72,6 @@ SCOPE: Scope = "each"
 
 ACTIONS = ("drain", "ready", "check", "spare")
 LOOKS = ("check", "spare")
-DEFAULTS = {
-    "test": "nginx -t",
-    "reload": "nginx -s reload",
-    "pid": "/run/nginx.pid",
-    "error_log": "/var/log/nginx/error.log",
-    "upstream": "",
-}
-"""What holds for an nginx as distributions package it; the inventory's entry may say otherwise."""
 
 
 def check(step: Step) -> Iterable[Problem]:
@@ -104,24 +93,16 @@ def check(step: Step) -> Iterable[Problem]:
 def work(args: Mapping[str, Value], step: Step) -> Command:
     entry = mapping(args.get("balancer"))
     pool = a_word(args["pool"], step, "pool")
-    kind = _said(entry, "type", pool, step) or "nginx"
-    if kind != "nginx":
-        raise InputError(
-            f"balancer {pool} is of type {kind[:40]!r}, which opskit can't steer",
-            where=str(step.place),
-            hint="of the types that the inventory may name, only nginx has traffic steps",
-        )
     action, name = _asked(args, step)
-    said = {key: _said(entry, key, pool, step) or DEFAULTS[key] for key in DEFAULTS}
-    said["file"] = _needed(entry, "file", pool, step)
-    values = said | _whom(args, entry, action, name, step) | _limits(args, step)
-    values |= _health(args, entry, action, step)
-    words = {"nginx_awk": _data("nginx.awk"), "action": action, "pool": pool, **values}
-    words["members_awk"] = _data("members.awk")
+    values = where_nginx_is(entry, pool, step) | limits(KEYS, args, step)
+    values["upstream"] = said(entry, "upstream", pool, step)
+    values |= _whom(args, entry, action, name, step) | _health(args, entry, action, step)
+    words = {"nginx_awk": data("words.awk") + data("nginx.awk"), "action": action, "pool": pool}
+    words |= {"members_awk": data("members.awk"), **values}
     assignments = "".join(f"{key}={shlex.quote(value)}\n" for key, value in words.items())
     return Command(
-        text=text(assignments + _data("members.sh") + _data("nginx.sh")),
-        sudo=_user(args.get("sudo"), entry.get("sudo"), step),
+        text=text(assignments + data("members.sh") + data("nginx.sh") + data("pool.sh")),
+        sudo=sudo_of(args.get("sudo"), entry.get("sudo"), step),
         summary=f"{action} {name} in pool {pool}" if name else f"check pool {pool}",
     )
 
@@ -163,30 +144,14 @@ def _health(
 ) -> dict[str, str]:
     """Return where members say how they are ("": nobody is asked), and who of them is not asked."""
     who = one_of(args.get("healthy"), step, "healthy", HEALTHY)
-    page = entry["health"] if "health" in entry else args.get("page")
-    site = args.get("site")
-    found = {
-        "health": a_word(page, step, "pool") if who != "none" and page is not None else "",
-        "site": a_word(site, step, "pool") if site is not None else "",
-        "besides": "",
-    }
-    for key, written in found.items():
-        if not re.fullmatch(_IN_A_REQUEST[key], written):
-            raise InputError(
-                f"members of pool {a_word(args['pool'], step, 'pool')} can't be asked for their "
-                f"health: {key} is {written[:80]!r}",
-                where=str(step.place),
-                hint="a page is a path such as /health/, a site a host name",
-            )
+    found = {**pages(args, entry, step), "besides": ""}
+    if who == "none":
+        found["health"] = ""
     if action == "check" and who == "others":
         about = args.get("about")
         hosts = about if isinstance(about, tuple) else ()
         found["besides"] = " ".join(a_word(one, step, "pool") for one in hosts)
     return found
-
-
-_IN_A_REQUEST = {"health": r"(/[!-~]*)?", "site": r"[0-9A-Za-z.:_\[\]-]*", "besides": ""}
-"""What may stand in the two lines of a request."""
 
 
 def with_port(address: str, port: int) -> str:
@@ -204,47 +169,3 @@ def _members(args: Mapping[str, Value], entry: Mapping[str, Value], step: Step) 
     if isinstance(given, tuple):
         return tuple(a_word(one, step, "pool") for one in given)
     return ()
-
-
-def _limits(args: Mapping[str, Value], step: Step) -> dict[str, str]:
-    """Return the numbers in whole seconds, as sh counts."""
-    defaults = {key.name: key.default for key in KEYS if key.type in ("duration", "int")}
-    return {
-        name: str(math.ceil(a_number(args.get(name, default), step, name)))  # type: ignore[arg-type]
-        for name, default in defaults.items()
-    }
-
-
-def _said(entry: Mapping[str, Value], key: str, pool: str, step: Step) -> str:
-    """Return what the inventory's entry says under a key, "" when it says nothing."""
-    value = entry.get(key)
-    if value is None:
-        return ""
-    if not isinstance(value, Text):
-        raise InputError(f"balancers.{pool}.{key} is not a text", where=str(step.place))
-    return a_word(value, step, "pool")
-
-
-def _needed(entry: Mapping[str, Value], key: str, pool: str, step: Step) -> str:
-    value = _said(entry, key, pool, step)
-    if not value:
-        raise InputError(
-            f"balancers.{pool} of the inventory has no {key}",
-            where=str(step.place),
-            hint="name the file in which nginx has the pool's server lines",
-        )
-    return value
-
-
-def _user(own: Value, general: Value, step: Step) -> str | None:
-    """The step's `sudo`, otherwise that of the balancer's entry (true: root)."""
-    if isinstance(own, Text):
-        return a_word(own, step, "sudo")
-    if general is True:
-        return "root"
-    return a_word(general, step, "sudo") if isinstance(general, Text) else None
-
-
-@functools.cache
-def _data(name: str) -> str:
-    return resources.files("opskit.steps").joinpath(name).read_text(encoding="utf-8")

@@ -62,9 +62,15 @@ def test_the_inventory_is_yaml_with_everything_that_opskit_asks_for(plan: Layout
         "web2": {"address": "127.42.7.11", "vars": {"odd": "no: 'x'"}},
         "lb1": {"address": "127.42.7.12"},
     }
-    assert value["groups"] == {"web": {"hosts": ["web1", "web2"]}, "lb": {"hosts": ["lb1"]}}
+    assert value["groups"] == {
+        "web": {"hosts": ["web1", "web2"]},
+        "lb": {"hosts": ["lb1"]},
+        "blue": {"hosts": ["web1"]},
+        "green": {"hosts": ["web2"]},
+    }
     assert value["services"]["app"]["user"] is None
     assert value["balancers"]["web"]["listen"] == "http://127.42.7.12:8080/"
+    assert value["balancers"]["app"]["listen"] == "http://127.42.7.12:8081/alive/"
 
 
 @pytest.mark.parametrize("name", ["with blank", "it's: #odd", 'q"uote', "täg", "-x"])

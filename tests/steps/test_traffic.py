@@ -26,7 +26,7 @@ from tests.support.nginx import Nginx
 
 PLACE = Place(file="book.yaml", line=7, column=3)
 AWK = Path(traffic.__file__).with_name("nginx.awk")
-SHELL_TEXT = Path(traffic.__file__).with_name("nginx.sh")
+WORDS = AWK.with_name("words.awk")
 AWKS = [words for words in (["awk"], ["busybox", "awk"], ["gawk"]) if shutil.which(words[0])]
 
 
@@ -585,7 +585,7 @@ def read(content: str, awk: list[str], **values: str) -> list[str]:
     given = {"pool": "web", "name": "web1", "action": "drain", **values}
     options = [word for name, value in given.items() for word in ("-v", f"{name}={value}")]
     done = subprocess.run(
-        [*awk, *options, "-f", str(AWK)],
+        [*awk, *options, "-f", str(WORDS), "-f", str(AWK)],
         input=content.encode(),
         capture_output=True,
         check=True,
@@ -595,7 +595,7 @@ def read(content: str, awk: list[str], **values: str) -> list[str]:
 
 
 def toggled(content: str, member: str, awk: list[str]) -> str:
-    """The text with the member's state turned over, as nginx.sh would write it."""
+    """The text with the member's state turned over, as pool.sh would write it."""
     found, state, begin, end, *_ = read(content, awk, member=member)
     assert found == "found", state
     raw = content.encode()

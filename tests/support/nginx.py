@@ -38,13 +38,14 @@ http {{
 
 
 class Member(ThreadingHTTPServer):
-    """A member of the pool: answers with its own name; `/slow` takes a second."""
+    """A member of the pool: answers with its own name; `/slow` takes a second, or until `go_on`."""
 
     daemon_threads = True
     slow = 1.0
 
     def __init__(self, address: str = "127.0.0.1", port: int = 0) -> None:
         super().__init__((address, port), Answer)
+        self.go_on = threading.Event()
         self.where = f"{address}:{self.server_address[1]}"
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05})
         self.thread.start()
@@ -57,16 +58,19 @@ class Member(ThreadingHTTPServer):
 
 class Answer(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1  # head and body leave in one segment
 
     def do_GET(self) -> None:
         assert isinstance(self.server, Member)
         if self.path == "/slow":
-            time.sleep(self.server.slow)
+            self.server.go_on.wait(self.server.slow)
         body = self.server.where.encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+        self.wfile.flush()
 
     def log_message(self, *_: object) -> None:
         """A test's output is for the test."""

@@ -1,0 +1,86 @@
+# Ask an HTTP server for many answers, each over a connection of its own, and tell who gave them.
+#
+# shellcheck shell=sh disable=SC2034,SC2154
+#
+# Stands in front of nginx.sh, with these set besides:
+#   at_url                     at_host as it stands in a URL
+#   at_host, at_port, page, at_site     where requests go: address, port, path, Host header
+#   header                     the header that says who answered, in lower case
+#
+# Each request has a User-Agent of its own, so that a split by that (or by chance) is tried as many
+# times as requests are made.
+
+asking_may_take=120
+
+# Prints a line for each of $1 answers: STATUS VALUE; "- -" where there was none.
+answers() {
+  if command -v bash >/dev/null 2>&1; then
+    many_with_bash "$1"
+  elif command -v curl >/dev/null 2>&1; then
+    many_with_curl "$1"
+  else
+    refuse "this balancer has neither bash nor curl to measure who answers; install one"
+  fi
+}
+
+user_agent() { printf 'opskit/%s' "$(od -An -N6 -tx1 /dev/urandom | tr -d ' \n')"; }
+
+head_of() {
+  printf 'GET %s HTTP/1.1\r\nHost: %s\r\nX-Forwarded-Proto: https\r\nConnection: close\r\nUser-Agent: %s' \
+    "$page" "$at_site" "$1"
+}
+
+# One process for all: 200 answers in a fraction of a second. Every answer is read to its end, as
+# a connection that is closed before would stand in the service's log as broken off.
+many_with_bash() {
+  # shellcheck disable=SC2016  # bash puts its own arguments in
+  timeout "$asking_may_take" bash -pc '
+    at=$1 port=$2 count=$3 request=$4 header=$5
+    for ((i = 0; i < count; i++)); do
+      status=- value=-
+      if { exec 3<>"/dev/tcp/$at/$port"; } 2>/dev/null; then
+        printf "%s-%s\r\n\r\n" "$request" "$i" >&3
+        if IFS=" " read -r -t 10 _ status _ <&3; then
+          while IFS= read -r -t 10 line <&3; do
+            line=${line%$'"'\\r'"'}
+            [[ -n $line ]] || break
+            name=${line%%:*}
+            if [[ ${name,,} == "$header" ]]; then value=${line#*:} value=${value# }; fi
+          done
+          while IFS= read -r -t 10 -N 4096 rest <&3; do :; done
+        fi
+        exec 3<&- 3>&-
+      fi
+      printf "%s %s\n" "${status:--}" "${value:--}"
+    done' bash "$at_host" "$at_port" "$1" "$(head_of "$(user_agent)")" "$header" 9<&-
+}
+
+# Not nc: busybox's ends its side of the connection when it has sent the request, which nginx takes
+# for a client that has left.
+many_with_curl() {
+  agent=$(user_agent) asked=0
+  while [ "$asked" -lt "$1" ]; do
+    curl -gsS --noproxy '*' --http1.1 -m 10 -o /dev/null -D - -A "$agent-$asked" -H "Host: $at_site" \
+      -H 'X-Forwarded-Proto: https' -H 'Connection: close' "http://$at_url:$at_port$page" \
+      2>/dev/null 9<&- | awk -v header="$header" '
+        { sub(/\r$/, "") }
+        NR == 1 { status = $2 }
+        tolower(substr($0, 1, length(header) + 1)) == header ":" { value = $2 }
+        END { print (status == "" ? "-" : status) " " (value == "" ? "-" : value) }' || :
+    asked=$((asked + 1))
+  done
+}
+
+# Asks for $1 answers. Sets got_first, got_second, got_other and got_broken (status 502 to 504 or no
+# answer at all), and strange, an answer that neither of the two gave.
+count_answers() {
+  counted=$(answers "$1" | awk -v first="$first" -v second="$second" '
+    $1 == "-" || ($1 >= 502 && $1 <= 504) { broken++ }
+    $2 == first { a++; next }
+    $2 == second { b++; next }
+    { other++; strange = "status " $1 ", " ($2 == "-" ? "no such header" : $2) }
+    END { printf "%d %d %d %d %s\n", a, b, other, broken, strange }')
+  read -r got_first got_second got_other got_broken strange <<END
+$counted
+END
+}

@@ -1,0 +1,265 @@
+"""`colours`: give one of two colours a share of a pool's traffic, or tell which has it.
+
+Plan adds to the arguments what the inventory says, as for `traffic`: `balancer`, the target's entry
+for the pool; `page` and `site`, where servers say how they are. The work is opskit's own shell text
+(colours.sh on top of nginx.sh, which say how they prove what they do).
+"""
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
+
+from opskit.errors import InputError
+from opskit.model.problem import Problem
+from opskit.model.runbook import Effect, Step
+from opskit.model.text import Fixed, Late, Text
+from opskit.model.work import Command
+from opskit.steps.balancer import data, limits, pages, said, sudo_of, where_nginx_is
+from opskit.steps.base import (
+    Key,
+    Scope,
+    Value,
+    a_flag,
+    a_number,
+    a_word,
+    mapping,
+    problem,
+    refuse,
+)
+
+SUMMARY = (
+    "Give one of two colours a share of a pool's traffic, put back what the run found, or tell "
+    "which colour has it."
+)
+KEYS = (
+    Key("to", "text", help="colour that gets `share` of the traffic; the other one gets the rest"),
+    Key("share", "int", default=100, help="percent, 0 to 100"),
+    Key(
+        "backwards",
+        "bool",
+        default=False,
+        help="allow a share for `to` that is smaller than the one it has",
+    ),
+    Key(
+        "back",
+        "bool",
+        default=False,
+        help="put back what this run found before it changed anything, byte for byte",
+    ),
+    Key(
+        "show",
+        "bool",
+        default=False,
+        help="print which colour has the traffic, such as `blue 100` or `blue 90 green 10`, if the "
+        "file and the answers agree; a read (write `effect: read`)",
+    ),
+    Key(
+        "ready",
+        "text",
+        help="colour that is to get traffic later: fail unless it could now; a read (write "
+        "`effect: read`)",
+    ),
+    Key(
+        "alone",
+        "text",
+        help="colour that has all the traffic: wait until nginx has no connection to the other; a "
+        "read (write `effect: read`)",
+    ),
+    Key(
+        "smoke",
+        "text",
+        help="to and ready: pages, apart by blanks, that every server of the colour must answer "
+        "well before it gets more, besides its health page",
+    ),
+    Key(
+        "release",
+        "text",
+        help="to and ready: what each of them must say in the header `X-Release`",
+    ),
+    Key("pool", "text", required=True, help="pool, by its name under `balancers` in the inventory"),
+    Key(
+        "sample",
+        "int",
+        default=200,
+        minimum=20,
+        help="fresh connections to measure the shares with; more where so few could not tell",
+    ),
+    Key("drain_timeout", "duration", default=30.0, help="alone: fail when connections last longer"),
+    Key("reload_timeout", "duration", default=10.0, help="how soon nginx must run new workers"),
+    Key("lock_timeout", "duration", default=30.0, help="how long to wait for another change"),
+    Key(
+        "max_old",
+        "int",
+        default=16,
+        minimum=0,
+        help="refuse a reload while more workers of earlier ones have connections to finish",
+    ),
+)
+MAIN = None
+EFFECT: Effect = "change"
+SCOPE: Scope = "each"
+
+ACTIONS = ("to", "back", "show", "ready", "alone")
+LOOKS = ("show", "ready", "alone")
+
+
+def check(step: Step) -> Iterable[Problem]:
+    yield from refuse(step, "stdin", "cwd", "secrets", "creates", "unless")
+    asked = [key for key in ACTIONS if step.args.get(key) not in (None, False)]
+    if len(asked) != 1:
+        yield problem(
+            step,
+            asked[1] if asked else "colours",
+            "one of to, back, show, ready and alone is needed, not "
+            + (" and ".join(asked) or "none"),
+            "write for example {to: green, share: 10, pool: web}",
+        )
+    elif asked[0] in LOOKS and step.effect != "read":
+        yield problem(step, asked[0], "looking at a pool changes nothing", "add effect: read")
+    elif asked[0] not in LOOKS and step.effect == "read":
+        yield problem(step, "effect", f"{asked[0]} changes the balancer", "take `effect: read` out")
+    share = step.args.get("share")
+    if isinstance(share, int) and not 0 <= share <= 100:
+        yield problem(step, "share", f"{share} is no percentage", "write a number from 0 to 100")
+
+
+def work(args: Mapping[str, Value], step: Step) -> Command:
+    entry = mapping(args.get("balancer"))
+    pool = a_word(args["pool"], step, "pool")
+    words = {
+        "nginx_awk": data("words.awk") + "function directive(how) {}\n",
+        "colours_awk": data("words.awk") + data("colours.awk"),
+        "members_awk": data("members.awk"),
+        "pool": pool,
+        **_asked(args, step),
+        **where_nginx_is(entry, pool, step),
+        **_colours(entry, pool, step),
+        **_site(entry, pool, step),
+        **_health(args, entry, pool, step),
+        **limits(KEYS, args, step),
+    }
+    assignments = "".join(f"{key}={shlex.quote(value)}\n" for key, value in words.items())
+    texts = "".join(map(data, ("members.sh", "answers.sh", "nginx.sh", "colours.sh")))
+    run: Late | Fixed = Fixed(text="-")  # a look leaves nothing that would be called by it
+    if words["action"] in ("to", "back"):
+        run = Late(source="{{ run.id }}", names=("run",), context="word")
+    return Command(
+        text=Text(parts=(Fixed(text=f"{assignments}run="), run, Fixed(text=f"\n{texts}"))),
+        sudo=sudo_of(args.get("sudo"), entry.get("sudo"), step),
+        summary=_summary(words, pool),
+    )
+
+
+def _summary(words: Mapping[str, str], pool: str) -> str:
+    match words["action"]:
+        case "to":
+            return f"give {words['to']} {words['share']} % of pool {pool}"
+        case "back":
+            return f"put back the shares of pool {pool} that the run found"
+        case "alone":
+            return f"wait until only {words['to']} has connections of pool {pool}"
+        case "ready":
+            return f"ask whether {words['to']} can have traffic of pool {pool}"
+        case _:
+            return f"tell which colour has the traffic of pool {pool}"
+
+
+def _asked(args: Mapping[str, Value], step: Step) -> dict[str, str]:
+    """Return what to do, and what is said about it."""
+    share = a_number(args.get("share", 100), step, "share")
+    if not 0 <= share <= 100 or share != int(share):
+        raise InputError(
+            f"`share` came to {share:g}, which is no percentage",
+            where=str(step.places.get("colours.share", step.place)),
+            hint="write a whole number from 0 to 100",
+        )
+    found = {"to": "", "share": str(int(share))} | _wanted(args, step)
+    found["backwards"] = str(a_flag(args.get("backwards", False), step, "backwards")).lower()
+    for action in ("back", "show"):
+        if a_flag(args.get(action, False), step, action):
+            return {**found, "action": action}
+    action = next(one for one in ("to", "ready", "alone") if args.get(one) is not None)
+    return {**found, "action": action, "to": a_word(args[action], step, action)}
+
+
+def _wanted(args: Mapping[str, Value], step: Step) -> dict[str, str]:
+    """Return what servers must answer before they get more traffic."""
+    found = {}
+    for key, right in (("smoke", r"(/[!-~]*( +/[!-~]*)*)?"), ("release", r"[!-~]*")):
+        value = args.get(key)
+        found[key] = "" if value is None else a_word(value, step, key)
+        if not re.fullmatch(right, found[key]):
+            raise InputError(
+                f"`{key}` came to {found[key][:80]!r}",
+                where=str(step.places.get(f"colours.{key}", step.place)),
+                hint="write pages such as /api/v1/, apart by blanks"
+                if key == "smoke"
+                else "a release has no blanks",
+            )
+    return found
+
+
+def _colours(entry: Mapping[str, Value], pool: str, step: Step) -> dict[str, str]:
+    """Return the names of the two colours and of the upstreams that they are."""
+    colours = {
+        name: a_word(upstream, step, "pool")
+        for name, upstream in mapping(entry.get("colours")).items()
+    }
+    if len(colours) != 2 or len(set(colours.values())) != 2:
+        raise InputError(
+            f"balancers.{pool} of the inventory has no two colours",
+            where=str(step.place),
+            hint="write for example colours: {blue: app_blue, green: app_green}, each with the "
+            "name of its upstream in nginx",
+        )
+    for name in (*colours, *colours.values()):
+        if not re.fullmatch(r"[0-9A-Za-z_.-]+", name):
+            raise InputError(
+                f"{name[:80]!r} can't be the name of a colour or of its upstream",
+                where=str(step.place),
+                hint="letters, digits and the signs _ . - may stand in it",
+            )
+    (one, first), (other, second) = colours.items()
+    return {"one": one, "first": first, "other": other, "second": second}
+
+
+def _health(
+    args: Mapping[str, Value], entry: Mapping[str, Value], pool: str, step: Step
+) -> dict[str, str]:
+    """Return where servers say how they are; a colour gets no traffic without having been asked."""
+    found = pages(args, entry, step)
+    if not found["health"] and "health" not in entry:
+        raise InputError(
+            f"balancers.{pool} of the inventory has no health",
+            where=str(step.place),
+            hint="name the page on which servers say how they are, such as /health/, or write "
+            "health: null if nobody is to be asked",
+        )
+    return found
+
+
+def _site(entry: Mapping[str, Value], pool: str, step: Step) -> dict[str, str]:
+    """Return where on the balancer requests are made, and which header tells who answered."""
+    listen = said(entry, "listen", pool, step)
+    url = urlsplit(listen)
+    header = said(entry, "header", pool, step) or "X-Pool"
+    page = url.path or "/"
+    right = url.scheme == "http" and re.fullmatch(r"[0-9A-Za-z.:-]+", url.hostname or "")
+    if not right or url.query or not re.fullmatch(r"/[!-~]*", page):
+        raise InputError(
+            f"balancers.{pool}.listen is {listen[:80] or 'missing'}",
+            where=str(step.place),
+            hint="shares are measured over http:// on the balancer itself; write for example "
+            "listen: http://127.0.0.1:8080/health/, a server with the same proxy_pass",
+        )
+    if not re.fullmatch(r"[0-9A-Za-z-]+", header):
+        raise InputError(f"{header[:80]!r} is no name of a header", where=str(step.place))
+    return {
+        "at_host": url.hostname or "",
+        "at_url": f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname or "",
+        "at_port": str(url.port or 80),
+        "at_site": url.netloc,
+        "page": page,
+        "header": header.lower(),
+    }

@@ -1,0 +1,424 @@
+# Tell which of two colours has the traffic of a pool, give one of them a share, or put back what
+# this run found.
+#
+# shellcheck shell=sh disable=SC2034,SC2154
+#
+# Stands behind members.sh, answers.sh and nginx.sh, with these set besides what is listed there:
+#   colours_awk       the program that reads shares and configuration (words.awk and colours.awk)
+#   action            show | ready | alone | to | back
+#   run               the run's id
+#   one, other        the two colours; first, second: their upstreams
+#   to, share         the colour to give a share, and how many percent of the traffic
+#   smoke, release    pages that the colour that gains must answer well, and the release it must be
+#   backwards         true: it may get less than it has
+#   sample            how many answers to ask for, at least
+#   max_old           how many workers of earlier reloads may be there still
+#
+# Exit status as nginx.sh has it.
+#
+# What is so is what the file says and what answers are measured to be; where the two differ
+# nothing is done.
+
+colour_of() {
+  case $1 in
+    "$first") printf %s "$one" ;;
+    "$second") printf %s "$other" ;;
+  esac
+}
+
+# --- the file ---------------------------------------------------------------
+
+ask_awk() { awk -v first="$first" -v second="$second" "$@"; }
+
+# Sets part (percent of the second), key and variable, as the given file has them.
+read_shares() {
+  told=$(ask_awk -v action=shares "$colours_awk" "$1") || told=''
+  IFS=$tab read -r verdict part key variable <<END
+$told
+END
+  [ "$verdict" = shares ] ||
+    refuse "$file: ${part:-it could not be read}; so which colour is live is not known"
+  case $key in
+    *http_user_agent* | *request_id*) ;;
+    *) refuse "$file splits by \"$key\", which is the same for every request that opskit makes to measure it; let \$http_user_agent or \$request_id be part of it" ;;
+  esac
+}
+
+# Prints the file's text for a share of the second.
+compose() {
+  printf '# Who gets which share; written whole by opskit, last in run %s.\n' "$run"
+  printf 'split_clients "%s" %s {\n' "$key" "$variable"
+  case $1 in
+    0) printf '    * %s;\n' "$first" ;;
+    100) printf '    * %s;\n' "$second" ;;
+    *) printf '    %s%% %s;\n    * %s;\n' "$1" "$second" "$first" ;;
+  esac
+  printf '}\n'
+}
+
+shares() {
+  case $1 in
+    0) printf '%s 100' "$one" ;;
+    100) printf '%s 100' "$other" ;;
+    *)
+      if [ "$1" -gt 50 ]; then
+        printf '%s %s %s %s' "$other" "$1" "$one" $((100 - $1))
+      else
+        printf '%s %s %s %s' "$one" $((100 - $1)) "$other" "$1"
+      fi
+      ;;
+  esac
+}
+
+# --- nginx ------------------------------------------------------------------
+
+# Refuses what makes a change of shares unsafe or in vain. Sets servers and patience.
+survey() {
+  case " $test " in
+    *' -t '*) ;;
+    *) refuse "the command that checks nginx's configuration ($test) has no -t, so opskit can't read it with -T" ;;
+  esac
+  whole=$(sh -c "$(printf '%s\n' " $test " | sed 's/ -t / -T /')" 2>&1 </dev/null 9<&-) ||
+    refuse "nginx's configuration is not valid ($test): $(printf '%s\n' "$whole" | grep -F '[emerg]' | head -n 1)"
+  is_read || refuse "nginx does not read $file (see: $test, with -T for -t)"
+  found=$(printf '%s\n' "$whole" | grep -v '^nginx: ' |
+    ask_awk -v action=survey -v variable="$variable" "$colours_awk")
+  bad=$(printf '%s\n' "$found" | awk -F '\t' '
+    $1 == "refuse" || $1 == "fault" { printf "%s%s", sep, $2; sep = "; " }')
+  [ -z "$bad" ] || refuse "$bad"
+  patience=$(printf '%s\n' "$found" | awk -F '\t' '$1 == "patience" { print $2 }')
+  servers=$(printf '%s\n' "$found" | awk -F '\t' '$1 == "server" { print $2, $3, $4 }')
+  hint=$(printf '%s\n' "$found" | awk -F '\t' '$1 == "note" { print $2 }')
+  if [ -n "$hint" ]; then note="$note; $hint"; fi
+}
+
+# Measures the share of the second ($1 percent). Sets measured, what was seen; otherwise why.
+# With $2 = whole, an answer that says that nobody is behind it fails as well.
+measure() {
+  bounds=$(awk -v action=bounds -v share="$1" -v sample="$sample" "$colours_awk" </dev/null)
+  IFS=$tab read -r size fewest most <<END
+$bounds
+END
+  count_answers "$size"
+  range="$fewest to $most expected"
+  if [ "$fewest" -eq "$most" ]; then range="$fewest expected"; fi
+  measured="of $size fresh connections $got_second came to $other ($range) and $got_first to $one"
+  if [ "$got_other" -gt 0 ]; then
+    why="$got_other of $size answers of http://$at_host:$at_port$page were given by neither (header $header must name the pool, as by: add_header $header $variable always): $strange"
+    return 1
+  fi
+  if [ "$got_second" -lt "$fewest" ] || [ "$got_second" -gt "$most" ]; then
+    why="$measured"
+    return 1
+  fi
+  if [ "${2:-}" = whole ] && [ "$got_broken" -gt 0 ]; then
+    why="$got_broken of $size fresh connections were answered by 502, 503 or 504, or not at all"
+    return 1
+  fi
+}
+
+# After the old file is back: what it says must be measured again.
+proven() {
+  read_shares "$real"
+  measure "$part"
+}
+
+# What answers when the old file is back, but not loaded.
+live() {
+  read_shares "$real"
+  if measure "$part"; then printf '; what answers is %s all the same: %s' "$(shares "$part")" "$measured"
+  else printf '; and what answers is something else: %s' "$why"; fi
+}
+
+# A change that was cut off (by a crash of this machine, say) is taken back before anything else.
+recover() {
+  stale=''
+  if [ ! -e "$old" ]; then return; fi
+  mv -f "$old" "$real"
+  make_durable "$dir"
+  stale=yes
+  note="$note; a change of this file had been cut off and was taken back first"
+}
+
+# Refuses when file and answers differ.
+agree() {
+  measure "$part" ||
+    refuse "$file says $(shares "$part"), but $why; they disagree, so which colour is live is not known"
+}
+
+# --- the colours -----------------------------------------------------------
+
+# Prints the addresses of an upstream's servers that take requests.
+up_in() { printf '%s\n' "$servers" | awk -v of="$1" '$1 == of && $3 == "up" { print $2 }'; }
+
+# Refuses unless every server of the upstream answers as healthy, on its health page and on those of
+# smoke, and as the release.
+must_be_healthy() {
+  set -f
+  # shellcheck disable=SC2046  # an address has no blanks, and nothing is a pattern (set -f)
+  set -- "$1" $(up_in "$1")
+  set +f
+  colour=$(colour_of "$1")
+  shift
+  [ $# -gt 0 ] || refuse "$colour has no server that is up, so it can't have traffic"
+  find_asker
+  own_page=$health
+  if [ -z "$health" ]; then note="$note; nobody was asked for their health"; fi
+  for health in $own_page $smoke; do
+    ill=$(ask "$@" | awk -F '\t' '$2 != "healthy" { printf "; %s: %s", $1, $2 }')
+    [ -z "$ill" ] ||
+      refuse "$colour can't have traffic: not all of it is healthy (asked for $health): ${ill#; }"
+  done
+  health=$own_page
+  if [ -n "$release" ]; then must_be_release "$@"; fi
+}
+
+# Refuses unless every server says that it is the release.
+must_be_release() {
+  for each in "$@"; do
+    is=$(answer_of "$each" "${health:-/}" | awk '
+      { sub(/\r$/, "") }
+      $0 == "" { exit }
+      tolower($1) == "x-release:" { print $2; exit }')
+    [ "$is" = "$release" ] ||
+      refuse "$colour can't have traffic: $each answers as release ${is:-(none)}, not as $release"
+  done
+}
+
+# Sets wanted, the percent of the second that are asked for, and gains, the upstream that gets more.
+aim() {
+  case $to in
+    "$one") wanted=$((100 - share)) mine=$((100 - part)) gains=$first loses=$second ;;
+    "$other") wanted=$share mine=$part gains=$second loses=$first ;;
+  esac
+  if [ "$share" -ge "$mine" ]; then return; fi
+  [ "$backwards" = true ] ||
+    refuse "$to has $mine % and would go back to $share %; if that is meant: backwards: true"
+  gains=$loses
+}
+
+# --- connections ------------------------------------------------------------
+
+# Prints the inodes of the open connections of the workers in $1: c INODE from a client, u INODE to
+# a server.
+look_open() {
+  # shellcheck disable=SC2086  # numbers
+  set -- $1
+  for worker in "$@"; do
+    shift
+    set -- "$@" "/proc/$worker/fd"
+  done
+  # shellcheck disable=SC2012  # names under /proc/PID/fd are numbers
+  held=$(ls -ln "$@" 2>/dev/null | awk '
+    match($0, /socket:\[[0-9]+\]/) { printf "%s ", substr($0, RSTART + 8, RLENGTH - 9) }')
+  cat "/proc/$master/net/tcp" "/proc/$master/net/tcp6" 2>/dev/null |
+    awk -v held="$held" -v remote="$remote" '
+      BEGIN {
+        n = split(held, h, " "); for (i = 1; i <= n; i++) ours[h[i]] = 1
+        n = split(remote, r, " "); for (i = 1; i <= n; i++) server[r[i]] = 1
+      }
+      { port = substr($2, length($2) - 3) }
+      $4 == "0A" { listens[port] = 1 }
+      !($10 in ours) || $4 != "01" { next }
+      ($3 in server) { print "u", $10; next }
+      { client[$10] = port }
+      END { for (i in client) if (client[i] in listens) print "c", i }'
+}
+
+# Sets long: how many requests may have lasted since the first look. An idle connection that is
+# kept counts like one in use, so this is rather too many than too few.
+count_long() {
+  workers
+  long=$(printf '%s\n=\n%s\n' "$1" "$(look_open "$serving $retiring")" | awk '
+    $0 == "=" { again = 1; next }
+    !again { seen[$0] = 1; next }
+    $0 in seen { kept[$1]++ }
+    END { print (kept["c"] < kept["u"] ? kept["c"] : kept["u"]) + 0 }')
+}
+
+# Sets staying: connections of clients that the workers before the reload still have.
+count_staying() {
+  workers
+  staying=0
+  if [ -n "$retiring" ]; then staying=$(look_open "$retiring" | grep -c '^c' || :); fi
+}
+
+count_words() { printf %s $#; }
+
+# Refuses a reload that would leave workers behind for ever, or too many of them.
+spare_workers() {
+  # shellcheck disable=SC2086  # numbers
+  older=$(count_words $retiring)
+  [ "$older" -le "$max_old" ] ||
+    refuse "$older workers of earlier reloads still serve their last connections (at most $max_old may); wait for them to end"
+  if [ -z "$patience" ] && { [ "$long" -gt 0 ] || [ "$older" -gt 0 ]; }; then
+    refuse "up to $long requests have been open through the whole look, such as WebSockets, and nginx has no worker_shutdown_timeout: its old workers would stay as long as those do; set it in nginx.conf"
+  fi
+}
+
+# --- the change -------------------------------------------------------------
+
+# Keeps what this run found for `back`, once; and the like of four earlier runs.
+keep_first() {
+  kept="$dir/.${real##*/}.before-$run"
+  if [ -e "$kept" ]; then return; fi
+  cp -p "$real" "$kept.new" || refuse "$dir can't be written"
+  make_durable "$kept.new"
+  mv -f "$kept.new" "$kept"
+  # shellcheck disable=SC2012  # names of opskit's own files
+  ls -1t "$dir/.${real##*/}.before-"* | tail -n +6 | while IFS= read -r each; do rm -f "$each"; done
+}
+
+# Puts the text that lies in fresh in place, and proves the share ($1) that it gives the second.
+put_in_place() {
+  trap 'put_back interrupted 143' TERM INT HUP
+  tick
+  began=$now
+  replace
+  valid || put_back "nginx refuses the configuration ($test): $tested"
+  load || put_back "$why"
+  tick
+  took=$(seconds $((now - began)))
+  measure "$1" "${2:-}" || put_back "nginx has loaded it, but $why"
+  changed=no
+  rm -f "$old"
+  make_durable "$dir"
+  trap - TERM INT HUP
+}
+
+begin() {
+  open_file
+  find_master
+  kept="$dir/.${real##*/}.before-$run"
+  recover
+  read_shares "$real"
+  survey
+  remote=$(printf '%s\n' "$servers" | while read -r _ where _; do
+    case $where in unix:*) continue ;; esac
+    in_kernel "$where"
+  done | tr '\n' ' ')
+  workers
+  looked=$(look_open "$serving $retiring")
+}
+
+tell() {
+  say "$1"
+  if [ -n "$measured" ]; then say "$measured"; fi
+  if [ -n "${long:-}" ]; then say "before the reload, up to $long requests had been open through the whole look (WebSockets, or connections that are kept idle)"; fi
+  count_staying
+  if [ "$staying" -gt 0 ]; then say "$staying connections stay with the workers before, until they end${patience:+, at the longest for $patience (worker_shutdown_timeout)}"; fi
+}
+
+to() {
+  begin
+  was=$part
+  aim
+  if [ "$part" -eq "$wanted" ] && [ -z "$stale" ] && loaded; then
+    agree
+    tell "pool $pool has $(shares "$part") already, nginx was not reloaded"
+    return
+  fi
+  if [ -z "$stale" ]; then agree; fi
+  must_be_healthy "$gains"
+  count_long "$looked"
+  spare_workers
+  keep_first
+  cp -p "$real" "$fresh" || refuse "$dir can't be written"
+  compose "$wanted" >"$fresh" || refuse "$dir: no room for a new file"
+  digest=$(sha256sum <"$kept")
+  put_in_place "$wanted" whole
+  tell "pool $pool has $(shares "$wanted") (before: $(shares "$was")): nginx loaded it in $took s$note"
+  say "what this run found first is kept in $kept (sha256 ${digest%% *})"
+}
+
+back() {
+  begin
+  if [ ! -e "$kept" ]; then
+    if [ -n "$stale" ]; then load || refuse "$why"; fi
+    say "this run has changed nothing here$note"
+    return
+  fi
+  if cmp -s "$kept" "$real" && [ -z "$stale" ] && loaded; then
+    agree
+    tell "$file is as this run found it: $(shares "$part"), nginx was not reloaded"
+    return
+  fi
+  if ! cmp -s "$kept" "$real"; then
+    compose "$part" | cmp -s - "$real" ||
+      refuse "$file is not as this run left it; somebody has changed it since. What this run found is in $kept"
+  fi
+  was=$part
+  read_shares "$kept"
+  count_long "$looked"
+  rm -f "$fresh"
+  cp -p "$kept" "$fresh" || refuse "$dir can't be written"
+  cmp -s "$kept" "$fresh" || refuse "$dir: no room for a new file"
+  put_in_place "$part"
+  tell "$file is as this run found it: $(shares "$part") (before: $(shares "$was")): nginx loaded it in $took s$note"
+}
+
+# --- looking ------------------------------------------------------------
+
+look() {
+  resolve
+  find_master
+  [ ! -e "$old" ] || refuse "a change of $file was cut off; put back what was there: opskit undo of that run, or: mv $old $file, and a reload"
+  read_shares "$real"
+  survey
+  agree
+}
+
+show() {
+  look
+  printf '%s%s\n' "$measured" "$note" >&2
+  shares "$part"
+  echo
+}
+
+ready() {
+  look
+  case $to in
+    "$one") must_be_healthy "$first" ;;
+    "$other") must_be_healthy "$second" ;;
+  esac
+  say "$to can have traffic of pool $pool, which has $(shares "$part") now$note"
+  say "$measured"
+}
+
+# Waits until nginx has no connection to the other colour.
+alone() {
+  resolve
+  find_master
+  read_shares "$real"
+  survey
+  case $to in
+    "$one") gone=$second leaving=$other all=0 ;;
+    *) gone=$first leaving=$one all=100 ;;
+  esac
+  [ "$part" -eq "$all" ] || refuse "$to has not all traffic of pool $pool, which has $(shares "$part")"
+  remote=$(printf '%s\n' "$servers" | awk -v of="$gone" '$1 == of { print $2 }' |
+    while read -r where; do in_kernel "$where"; done | tr '\n' ' ')
+  tick
+  began=$now
+  while :; do
+    workers
+    count=$(look_open "$serving $retiring" | grep -c '^u' || :)
+    tick
+    [ "$count" -gt 0 ] || break
+    if [ $((now - began)) -ge $((drain_timeout * 100)) ]; then
+      printf 'failed: after %s s nginx still has %s connections to %s\n' "$drain_timeout" "$count" "$leaving" >&2
+      exit 1
+    fi
+    sleep 0.2
+  done
+  say "nginx has no connection to $leaving any more, after $(seconds $((now - began))) s"
+}
+
+case $to in
+  '' | "$one" | "$other") ;;
+  *) refuse "$to is no colour of pool $pool; it has $one and $other" ;;
+esac
+case $run in
+  '' | *[!0-9A-Za-z_.-]*) refuse "the run's id can't be part of a file's name: $run" ;;
+esac
+"$action"

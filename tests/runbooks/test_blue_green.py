@@ -1,0 +1,154 @@
+"""The shipped blue-green, whole, against two balancers with two colours."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from opskit import lab as labs
+from opskit.lab import Lab
+from opskit.lab.inventory import listen_colours
+from opskit.lab.load import Load
+from tests.support.fleet import Fleet
+
+pytestmark = pytest.mark.acceptance
+
+ACTIVE = "/etc/nginx/opskit/active.conf"
+BALANCERS = ("lb1", "lb2")
+QUICK = ("-p", "watch=0s", "-p", "keep=0s", "-p", "sample=80", "-p", "stages=50 100")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Start two web hosts, one of each colour, and two balancers."""
+    folder = tmp_path_factory.mktemp("colours") / "lab"
+    try:
+        yield labs.up(folder, web=2, lb=2)
+    finally:
+        labs.down(folder)
+
+
+@pytest.fixture
+def fleet(lab: Lab, tmp_path: Path) -> Iterator[Fleet]:
+    """The fleet with all traffic on blue."""
+    found = Fleet(lab=lab, folder=tmp_path)
+    before = shares(found)
+    yield found
+    found.release()
+    for host in BALANCERS:
+        if shares(found)[host] != before[host]:  # a test has failed on its way
+            found.sh(host, f"printf '{before[host]}' >{ACTIVE}; nginx -s reload")
+    for host in ("web1", "web2"):
+        found.sh(host, "echo '{}' >/srv/app/shared/switches.json")
+
+
+def shares(fleet: Fleet) -> dict[str, str]:
+    return {host: fleet.sh(host, f"cat {ACTIVE}") for host in BALANCERS}
+
+
+def run(fleet: Fleet, *words: str, status: int = 0) -> str:
+    done = fleet.opskit("run", "blue-green", "--yes", "-p", "to=green", *words, status=status)
+    return done.stdout + done.stderr
+
+
+def answers(fleet: Fleet) -> set[str]:
+    """Which colour each balancer says that it asks."""
+    hosts = [fleet.lab.layout.host(name) for name in BALANCERS]
+    line = "for i in 1 2 3 4 5 6; do curl -s -A $i -o /dev/null -D - {} | grep -i x-pool; done"
+    return {
+        word for h in hosts for word in fleet.sh(h.name, line.format(listen_colours(h))).split()
+    }
+
+
+def test_traffic_moves_in_stages_and_comes_back_and_no_request_fails(fleet: Fleet) -> None:
+    before = shares(fleet)
+    url = listen_colours(fleet.lab.layout.host("lb1"))
+    with Load(url=url, rate=100, threads=4) as load:
+        planned = fleet.opskit("plan", "blue-green", "-p", "to=green", *QUICK).stdout
+        assert "now on lb1 lb2: blue 100" in planned
+        assert "give green 50 % of pool app" in planned
+        assert shares(fleet) == before, "a plan changes nothing"
+        said = run(fleet, *QUICK, "-p", "release=A", "-p", "smoke=/ready/ /health/detailed/")
+        assert "SUCCEEDED" in said
+        assert answers(fleet) == {"X-Pool:", "app_green"}
+        refused = run(fleet, *QUICK, status=5)
+        assert "lb1 has green 100; lb2 has green 100" in refused
+        output = fleet.opskit("output", "last", "2", "lb1", status=None).stdout
+        assert "green 100" in output
+        begun = time.monotonic()
+        runs = fleet.opskit("runs").stdout
+        blue_green = next(line for line in runs.splitlines() if "succeeded" in line).split()
+        name = next(word for word in blue_green if word.startswith("20"))
+        assert "UNDONE" in fleet.opskit("undo", name, "--yes", status=None).stdout
+        took = time.monotonic() - begun
+    report = load.report()
+    assert report.failures == 0, report.describe()
+    assert report.requests > 500
+    assert shares(fleet) == before, "byte for byte"
+    assert answers(fleet) == {"X-Pool:", "app_blue"}
+    assert took < 60
+    fleet.proved()
+
+
+def test_what_one_balancer_can_not_do_none_of_them_keeps(fleet: Fleet) -> None:
+    before = shares(fleet)
+    port = "/etc/nginx/opskit/busy.conf"
+    taken = f"{fleet.lab.layout.host('lb2').address}:2222"  # its SSH server has it
+    fleet.sh("lb2", f"printf 'server {{ listen {taken}; return 204; }}' >{port}")
+    try:
+        said = run(fleet, *QUICK, status=3)
+    finally:
+        fleet.sh("lb2", f"rm {port}; nginx -s reload")
+    assert "[emerg]" in said
+    assert "what answers is blue 100 all the same" in said
+    assert shares(fleet) == before
+    assert answers(fleet) == {"X-Pool:", "app_blue"}
+
+
+def test_a_colour_that_is_not_well_gets_no_traffic(fleet: Fleet) -> None:
+    before = shares(fleet)
+    assert "answers as release A, not as B" in run(fleet, *QUICK, "-p", "release=B", status=5)
+    assert "each must be larger" in run(fleet, *QUICK[:-1], "stages=50 10 100", status=5)
+    fleet.sh("web2", """echo '{"unhealthy": true}' >/srv/app/shared/switches.json""")
+    said = run(fleet, *QUICK, status=5)
+    assert "green can't have traffic: not all of it is healthy (asked for /health/)" in said
+    assert shares(fleet) == before
+
+
+def test_a_colour_that_falls_ill_in_a_stage_loses_its_traffic(fleet: Fleet) -> None:
+    before = shares(fleet)
+    words = ("-p", "to=green", "-p", "watch=4s", "-p", "keep=0s", "-p", "sample=80")
+    process = fleet.start("run", "blue-green", "--yes", *words, "-p", "stages=50 100")
+    try:
+        deadline = time.monotonic() + 60
+        while "50% app_green" not in fleet.sh("lb1", f"cat {ACTIVE}"):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        fleet.sh("web2", """echo '{"unhealthy": true}' >/srv/app/shared/switches.json""")
+        said, _ = process.communicate(timeout=90)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 3, said
+    assert "Still well after the first stage" in said
+    assert shares(fleet) == before
+    assert answers(fleet) == {"X-Pool:", "app_blue"}
+
+
+@pytest.mark.soak
+def test_a_wait_between_stages_survives_a_kill(fleet: Fleet) -> None:
+    before = shares(fleet)
+    words = ("-p", "to=green", "-p", "watch=4s", "-p", "keep=0s", "-p", "sample=80")
+    process = fleet.start("run", "blue-green", "--yes", *words, "-p", "stages=50 100")
+    deadline = time.monotonic() + 60
+    while "Watch the first stage" not in str(process.stdout and process.stdout.readline()):
+        assert time.monotonic() < deadline
+    process.kill()
+    process.communicate()
+    assert "50% app_green" in fleet.sh("lb2", f"cat {ACTIVE}")
+    said = fleet.opskit("resume", "last").stdout
+    assert "SUCCEEDED" in said
+    assert answers(fleet) == {"X-Pool:", "app_green"}
+    fleet.opskit("undo", "last", "--yes")
+    assert shares(fleet) == before
