@@ -235,7 +235,8 @@ class Verify:
     weigh otherwise than by default. An index is unused when nobody has in `unused_after` seconds.
     `amcheck`: read indexes to see whether they are whole, alone or with the rows of their tables;
     `pgstatindex`: to see how full they are. `timing`: call and read what has a limit of time, and
-    with `writers` what writes, too: it is rolled back.
+    with `writers` what writes, too: it is rolled back. `standbys`: databases of the inventory that
+    count for themselves who uses an index.
     """
 
     database: str
@@ -248,6 +249,7 @@ class Verify:
     pgstatindex: bool = False
     timing: bool = True
     writers: bool = False
+    standbys: tuple[str, ...] = ()
 
 
 @frozen

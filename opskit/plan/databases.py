@@ -12,9 +12,10 @@ from opskit.model.rows import Rows
 from opskit.model.runbook import Effect, Step
 from opskit.model.text import text as known
 from opskit.model.warm import Warm
-from opskit.model.work import AtDatabase, Query, Repair, Survey
+from opskit.model.work import AtDatabase, Query, Repair, Survey, Verify
 from opskit.plan.spread import PREFLIGHT
 from opskit.steps.base import Value, a_word
+from opskit.steps.indexes import standbys
 
 
 def database(inventory: Inventory, step: Step, args: Mapping[str, Value]) -> dict[str, Value]:
@@ -39,7 +40,22 @@ def database(inventory: Inventory, step: Step, args: Mapping[str, Value]) -> dic
     if inventory.databases[name].standby and step.effect == "change":
         told = f"the database {name} is a standby, and this step changes something"
         raise InputError(told, where=place, hint="name the primary, or say effect: read")
+    if step.kind == "indexes":
+        _copies(inventory, step, args)
     return {"database": known(name)}
+
+
+def _copies(inventory: Inventory, step: Step, args: Mapping[str, Value]) -> None:
+    """Refuse standbys that the inventory does not have, or that are none."""
+    for name in standbys(args, step):
+        place = str(step.places.get("indexes.standbys") or step.place)
+        if name not in inventory.databases:
+            names = ", ".join(sorted(inventory.databases))
+            told = f"the inventory has no database {name[:60]!r}"
+            raise InputError(told, where=place, hint=f"its databases: {names}")
+        if not inventory.databases[name].standby:
+            told = f"the database {name} is no standby"
+            raise InputError(told, where=place, hint="write standby: true where it is one")
 
 
 def databases_of(inventory: Inventory, actions: Iterable[Action]) -> Mapping[str, Database]:
@@ -133,5 +149,7 @@ def _names(action: Action) -> Iterator[str]:
             yield work.database
         if isinstance(work, Warm) and work.source is not None and work.source.database:
             yield work.source.database
+        if isinstance(work, Verify):
+            yield from work.standbys
     for undo in action.undo:
         yield from _names(undo)

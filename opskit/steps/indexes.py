@@ -84,6 +84,13 @@ KEYS = (
         help="for how long nobody must have used an index to say that it is unused",
     ),
     Key(
+        "standbys",
+        "text",
+        default="",
+        help="its standbys in the inventory, with commas between: an index is `unused` only where "
+        "none of them has used it either",
+    ),
+    Key(
         "amcheck",
         "enum",
         choices=AMCHECK,
@@ -171,4 +178,11 @@ def work(args: Mapping[str, Value], step: Step) -> Verify:
         pgstatindex=a_flag(args["pgstatindex"], step, "pgstatindex"),
         timing=a_flag(args["timing"], step, "timing"),
         writers=a_flag(args["writers"], step, "writers"),
+        standbys=standbys(args, step),
     )
+
+
+def standbys(args: Mapping[str, Value], step: Step) -> tuple[str, ...]:
+    """Return the names of the standbys that a step has, each once."""
+    written = a_word(args["standbys"], step, "standbys") if args.get("standbys") else ""
+    return tuple(dict.fromkeys(filter(None, map(str.strip, written.split(",")))))

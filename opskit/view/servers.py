@@ -179,6 +179,8 @@ def _beyond(work: Verify) -> list[str]:
     if work.amcheck:
         tables = ", with their tables" if work.amcheck == "rows" else ""
         shown.append(f"reads all B-trees to see whether they are whole{tables} (amcheck)")
+    if work.standbys:
+        shown.append(safe.one_line(f"asks {', '.join(work.standbys)} who uses indexes there"))
     if work.pgstatindex:
         shown.append("reads all large B-trees to see how full they are (pgstatindex)")
     return shown

@@ -1,15 +1,17 @@
 """A primary and its standby: what is read there, what is refused, and what a switch leaves open."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from opskit.model.inventory import MARKERS
+from opskit.model.expected import Expected, Index, Relation
+from opskit.model.inventory import MARKERS, Database
 from tests.support.database import Base, base, until
 from tests.support.desk import Desk
+from tests.support.expecting import findings, verified
 from tests.support.postgres import Server, rows, server, standby
 
 pytestmark = pytest.mark.acceptance
@@ -152,3 +154,42 @@ def test_a_run_makes_a_read_again_that_was_in_the_way(
     assert running.returncode == 0, said
     ended = [(e["attempt"], e["outcome"]) for e in desk.events("step ended")]
     assert ended == [(1, "failed"), (2, "succeeded")]
+
+
+def unused(db: Base, *standbys: str, others: Mapping[str, Database]) -> list[tuple[str, str, str]]:
+    """Compare; return what is told of indexes that nobody uses."""
+    wanted = Expected(
+        relations=(Relation(name="kept", indexes=tuple(Index(keys=(k,)) for k in "abc")),)
+    )
+    output, _ = verified(db.owner, wanted, others=others, unused_after=0.001, standbys=standbys)
+    told = [one for one in findings(output) if one["check"] == "unused"]
+    return sorted((one["level"], one["name"], one["text"]) for one in told)
+
+
+def test_what_a_standby_uses_is_not_unused(
+    pair: tuple[Base, Base, Server], postgres: Server
+) -> None:
+    db, there, _ = pair
+    db.sql("CREATE TABLE kept (a integer, b integer, c integer)")
+    for name in "abc":
+        db.sql(f"CREATE INDEX kept_{name} ON kept ({name})")
+    db.sql("INSERT INTO kept VALUES (1, 2, 3)")
+    read = "SET enable_seqscan = off; SELECT FROM kept WHERE {} = 1"
+    db.sql(read.format("a"))
+    caught_up(db, there)
+    rows(there.owner, read.format("public.kept.b").replace("FROM kept", "FROM public.kept"))
+    others = {
+        "copy": Database(name="copy", url=there.owner.replace("owner@", "reader@"), standby=True),
+        "gone": Database(name="gone", url="postgresql://reader@/x?host=/nowhere", standby=True),
+        "other": Database(name="other", url=postgres.url("postgres"), standby=True),
+    }
+    until(lambda: [one[1] for one in unused(db, others=others)] == ["kept_b", "kept_c"])
+    told = unused(db, others=others)
+    assert "on this server for 0 days (0 MiB); each standby counts for itself" in told[0][2]
+    until(lambda: [one[1] for one in unused(db, "copy", others=others)] == ["kept_c"])
+    ((level, _, text),) = unused(db, "copy", others=others)
+    assert (level, text) == ("INFO", "nobody has used it here nor on copy for 0 days (0 MiB)")
+    told = unused(db, "copy", "gone", others=others)
+    assert [one[:2] for one in told] == [("UNKNOWN", "gone")]
+    assert "can't be asked" in told[0][2]
+    assert [one[:2] for one in unused(db, "other", others=others)] == [("UNKNOWN", "other")]

@@ -80,3 +80,16 @@ def test_what_can_not_be_planned_is_told(tmp_path: Path, step: str, said: str) -
     with pytest.raises(InputError) as told:
         plan(tmp_path, f"  - index: {step[:-1]}{database}}}\n")
     assert said in str(told.value)
+
+
+def test_standbys_are_databases_of_the_plan_or_refused(tmp_path: Path) -> None:
+    asked = (
+        "  - {{indexes: {{expect: e.yaml, database: main, standbys: '{}'}}, on_unknown: fail}}\n"
+    )
+    made = plan(tmp_path, asked.format(" copy, copy"))
+    assert set(made.databases) == {"main", "copy"}
+    assert "asks copy who uses indexes there" in works.lines(made.actions[0].work, full=False)
+    assert set(plan(tmp_path, asked.format("")).databases) == {"main"}
+    for names, told in (("main", "main is no standby"), ("copy,gone", "has no database 'gone'")):
+        with pytest.raises(InputError, match=told):
+            plan(tmp_path, asked.format(names))

@@ -51,11 +51,13 @@ def verified(
     url: str,
     wanted: Expected,
     user: str = "reader",
+    others: Mapping[str, Database] | None = None,
     **how: Any,  # noqa: ANN401 - a Verify's
 ) -> tuple[Output, str]:
     """Compare, as a role that only reads; return a step's outcome and what was printed."""
     database = Database(name="main", url=url.replace("//owner@", f"//{user}@"))
-    driver = Databases(About(run="r1", runbook="verify", secrets={}), {"main": database}, no_host)
+    known = {"main": database, **(others or {})}
+    driver = Databases(About(run="r1", runbook="verify", secrets={}), known, no_host)
     work = Verify(database="main", expected=wanted, file="expect.yaml", **how)
     job = Job(
         run="r1", key="1/", attempt=1, host=Host(name="db:main", address="main"), work=work,

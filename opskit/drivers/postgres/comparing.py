@@ -60,9 +60,13 @@ def unclear(made: Matchers) -> Mapping[Asked, Relation]:
 
 
 def compare(
-    expected: Expected, facts: Facts, made: Matchers, meanings: Meanings
+    expected: Expected,
+    facts: Facts,
+    made: Matchers,
+    meanings: Meanings,
+    standbys: Sequence[str] = (),
 ) -> Iterator[Found]:
-    """Yield everything that is not as expected."""
+    """Yield everything that is not as expected. `standbys`: who was asked for `unused`, too."""
     if facts.version in _BROKEN:
         text = "CREATE INDEX and REINDEX CONCURRENTLY lose rows in 14.0 to 14.3: update, reindex"
         yield Found(check="server", text=text, name=f"PostgreSQL 14.{facts.version % 100}")
@@ -70,7 +74,8 @@ def compare(
         if wanted.name not in made:
             yield Found(check="view", table=wanted.name, text=_resolved(wanted, facts)[1])
             continue
-        for found in _Table(wanted, facts, made[wanted.name], meanings).findings():
+        table = _Table(wanted, facts, made[wanted.name], meanings)
+        for found in (*table.findings(), *table.unused(standbys)):
             if found.name not in wanted.accept:
                 yield found
     yield from _functions(expected, facts)
@@ -146,11 +151,14 @@ class _Table:
         yield from self._broken()
         yield from self._twins()
         yield from self._others()
-        yield from redundancy.unused(self.relation, self.facts.idle, self.facts.counted)
         yield from wear.swollen(self.relation, self.facts.widths)
         yield from wear.running_out(self.relation, self.facts.numbers.get(self.relation.oid, ()))
         yield from self._foreign_keys()
         yield from redundancy.unindexed(self.relation)
+
+    def unused(self, standbys: Sequence[str]) -> Iterator[Found]:
+        facts = self.facts
+        yield from redundancy.unused(self.relation, facts.idle, facts.counted, standbys)
 
     def _found(self, check: str, name: str, text: str, definition: object = "") -> Found:
         said = str(definition)

@@ -202,6 +202,7 @@ class Databases:
             lease=self._about.lease,
             hidden=tuple(one.reveal() for one in self._about.secrets.values()),
             through=None if via is None else lambda: self._through(via),
+            beside=self._access,
         )
 
 

@@ -63,9 +63,17 @@ def _begins(one: Actual, other: Actual) -> bool:
     )
 
 
-def unused(relation: Relation, idle: Collection[int], counted: float) -> Iterator[Found]:
-    """Yield indexes that nobody has used since that was counted, and that enforce nothing."""
+def unused(
+    relation: Relation, idle: Collection[int], counted: float, standbys: Sequence[str] = ()
+) -> Iterator[Found]:
+    """Yield indexes that nobody has used since that was counted, and that enforce nothing.
+
+    `standbys`: those on which nobody has used them either.
+    """
     days = int(counted // 86400)
+    where, more = "on this server", "; each standby counts for itself"
+    if standbys:
+        where, more = f"here nor on {', '.join(standbys)}", ""
     for one in relation.indexes if idle else ():
         enforces = one.unique or one.constraint or one.identity or one.child
         if one.oid not in idle or enforces or not one.valid:
@@ -75,8 +83,7 @@ def unused(relation: Relation, idle: Collection[int], counted: float) -> Iterato
             check="unused",
             table=relation.name,
             name=one.name,
-            text=f"nobody has used it on this server for {days} days ({size} MiB); "
-            "each standby counts for itself",
+            text=f"nobody has used it {where} for {days} days ({size} MiB){more}",
         )
 
 

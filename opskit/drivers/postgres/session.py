@@ -63,6 +63,8 @@ class Access:
     """The locks that the run has, where it may change something."""
     hidden: tuple[str, ...] = ()
     """Values that the run keeps secret."""
+    beside: "Callable[[str], Access] | None" = None
+    """How another database of the run is reached."""
 
     @property
     def where(self) -> str:

@@ -4,7 +4,7 @@ What the file wants to have planned or timed, and what the step wants to have re
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Protocol
 
 from opskit.drivers.postgres.asking import fetch
@@ -50,13 +50,19 @@ def _looked(access: Access, session: Session, job: Job, work: Verify, write: Wri
     limit(connection, job.timeout, ends_with_us=True)
     connection.own(SNAPSHOT)
     facts = fetch(connection, work.expected, work.unused_after)
+    doubts: list[Found] = []
+    if work.standbys and facts.idle and "unused" not in work.leave_out:
+        from opskit.drivers.postgres.copies import idle_everywhere
+
+        idle, doubts = idle_everywhere(access, session.identity, work, facts.idle)
+        facts = replace(facts, idle=idle)
     meant = resolved(work.expected, facts)
     if wrong := refusals(work.expected, meant):
         return _refused(wrong, access, write)
     made = matchers(work.expected, facts, meant)
     wanted = unclear(made)
     meanings = ask(connection, wanted) if wanted else NONE
-    compared = list(compare(work.expected, facts, made, meanings))
+    compared = [*compare(work.expected, facts, made, meanings, work.standbys), *doubts]
     further = _Further(connection=connection, work=work, facts=facts, matchers=made)
     proved = further.proved(meanings)
     connection.own("ROLLBACK")
