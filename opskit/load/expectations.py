@@ -119,6 +119,7 @@ class _File:
             populated=values.get("populated", True),
             accept=_many(values, "accept"),
             within=values.get("within"),
+            fresh_within=values.get("fresh_within"),
         )
 
     def _values(self, node: Table, known: tuple[Key, ...], owner: str) -> dict[str, Any]:

@@ -338,6 +338,12 @@ EXPECTED_VIEW: tuple[Key, ...] = (
     *_RELATION,
     Key("populated", "bool", default=True, help="whether it must have been filled"),
     Key("within", "duration", help="in what time it must be read as a whole, in 95 of 100 cases"),
+    Key(
+        "fresh_within",
+        "duration",
+        help="how long ago it may have been refreshed; the server must keep times of commits "
+        "(`track_commit_timestamp`)",
+    ),
     Key("accept", "literal", many=True, help=_NAMES),
 )
 EXPECTED_FUNCTION: tuple[Key, ...] = (

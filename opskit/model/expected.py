@@ -51,7 +51,7 @@ class Relation:
     """A table or a materialized view; `name` as in the file, with its schema or without.
 
     `accept`: names of indexes and foreign keys that may be as they are. `within`: in how many
-    seconds a view must be read as a whole.
+    seconds a view must be read as a whole; `fresh_within`: how long ago it may have been refreshed.
     """
 
     name: str
@@ -62,6 +62,7 @@ class Relation:
     populated: bool = True
     accept: tuple[str, ...] = ()
     within: float | None = None
+    fresh_within: float | None = None
 
 
 @frozen

@@ -47,6 +47,7 @@ CHECKS: Mapping[str, str] = {
     "foreign_key_index": "WARN",
     "columns": "CRIT",
     "view": "CRIT",
+    "fresh": "CRIT",
     "function": "CRIT",
     "slow": "CRIT",
     "extension": "CRIT",

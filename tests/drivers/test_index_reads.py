@@ -26,7 +26,7 @@ OTHER_MATTERS = frozenset({"refreshes_nothing"})
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[postgres.Server]:
-    with postgres.server(**datasets.SETTINGS) as found:
+    with postgres.server(**datasets.SETTINGS, track_commit_timestamp="on") as found:
         with psycopg.connect(found.url("postgres"), autocommit=True) as connection:
             connection.execute(ROLES.encode())
             connection.execute(b"CREATE ROLE looker LOGIN IN ROLE pg_read_all_data")
@@ -398,6 +398,33 @@ def test_a_column_may_be_narrower_than_its_sequence_and_both_may_be_hidden(url: 
     output, printed = verified(url, item())  # who may not see it
     assert output.evidence["level"] == "OK"
     assert "how far sequences are can't be seen: public.wide; GRANT USAGE" in printed
+
+
+def test_a_view_that_was_not_refreshed_for_long_is_stale(url: str) -> None:
+    table(url, "a integer", "INSERT INTO item VALUES (1)",
+          "CREATE MATERIALIZED VIEW shown AS SELECT a FROM item",
+          "CREATE UNIQUE INDEX shown_a ON shown (a)")  # fmt: skip
+    view = Relation(name="shown", view=True, indexes=(Index(keys=("a",), unique=True),))
+
+    def seen(within: float) -> tuple[str, float]:
+        """Return the level, and for how long it was not touched where that is no fault."""
+        wanted = Expected(relations=(replace(view, fresh_within=within),))
+        output, printed = verified(url, wanted, "looker")
+        found = [(one["check"], one["level"]) for one in findings(output)]
+        assert found in ([], [("fresh", "CRIT")]), printed
+        touched: Any = output.evidence["touched"]
+        return str(output.evidence["level"]), touched[0]["seconds"] if touched else 0.0
+
+    time.sleep(1.2)
+    do(url, "ANALYZE shown", "VACUUM shown")  # neither makes it any younger
+    assert seen(1) == ("CRIT", 0.0)
+    assert seen(3600)[1] >= 1.2
+    for how in ("CONCURRENTLY", ""):  # the first of them though nothing of it is new
+        time.sleep(0.5)
+        began = time.monotonic()
+        do(url, f"REFRESH MATERIALIZED VIEW {how} shown")
+        level, ago = seen(3600)
+        assert (level, ago <= time.monotonic() - began + 0.2) == ("OK", True)
 
 
 def test_an_index_that_nobody_uses_is_told_of_once_that_was_counted_for_long(url: str) -> None:

@@ -60,3 +60,15 @@ def test_a_refresh_that_refreshes_nothing_says_success_and_we_say_critical(
         for name in VIEWS:
             connection.execute(f"REFRESH MATERIALIZED VIEW {name}".encode())
     assert verified(url, wanted)[0].outcome == "succeeded"
+
+
+def test_when_a_view_was_refreshed_is_unknown_where_the_server_keeps_no_times(
+    postgres: Server,
+) -> None:
+    url = postgres.database(empty=True)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(b"CREATE MATERIALIZED VIEW seen AS SELECT 1 AS a")
+    wanted = Expected(relations=(Relation(name="seen", view=True, fresh_within=3600.0),))
+    output, _ = verified(url, wanted)
+    assert [(one["check"], one["level"]) for one in findings(output)] == [("fresh", "UNKNOWN")]
+    assert "keeps no times of commits (track_commit_timestamp)" in findings(output)[0]["text"]

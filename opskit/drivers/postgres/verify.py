@@ -64,7 +64,7 @@ def _looked(access: Access, session: Session, job: Job, work: Verify, write: Wri
     meanings = ask(connection, wanted) if wanted else NONE
     compared = [*compare(work.expected, facts, made, meanings, work.standbys), *doubts]
     further = _Further(connection=connection, work=work, facts=facts, matchers=made)
-    proved = further.proved(meanings)
+    proved = [*further.proved(meanings), *further.fresh()]
     connection.own("ROLLBACK")
     if work.pgstatindex:  # an estimate is of no use beside what was read
         compared = [one for one in compared if one.check != "bloat"]
@@ -123,6 +123,19 @@ class _Further:
         from opskit.drivers.postgres.lookups import prove
 
         return self._sorted("lookups", prove(self.connection, self.matchers, meanings))
+
+    def fresh(self) -> list[Found]:
+        """Ask when views were touched last, in the transaction of the look."""
+        limits = {
+            one.name: one.fresh_within
+            for one in self.work.expected.relations
+            if one.fresh_within is not None
+        }
+        if not limits:
+            return []
+        from opskit.drivers.postgres.freshness import aged
+
+        return self._sorted("touched", aged(self.connection, limits, self._relations()))
 
     def timed(self) -> list[Found]:
         """Call and read what has a limit of time."""
