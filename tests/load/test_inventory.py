@@ -26,7 +26,7 @@ groups:
   world: {groups: [eu], vars: {which: world, size: big}}
 services:
   app: {hosts: web, root: /srv/app, port: 8000, restart: [systemctl, restart, app], user: app}
-  batch: {hosts: 'web1', checks: [a, {b: 1}]}
+  batch: {hosts: 'web1', notes: [a, {b: 1}]}
 balancers:
   front: {type: nginx, hosts: six, members: 'web:!web3', port: 8000, file: /etc/front.conf}
 secrets: {a: 'env:TOKEN', b: file:secret.txt, c: 'cmd:pass show x', d: file:~/x}
@@ -94,7 +94,7 @@ def test_a_service_is_on_the_hosts_that_it_names(tmp_path: Path) -> None:
     assert list(service(found, "web3")) == ["app"]
     assert service(found, "six") == {}
     assert found.services["app"]["hosts"] == ("web1", "web2", "web3")
-    assert found.services["batch"]["checks"] == ("a", {"b": 1})
+    assert found.services["batch"]["notes"] == ("a", {"b": 1})
 
 
 def test_a_host_says_what_differs_and_null_takes_back(tmp_path: Path) -> None:
