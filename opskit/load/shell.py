@@ -161,7 +161,7 @@ def _wget(arguments: list[str]) -> bool:
 
 def _curl(arguments: list[str]) -> bool:
     """Output to /dev/null and `-X GET` write nothing."""
-    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    pairs = zip(arguments, [*arguments[1:], ""], strict=False)  # of no word there is no pair
     return any(
         _CURL.fullmatch(option)
         for option, value in pairs

@@ -85,6 +85,7 @@ READS = [
     "sed -n 1p f",
     "tar tf a.tar",
     "curl -fsS -o /dev/null http://127.0.0.1/",
+    "command -v curl >/dev/null || exit 3",
     "curl -X GET http://127.0.0.1/",
     "git -C x log -1",
     "dpkg -l nginx",
