@@ -1,7 +1,10 @@
 """What holds for all tests, wherever they are started from."""
 
+import re
 import signal
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +23,38 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
+
+
+ACCEPTANCE = re.compile(r"^pytestmark = pytest\.mark\.acceptance$", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out, for the quick tests, files that have none: loading them takes each worker long."""
+    if config.option.markexpr.startswith("not acceptance") and collection_path.suffix == ".py":
+        return bool(ACCEPTANCE.search(collection_path.read_text())) or None
+    return None
+
+
+LONG = (
+    "runbooks/test_deploy", "acceptance/test_payouts_killed", "acceptance/test_crash_matrix",
+    "acceptance/test_payouts", "acceptance/test_crash", "acceptance/test_leases",
+    "acceptance/test_lost_hosts", "acceptance/test_again", "acceptance/test_cut_anywhere",
+    "acceptance/test_keys", "acceptance/test_refusals", "acceptance/test_dry_run",
+    "acceptance/test_sql", "runbooks/test_rollback", "acceptance/test_matview_refresh",
+    "audit/test_postgres_lost", "drivers/test_rows_standby",
+)  # fmt: skip
+"""Files that take longest, in turn those that wait and those that work."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest: no worker is left with it when the others have ended."""
+    number = Counter(item.path for item in items)
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        name = f"{item.path.parent.name}/{item.path.stem}"
+        return LONG.index(name) if name in LONG else len(LONG), -number[item.path]
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

@@ -113,6 +113,7 @@ def test_no_damaged_page_makes_the_record_say_what_is_not_so(
     assert told > 50
 
 
+@pytest.mark.acceptance
 def test_a_list_that_has_lost_runs_is_not_called_empty(sound: Path, tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     shutil.copy(sound, path)

@@ -418,6 +418,7 @@ def completed(folder: Path, line: str) -> list[str]:
     return [row.partition(",")[2] for row in done.stdout.splitlines() if row]
 
 
+@pytest.mark.acceptance
 def test_names_are_completed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     assert completed(folder, "opskit st") == ["status", "store"]
@@ -459,6 +460,7 @@ def test_a_real_bash_completes_with_the_script(folder: Path, capsys: Capture) ->
     assert (done.stdout, done.stderr) == ("local\n", "")
 
 
+@pytest.mark.acceptance
 def test_completion_is_silent_where_everything_is_broken(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

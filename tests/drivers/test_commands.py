@@ -187,6 +187,7 @@ def test_a_long_change_is_read_along(any_kit: Kit) -> None:
     assert heard[0][0] < 2.2
 
 
+@pytest.mark.acceptance
 @effects
 def test_what_is_beyond_the_limit_is_cut_and_the_command_goes_on(
     effect: Effect, tmp_path: Path

@@ -167,7 +167,7 @@ def test_another_try_by_retry_or_by_a_person_has_all_its_time(tmp_path: Path) ->
 # --- retry
 
 
-BACKOFF = 0.05
+BACKOFF = 0.03
 TRIED = f"""
   - {{name: look, run: look, effect: read, retry: {{times: 2, backoff: {BACKOFF}}}}}
   - {{name: set, run: set, retry: {{times: 2, backoff: {BACKOFF}}}}}

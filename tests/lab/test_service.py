@@ -86,6 +86,7 @@ def test_release_with_errors_fails_a_share_of_its_requests(start_service: Start)
     assert found == {200, 500}
 
 
+@pytest.mark.acceptance
 def test_slow_release_takes_seconds(start_service: Start) -> None:
     service = start_service("B", "slow")
     begun = time.monotonic()
