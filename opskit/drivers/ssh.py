@@ -329,7 +329,7 @@ def explain(error: Exception, connection: Fabric = None) -> tuple[str, str]:
                 f"{spot} refused the connection",
                 "does sshd run there, and are `address` and `port` in the inventory right?",
             )
-        case paramiko.SSHException() if str(error) == _SILENT:
+        case paramiko.SSHException() if _silent(error):
             return (
                 f"{spot} takes the connection, and then says nothing in time",
                 "is it frozen or overloaded? Does sshd answer there, and not something else?",
@@ -338,6 +338,11 @@ def explain(error: Exception, connection: Fabric = None) -> tuple[str, str]:
             return f"can't connect to {spot}: {text}", "can this machine reach it?"
         case _:
             return f"can't connect to {spot}: {text_of(error)}", "is it up, and is that its sshd?"
+
+
+def _silent(error: paramiko.SSHException) -> bool:
+    """Tell whether patience ended, that for all of it or that for the other side's first line."""
+    return str(error) == _SILENT or isinstance(error.__context__, TimeoutError)
 
 
 def _shown(key: paramiko.PKey) -> str:

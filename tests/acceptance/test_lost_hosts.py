@@ -23,7 +23,7 @@ pytestmark = pytest.mark.acceptance
 
 Harm = Literal["cut", "reset", "freeze", "reboot", "blip"]
 Moment = Literal["before", "change", "read", "between", "undo", "back", "once", "once-change"]
-LIMIT, LONG = "5s", "30s"
+LIMIT, LONG = "8s", "30s"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

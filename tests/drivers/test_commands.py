@@ -173,6 +173,7 @@ def test_one_attempt_can_be_ended_for_a_reason(
 
 
 def test_a_long_change_is_read_along(any_kit: Kit) -> None:
+    any_kit.do("true", key="before")  # the connection is there
     began = time.monotonic()
     heard: list[tuple[float, Stream, bytes]] = []
     text = "for i in 1 2 3; do echo $i; echo e$i >&2; sleep 0.8; done"

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
@@ -117,6 +118,20 @@ def test_a_host_behind_another_is_reached_through_it(server: Sshd, tmp_path: Pat
         assert "not known" in error.what
 
 
+def test_one_that_greets_and_then_falls_silent_is_said_to_be(server: Sshd) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def greet() -> None:
+            with listening.accept()[0] as peer:
+                peer.sendall(b"be welcome\r\n")
+                peer.recv(1000)
+                peer.recv(1)  # until the other side has had enough
+
+        _later(threading.Timer(0, greet))
+        made = kit(server.host(port=listening.getsockname()[1]))
+        assert "takes the connection, and then says nothing in time" in str(refused(made))
+
+
 def _later(act: "threading.Timer") -> None:
     act.daemon = True
     act.start()
@@ -133,19 +148,21 @@ def _come(path: Path) -> None:
 def test_a_broken_line_is_a_failed_read_and_an_unknown_change(tmp_path: Path) -> None:
     with sshd(tmp_path / "sshd") as server:
         made = kit(server.host())
-        mark = tmp_path / "mark"
+        begun, mark = tmp_path / "begun", tmp_path / "mark"
 
         def cut() -> None:
+            _come(begun)
+            begun.unlink()
             for pid in server._below():
                 if pid not in (server.pid,):
                     os.kill(pid, signal.SIGKILL)
 
-        _later(threading.Timer(0.7, cut))
-        got = made.do("sleep 2; echo x")
+        _later(threading.Timer(0.2, cut))
+        got = made.do(f"echo x >{begun}; sleep 2; echo x")
         assert (got.outcome, got.output.sent) == ("failed", True)
         assert "broke" in got.output.reason or "ended" in got.output.reason
-        _later(threading.Timer(0.7, cut))
-        got = made.do(f"sleep 2; echo x >{mark}", effect="change")
+        _later(threading.Timer(0.2, cut))
+        got = made.do(f"echo x >{begun}; sleep 2; echo x >{mark}", effect="change")
         assert (got.outcome, got.output.sent) == ("unknown", True)
         assert "may go on" in got.output.reason
         assert made.do("echo back", effect="change").out == b"back\n"
