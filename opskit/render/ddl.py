@@ -168,7 +168,8 @@ def _drop(at: Cursor, scene: Scene) -> Iterator[Effect]:
         names = [at.name()]
         while at.take(","):
             names.append(at.name())
-        if not any([scene.old(name) for name in names]):
+        old = [scene.old(name) for name in names]  # all of them: they are touched
+        if not any(old):
             scene.made -= set(names)
             return
     yield shape(f"DROP {what.upper()} takes away what running programs may need")
@@ -362,9 +363,7 @@ def _alter_column(at: Cursor, table: str, scene: Scene) -> Iterator[Effect]:
                 f"DROP DEFAULT of {name}: running programs leave the column out",
                 "null=True, or a default that stays in the database (db_default)",
             )
-    elif at.take("drop", "not", "null") or at.take("set", "default"):
-        yield Effect(weight="reversible")
-    elif at.key in ("set", "reset") or at.take("add", "generated"):
+    elif at.key in ("set", "reset") or at.take("drop", "not", "null") or at.take("add"):
         yield Effect(weight="reversible")
     else:
         yield shape(f"column {name} loses what running programs may need")

@@ -50,7 +50,7 @@ class Migration:
     tables: frozenset[str]
     """That were there before, and are touched."""
     adds: Sequence[str]
-    """Tables, and columns as TABLE.COLUMN, that are new."""
+    """Tables, and columns as TABLE:COLUMN, that are new."""
 
     @property
     def weight(self) -> Weight:
@@ -138,7 +138,7 @@ def _migration(name: str, body: str, scene: Scene) -> Migration:
     for statement in every:
         said = " ".join(body[statement.tokens[0].start : statement.end].split())
         found += [(said, effect) for effect in effects(statement, scene)]
-    columns = [f"{table}.{column}" for table, column in scene.columns if table not in scene.made]
+    columns = [f"{table}:{column}" for table, column in scene.columns if table not in scene.made]
     return Migration(
         name=name,
         atomic=scene.atomic or not (every or _PYTHON in body),
@@ -261,24 +261,28 @@ def listed(live: str, before: str, recorded: str = "") -> str:
 
 
 def additions(live: str, before: str, recorded: str = "") -> list[str]:
-    """Return the tables and columns (TABLE.COLUMN) that were added since a release."""
+    """Return the tables and columns (TABLE:COLUMN) that were added since a release."""
     return [add for one in since(live, before, recorded) for add in one.adds]
 
 
 def reversals(live: str, before: str, recorded: str = "") -> list[str]:
     """Return the way back, the newest first, as `APP NAME TARGET`: what its app had before.
 
-    The target of an app's first migration is `zero`.
+    The target of an app's first migration is `zero`. What stands side by side in one app is taken
+    back at once, by the oldest of it, unless it is in no transaction.
     """
-    applied = [one for one in planned(live) if one.applied]
-    found = []
+    applied = [one.name for one in planned(live) if one.applied]
+    single = set(alone(live))
+    found: list[tuple[str, str, str, bool]] = []
     for one in reversed(since(live, before, recorded)):
         app, _, name = one.name.partition(".")
-        place = next(n for n, other in enumerate(applied) if other.name == one.name)
-        earlier = [other.name for other in applied[:place] if other.app == app]
+        earlier = [n for n in applied[: applied.index(one.name)] if n.startswith(f"{app}.")]
         target = earlier[-1].partition(".")[2] if earlier else "zero"
-        found.append(f"{app} {name} {target}")
-    return found
+        by_itself = one.name in single
+        if found and found[-1][0] == app and not (by_itself or found[-1][3]):
+            found.pop()
+        found.append((app, name, target, by_itself))
+    return [f"{app} {name} {target}" for app, name, target, _ in found]
 
 
 FILTERS: Mapping[str, Callable[..., object]] = {

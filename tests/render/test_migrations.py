@@ -100,7 +100,7 @@ def test_what_migrations_are_is_written_down() -> None:
     assert [one["class"] for one in every.values()] == [
         "additive", "additive", "unread", "unread", "additive",
     ]  # fmt: skip
-    assert every["core.0010_a"]["adds"] == ["core_n", "core_t.note"]
+    assert every["core.0010_a"]["adds"] == ["core_n", "core_t:note"]
     assert alone(
         SQL.replace("\nBEGIN;\n--\n-- Raw", "\n--\n-- Raw").replace("SQL\nCOMMIT;", "SQL")
     )[1:] == ["voice.0001_c"]
@@ -112,10 +112,12 @@ NAMES = [*BASE, "core.0010_a", "core.0011_b", "voice.0001_c"]
 def test_what_came_since_a_release_and_the_way_back() -> None:
     live, before = plan(*NAMES, "voice.0002_d", applied=5) + "\n" + SQL, plan(*BASE, applied=2)
     assert listed(live, before) == "core.0010_a additive\ncore.0011_b additive\nvoice.0001_c unread"
-    assert additions(live, before) == ["core_n", "core_t.note"]
+    assert additions(live, before) == ["core_n", "core_t:note"]
     assert reversals(live, before) == [
         "voice 0001_c zero", "core 0011_b 0010_a", "core 0010_a 0009_b",
     ]  # fmt: skip
+    together = live.replace("CREATE INDEX CONCURRENTLY", "BEGIN;\nCREATE INDEX")
+    assert reversals(together, before) == ["voice 0001_c zero", "core 0010_a 0009_b"]
     assert stops(live, before).startswith("voice.0001_c: nobody knows what it did")
     assert stops(live, before, reviewed="voice.0001_c") == ""
     assert stops(live, plan(*NAMES, applied=5)) == ""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -149,12 +150,32 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
         yield found
 
 
-@pytest.fixture
-def site(postgres: Server, host: Sshd, tmp_path: Path) -> Iterator[Site]:
-    """Release A is live, with the tables that the seven come upon."""
+ROWS = "INSERT INTO core_tenant (name) SELECT 'tenant ' || n FROM generate_series(1, 5) n"
+
+
+@pytest.fixture(scope="module")
+def base(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a database as release A has left it."""
     url = postgres.database(empty=True)
     name = url.partition("@/")[2].partition("?")[0]
-    project = Project(tmp_path, name, str(postgres.folder), postgres.port)
+    folder = tmp_path_factory.mktemp("base")
+    project = Project(folder, name, str(postgres.folder), postgres.port, postgres.binaries)
+    project.release("A", {})
+    line = f"cd {folder}/release.A && {project.manage} migrate --noinput -v 0"
+    subprocess.run(["sh", "-c", line], check=True)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(ROWS.encode())
+    return name
+
+
+@pytest.fixture
+def site(postgres: Server, base: str, host: Sshd, tmp_path: Path) -> Iterator[Site]:
+    """Release A is live, with the tables that the seven come upon."""
+    name = f"{base}_{tmp_path.name[-20:]}"
+    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{base}"'.encode())
+    url = postgres.url(name)
+    project = Project(tmp_path, name, str(postgres.folder), postgres.port, postgres.binaries)
     site = Site(tmp_path, project, host, url, free_port())
     site.write()
     (site.root / "releases").mkdir(parents=True)
@@ -162,13 +183,6 @@ def site(postgres: Server, host: Sshd, tmp_path: Path) -> Iterator[Site]:
         site.release("A", {})
         (tmp_path / "release.A").rename(site.root / "releases" / "A")
         (site.root / "current").symlink_to("releases/A")
-        a = site.root / "current"
-        subprocess.run(
-            ["sh", "-c", f"cd {a} && {project.manage} migrate --noinput -v 0"], check=True
-        )
-        site.sql(
-            "INSERT INTO core_tenant (name) SELECT 'tenant ' || n FROM generate_series(1, 5) n"
-        )
         words = {"pid": tmp_path / "pid", "python": sys.executable, "port": site.port}
         subprocess.run(["sh", "-c", f"cd {site.root} && {START.format(**words)}"], check=True)
         yield site
@@ -188,7 +202,7 @@ def test_the_seven_are_applied_once_in_their_order_before_the_host_changes(site:
     log = json.loads(site.saved("migrated"))["migrations"]
     assert [one["name"] for one in log] == list(ORDER)
     assert {one["class"] for one in log} == {"additive"}
-    assert log[1]["adds"] == ["core_tenantconflictpolicy", "core_tenant.sync_note"]
+    assert log[1]["adds"] == ["core_tenantconflictpolicy", "core_tenant:sync_note"]
     assert "SUCCEEDED" in said
     site.opskit("audit", "verify")
 
@@ -292,3 +306,64 @@ def test_what_must_not_be_done_is_refused_before_anything_is(site: Site) -> None
     assert site.applied() == ["core.0009_base"]
     assert site.live == "A"
     assert not (site.root / "releases" / "B").exists()
+
+
+def rollback(site: Site, *more: str, status: int = 0) -> str:
+    given = ["drain=false", "bake=0s", "lock_timeout=200ms", *more]
+    words = [word for one in given for word in ("-p", one)]
+    return site.opskit("run", "rollback", "--yes", *words, status=status)
+
+
+def test_a_rollback_leaves_the_database_or_takes_it_back_in_the_exact_reverse_order(
+    site: Site,
+) -> None:
+    site.deploy("B", SEVEN)
+    site.sql("UPDATE core_tenant SET sync_note = 'x' WHERE id < 3")
+    said = rollback(site, "database=reverse", status=5)
+    assert "these rows would be lost: 2 in core_tenant:sync_note" in said
+    assert site.live == "B"
+    assert "core.0011_tenant_conflict_policy additive" in site.opskit(
+        "output", "last", "What each of the migrations is", "web1"
+    )
+    rollback(site, "database=reverse", "accept_loss=true")
+    assert site.live == "A"
+    assert site.applied() == ["core.0009_base"]
+    (kept,) = (site.root / "exports").glob("*/*")
+    assert kept.name == "core_tenant:sync_note.jsonl"
+    rows = [json.loads(line) for line in kept.read_text().splitlines()]
+    assert [(row["id"], row["sync_note"]) for row in rows] == [(1, "x"), (2, "x")]
+    said = site.opskit("output", "last", "Take the migrations back", "web1")
+    back = re.findall(r"Unapplying (\S+)\.\.\. OK", said)
+    assert back == list(reversed(ORDER))
+    site.opskit("audit", "verify")
+
+
+def test_what_was_taken_away_keeps_a_release_from_being_gone_back_to(site: Site) -> None:
+    backup = site.folder / "app-1.dump"
+    tool = site.folder.parent / "none"
+    site.write(backup={"file": str(site.folder / "app-*.dump"), "pg_restore": str(tool)})
+    assert "there is no backup" in site.deploy("B", SEVEN, status=5)
+    backup.write_text("")
+    assert "can't be listed" in site.deploy("B", SEVEN, status=5)
+    binaries = Path(site.project.binaries)
+    words = [str(binaries / "pg_dump"), "-Fc", "-f", str(backup), site.url]
+    subprocess.run(words, check=True)
+    restore = {"file": str(site.folder / "app-*.dump"), "pg_restore": str(binaries / "pg_restore")}
+    site.write(backup={**restore, "database": "other"})
+    assert "is not of the database other" in site.deploy("B", SEVEN, status=5)
+    site.write(backup={**restore, "min_size": "1GiB"})
+    assert "bytes, and must have 1073741824" in site.deploy("B", SEVEN, status=5)
+    site.write(backup={**restore, "max_age": "1s"})
+    time.sleep(1.1)
+    assert "min old, and may be 0 h old" in site.deploy("B", SEVEN, status=5)
+    site.write(backup={**restore, "database": site.project.database, "max_age": "5h"})
+    contract = {"core.0010_drop": 'migrations.RemoveField("Tenant", "name"),'}
+    assert "DROP COLUMN takes away" in site.deploy("B", contract, status=3)
+    site.write(backup={**restore}, order=[])
+    site.deploy("B", contract, "phase=contract")
+    backup.rename(site.folder / "moved.dump")
+    said = rollback(site, status=5)
+    assert "core.0010_drop has taken away what the release before may need" in said
+    assert "Roll forward: deploy a release that mends" in said
+    assert str(backup) in said
+    assert site.live == "B"

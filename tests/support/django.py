@@ -87,6 +87,7 @@ class Project:
     database: str
     host: str
     port: int
+    binaries: Path
     options: str = ""
     files: dict[str, str] = field(default_factory=dict)
 

@@ -29,7 +29,7 @@ class Server:
         self.folder = folder
         self.port = int(settings.get("port", 5432))
         """Of the socket's name; over TCP, too, if `settings` ask for it."""
-        self._binaries = binaries
+        self.binaries = binaries
         self._settings = settings
         self._as = NOBODY if os.geteuid() == 0 else []
         self._process: subprocess.Popen[bytes] | None = None
@@ -121,14 +121,14 @@ class Server:
         settings |= {"fsync": "off", "max_connections": "60", "shared_buffers": "16MB"}
         settings |= self._settings
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        program = [*self._as, str(self._binaries / "postgres"), "-D", str(self.folder / "data")]
+        program = [*self._as, str(self.binaries / "postgres"), "-D", str(self.folder / "data")]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*program, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/"
             )
 
     def _done(self, program: str, *words: str) -> None:
-        command = [*self._as, str(self._binaries / program), *words]
+        command = [*self._as, str(self.binaries / program), *words]
         done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False)
         assert done.returncode == 0, done.stderr
 
