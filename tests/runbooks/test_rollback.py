@@ -82,3 +82,19 @@ def test_the_first_deploy_of_a_host_has_nothing_before_it(fleet: Fleet) -> None:
 @pytest.mark.parametrize("release", ["a/b", "..", "-x", "a b", "none on record"])
 def test_a_bad_release_id_is_refused_before_any_contact(fleet: Fleet, release: str) -> None:
     assert "to" in rollback(fleet, "-p", f"to={release}", status=2)
+
+
+def test_when_the_time_is_up_no_batch_begins_before_somebody_says_so(fleet: Fleet) -> None:
+    two = ("--limit", "web1,web2")
+    deploy(fleet, "B", *two)
+    given = ("-p", "bake=1500ms", "-p", "within=1s")
+    words = ["run", "rollback", "--yes", *given, *two]
+    said = fleet.opskit(*words, status=4).stdout
+    assert "'Still within the time' failed on web2" in said
+    assert [line.split("/")[-1] for line in live(fleet)[:2]] == ["A", "B"]
+    shown = fleet.opskit("decide", "last", status=4).stdout
+    assert "s already" in shown
+    assert "skip" in shown
+    fleet.opskit("decide", "last", "skip", "--reason", "it is nearly done")
+    assert [line.split("/")[-1] for line in live(fleet)[:2]] == ["A", "A"]
+    fleet.proved()
