@@ -6,11 +6,12 @@ from opskit import audit
 from opskit.audit import Store
 from opskit.model.event import Entry
 from opskit.model.incident import Change, Incident
+from opskit.model.plan import Plan
 from opskit.model.run import Run
 from opskit.settings import Settings
 
-_MOST = 200
-"""So many runs are looked at, the newest ones."""
+_MOST = 3000
+"""So many runs are looked at, the newest ones: ten days of a look every five minutes."""
 
 
 def incident(settings: Settings, name: str, within: float) -> Incident:
@@ -19,28 +20,53 @@ def incident(settings: Settings, name: str, within: float) -> Incident:
     try:
         run = store.load(store.find(name))
         runs = store.runs(since=run.created - within, limit=_MOST, previews=False)
+        plans = _Plans(store)
         later = sorted((one for one in runs if one.created >= run.created), key=_begun)
         return Incident(
             run=run,
             plan=store.plan(run.id),
             within=within,
-            before=tuple(_changes(store, [one for one in runs if one.created < run.created])),
-            since=tuple((one, tuple(_noted(store, one))) for one in later),
+            whole=len(runs) < _MOST,
+            before=tuple(_changes(plans, [one for one in runs if one.created < run.created])),
+            since=tuple(_told(store, plans, run, later)),
         )
     finally:
         store.close()
+
+
+class _Plans:
+    """The plans of runs. Most runs are looks that go by one plan, which is read once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._reads: dict[str, bool] = {}
+
+    def changes(self, run: Run) -> bool:
+        """Tell whether a run changes something."""
+        if run.plan not in self._reads:
+            plan = self._store.plan(run.id)
+            effects = (plan.stage(action).effect for action in plan.actions)
+            self._reads[run.plan] = "change" not in effects
+        return not self._reads[run.plan]
+
+    def of(self, run: Run) -> Plan:
+        return self._store.plan(run.id)
 
 
 def _begun(run: Run) -> float:
     return run.created
 
 
-def _changes(store: Store, runs: Sequence[Run]) -> Iterator[Change]:
+def _changes(plans: _Plans, runs: Sequence[Run]) -> Iterator[Change]:
+    return (Change(run=run, plan=plans.of(run)) for run in runs if plans.changes(run))
+
+
+def _told(
+    store: Store, plans: _Plans, about: Run, runs: Sequence[Run]
+) -> Iterator[tuple[Run, tuple[Entry, ...]]]:
+    """Yield the runs since then with what people said in them; looks that found nothing are not."""
     for run in runs:
-        plan = store.plan(run.id)
-        if any(plan.stage(action).effect == "change" for action in plan.actions):
-            yield Change(run=run, plan=plan)
-
-
-def _noted(store: Store, run: Run) -> Iterator[Entry]:
-    return (entry for entry in store.entries(run.id) if entry.event.kind in ("note", "decided"))
+        kinds = ("note", "decided")
+        noted = tuple(one for one in store.entries(run.id) if one.event.kind in kinds)
+        if run.id == about.id or noted or run.state != "succeeded" or plans.changes(run):
+            yield run, noted

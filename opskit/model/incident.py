@@ -23,11 +23,13 @@ class Incident:
     """A look at an outage, with what the record has around it.
 
     `before`: the runs that changed something in the `within` seconds before it began, newest
-    first; `since`: all runs since then, oldest first, with what people noted in them.
+    first; `since`: runs since then, oldest first, with what people noted in them. `whole`: all
+    runs of that time were looked at.
     """
 
     run: Run
     plan: Plan
     within: float
+    whole: bool
     before: tuple[Change, ...]
     since: tuple[tuple[Run, tuple[Entry, ...]], ...]

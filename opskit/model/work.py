@@ -193,6 +193,10 @@ class Survey:
     marks: bool = False
 
 
+PING = "ping"
+"""The figure of a Redis that INFO does not have: how long it takes to answer, in milliseconds."""
+
+
 @frozen
 class RedisCall:
     """Commands for a Redis server, each a row of arguments; or a script with keys and arguments.

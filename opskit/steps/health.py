@@ -18,6 +18,7 @@ from opskit.model.runbook import Effect, Step
 from opskit.model.text import Fixed, Text, text
 from opskit.model.value import Json
 from opskit.model.work import (
+    PING,
     Command,
     Duplicates,
     Limits,
@@ -53,8 +54,8 @@ KEYS = (
     Key("sql", "sql", help="a read whose rows are a number, or a word and a number, each"),
     Key("database", "text", help="with `sql`: its name in the inventory, where that has several"),
     Key("redis", "commands", help="reads of Redis whose answers are a number each, as LLEN celery"),
-    Key("info", "text", help="a figure of Redis: a field of its INFO; or `hit_rate`, `memory`, "
-        "`clients`, in percent"),
+    Key("info", "text", help="a figure of Redis: a field of its INFO; `hit_rate`, `memory`, "
+        "`clients`, in percent; `ping`, in ms"),
     Key("window", "duration", minimum=0, help="with `info`: what it comes to within this time; "
         "5s for `hit_rate`, else what it is"),
     Key("server", "text", help="with `redis`, `info`: its name, where the inventory has several"),
@@ -231,7 +232,8 @@ def _redis(label: str, args: Mapping[str, Value], step: Step) -> RedisCall:
     figure = "" if args.get("info") is None else a_word(args["info"], step, "info")
     window = args.get("window")
     seconds = (_WINDOW if figure == "hit_rate" else 0.0) if window is None else window
-    rows = args["redis"] if not figure else ((text("INFO"),),)
+    asks = text("PING" if figure == PING else "INFO")
+    rows = args["redis"] if not figure else ((asks,),)
     return RedisCall(
         server=a_word(args["server"], step, "server"),
         commands=tuple(texts(row, "redis") for row in rows) if isinstance(rows, tuple) else (),

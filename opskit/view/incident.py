@@ -170,6 +170,8 @@ def _facts(incident: Incident, found: Sequence[Finding], now: float) -> Iterator
 def _changes(incident: Incident, found: Sequence[Finding]) -> Iterator[str]:
     hours = amounts.duration(incident.within)
     yield from ("", f"## What changed in the {hours} before", "")
+    if not incident.whole:
+        yield from ("There were more runs than were looked at: `opskit runs` has them.", "")
     if not incident.before:
         yield "Nothing that was done with opskit. What else changed? Ask who may change something."
         return

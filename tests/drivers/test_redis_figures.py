@@ -88,6 +88,8 @@ def test_memory_and_clients_are_shares_of_what_there_is(db: Keys) -> None:
         db.call("CONFIG", "SET", "maxmemory", "0")
     found = checked(db, figure="memory", crit="> 99.9")
     assert found.reason.startswith("OK x: of all memory, no maxmemory: ")
+    assert checked(db, "PING", figure="ping", crit="> 2000").reason.startswith("OK x: ")
+    assert checked(db, "PING", figure="ping", crit=">= 0").reason.startswith("CRIT x: ")
     assert checked(db, figure="clients", crit="> 90").reason.startswith("OK x: 0.0")
 
 

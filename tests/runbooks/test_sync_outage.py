@@ -12,8 +12,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from opskit import load
+from opskit.app.prepare import describe
 from opskit.lab.inventory import listen
 from opskit.lab.layout import Role
+from opskit.model.work import Command
+from opskit.plan import make
+from opskit.settings import shipped
 from tests.drivers.test_http import serving
 from tests.runbooks.test_deploy import pids, state
 from tests.runbooks.test_health_check import switch
@@ -154,3 +159,60 @@ def test_the_file_is_kept_and_what_people_wrote_into_it_stays(fleet: Fleet) -> N
     done = fleet.opskit("incident", "-o", path, status=2)
     assert "no incident that opskit wrote" in done.stderr
     assert path.read_text() == "mine"
+
+
+def test_it_is_over_when_no_request_fails_for_long_enough(fleet: Fleet) -> None:
+    url = listen(fleet.lab.layout.of(Role.LB)[0]) + "health/"
+    given = ["-p", f"url={url}", "-p", 'contains="healthy"', "-p", "every=300ms", "-p", "many=50"]
+    said = fleet.opskit("run", "outage-over", *given, "-p", "watch=2s").stdout
+    assert "OK failed of 10 requests at once: 0" in said
+    assert "OK failed of 50 requests at once: 0" in said
+    assert re.search(r"OK failed looks: 0 of [1-9]", said)
+    for host in ("web1", "web2", "web3", "web4"):
+        switch(fleet, host, unhealthy="quiet")
+    said = fleet.opskit("run", "outage-over", *given, status=1).stdout
+    assert "CRIT failed of 10 requests at once: 10 (> 0) [P0]" in said
+
+
+UNITS = """#!/bin/sh
+for unit; do :; done
+case $unit in
+  sound) printf 'ActiveState=active\nSubState=running\nNRestarts=0\nExecMainStatus=0\n' ;;
+  loops) printf 'ActiveState=active\nSubState=running\nNRestarts=7\nExecMainStatus=0\n' ;;
+  gone) printf 'ActiveState=inactive\nSubState=dead\nNRestarts=0\nExecMainStatus=0\n' ;;
+  *) echo 'Failed to connect to bus' >&2; exit 1 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("units", "level"),
+    [(["sound"], "OK"), (["sound", "loops"], "WARN"), (["gone", "loops"], "CRIT"),
+     (["sound", "no bus"], "UNKNOWN")],
+)  # fmt: skip
+def test_units_are_weighed_by_what_systemctl_says(
+    tmp_path: Path, units: list[str], level: str
+) -> None:
+    """The practice hosts have no systemd: what it says stands in for it here."""
+    (tmp_path / "systemctl").write_text(UNITS)
+    (tmp_path / "systemctl").chmod(0o755)
+    path = tmp_path / "i.yaml"
+    path.write_text(
+        "opskit: 1\nhosts: {web1: 10.0.0.1}\n"
+        f"services: {{app: {{hosts: web1, port: 80, health: /, units: {json.dumps(units)}}}}}\n"
+    )
+    book = load.runbook(shipped() / "runbooks" / "sync-outage.yaml")
+    parameters = load.parameters(book, {}, None, {}, None).public
+    plan = make(book, load.inventory(path), parameters, files=describe)
+    [work] = [
+        a.work for a in plan.actions if isinstance(a.work, Command) and "units" in str(a.work.check)
+    ]
+    done = subprocess.run(
+        ["sh", "-euc", work.text.fixed()], env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.startswith(f"{level} units: "), done
+    if level == "WARN":
+        assert (
+            "loops: ActiveState=active SubState=running NRestarts=7 ExecMainStatus=0" in done.stdout
+        )

@@ -4,12 +4,13 @@ INFO counts since the server began, so that what is wrong now hides behind a mon
 read twice, and what was added meanwhile is told. Where that is nothing, nothing is known.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from opskit.drivers.redis.connection import Connection, Reply
 from opskit.drivers.redis.flags import Words
 from opskit.model.value import Json
-from opskit.model.work import RedisCall
+from opskit.model.work import PING, RedisCall
 
 Info = Mapping[str, str]
 Pause = Callable[[float], None]
@@ -22,6 +23,10 @@ class NothingError(Exception):
 
 def rows(connection: Connection, todo: Sequence[Words], work: RedisCall, pause: Pause) -> Json:
     """Ask, and return a row for each number, as a query would bring it."""
+    if work.figure == PING:
+        began = time.monotonic()
+        connection.call(*todo[0])
+        return [_row("", round((time.monotonic() - began) * 1000, 1))]
     if work.figure:
         before = info(connection.call(*todo[0]))
         after = before
