@@ -68,6 +68,8 @@ class Bench:
     """The interpreter that has Fabric, paramiko and asyncssh."""
     pyinfra: Path
     """It wants older libraries, in an environment of its own."""
+    redis: Path
+    """The interpreter that has redis-py."""
     database: str = ""
     """A store in PostgreSQL, where a workload wants one."""
     server: Server | None = None

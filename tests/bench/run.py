@@ -124,6 +124,7 @@ def main(argv: list[str]) -> None:
             opskit=Path(sys.executable).parent / "opskit",
             libraries=libraries,
             pyinfra=libraries.parent.parent.parent / "pyinfra/bin/pyinfra",
+            redis=libraries.parent.parent.parent / "redis/bin/python",
         )
         missed = [what for workload in workloads for what in measure(workload, rounds, bench)]
     print("\nMISSED: " + "; ".join(missed) if missed else "\nNothing missed.")

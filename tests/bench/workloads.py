@@ -12,6 +12,7 @@ from tests.bench.peers import Bench
 from tests.bench.resume import Resume
 from tests.bench.startup import StartUp
 from tests.bench.text import Text
+from tests.bench.warm import Warm
 
 
 class Workload(Protocol):
@@ -182,4 +183,5 @@ WORKLOADS: tuple[Workload, ...] = (
     Duplicates(rows=1_000_000),
     Duplicates(rows=10_000_000),
     Cleanup(rows=1_000_000),
+    Warm(rows=200_000),
 )

@@ -142,7 +142,7 @@ def test_undo_beside_a_writer_brings_back_what_stood_when_it_was_overwritten(sto
     stove.fill(2000, value="was")
     before = world(stove.db)
     stove.rows(rows(2000))
-    app = Writing(stove.db.server, 2000)
+    app = Writing(stove.db.server, 1000)
     app.start()
     try:
         found = stove.do("refresh")

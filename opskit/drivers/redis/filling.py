@@ -253,16 +253,7 @@ def _sampled(
             current = next(bases, None)
         assert current is not None
         by_base.setdefault(current.base, []).append(number)
-    items = _picked(kept, chosen)
+    items = kept.picked(chosen)
     for base, numbers in by_base.items():
         found.update(_seen(session, [items[n] for n in numbers], base))
-    return found
-
-
-def _picked(kept: Shelf, numbers: Sequence[int]) -> dict[int, Item]:
-    found: dict[int, Item] = {}
-    wanted = set(numbers)
-    for first, some in kept.items():
-        for number in wanted.intersection(range(first, first + len(some))):
-            found[number] = some[number - first]
     return found

@@ -109,10 +109,27 @@ class Shelf:
                 if at + count <= first:
                     file.seek(count * 16 + names + values, os.SEEK_CUR)
                 else:
-                    found = _unpacked(file.read(count * 16 + names + values), count, names)
+                    found = _unpacked(file.read(count * 16 + names + values), count)
                     skip = max(0, first - at)
                     yield at + skip, found[skip:]
                 at += count
+
+    def picked(self, numbers: Sequence[int]) -> dict[int, Item]:
+        """Return some keys by their numbers, without cutting out all others."""
+        found: dict[int, Item] = {}
+        wanted, at = sorted(numbers, reverse=True), 0
+        with (self.path / LIST).open("rb") as file:
+            while wanted and (head := file.read(_HEAD.size)):
+                count, names, values = _HEAD.unpack(head)
+                data = file.read(count * 16 + names + values)
+                ends, marks = _marks(data, count)
+                while wanted and wanted[-1] < at + count:
+                    number = wanted.pop()
+                    n = number - at
+                    key, value = (data[marks[m] : marks[m + 1]] for m in (n, count + n))
+                    found[number] = (key, value, ends[n])
+                at += count
+        return found
 
     def old(self) -> dict[int, Was]:
         """Return what keys were before they were overwritten, by their numbers."""
@@ -150,11 +167,16 @@ def _packed(items: Sequence[Item], ends: Sequence[int]) -> bytes:
     return b"".join([head, lengths.tobytes(), array("Q", ends).tobytes(), *names, *values])
 
 
-def _unpacked(data: bytes, count: int, names: int) -> list[Item]:
+def _marks(data: bytes, count: int) -> tuple["array[int]", list[int]]:
+    """Return for how long keys stay, and where names and values begin."""
     lengths, ends = array("I"), array("Q")
     lengths.frombytes(data[: count * 8])
     ends.frombytes(data[count * 8 : count * 16])
-    marks = list(accumulate(lengths, initial=count * 16))
+    return ends, list(accumulate(lengths, initial=count * 16))
+
+
+def _unpacked(data: bytes, count: int) -> list[Item]:
+    ends, marks = _marks(data, count)
     cut = [data[a:b] for a, b in pairwise(marks)]
     return list(zip(cut[:count], cut[count:], ends, strict=True))
 
