@@ -2,7 +2,7 @@
 #
 # shellcheck shell=sh disable=SC2034,SC2154
 #
-# Stands in front of nginx.sh, with these set besides:
+# Stands in front of shares.sh, with these set besides:
 #   at_url                     at_host as it stands in a URL
 #   at_host, at_port, page, at_site     where requests go: address, port, path, Host header
 #   header                     the header that says who answered, in lower case
@@ -75,9 +75,13 @@ many_with_curl() {
 # answer at all), and strange, an answer that neither of the two gave.
 count_answers() {
   counted=$(answers "$1" | awk -v first="$first" -v second="$second" '
+    BEGIN {
+      n = split(first, f, " "); for (i = 1; i <= n; i++) of_first[f[i]] = 1
+      n = split(second, s, " "); for (i = 1; i <= n; i++) of_second[s[i]] = 1
+    }
     $1 == "-" || ($1 >= 502 && $1 <= 504) { broken++ }
-    $2 == first { a++; next }
-    $2 == second { b++; next }
+    $2 in of_first { a++; next }
+    $2 in of_second { b++; next }
     { other++; strange = "status " $1 ", " ($2 == "-" ? "no such header" : $2) }
     END { printf "%d %d %d %d %s\n", a, b, other, broken, strange }')
   read -r got_first got_second got_other got_broken strange <<END

@@ -140,7 +140,9 @@ def work(args: Mapping[str, Value], step: Step) -> Command:
         **limits(KEYS, args, step),
     }
     assignments = "".join(f"{key}={shlex.quote(value)}\n" for key, value in words.items())
-    texts = "".join(map(data, ("members.sh", "answers.sh", "nginx.sh", "colours.sh")))
+    texts = "".join(
+        map(data, ("common.sh", "members.sh", "answers.sh", "shares.sh", "nginx.sh", "colours.sh"))
+    )
     run: Late | Fixed = Fixed(text="-")  # a look leaves nothing that would be called by it
     if words["action"] in ("to", "back"):
         run = Late(source="{{ run.id }}", names=("run",), context="word")

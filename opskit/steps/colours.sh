@@ -3,28 +3,12 @@
 #
 # shellcheck shell=sh disable=SC2034,SC2154
 #
-# Stands behind members.sh, answers.sh and nginx.sh, with these set besides what is listed there:
+# Stands behind shares.sh and nginx.sh, with these set besides what is listed there:
 #   colours_awk       the program that reads shares and configuration (words.awk and colours.awk)
-#   action            show | ready | alone | to | back
-#   run               the run's id
-#   one, other        the two colours; first, second: their upstreams
-#   to, share         the colour to give a share, and how many percent of the traffic
-#   smoke, release    pages that the colour that gains must answer well, and the release it must be
-#   backwards         true: it may get less than it has
-#   sample            how many answers to ask for, at least
+#   first, second     the upstreams of the two colours
 #   max_old           how many workers of earlier reloads may be there still
 #
 # Exit status as nginx.sh has it.
-#
-# What is so is what the file says and what answers are measured to be; where the two differ
-# nothing is done.
-
-colour_of() {
-  case $1 in
-    "$first") printf %s "$one" ;;
-    "$second") printf %s "$other" ;;
-  esac
-}
 
 # --- the file ---------------------------------------------------------------
 
@@ -36,6 +20,7 @@ read_shares() {
   IFS=$tab read -r verdict part key variable <<END
 $told
 END
+  how_named="add_header $header $variable always"
   [ "$verdict" = shares ] ||
     refuse "$file: ${part:-it could not be read}; so which colour is live is not known"
   case $key in
@@ -54,20 +39,6 @@ compose() {
     *) printf '    %s%% %s;\n    * %s;\n' "$1" "$second" "$first" ;;
   esac
   printf '}\n'
-}
-
-shares() {
-  case $1 in
-    0) printf '%s 100' "$one" ;;
-    100) printf '%s 100' "$other" ;;
-    *)
-      if [ "$1" -gt 50 ]; then
-        printf '%s %s %s %s' "$other" "$1" "$one" $((100 - $1))
-      else
-        printf '%s %s %s %s' "$one" $((100 - $1)) "$other" "$1"
-      fi
-      ;;
-  esac
 }
 
 # --- nginx ------------------------------------------------------------------
@@ -90,31 +61,6 @@ survey() {
   servers=$(printf '%s\n' "$found" | awk -F '\t' '$1 == "server" { print $2, $3, $4 }')
   hint=$(printf '%s\n' "$found" | awk -F '\t' '$1 == "note" { print $2 }')
   if [ -n "$hint" ]; then note="$note; $hint"; fi
-}
-
-# Measures the share of the second ($1 percent). Sets measured, what was seen; otherwise why.
-# With $2 = whole, an answer that says that nobody is behind it fails as well.
-measure() {
-  bounds=$(awk -v action=bounds -v share="$1" -v sample="$sample" "$colours_awk" </dev/null)
-  IFS=$tab read -r size fewest most <<END
-$bounds
-END
-  count_answers "$size"
-  range="$fewest to $most expected"
-  if [ "$fewest" -eq "$most" ]; then range="$fewest expected"; fi
-  measured="of $size fresh connections $got_second came to $other ($range) and $got_first to $one"
-  if [ "$got_other" -gt 0 ]; then
-    why="$got_other of $size answers of http://$at_host:$at_port$page were given by neither (header $header must name the pool, as by: add_header $header $variable always): $strange"
-    return 1
-  fi
-  if [ "$got_second" -lt "$fewest" ] || [ "$got_second" -gt "$most" ]; then
-    why="$measured"
-    return 1
-  fi
-  if [ "${2:-}" = whole ] && [ "$got_broken" -gt 0 ]; then
-    why="$got_broken of $size fresh connections were answered by 502, 503 or 504, or not at all"
-    return 1
-  fi
 }
 
 # After the old file is back: what it says must be measured again.
@@ -150,52 +96,6 @@ agree() {
 
 # Prints the addresses of an upstream's servers that take requests.
 up_in() { printf '%s\n' "$servers" | awk -v of="$1" '$1 == of && $3 == "up" { print $2 }'; }
-
-# Refuses unless every server of the upstream answers as healthy, on its health page and on those of
-# smoke, and as the release.
-must_be_healthy() {
-  set -f
-  # shellcheck disable=SC2046  # an address has no blanks, and nothing is a pattern (set -f)
-  set -- "$1" $(up_in "$1")
-  set +f
-  colour=$(colour_of "$1")
-  shift
-  [ $# -gt 0 ] || refuse "$colour has no server that is up, so it can't have traffic"
-  find_asker
-  own_page=$health
-  if [ -z "$health" ]; then note="$note; nobody was asked for their health"; fi
-  for health in $own_page $smoke; do
-    ill=$(ask "$@" | awk -F '\t' '$2 != "healthy" { printf "; %s: %s", $1, $2 }')
-    [ -z "$ill" ] ||
-      refuse "$colour can't have traffic: not all of it is healthy (asked for $health): ${ill#; }"
-  done
-  health=$own_page
-  if [ -n "$release" ]; then must_be_release "$@"; fi
-}
-
-# Refuses unless every server says that it is the release.
-must_be_release() {
-  for each in "$@"; do
-    is=$(answer_of "$each" "${health:-/}" | awk '
-      { sub(/\r$/, "") }
-      $0 == "" { exit }
-      tolower($1) == "x-release:" { print $2; exit }')
-    [ "$is" = "$release" ] ||
-      refuse "$colour can't have traffic: $each answers as release ${is:-(none)}, not as $release"
-  done
-}
-
-# Sets wanted, the percent of the second that are asked for, and gains, the upstream that gets more.
-aim() {
-  case $to in
-    "$one") wanted=$((100 - share)) mine=$((100 - part)) gains=$first loses=$second ;;
-    "$other") wanted=$share mine=$part gains=$second loses=$first ;;
-  esac
-  if [ "$share" -ge "$mine" ]; then return; fi
-  [ "$backwards" = true ] ||
-    refuse "$to has $mine % and would go back to $share %; if that is meant: backwards: true"
-  gains=$loses
-}
 
 # --- connections ------------------------------------------------------------
 
@@ -414,11 +314,5 @@ alone() {
   say "nginx has no connection to $leaving any more, after $(seconds $((now - began))) s"
 }
 
-case $to in
-  '' | "$one" | "$other") ;;
-  *) refuse "$to is no colour of pool $pool; it has $one and $other" ;;
-esac
-case $run in
-  '' | *[!0-9A-Za-z_.-]*) refuse "the run's id can't be part of a file's name: $run" ;;
-esac
+check_words
 "$action"

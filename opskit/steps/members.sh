@@ -2,7 +2,7 @@
 #
 # shellcheck shell=sh disable=SC2154
 #
-# Stands in front of nginx.sh, with these set besides what is listed there:
+# Stands behind common.sh, with these set besides what is listed there:
 #   health        the page to ask for ('' when nobody is to be asked)
 #   site          the Host header ('' for the member's own address)
 #   members_awk   the program that judges an answer (members.awk)

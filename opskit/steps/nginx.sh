@@ -2,7 +2,7 @@
 #
 # shellcheck shell=sh disable=SC2034,SC2154
 #
-# Stands in front of the text that says what is changed (pool.sh or colours.sh). Run by any POSIX sh
+# Stands behind common.sh and in front of the text that says what is changed (pool.sh or colours.sh). Run by any POSIX sh
 # on the balancer, with these set:
 #   file              the file that is changed
 #   test, reload      commands that check nginx's configuration, and that have it loaded
@@ -16,24 +16,7 @@
 # Why so careful: a reload is asynchronous, and both `nginx -t` and the reload command exit 0 when
 # the new configuration can't be applied. Only new workers prove that it was.
 
-export LC_ALL=C
-tab=$(printf '\t')
-changed=no reloaded=no fresh='' old='' master='' serving='' retiring='' why='' now=0 note=''
-
-refuse() {
-  printf 'refused, nothing changed: %s\n' "$1" >&2
-  exit 3
-}
-
-say() { printf '%s\n' "$1"; }
-
-# Sets now: hundredths of a second since boot, without a fork.
-tick() {
-  read -r now _ </proc/uptime
-  now=$((${now%.*} * 100 + 1${now#*.} - 100))
-}
-
-seconds() { printf '%d.%02d' $(($1 / 100)) $(($1 % 100)); }
+changed=no reloaded=no fresh='' old='' master='' serving='' retiring=''
 
 # --- nginx ------------------------------------------------------------------
 
@@ -178,21 +161,11 @@ resolve() {
 
 # One change at a time: the lock is on the directory, and goes with this process.
 open_file() {
-  command -v flock >/dev/null || refuse "this host has no flock (package util-linux)"
   resolve
   dir=${real%/*}
   fresh="$dir/.${real##*/}.opskit-new"
-  tick
-  deadline=$((now + lock_timeout * 100))
-  exec 9<"$dir/."
-  until flock -n 9; do
-    tick
-    [ "$now" -lt "$deadline" ] || refuse "another change of $dir has held its lock for $lock_timeout s"
-    sleep 0.1
-  done
+  take_lock
 }
-
-make_durable() { sync "$@" 2>/dev/null || sync; }
 
 # Puts the new text in place in one move, the old one beside it.
 replace() {

@@ -3,7 +3,7 @@
 #
 # shellcheck shell=sh disable=SC2034,SC2154
 #
-# Stands behind members.sh and nginx.sh, with these set besides what is listed there:
+# Stands behind common.sh, members.sh and nginx.sh, with these set besides what is listed there:
 #   nginx_awk         the program that reads nginx's configuration (words.awk and nginx.awk)
 #   action            drain | ready | spare | check
 #   pool, upstream    the pool's name; the name of its upstream block ('' to find it)
@@ -147,8 +147,6 @@ still_open() {
     "$name" "$member" "$pool" "$drain_timeout" "$open" "$(plural "$open")" "$more" >&2
   exit 6
 }
-
-plural() { if [ "$1" -ne 1 ]; then printf s; fi; }
 
 # --- the actions ------------------------------------------------------
 

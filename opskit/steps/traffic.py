@@ -101,7 +101,9 @@ def work(args: Mapping[str, Value], step: Step) -> Command:
     words |= {"members_awk": data("members.awk"), **values}
     assignments = "".join(f"{key}={shlex.quote(value)}\n" for key, value in words.items())
     return Command(
-        text=text(assignments + data("members.sh") + data("nginx.sh") + data("pool.sh")),
+        text=text(
+            assignments + "".join(map(data, ("common.sh", "members.sh", "nginx.sh", "pool.sh")))
+        ),
         sudo=sudo_of(args.get("sudo"), entry.get("sudo"), step),
         summary=f"{action} {name} in pool {pool}" if name else f"check pool {pool}",
     )
