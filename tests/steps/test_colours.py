@@ -451,9 +451,7 @@ def test_answers_without_the_header_prove_nothing(balancer: Balancer) -> None:
     balancer.entry["header"] = "X-Colour"
     said = balancer.refuses(to="green")
     assert "200 of 200 answers of" in said
-    assert (
-        "(header x-colour must tell, as by: add_header x-colour $app_pool always)" in said
-    )
+    assert "(header x-colour must tell, as by: add_header x-colour $app_pool always)" in said
     assert "status 200, no such header" in said
 
 
