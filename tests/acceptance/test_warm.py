@@ -2,8 +2,12 @@
 
 import json
 import random
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import psycopg
 import pytest
@@ -12,7 +16,7 @@ from tests.acceptance.test_keys import Keyed
 from tests.acceptance.test_redis import SECRET
 from tests.support.database import ROLES
 from tests.support.postgres import Server as Postgres
-from tests.support.redis import Server, server
+from tests.support.redis import Peer, Server, server
 
 pytestmark = pytest.mark.acceptance
 RUNBOOKS = Path(__file__).parents[2] / "runbooks"
@@ -223,6 +227,49 @@ def test_rows_of_a_database_become_keys_hot_ones_first(desk: Warmed, postgres: P
     }
     desk.opskit("undo", "last", "--yes")
     assert desk.world() == before
+
+
+class Shop(BaseHTTPRequestHandler):
+    """An application that fills its own cache when it is asked for a page."""
+
+    port = 0
+    asked: ClassVar[list[tuple[str, str | None, str | None]]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append((self.path, self.headers["Host"], self.headers["X-Opskit-Warm"]))
+        fine = self.path != "/broken/"
+        if fine:
+            with closing(Peer(self.port)) as peer:
+                peer.call("AUTH", "app", SECRET)
+                peer.call("SET", f":1:page:{self.path}", b"\x80\x05pickled", "EX", "60")
+        self.send_response(200 if fine else 500)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+def test_an_application_is_asked_for_its_pages_and_writes_them_itself(desk: Warmed) -> None:
+    pages = str(RUNBOOKS / "cache-warm-pages.yaml")
+    Shop.port = desk.redis.port
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Shop)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        site = f"http://127.0.0.1:{server.server_address[1]}"
+        desk.go("run", pages, site=site, pages="/teams/ /leaderboards/?top=10", host_name="shop")
+        assert Shop.asked == [
+            ("/teams/", "shop", "1"), ("/leaderboards/?top=10", "shop", "1"),
+        ]  # fmt: skip
+        assert {b":1:page:/teams/", b":1:page:/leaderboards/?top=10"} <= desk.world().keys()
+        assert "500" in desk.go("run", pages, 1, site=site, pages="/broken/ /teams/")
+        assert len(Shop.asked) == 3, "after a page that fails none is asked for"
+    finally:
+        server.shutdown()
+        thread.join(10)
+        server.server_close()
+    assert "pages" in desk.go("run", pages, 2, site="http://127.0.0.1:1", pages="teams")
 
 
 def test_hits_are_counted_before_and_after(desk: Warmed) -> None:
