@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from opskit.drivers.redis import shelf
+from opskit.drivers.redis.chunks import Pieces
 from opskit.drivers.redis.guards import Guard
 from opskit.drivers.redis.pace import Polite
 from opskit.drivers.redis.rejoin import within
@@ -398,6 +400,29 @@ def test_a_user_who_may_do_nothing_else_is_enough(db: Keys, tmp_path: Path) -> N
     db.call("ACL", "DELUSER", "warmer")
 
 
+def test_an_undo_that_is_given_up_says_how_far_it_is_and_goes_on_when_asked_again(
+    stove: Stove, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stove.rows(rows(1200))
+    stove.do("fill")
+    inner = Pieces.take_back
+
+    def given_up(self: Pieces, number: int, *words: Any) -> Any:  # noqa: ANN401 - as it has them
+        if number == 1:
+            for running in stove.db.driver.busy():
+                running.give_up.set()
+        return inner(self, number, *words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pieces, "take_back", given_up)
+        found = stove.do("restore")
+    assert found.outcome == "failed"
+    assert "1 of 3 pieces are taken back, and no other will be" in found.reason
+    assert len(world(stove.db)) == 700
+    assert stove.do("restore", attempt=2).reason == "removed 1200 of 1200 keys"
+    assert world(stove.db) == {}
+
+
 # --- hit rate
 
 
@@ -493,6 +518,22 @@ def test_a_server_that_stalls_is_noticed_within_half_a_second(stove: Stove) -> N
             support.until(lambda: pace.breaches > before, 5)
         assert time.monotonic() - began < 0.25 + 0.5
         assert pace.slowest <= 500.0
+    finally:
+        pace.close()
+
+
+def test_a_bystander_is_asked_for_as_long_as_it_takes_and_blindly_nothing_is_written(
+    stove: Stove, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("opskit.drivers.redis.pace.PATIENCE", 0.6)
+    work = Warm(do="fill", server="main", rate=1000.0, breaches=10**6, source=Source())
+    pace = Polite(stove.db.driver._access("main"), work, lambda: None)
+    try:
+        time.sleep(1.0)
+        assert (pace.wait(1), len(pace._times) > 0 or pace.breaches > 0) == ("", True)
+        stove.db.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        support.until(lambda: pace.wait(1), 10)
+        assert "a bystander's line has failed" in pace.wait(1)
     finally:
         pace.close()
 

@@ -99,12 +99,20 @@ class Pieces:
         ends = [word for key in keys for word in (b"%d" % max(key.end, 0), key.dump)]
         return self._done("restore", number, keys, (self._word.encode(), _MS, *ends))
 
-    def take_back(self, number: int, keys: Sequence[Kept], ours: Sequence[bytes]) -> Fate:
-        """`keys`: as they were before; `ours`: of each value that was written digest and end."""
+    def take_back(
+        self, number: int, keys: Sequence[Kept], ours: Sequence[bytes], fence: tuple[str, bytes]
+    ) -> Fate:
+        """`keys`: as they were before; `ours`: of each value that was written digest and end.
+
+        `fence`: a key, and what it must have; it has gone where marks have, and has been moved
+        where another process goes on.
+        """
         before = [(b"%d" % max(key.end, 0), key.dump) for key in keys]
-        args = [word for pair, old in zip(ours, before, strict=True)
-                for word in (*pair.split(), *old)]  # fmt: skip
-        return self._done("takeback", number, keys, (self._word.encode(), _MS, *args))
+        args = [
+            word for pair, old in zip(ours, before, strict=True) for word in (*pair.split(), *old)
+        ]
+        guard, token = fence
+        return self._done("takeback", number, keys, (token, _MS, *args), guard)
 
     def fate(self, number: int, count: int) -> Fate | None:
         """Return what became of a piece; None where it has left no mark."""
@@ -125,9 +133,11 @@ class Pieces:
     def _name(self, number: int) -> str:
         return f"{self._head}{number}"
 
-    def _done(self, name: str, number: int, keys: Sequence[Kept], args: Sequence[bytes]) -> Fate:
-        mark = self._name(number).encode()
-        said = self._marks.scripted(name, (mark, *(key.name for key in keys)), args)
+    def _done(
+        self, name: str, number: int, keys: Sequence[Kept], args: Sequence[bytes], guard: str = ""
+    ) -> Fate:
+        names = (self._name(number).encode(), *(key.name for key in keys))
+        said = self._marks.scripted(name, names, args, guard)
         if not isinstance(said, list) or len(said) != 2 or not isinstance(said[1], bytes):
             raise BrokenError("the server answers a script with something else")
         if said[0] == 2:

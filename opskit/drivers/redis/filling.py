@@ -63,10 +63,16 @@ class Filling:
         self.wrong += fate.wrong
 
 
-def filled(deed: Warming, session: Session, writer: Writer, kept: Shelf) -> Output:
+def paced(deed: Warming) -> "Unhurried | Polite":
+    """Return how quickly keys are to be written; UnreachableError where no bystander can be had."""
+    return Polite(deed.access, deed.work, deed.watch) if deed.work.rate else Unhurried()
+
+
+def filled(
+    deed: Warming, session: Session, writer: Writer, kept: Shelf, pace: "Unhurried | Polite"
+) -> Output:
     """Write what is not written yet, and say what came of all of it."""
     ranges = list(writer.seize())
-    pace = Polite(deed.access, deed.work, deed.watch) if deed.work.rate else Unhurried()
     notes = Notes(kept)
     filling = Filling(deed=deed, session=session, writer=writer, kept=kept, notes=notes,
                       pace=pace, ranges=ranges)  # fmt: skip
@@ -78,7 +84,6 @@ def filled(deed: Warming, session: Session, writer: Writer, kept: Shelf) -> Outp
         (_replace if keeps else _stream)(filling, Clock.of(session))
     finally:
         notes.close()
-        pace.close()
     seconds = time.perf_counter() - began
     deed.more |= {"seconds": round(seconds, 3), **pace.evidence()}
     if seconds and (count := done(ranges) - before):

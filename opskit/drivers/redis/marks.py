@@ -84,12 +84,10 @@ class Marks:
         )
         return decoded(found) if isinstance(found, bytes) else None
 
-    def scripted(self, name: str, keys: Words, args: Words) -> Reply:
-        """Do a script of opskit's own; the key of the run is the second of its keys."""
-        count = str(len(keys) + 1)
-        return self._connection.call(
-            "EVAL", _text(name), count, keys[0], self.of_run, *keys[1:], *args
-        )
+    def scripted(self, name: str, keys: Words, args: Words, guard: str = "") -> Reply:
+        """Do a script of opskit's own; the second of its keys is `guard`, or the key of the run."""
+        count, second = str(len(keys) + 1), guard or self.of_run
+        return self._connection.call("EVAL", _text(name), count, keys[0], second, *keys[1:], *args)
 
     def once(self, key: str, value: str, word: str) -> str | None:
         """Write a key unless it is there, and return what it has then; None: as for `bar`."""

@@ -4,7 +4,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
 from opskit.drivers.redis.rejoin import within
 from opskit.drivers.redis.session import Access, Session, opened
@@ -15,6 +14,8 @@ from opskit.model.warm import Warm
 
 EACH = 0.2
 """How often another connection asks for a key; seconds."""
+PATIENCE = 10.0
+"""How long a bystander waits at most; seconds."""
 SAMPLES, BASELINE = 50, 200
 LEAST = 0.002
 _BURST = 0.02
@@ -48,7 +49,7 @@ class Polite:
     def __init__(self, access: Access, work: Warm, watch: Callable[[], None]) -> None:
         self._work = work
         self._watch = watch
-        self._session = opened(access, within(10.0), reads=True)
+        self._session = opened(access, within(PATIENCE), reads=True)
         self._key = f"opskit:run:{access.run}"
         self._times: deque[float] = deque(maxlen=SAMPLES)
         self._over = threading.Event()
@@ -89,15 +90,18 @@ class Polite:
         self._session.close()
 
     def _asked(self, session: Session) -> float:
+        session.connection.watch = within(PATIENCE)
         began = time.perf_counter()
         session.connection.call("GET", self._key)
         return time.perf_counter() - began
 
     def _probe(self) -> None:
-        with suppress(OpskitError):  # what broke this line breaks the other, too, or is over
+        try:
             while not self._over.wait(EACH):
                 self._times.append(self._asked(self._session))
                 self.judge()
+        except OpskitError as error:  # without him nobody knows whether others wait
+            self._why = f"a bystander's line has failed: {error.what}"
 
     def judge(self) -> None:
         """Change the rate by what the bystander has seen."""

@@ -96,6 +96,11 @@ class Writer:
         call("PEXPIRE", self._fence, _MS)
         return self.progress()
 
+    @property
+    def fence(self) -> tuple[str, bytes]:
+        """Return the key that who goes on moves first, and what it must have until then."""
+        return self._fence, self._token
+
     def whole(self) -> bool:
         """Tell whether no mark of this run can have gone with all keys."""
         return self._marks.has(self._word.decode())

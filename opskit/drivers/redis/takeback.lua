@@ -1,8 +1,8 @@
 -- Take back keys that were written, where they are as they were written, and leave a mark that says
 -- what became of each, as a whole.
 --
--- KEYS: the mark, the key of the run, then the keys. ARGV: what the key of the run must have, life
--- of the mark in ms, then for each key the SHA-1 of the value that was written and its end; and of
+-- KEYS: the mark, the fence, then the keys. ARGV: what the fence must have, life of the mark in
+-- ms, then for each key the SHA-1 of the value that was written and its end; and of
 -- what stood there before its end (ms of the server's clock, 0 never) and its DUMP, or nothing.
 --
 -- Returned is as for removing. The letters: r removed; o what stood there before is put back; n

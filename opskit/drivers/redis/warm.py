@@ -67,15 +67,17 @@ class Warming(Attempt):
         except (UnreachableError, EndedError):
             return ""
         try:
-            if self.work.do == "restore":
-                return ""
             ranges = self.writer(session).seize()
-            count = shelf.read(self.folder).count
+            kept = shelf.read(self.folder)
+            if self.work.do == "restore":
+                from opskit.drivers.redis import warmed
+
+                return warmed.far(self, session, kept, ranges)
         except (ServerError, BrokenError, EndedError, TooLongError, LostError, EvidenceError):
             return ""
         finally:
             session.close()
-        return f"{done(ranges)} of {count} keys are written, and no other will be"
+        return f"{done(ranges)} of {kept.count} keys are written, and no other will be"
 
 
 def perform(deed: Warming) -> Output:
@@ -182,11 +184,18 @@ def _write(deed: Warming, session: Session) -> Output:
 
     writer = deed.writer(session)
     kept = _listed(deed, session, writer)
-    writer.agreed(kept.digest)
-    archive.begin(kept.path)
-    deed.more |= {"manifest": str(kept.path / MANIFEST), "sha256": kept.digest}
-    deed.acting = True
-    return filling.filled(deed, session, writer, kept)
+    try:
+        pace = filling.paced(deed)
+    except UnreachableError as error:
+        return deed.unsent(f"a bystander's line can't be had: {error.line}")
+    try:
+        writer.agreed(kept.digest)
+        archive.begin(kept.path)
+        deed.more |= {"manifest": str(kept.path / MANIFEST), "sha256": kept.digest}
+        deed.acting = True
+        return filling.filled(deed, session, writer, kept, pace)
+    finally:
+        pace.close()
 
 
 def _listed(deed: Warming, session: Session, writer: Writer) -> Shelf:

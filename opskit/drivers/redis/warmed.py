@@ -33,7 +33,8 @@ def take_back(deed: Warming, session: Session) -> Output:
         return Output(outcome="succeeded", status=0, reason="nothing was written",
                       evidence=deed.more)  # fmt: skip
     deed.acting = True
-    ranges = deed.writer(session).seize()
+    writer = deed.writer(session)
+    ranges = writer.seize()
     notes = Notes(kept)
     try:
         found_out(session, kept, ranges, notes)
@@ -43,7 +44,7 @@ def take_back(deed: Warming, session: Session) -> Output:
     for number, (keys, written) in enumerate(_pieces(kept, ranges)):
         deed.watch()
         try:
-            found.append(pieces.take_back(number, keys, written))
+            found.append(pieces.take_back(number, keys, written, writer.fence))
         except ServerError as error:  # it refuses the script's first write: nothing is done
             found.append(Fate(letters="-" * len(keys), why=refused(error, "")))
         if found[-1].why:
@@ -105,6 +106,14 @@ def taken_said(
         reason = f"{line}: {fates.why}"
         return Output(outcome="failed", status=1, reason=reason, evidence=deed.more)
     return Output(outcome="succeeded", status=0, reason=line, evidence=deed.more)
+
+
+def far(deed: Warming, session: Session, kept: Shelf, ranges: Sequence[Range]) -> str:
+    """Say how far it is, now that the fence is moved."""
+    marks, counts = deed.pieces(session), [len(keys) for keys, _ in _pieces(kept, ranges)]
+    found = [marks.fate(number, count) for number, count in enumerate(counts)]
+    done = sum(one is not None for one in found)
+    return f"{done} of {len(found)} pieces are taken back, and no other will be"
 
 
 # --- lost from sight
