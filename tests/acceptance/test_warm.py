@@ -109,7 +109,7 @@ def test_bad_input_is_refused_and_nothing_is_touched(
     assert not (desk.folder / "state").exists()
 
 
-POINTS = ["warm-kept 0", "warm-agreed 0", "warm-before 2", "warm-sent 2", "warm-after 2"]
+POINTS = ["warm-kept 0", "warm-agreed 0", "warm-sent 2", "warm-after 2"]
 
 
 @pytest.mark.parametrize("point", POINTS)

@@ -378,6 +378,22 @@ def test_when_marks_are_gone_nobody_writes_or_takes_back(stove: Stove) -> None:
     assert "its marks are gone from the server" in stove.do("restore").reason
 
 
+def test_when_only_the_mark_of_how_far_it_is_goes_nobody_guesses(stove: Stove) -> None:
+    stove.rows(rows(1000))
+
+    def evicted() -> None:
+        (name,) = stove.db.call("KEYS", "opskit:mark:*:done")
+        stove.db.call("DEL", name)
+
+    with batches(stove, 2, evicted):
+        found = stove.do("fill")
+    assert (found.outcome, len(world(stove.db))) == ("unknown", 600)
+    assert "the mark that says how far it is has gone" in found.reason
+    assert stove.find("fill").outcome == "unknown"
+    assert stove.do("fill", attempt=2).outcome == "unknown"
+    assert len(world(stove.db)) == 600
+
+
 def test_a_user_who_may_do_nothing_else_is_enough(db: Keys, tmp_path: Path) -> None:
     rights = (
         "on nopass ~t:* ~opskit:* -@all +set +get +mget +append +incr +pexpire +pexpiretime +dump"

@@ -24,6 +24,10 @@ _LOST = (
     "the key of this run is gone from there (FLUSHALL, a restart without its data, or more than 7"
     " days), or another process goes on with it"
 )
+_HOLE = (
+    "the mark that says how far it is has gone from there meanwhile (evicted, or removed): nobody"
+    " can tell any more what was done"
+)
 _ALWAYS = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$4\r\nPXAT\r\n$%d\r\n%d\r\n"
 _ABSENT = b"*6\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$4\r\nPXAT\r\n$%d\r\n%d\r\n$2\r\nNX\r\n"
 
@@ -111,7 +115,10 @@ class Writer:
         text = said if isinstance(said, bytes) else b""
         self._length = len(text)
         words = (line.split() for line in text.splitlines())
-        return tuple(Range(first=int(a), count=int(b), base=int(c)) for a, b, c in words)
+        found = tuple(Range(first=int(a), count=int(b), base=int(c)) for a, b, c in words)
+        if any(one.first != at for one, at in zip(found, _firsts(found), strict=False)):
+            raise LostError(_HOLE)
+        return found
 
     def watch(self, names: Sequence[bytes] = ()) -> None:
         """Let nothing be written once another process has moved the fence, or a key changes."""
@@ -173,6 +180,8 @@ class Writer:
             return Fate(changed=True)
         if not isinstance(done, list) or len(done) != count + 2:
             raise BrokenError("the server answers a transaction with something else")
+        if done[0] != length:
+            raise LostError(_HOLE)
         self._length = length
         return _judged(done[2:])
 
@@ -210,6 +219,14 @@ def _whole(said: Reply) -> int:
     if not isinstance(said, int):
         raise BrokenError("the server answers INCR with something else")
     return said
+
+
+def _firsts(ranges: Sequence[Range]) -> Iterator[int]:
+    """Yield where each begins if none is missing before it."""
+    at = 0
+    for one in ranges:
+        yield at
+        at += one.count
 
 
 def ours(item: Item, base: int) -> bytes:
