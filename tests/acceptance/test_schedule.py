@@ -12,6 +12,7 @@ import pytest
 
 from opskit.load.schedules import moments_of
 from opskit.schedule.systemd import calendar
+from tests.support.database import until
 
 pytestmark = pytest.mark.acceptance
 
@@ -119,11 +120,15 @@ def test_f23_units_are_sound_and_whoever_fails_is_heard(folder: Path) -> None:
     assert '''"word=it's \\"5 %%\\" of $$HOME \\\\ `id`"''' in service
 
 
-def struck(folder: Path) -> "subprocess.Popen[bytes]":
-    """Begin what stands in the line, as cron does: its shell, its few variables, `%` taken back."""
+def line_of(folder: Path) -> str:
+    """Return what cron runs: `%` is taken back, and what stands before the command is cron's."""
     lines = opskit(folder, "schedule", folder / "s.yaml", "--as", "cron").splitlines()
     line = next(line for line in lines if line.startswith("15 * * * * root "))
-    command = line.removeprefix("15 * * * * root ").replace("\\%", "%")
+    return line.removeprefix("15 * * * * root ").replace("\\%", "%")
+
+
+def struck(folder: Path, command: str) -> "subprocess.Popen[bytes]":
+    """Begin what stands in the line, as cron does: its shell, and its few variables."""
     environ = {"HOME": str(folder), "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh", "LOGNAME": "root"}
     return subprocess.Popen(
         ["/bin/sh", "-c", command], env=environ, cwd="/", stdin=subprocess.DEVNULL,
@@ -132,20 +137,24 @@ def struck(folder: Path) -> "subprocess.Popen[bytes]":
 
 
 def test_f23_a_line_of_cron_has_a_lock_a_limit_a_record_and_an_alert(folder: Path) -> None:
-    alerts = folder / "alerts"
+    alerts, lock = folder / "alerts", folder / ".opskit-a-job.lock"
     written(folder)
-    with struck(folder) as job:
+    with struck(folder, line_of(folder)) as job:
         job.communicate(timeout=60)
     assert (folder / "said").read_text() == WORD
     assert not alerts.exists()
     assert "scheduled: a-job" in opskit(folder, "runs", "--json")
     written(folder, line="exit 3")
-    with struck(folder) as job:
+    with struck(folder, line_of(folder)) as job:
         job.communicate(timeout=60)
     assert alerts.read_text() == "a-job failed, 100 %\n"
-    written(folder, line="sleep 6", longest="3s")
-    with struck(folder) as job, struck(folder) as second:
-        second.communicate(timeout=60)
+    written(folder, line="sleep 4", longest="2s")
+    line = line_of(folder)
+    lock.unlink()
+    with struck(folder, line) as job:
+        until(lock.exists)
+        with struck(folder, line) as second:
+            second.communicate(timeout=60)
         assert alerts.read_text() == "a-job failed, 100 %\n" * 2, "it runs already"
         job.communicate(timeout=60)
     assert alerts.read_text() == "a-job failed, 100 %\n" * 3, "it took too long"

@@ -140,12 +140,11 @@ def test_trouble_is_told_with_what_changed_before_and_what_to_do_next(fleet: Fle
     assert "to take it back, `opskit undo " in told
     assert re.search(r"\| UNKNOWN \| web4 \| it can't be reached: ", told)
     assert "1. opskit run rollback, where a deploy came before (page; web2)" in told
+    kept(fleet, path)
 
 
-def test_the_file_is_kept_and_what_people_wrote_into_it_stays(fleet: Fleet) -> None:
-    fleet.opskit("run", "health-check", "--limit", "web1")
-    path = fleet.folder / "incident.md"
-    fleet.opskit("incident", "-o", path)
+def kept(fleet: Fleet, path: Path) -> None:
+    """The file is written anew, and what people wrote into it stays."""
     path.write_text(f"An early thought\n\n{path.read_text()}\nThe switch in rack 3.\n")
     fleet.opskit("note", "last", "status page says: investigating")
     done = fleet.opskit("incident", "-o", path)
