@@ -60,7 +60,7 @@ def lint(call: Call, paths: tuple[Path, ...], strict: bool) -> Exit:
 @click.command()
 @click.argument(
     "what",
-    type=click.Choice(["runbook", "inventory", "expectations", "ledger"]),
+    type=click.Choice(["runbook", "inventory", "expectations", "ledger", "checks", "schedules"]),
     default="runbook",
 )
 @options
@@ -72,6 +72,8 @@ def schema(call: Call, what: str) -> None:
         "inventory": load.inventory_schema,
         "expectations": load.expectations_schema,
         "ledger": load.ledger_schema,
+        "checks": load.checks_schema,
+        "schedules": load.schedules_schema,
     }
     found = made.get(what, load.schema)()
     screen.out(json.dumps(found, indent=None if call.json else 2) + "\n")

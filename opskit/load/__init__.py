@@ -14,6 +14,7 @@ __all__ = [
     "changed",
     "check",
     "check_inventory",
+    "checks_schema",
     "inventory",
     "expectations_schema",
     "inventory_schema",
@@ -23,6 +24,7 @@ __all__ = [
     "mapping",
     "parameters",
     "runbook",
+    "schedules_schema",
     "schema",
     "select",
     "value_of",
@@ -46,6 +48,20 @@ def expectations_schema() -> Json:
 def ledger_schema() -> Json:
     """Return the JSON Schema of files that describe a ledger."""
     from opskit.load.schemas import ledger_schema as made
+
+    return made()
+
+
+def checks_schema() -> Json:
+    """Return the JSON Schema of files of health checks."""
+    from opskit.load.schemas import checks_schema as made
+
+    return made()
+
+
+def schedules_schema() -> Json:
+    """Return the JSON Schema of files of schedules."""
+    from opskit.load.schemas import schedules_schema as made
 
     return made()
 

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from opskit.load.checkkeys import CHECK
+from opskit.load.checkkeys import FILE as CHECKS
 from opskit.load.keys import (
     BALANCER,
     DATABASE,
@@ -26,6 +28,8 @@ from opskit.load.keys import (
     VARIABLE,
 )
 from opskit.load.ledgerkeys import LEDGER, REPEAT
+from opskit.load.schedulekeys import FILE as SCHEDULES
+from opskit.load.schedulekeys import SCHEDULE
 from opskit.model.value import Json
 from opskit.steps import COMMON, KINDS, Key, StepKind
 
@@ -136,6 +140,29 @@ def ledger_schema() -> Json:
         items: dict[str, Json] = {"type": "array", "items": item, "minItems": 1}
         properties[name] = {**items, "description": _help(LEDGER, name)}
     return {"$schema": DIALECT, "title": "opskit ledger", **_object(properties, LEDGER)}
+
+
+def checks_schema() -> Json:
+    """Return the JSON Schema (2020-12) of a file of health checks."""
+    properties = _properties(CHECKS)
+    properties["opskit"] = {"const": FORMAT, "description": _help(CHECKS, "opskit")}
+    one = {**_mapping(_table(CHECK)), "required": ["label"]}
+    items: dict[str, Json] = {"type": "array", "items": one, "minItems": 1}
+    properties["checks"] = {**items, "description": _help(CHECKS, "checks")}
+    return {"$schema": DIALECT, "title": "opskit checks", **_object(properties, CHECKS)}
+
+
+def schedules_schema() -> Json:
+    """Return the JSON Schema (2020-12) of a file of schedules."""
+    properties = _properties(SCHEDULES)
+    properties["opskit"] = {"const": FORMAT, "description": _help(SCHEDULES, "opskit")}
+    properties["schedules"] = {
+        "type": "object",
+        "description": _help(SCHEDULES, "schedules"),
+        "minProperties": 1,
+        "additionalProperties": _table(SCHEDULE),
+    }
+    return {"$schema": DIALECT, "title": "opskit schedules", **_object(properties, SCHEDULES)}
 
 
 def _listed(keys: Sequence[Key], name: str, item: str) -> Json:

@@ -25,6 +25,7 @@ from opskit.load.keys import (
     SOMETIMES,
 )
 from opskit.load.ledgerkeys import LEDGER, REPEAT
+from opskit.load.schedulekeys import SCHEDULE
 from opskit.steps import COMMON, KINDS, Key, StepKind
 from opskit.steps.units import duration
 
@@ -74,6 +75,7 @@ def blocks() -> Mapping[str, str]:
         "service": table(SERVICE),
         "check": table(CHECK),
         "checksfile": table(INCLUDED),
+        "schedule": table(SCHEDULE),
         "balancer": table(BALANCER),
         "database": table(DATABASE),
         "redis": table(REDIS),

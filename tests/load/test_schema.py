@@ -19,6 +19,9 @@ RUNBOOK = json.loads(json.dumps(load.schema()))
 INVENTORY = json.loads(json.dumps(load.inventory_schema()))
 EXPECTED = json.loads(json.dumps(load.expectations_schema()))
 LEDGER = json.loads(json.dumps(load.ledger_schema()))
+CHECKS = json.loads(json.dumps(load.checks_schema()))
+SCHEDULES = json.loads(json.dumps(load.schedules_schema()))
+SHIPPED_CHECKS = sorted((CASES.parent.parent / "inventories" / "checks").glob("*.yaml"))
 BAD_LEDGERS = sorted((CASES / "bad-ledgers").glob("*.yaml"))
 BAD_EXPECTED = sorted((CASES / "bad-expectations").glob("*.yaml"))
 SHIPPED = sorted((CASES.parent.parent / "opskit" / "lab" / "data" / "expect").glob("*.yaml"))
@@ -39,8 +42,8 @@ def errors(schema: dict[str, Any], path: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     "schema",
-    [RUNBOOK, INVENTORY, EXPECTED, LEDGER],
-    ids=["runbook", "inventory", "expected", "ledger"],
+    [RUNBOOK, INVENTORY, EXPECTED, LEDGER, CHECKS, SCHEDULES],
+    ids=["runbook", "inventory", "expected", "ledger", "checks", "schedules"],
 )
 def test_the_schema_is_one(schema: dict[str, Any]) -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -95,3 +98,19 @@ def test_whatever_the_schema_refuses_in_a_ledger_is_a_problem_too(path: Path) ->
     if errors(LEDGER, path):
         assert load.lint(path, [])
     assert path.stem == "fields" or errors(LEDGER, path)
+
+
+@pytest.mark.parametrize("path", SHIPPED_CHECKS, ids=lambda path: path.stem)
+def test_the_checks_that_are_shipped_fit_the_schema(path: Path) -> None:
+    assert errors(CHECKS, path) == []
+
+
+def test_checks_and_schedules_with_a_mistake_do_not_fit(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("opskit: 1\nchecks: [{run: 'true'}, {label: a, severity: P9}]\n")
+    assert len(errors(CHECKS, path)) == 2
+    good = "{runbook: r, at: 0 * * * *, user: ops, alert: mail, wait: 5m, params: {a: b}}"
+    path.write_text(f"opskit: 1\nschedules: {{a: {good}}}\n")
+    assert errors(SCHEDULES, path) == []
+    path.write_text(f"opskit: 1\nschedules: {{a: {good.replace('alert', 'alarm')}}}\n")
+    assert len(errors(SCHEDULES, path)) == 2
