@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONG
+
 FLOW = [
     "errors", "model", "settings", "render", "steps", "load", "plan", "drivers", "execute",
     "audit", "schedule", "notify", "view", "app", "worker", "console", "lab", "cli",
@@ -111,3 +113,8 @@ def test_the_executor_neither_asks_nor_prints() -> None:
         text = path.read_text()
         assert "print(" not in text
         assert "input(" not in text
+
+
+def test_files_that_are_begun_first_are_there() -> None:
+    tests = Path(__file__).parent
+    assert [name for name in LONG if not (tests / f"{name}.py").exists()] == []
