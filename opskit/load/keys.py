@@ -132,6 +132,11 @@ MIGRATIONS: tuple[Key, ...] = (
     Key("backup", "table", keys=BACKUP, help="what must be there before anything is migrated"),
     Key("exports", "literal", help="folder for rows that a rollback takes out; ROOT/exports"),
 )
+LIMITED: tuple[Key, ...] = (
+    Key("path", "literal", required=True, help="a page whose requests are counted"),
+    Key("allowed", "int", required=True, minimum=1, help="how many are allowed in its window"),
+    Key("address", "literal", help="whose requests they are to be (`X-Forwarded-For`); the host's"),
+)
 SERVICE: tuple[Key, ...] = (
     Key("hosts", "literal", required=True, help="host expression: where it runs"),
     Key("root", "literal", help="directory of its releases"),
@@ -141,6 +146,8 @@ SERVICE: tuple[Key, ...] = (
     Key("pids", "data", help="how to find its processes"),
     Key("user", "literal", help="the user that it runs as"),
     Key("migrations", "table", keys=MIGRATIONS, help="how `deploy` migrates its database"),
+    Key("after", "data", help="checks, as in `checks`, that must hold after a deploy"),
+    Key("limited", "table", keys=LIMITED, help="what must be refused after a deploy"),
 )
 BALANCER: tuple[Key, ...] = (
     Key("type", "enum", choices=("nginx",), required=True, help="what it is"),

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,15 @@ from tests.support.sshd import Sshd, free_port, sshd
 pytestmark = pytest.mark.acceptance
 APP = """
 import http.server, pathlib, sys
+seen = []
 release = pathlib.Path("RELEASE").read_text().strip()
 class Page(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        body = b'{"status": "healthy"}'
-        self.send_response(200)
+        seen.append(self.path)
+        deep = self.path == "/health/detailed/"
+        body = b'{"status": "%s"}' % (b"unhealthy" if deep and release == "ill" else b"healthy")
+        over = self.path == "/api/" and seen.count("/api/") > 3 and release != "open"
+        self.send_response(429 if over else 200)
         self.send_header("X-Release", release)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -53,6 +57,7 @@ class Site:
     host: Sshd
     url: str
     port: int
+    more: dict[str, Any] = field(default_factory=dict)
 
     @property
     def root(self) -> Path:
@@ -67,6 +72,7 @@ class Site:
             "restart": f"cd {self.root} && {STOP} && {START}".format(**words),
             "stop": STOP.format(**words), "pids": f"cat {self.folder / 'pid'}",
             "migrations": {"manage": self.project.manage, "order": list(ORDER), **migrations},
+            **self.more,
         }  # fmt: skip
         connection = {
             "user": how.user, "port": how.port, "key": how.key, "known_hosts": how.known_hosts,
@@ -291,9 +297,12 @@ def test_what_must_not_be_done_is_refused_before_anything_is(site: Site) -> None
     assert f"{ORDER[0]} would come before {ORDER[1]}" in said
     site.write()
     site.sql("BEGIN; LOCK core_tenant IN ACCESS SHARE MODE; PREPARE TRANSACTION 'left'")
-    said = site.deploy("B", SEVEN, "patience=0s", status=3)
-    assert "a prepared transaction (role" in said
-    assert "holds core_tenant: end it, or wait longer" in said
+    with psycopg.connect(site.url, application_name="report") as reader:
+        reader.execute("SELECT count(*) FROM core_tenant")
+        said = site.deploy("B", SEVEN, "patience=1s", "old=500ms", status=3)
+        pid = reader.info.backend_pid
+    assert f"process {pid} (role owner, report) holds core_tenant in a transaction that is" in said
+    assert "a prepared transaction (role None, None) holds core_tenant" in said
     site.sql("ROLLBACK PREPARED 'left'")
     with pytest.raises(psycopg.errors.UniqueViolation):
         site.sql("CREATE UNIQUE INDEX CONCURRENTLY bad ON core_tenant ((1))")
@@ -363,4 +372,29 @@ def test_what_was_taken_away_keeps_a_release_from_being_gone_back_to(site: Site)
     assert "core.0010_drop has taken away what the release before may need" in said
     assert "Roll forward: deploy a release that mends" in said
     assert str(backup) in said
+    assert site.live == "B"
+
+
+def test_what_must_hold_afterwards_is_asked_and_a_release_without_it_goes_back(site: Site) -> None:
+    rate = site.folder / "rate"
+    site.more = {
+        "migrations": None,
+        "limited": {"path": "/api/", "allowed": 3, "address": "192.0.2.9"},
+        "after": [
+            {"label": "deep", "path": "/health/detailed/", "json": {"status": "healthy"}},
+            {"label": "hit rate, %", "run": f"cat {rate} 2>/dev/null || :", "crit": "< 70"},
+        ],
+    }
+    site.write()
+    said = site.deploy("ill", {}, status=3)
+    assert 'CRIT deep: status is "unhealthy", expected "healthy"' in said
+    assert site.live == "A"
+    said = site.deploy("B", {}, status=6)
+    assert "UNKNOWN hit rate, %" in said
+    assert site.live == "A"
+    rate.write_text("91\n")
+    said = site.deploy("open", {}, status=3)
+    assert "status 200, expected 429" in said
+    assert site.live == "A"
+    site.deploy("B", {})
     assert site.live == "B"
