@@ -39,8 +39,8 @@ class Limits:
     share: float
     needed: int = 0
     first: int = 1000
-    batch: int = 10_000
-    aim: float = 0.15
+    batch: int = 50_000
+    aim: float = 0.1
     pause: float = 0.5
     deadline: float = 600.0
     lag: float = 10.0

@@ -59,6 +59,14 @@ class Sql:
     values: tuple[str | None, ...] = ()
 
 
+@frozen
+class Span:
+    """Blocks of a table: from one on to another, without that one."""
+
+    start: int
+    end: int
+
+
 class Statement:
     """A statement about a selection, being written."""
 
@@ -87,6 +95,17 @@ class Statement:
     def which(self, floor: str | None = None) -> str:
         """Say which rows are meant; from `floor` of their time on, where there is one."""
         return "\n  AND ".join(self._conditions(floor))
+
+    def lying(self, span: "Span") -> str:
+        """Say which rows are meant of those that lie in a part of the table.
+
+        `IS TRUE` keeps the server from finding them by an index: they come as they lie.
+        """
+        start, end = self.value(f"({span.start},0)"), self.value(f"({span.end},0)")
+        return (
+            f"{ROW}.ctid >= {start}::tid AND {ROW}.ctid < {end}::tid\n"
+            f"  AND ({self.which()}\n) IS TRUE"
+        )
 
     def _conditions(self, floor: str | None) -> Iterator[str]:
         chosen = self._chosen
@@ -158,40 +177,81 @@ class Kept:
 
 
 def removed(
-    statement: Statement, size: int, *, floor: str | None = None, kept: Kept | None = None
+    statement: Statement,
+    size: int,
+    *,
+    floor: str | None = None,
+    within: Span | None = None,
+    kept: Kept | None = None,
 ) -> Sql:
     """Remove a batch: the rows are found by the index, then taken by where they lie.
 
     Returns how many, the last time of them, how many were still needed, and how many are kept. A
-    row that somebody else has locked is left for later.
+    row that somebody else has locked is left for later. `within`: only those that lie there.
     """
-    which, order = statement.which(floor), statement.order()
+    if within is None:
+        which, order = statement.which(floor), statement.order()
+    else:
+        which, order = statement.lying(within), ""
     most = statement.value(str(size))
     columns = [f"{statement.time or 'NULL::timestamptz'} AS last", f"{statement.live()} AS live"]
-    columns += [f"{ROW}::text AS line"] if kept is not None else []
+    columns += [_LINE] if kept is not None else []
     gone = (
         f"DELETE FROM {statement.source} WHERE {ROW}.ctid = ANY (ARRAY(\n"
         f"    SELECT {ROW}.ctid FROM {statement.source}\n    WHERE {which}{order}\n"
         f"    LIMIT {most}::bigint FOR UPDATE SKIP LOCKED))\n  RETURNING {', '.join(columns)}"
     )
-    also, number = "", "count(*)"
-    if kept is not None:
-        key = ", ".join(
-            [
-                f"{statement.value(kept.run)}::text",
-                f"{statement.value(kept.action)}::text",
-                f"{statement.value(str(kept.attempt))}::integer",
-            ]
-        )
-        also = (
-            f",\nkept AS (INSERT INTO {kept.table} (run, action, attempt, line)"
-            f" SELECT {key}, line FROM gone RETURNING 1)"
-        )
-        number = "(SELECT count(*) FROM kept)"
+    also, number = _keeping(statement, kept) if kept is not None else ("", "count(*)")
     return statement.made(
         f"WITH gone AS (\n  {gone}){also}\n"
         f"SELECT count(*), max(last)::text, count(*) FILTER (WHERE live), {number} FROM gone"
     )
+
+
+def swept(statement: Statement, span: Span, kept: Kept | None = None) -> Sql:
+    """Remove what lies in a span and is not needed; whoever has locked a row is waited for.
+
+    Where they are kept, it returns how many were removed, and how many are kept.
+    """
+    gone = (
+        f"DELETE FROM {statement.source}\n"
+        f"WHERE {statement.lying(span)}\n  AND ({statement.live()}) IS NOT TRUE"
+    )
+    if kept is None:
+        return statement.made(gone)  # the server says how many: RETURNING would cost half as much
+    also, number = _keeping(statement, kept)
+    return statement.made(
+        f"WITH gone AS (\n  {gone}\n  RETURNING {_LINE}){also}\nSELECT count(*), {number} FROM gone"
+    )
+
+
+_LINE = f"{ROW}::text AS line"
+
+
+def _keeping(statement: Statement, kept: Kept) -> tuple[str, str]:
+    """Keep what is gone: a part of the statement, and what tells how many are kept."""
+    key = ", ".join(
+        [
+            f"{statement.value(kept.run)}::text",
+            f"{statement.value(kept.action)}::text",
+            f"{statement.value(str(kept.attempt))}::integer",
+        ]
+    )
+    also = (
+        f",\nkept AS (INSERT INTO {kept.table} (run, action, attempt, line)"
+        f" SELECT {key}, line FROM gone RETURNING 1)"
+    )
+    return also, "(SELECT count(*) FROM kept)"
+
+
+def plain(chosen: Selection) -> bool:
+    """Tell whether the condition looks at nothing but the row itself."""
+    said = (
+        [part.text for part in chosen.where.parts if isinstance(part, Fixed)]
+        if chosen.where
+        else []
+    )
+    return all(token.key not in ("select", "table", "with") for token in tokens(" ".join(said)))
 
 
 def restored(

@@ -72,7 +72,8 @@ KEYS = (
     Key(
         "order",
         "list",
-        help="columns by whose least values rows go first, after `time`; those of an index",
+        help="columns by whose least values rows go first, after `time`; those of an index. Without "
+        "it a large part of a table goes in the order in which it lies",
     ),
     Key("max_rows", "int", default=100_000, minimum=1, help="more rows than this are refused"),
     Key(
@@ -84,13 +85,13 @@ KEYS = (
     ),
     Key("max_live", "int", default=0, minimum=0, help="more rows that are `live` are refused"),
     Key(
-        "batch", "int", default=10_000, minimum=1, help="no transaction removes more rows than this"
+        "batch", "int", default=50_000, minimum=1, help="no transaction removes more rows than this"
     ),
     Key("first", "int", default=1000, minimum=1, help="rows of the first batch"),
     Key(
         "aim",
         "number",
-        default=0.15,
+        default=0.1,
         minimum=0.01,
         help="seconds that a batch shall take; its rows follow from that",
     ),

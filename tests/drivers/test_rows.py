@@ -66,10 +66,14 @@ def test_what_is_over_is_removed_and_put_back_while_others_write(attic: Attic) -
     assert attic.hash() == before
 
 
-@pytest.mark.parametrize(("first", "batch"), [(1, 7), (400, 1000)])
+LIE, INDEX = ((), "as they lie"), (("expire_date",), "by the index")
+
+
+@pytest.mark.parametrize(("first", "batch"), [(1, 7), (50, 90), (400, 1000)])
 @pytest.mark.parametrize("archive", [True, False])
-def test_no_transaction_has_more_rows_than_a_batch(
-    attic: Attic, first: int, batch: int, *, archive: bool
+@pytest.mark.parametrize(("order", "taken"), [LIE, INDEX])
+def test_f12_no_transaction_has_more_rows_than_a_batch(
+    attic: Attic, first: int, batch: int, order: tuple[str, ...], taken: str, *, archive: bool
 ) -> None:
     attic.fill(over=700, of=1000)
     attic.db.sql(
@@ -80,15 +84,55 @@ def test_no_transaction_has_more_rows_than_a_batch(
         "CREATE TRIGGER saw AFTER DELETE ON session REFERENCING OLD TABLE AS gone"
         " FOR EACH STATEMENT EXECUTE FUNCTION see()"
     )
-    work = rows(first=first, batch=batch, archive=archive, touches=("saw",))
+    work = rows(first=first, batch=batch, archive=archive, touches=("saw",), order=order)
     found = attic.do(work)
-    assert found.outcome == "succeeded", found
+    assert (found.outcome, found.evidence["taken"]) == ("succeeded", taken), found
     sizes = [row[0] for row in attic.db.sql("SELECT sum(n) FROM seen GROUP BY tx")]
     assert sum(sizes) == 700
     assert max(sizes) <= batch
     if archive:
         assert max(transactions(attic)) <= batch
         assert sum(transactions(attic)) == 700
+
+
+def test_few_rows_are_taken_by_the_index_and_many_as_they_lie(attic: Attic) -> None:
+    for over, how, taken in (
+        (100, {}, "by the index"),
+        (300, {}, "as they lie"),
+        (300, {"order": ("key",)}, "by the index"),
+        (300, {"live": "data ? 'keep'", "needed": 5}, "by the index"),
+        (300, {"where": "key IN (SELECT key FROM session)"}, "by the index"),
+    ):
+        attic.fill(over)
+        name = f"{over} {how}"[:40]
+        seen = Attic(attic.db.as_run(name)).do(rows(archive=False, **how))
+        assert (seen.evidence["removed"], seen.evidence["left"]) == (over, 0), seen
+        assert seen.evidence["taken"] == taken, (over, how)
+
+
+def test_blocks_that_hold_more_rows_than_others_keep_to_the_bound(attic: Attic) -> None:
+    attic.db.sql(
+        "DELETE FROM session WHERE key > 's2';"
+        "INSERT INTO session (key, data, expire_date) SELECT 'wide' || n, "
+        "to_jsonb(repeat(md5(n::text), 40)), now() - interval '1h' FROM generate_series(1, 900) n;"
+        "ANALYZE session"
+    )
+    found = attic.do(rows(first=60, batch=60, share=1.0))
+    assert (found.outcome, found.evidence["taken"]) == ("succeeded", "as they lie"), found
+    assert max(transactions(attic)) <= 60
+    assert attic.keys("expire_date < now()") == 0
+
+
+def test_a_writer_waits_for_no_batch_that_waits_for_a_lock(attic: Attic) -> None:
+    with locked(attic, "key = 's2900'"), psycopg.connect(attic.db.owner) as other:
+        other.execute("SET lock_timeout = '5s'")
+        with attic.db.beside(rows(rest="ok", pause=0.0, batch=5000, first=5000)) as ended:
+            until(lambda: attic.kept() > 0 or attic.db.sessions())
+            other.execute("UPDATE session SET expire_date = now() + interval '1 day'"
+                          " WHERE key = 's1'")  # fmt: skip
+            other.commit()
+    assert (ended[0].outcome, ended[0].evidence["left"]) == ("succeeded", 1), ended
+    assert ended[0].evidence["removed"] in (2998, 2999)
 
 
 def test_a_look_counts_and_removes_nothing(attic: Attic) -> None:
@@ -218,7 +262,7 @@ def test_rows_that_are_prolonged_meanwhile_are_not_removed(attic: Attic) -> None
     assert attic.keys("key = 's5'") == 1
 
 
-def test_a_deadline_leaves_the_rest(attic: Attic) -> None:
+def test_f11_a_deadline_leaves_the_rest_and_says_so(attic: Attic) -> None:
     attic.fill(over=3000)
     slow = rows(first=10, batch=10, pause=20.0, deadline=0.4)
     found = attic.do(slow)

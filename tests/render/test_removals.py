@@ -5,7 +5,16 @@ import pytest
 from opskit.drivers.postgres.pace import paced
 from opskit.model.rows import Limits, Selection
 from opskit.render import text
-from opskit.render.removals import Kept, Statement, condition_problem, is_name, removed
+from opskit.render.removals import (
+    Kept,
+    Span,
+    Statement,
+    condition_problem,
+    is_name,
+    plain,
+    removed,
+    swept,
+)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +50,27 @@ def test_values_and_bounds_are_bound_and_never_in_the_text() -> None:
     assert made.values.count("o'h\"; DROP TABLE y; --") == 2
     assert {"321", "run", "1/", "2", "2026-01-01", "2025-01-01"} <= set(made.values)
     assert all(f"${number}" in made.text for number in range(1, len(made.values) + 1))
+
+
+@pytest.mark.parametrize("kept", [None, Kept(table="kept", run="run", action="1/", attempt=2)])
+def test_a_part_of_a_table_is_swept_of_what_is_meant_and_not_needed(kept: Kept | None) -> None:
+    where = text("name = {{ x }}", {"x": "DROP TABLE y"}, context="sql")
+    chosen = Selection(table="t", time="at", older=60.0, where=where, live=where)
+    made = swept(Statement(chosen, '"s"."t"', "2026-01-01"), Span(start=7, end=19), kept)
+    assert "DROP TABLE" not in made.text
+    assert made.text.count(" IS TRUE") == 1
+    assert made.text.count(" IS NOT TRUE") == 1
+    assert {"(7,0)", "(19,0)", "2026-01-01"} <= set(made.values)
+    assert all(f"${number}" in made.text for number in range(1, len(made.values) + 1))
+
+
+@pytest.mark.parametrize(
+    ("where", "one"), [("a = 1", True), ("a IN (SELECT b FROM c)", False), ("a = 'select'", True)]
+)
+def test_a_condition_that_looks_elsewhere_is_known(where: str, *, one: bool) -> None:
+    said = text(where, {}, context="sql")
+    assert plain(Selection(table="t", where=said)) == one
+    assert plain(Selection(table="t"))
 
 
 @pytest.mark.parametrize("name", ["t", "public.t", '"Odd; name"', 'a."b""c"'])

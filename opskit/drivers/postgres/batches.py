@@ -92,9 +92,10 @@ class Attempt:
             self.told = time.monotonic()
             self.tell(text)
 
-    def begin(self) -> None:
+    def begin(self, more: str = "") -> None:
+        """Begin a transaction, with what shall hold in it alone."""
         self.at = "changing"
-        self.session.connection.own("BEGIN")
+        self.session.connection.own(f"BEGIN;{more}")
 
     def commit(self) -> None:
         """Commit; ServerError when the server rolled it back instead."""

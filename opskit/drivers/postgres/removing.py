@@ -20,6 +20,7 @@ from opskit.drivers.postgres.subject import (
     subject,
 )
 from opskit.drivers.postgres.trail import BATCH, HEAD, Entry, removed
+from opskit.drivers.postgres.walking import Gone, Walk, blocks
 from opskit.drivers.session import Write
 from opskit.model.job import Job, Output
 from opskit.model.rows import Rows
@@ -61,6 +62,7 @@ def foreseen(access: Access, session: Session, job: Job, write: Write) -> Output
         connection.own("ROLLBACK")
         connection.own("RESET ROLE")
         wrong = [*excess(found, work, made.said), *planned(connection, made, work, found.began)]
+        walks = blocks(connection, made, work, found.began, found.share) > 0
     except SubjectError as error:
         return Output(outcome="failed", status=1, reason=str(error))
     except ServerError as error:  # nothing hangs on it: the run ends before it has begun
@@ -70,6 +72,8 @@ def foreseen(access: Access, session: Session, job: Job, write: Write) -> Output
         write("stdout", f"{line}\n".encode())
     if work.chosen.live is not None:
         write("stdout", f"still needed: {found.live}\n".encode())
+    if walks and not wrong:
+        write("stdout", b"taken in the order in which they lie in the table\n")
     wrong += _nothing(found, work, made)
     evidence = {**_evidence(found), "role": role}
     if wrong:
@@ -111,15 +115,20 @@ def remove(attempt: Attempt) -> Output:
     attempt.at = "changing"
     attempt.trail.begin(head)
     attempt.at = "between"
-    rest = _Loop(attempt, made, head, past).run()
-    return _read_back(attempt, made, head, rest)
+    loop = _Loop(attempt, made, head, past)
+    rest = loop.run()
+    return _read_back(attempt, made, head, rest, loop.left)
 
 
 _NAMES = ("meant", "of", "of_exact", "live", "oldest", "newest", "as_of")
 
 
 class _Loop:
-    """The batches of one attempt, one after another."""
+    """The batches of one attempt, one after another.
+
+    Where a large part of the table goes, they are taken as they lie; what is left of them after
+    that, and few rows, by the index. `left`: how many rows are, where that was just counted.
+    """
 
     def __init__(
         self, attempt: Attempt, made: Subject, head: Entry, past: Sequence[Entry]
@@ -133,83 +142,133 @@ class _Loop:
         self._looked = 0.0
         self._waited = 0
         self._connection: Connection = attempt.session.connection
+        self.left: int | None = None
+        part = (self._meant - attempt.done) / max(1, int(head["of"]))
+        number = blocks(self._connection, made, attempt.work, self._began, part)
+        self._walk = self._walking(number, int(head["of"])) if number else None
+        attempt.more["taken"] = "as they lie" if number else "by the index"
+
+    def _walking(self, number: int, rows: int) -> Walk:
+        return Walk(
+            connection=self._connection, statement=self._statement, blocks=number,
+            rows=max(1.0, rows / number),
+        )  # fmt: skip
 
     def run(self) -> str:
-        """Return why rows are left; "" where none are."""
+        """Return why rows are left; "" where none are.
+
+        The disk is not waited for at each batch: what an attempt comes to is written after all of
+        them, and that is waited for.
+        """
+        patience(self._attempt)
+        self._connection.own("SET synchronous_commit = off")
+        told = self._batches()
+        self._connection.own("RESET synchronous_commit")
+        return told
+
+    def _batches(self) -> str:
         attempt = self._attempt
-        patience(attempt)
         while True:
             attempt.watch()
-            if attempt.late:
-                return f"no batch begins after {attempt.room:g} s"
-            if attempt.trail.full:
-                return f"an attempt has at most {attempt.trail.count} batches"
-            room = attempt.work.limits.rows - attempt.done
-            if room <= 0:
-                return "" if not self._left() else "max_rows is reached"
+            if (told := self._ends()) is not None:
+                return told
             self._followers()
             began = time.monotonic()
+            room = attempt.work.limits.rows - attempt.done
             try:
-                rows = self._batch(min(attempt.pace.size, room))
+                size = min(attempt.pace.size, room)
+                gone = self._batch(size)
             except ServerError as error:
-                if not attempt.given_up(error):
-                    raise
+                self._given_up(error)
                 continue
             attempt.strikes = 0
-            if not rows:
-                if (told := self._ended()) is not None:
+            if not gone.rows:
+                if (told := self._nothing()) is not None:
                     return told
                 continue
             seconds = time.monotonic() - began
-            attempt.pace.took(seconds, rows)
+            attempt.pace.took(seconds, size if gone.full else gone.rows)
             attempt.progress(
-                f"{attempt.done} of {self._meant} rows · {rows} in {1000 * seconds:.0f} ms"
+                f"{attempt.done} of {self._meant} rows · {gone.rows} in {1000 * seconds:.0f} ms"
             )
             attempt.nap(attempt.pace.rest(seconds))
 
-    def _batch(self, size: int) -> int:
-        """Remove a batch and write that down, in one transaction; return how many rows it had."""
+    def _ends(self) -> str | None:
+        """Say why no further batch may begin; None where one may."""
+        attempt = self._attempt
+        if attempt.late:
+            return f"no batch begins after {attempt.room:g} s"
+        if attempt.trail.full:
+            return f"an attempt has at most {attempt.trail.count} batches"
+        if attempt.done >= attempt.work.limits.rows:
+            return "" if not self._count_left() else "max_rows is reached"
+        return None
+
+    def _given_up(self, error: ServerError) -> None:
+        """Take back a batch that the server gave up; raises what is no reason to try again."""
+        attempt = self._attempt
+        if self._walk is not None and attempt.at != "commit" and self._walk.locked(error):
+            self._connection.own("ROLLBACK")
+        elif not attempt.given_up(error):
+            raise error
+
+    def _statement(self) -> Statement:
+        return Statement(self._attempt.work.chosen, self._made.full, self._began)
+
+    def _batch(self, size: int) -> Gone:
+        """Remove a batch and write that down, in one transaction."""
         attempt, work = self._attempt, self._attempt.work
-        kept = None
-        if work.archive:
-            table = f"{quoted(attempt.marks.schema)}.{ARCHIVE}"
-            job = attempt.job
-            kept = Kept(table=table, run=job.run, action=job.key, attempt=job.attempt)
-        statement = Statement(work.chosen, self._made.full, self._began)
-        made = removals.removed(statement, size, floor=self._floor, kept=kept)
-        attempt.begin()
-        found = self._connection.one(made.text, *made.values)
-        rows, live, archived = int(found[0] or 0), int(found[2] or 0), int(found[3] or 0)
-        if not rows:
+        attempt.begin(self._walk.patience if self._walk is not None else "")
+        gone = self._gone(size)
+        if not gone.rows:
             self._connection.own("ROLLBACK")
             attempt.at = "between"
-            return 0
-        if self._live + live > work.limits.needed:
+            return gone
+        if self._live + gone.live > work.limits.needed:
             self._connection.own("ROLLBACK")
             raise SubjectError(
-                f"{self._live + live} rows that are still needed (`live`) would be removed,"
+                f"{self._live + gone.live} rows that are still needed (`live`) would be removed,"
                 f" max_live: {work.limits.needed}"
             )
-        if rows != archived:
+        if gone.rows != gone.kept:
             self._connection.own("ROLLBACK")
-            raise SubjectError(f"{rows} rows were removed and {archived} kept: taken back")
-        entry = {"did": BATCH, "rows": rows, **({"live": live} if live else {})}
-        attempt.trail.add(entry)
+            raise SubjectError(f"{gone.rows} rows were removed and {gone.kept} kept: taken back")
+        live = {"live": gone.live} if gone.live else {}
+        attempt.trail.add({"did": BATCH, "rows": gone.rows, **live})
         attempt.commit()
-        attempt.done += rows
+        attempt.done += gone.rows
         attempt.batches += 1
-        self._waited = 0
-        self._live += live
-        self._floor = found[1] if work.chosen.time else None
-        return rows
+        self._waited, self.left = 0, None
+        self._live += gone.live
+        self._floor = gone.last if work.chosen.time else None
+        if self._walk is not None:
+            self._walk.go_on()
+        return gone
 
-    def _ended(self) -> str | None:
+    def _gone(self, size: int) -> Gone:
+        """Remove what is next, in the transaction that is open."""
+        attempt, kept = self._attempt, None
+        if attempt.work.archive:
+            table, job = f"{quoted(attempt.marks.schema)}.{ARCHIVE}", attempt.job
+            kept = Kept(table=table, run=job.run, action=job.key, attempt=job.attempt)
+        if self._walk is not None:
+            return self._walk.batch(size, kept)
+        made = removals.removed(self._statement(), size, floor=self._floor, kept=kept)
+        rows, last, live, archived = self._connection.one(made.text, *made.values)
+        return Gone(rows=int(rows or 0), live=int(live or 0), kept=int(archived or 0), last=last)
+
+    def _nothing(self) -> str | None:
         """Say why rows are left where a batch had none; None: look for them once more."""
+        if self._walk is not None:
+            self._walk.go_on()
+            if not self._walk.over:
+                return None
+            self._walk = None
+            return None if self._count_left() else ""
         if self._floor is not None:  # some may have been locked when it was their turn
             self._floor = None
             return None
-        left = self._left()
-        if not left:
+        if not self._count_left():
             return ""
         self._waited += 1
         if self._waited > _LOCKED_FOR:
@@ -217,8 +276,9 @@ class _Loop:
         self._attempt.nap(0.2)
         return None
 
-    def _left(self) -> int:
-        return _left(self._attempt, self._made, self._began)
+    def _count_left(self) -> int:
+        self.left = _left(self._attempt, self._made, self._began)
+        return self.left
 
     def _followers(self) -> None:
         """Wait while a standby is too far behind."""
@@ -245,11 +305,13 @@ def _left(attempt: Attempt, made: Subject, began: str) -> int:
     return int(found or 0)
 
 
-def _read_back(attempt: Attempt, made: Subject, head: Entry, rest: str) -> Output:
+def _read_back(
+    attempt: Attempt, made: Subject, head: Entry, rest: str, counted: int | None
+) -> Output:
     """Compare what the database has with what was counted; say what is left."""
     work = attempt.work
     limit(attempt.session.connection, max(1.0, attempt.job.timeout), ends_with_us=True)
-    left = _left(attempt, made, str(head["as_of"]))
+    left = _left(attempt, made, str(head["as_of"])) if counted is None else counted
     attempt.more["left"] = left
     if work.archive:
         archive = f"{quoted(attempt.marks.schema)}.{ARCHIVE}"

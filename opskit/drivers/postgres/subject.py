@@ -199,8 +199,8 @@ def planned(connection: Connection, made: Subject, work: Rows, began: str) -> It
     """Yield what is wrong with how the server would find the rows of a batch."""
     statement = removed(Statement(work.chosen, made.full, began), work.limits.first)
     (told,) = connection.one(f"EXPLAIN (FORMAT JSON) {statement.text}", *statement.values)
-    nodes = list(_nodes(json.loads(told or "[]")[0]["Plan"]))
-    own = [one for one in nodes if one.get("Relation Name") == made.name]
+    parts = list(nodes(json.loads(told or "[]")[0]["Plan"]))
+    own = [one for one in parts if one.get("Relation Name") == made.name]
     inner = [one for one in own if one["Node Type"] != "Tid Scan" and "Operation" not in one]
     unbound = work.chosen.older is None and work.chosen.newer is None
     if unbound and any(not _CONDITIONS & one.keys() for one in inner):
@@ -215,7 +215,8 @@ def planned(connection: Connection, made: Subject, work: Rows, began: str) -> It
 _CONDITIONS = frozenset({"Filter", "Index Cond", "Recheck Cond", "TID Cond"})
 
 
-def _nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield a node of a plan, and all that it is made of."""
     yield plan
     for one in plan.get("Plans", ()):
-        yield from _nodes(one)
+        yield from nodes(one)
