@@ -18,11 +18,13 @@ from opskit.model.inventory import CONTROLLER, Database, Host, Redis, database_o
 from opskit.model.job import Contact, Job, Output, Trace
 from opskit.model.keys import Keys
 from opskit.model.payouts import Payouts
+from opskit.model.queues import Messages
 from opskit.model.rows import Rows
 from opskit.model.value import Secret
 from opskit.model.warm import Warm
 from opskit.model.work import (
     AtDatabase,
+    AtRedis,
     Command,
     Query,
     Recall,
@@ -132,7 +134,7 @@ class Targets:
                 return self._postgres().perform(job, write)  # type: ignore[no-any-return]
             case work if isinstance(work, AtDatabase):
                 return self._postgres().perform(job, write)  # type: ignore[no-any-return]
-            case RedisCall() | RedisLook() | Keys() | Warm():
+            case work if isinstance(work, (RedisLook, AtRedis)):
                 return self._redis_servers().perform(job, write)  # type: ignore[no-any-return]
             case Recall():
                 return self._recall(job.work, write)
@@ -152,7 +154,7 @@ class Targets:
                 return upload.rejoin(self._of(job), job, job.work, write, left)
             case Query() | Repair() | Payouts() | Rows() | Sessions():
                 return self._postgres().rejoin(job, write, left)  # type: ignore[no-any-return]
-            case RedisCall() | Keys() | Warm():
+            case RedisCall() | Keys() | Warm() | Messages():
                 return self._redis_servers().rejoin(job, write, left)  # type: ignore[no-any-return]
             case _:
                 raise TypeError(f"nothing to look for of {type(job.work).__name__}")

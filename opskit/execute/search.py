@@ -10,6 +10,7 @@ from opskit.model.activity import Activity, Sessions
 from opskit.model.job import Output
 from opskit.model.keys import Keys
 from opskit.model.payouts import Payouts
+from opskit.model.queues import Messages, Queues
 from opskit.model.rows import Rows
 from opskit.model.value import Json
 from opskit.model.warm import Warm
@@ -60,10 +61,11 @@ class Search:
                 | RedisCall()
                 | Keys()
                 | Warm()
+                | Messages()
             ):
                 lost = Output(outcome="unknown", lost=True, reason=_ENDED)
                 return self.found(ready, lost, {})
-            case Verify() | Activity():
+            case Verify() | Activity() | Queues():
                 reason = f"{_ENDED}; nothing of it was kept"
                 return Output(outcome="failed", again=True, reason=reason), {}
             case Request(idempotency_key=True):

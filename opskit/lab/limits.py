@@ -3,7 +3,6 @@
 They are the same for one seed, less the times, which are counted from now.
 """
 
-import json
 import pickle
 import random
 import socket
@@ -11,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 
 from opskit.errors import OpskitError
+from opskit.lab import broker
 from opskit.lab.fixtures import Amount
 from opskit.steps.limits import counted, names, rate
 
@@ -33,7 +33,8 @@ def fill(
     rows = amount.rows_of(NAME)
     made = [*_counters(rows, amount.seed), *_cache(rows), *(_traps() if amount.planted else ())]
     with socket.create_connection(address, _SECONDS) as peer:
-        _send(peer, [("AUTH", user, password), *made, ("SELECT", str(BROKER)), *_queue()])
+        _send(peer, [("AUTH", user, password), *made, ("SELECT", str(BROKER))])
+        _send(peer, broker.queues(time.time()))
     return {
         "data": NAME,
         "rows": rows,
@@ -89,12 +90,6 @@ def _traps() -> Iterator[Command]:
             yield "SET", key, "1"
         else:
             yield _set(key, pickle.dumps([time.time()]), _HOUR)
-
-
-def _queue() -> Iterator[Command]:
-    yield "SADD", "_kombu.binding.celery", "celery\x06\x16\x06\x16celery"
-    for number in range(3):
-        yield "LPUSH", "celery", json.dumps({"headers": {"id": str(number), "task": "mail.send"}})
 
 
 def _set(key: str, value: bytes | str, seconds: int) -> Command:

@@ -10,6 +10,7 @@ from opskit.model.frozen import frozen
 from opskit.model.keys import Keys
 from opskit.model.ledger import Ledger
 from opskit.model.payouts import Payouts
+from opskit.model.queues import Messages, Queues
 from opskit.model.rows import Rows
 from opskit.model.text import Text
 from opskit.model.value import Json, SecretRef
@@ -311,7 +312,7 @@ class Repair:
 AtDatabase: TypeAlias = Query | Verify | Duplicates | Repair | Payouts | Rows | Activity | Sessions
 """What is done at a database of the inventory, by its name."""
 
-AtRedis: TypeAlias = RedisCall | Keys | Warm
+AtRedis: TypeAlias = RedisCall | Keys | Warm | Queues | Messages
 """What is done at a Redis server of the inventory, by its name."""
 
 Work: TypeAlias = (
@@ -328,6 +329,8 @@ Work: TypeAlias = (
     | RedisLook
     | Keys
     | Warm
+    | Queues
+    | Messages
     | Payouts
     | Rows
     | Activity

@@ -9,6 +9,7 @@ from opskit.model.inventory import Inventory, database_target, redis_target
 from opskit.model.keys import Keys
 from opskit.model.payouts import Payouts
 from opskit.model.plan import Action, Stage
+from opskit.model.queues import Messages
 from opskit.model.rows import Rows
 from opskit.model.runbook import Phase, Step
 from opskit.model.text import Text
@@ -159,7 +160,7 @@ class Builder:
             args |= database(self.inventory, placed.step, args)
         if placed.step.kind == "index":
             args["number"] = known(str(render.names["index"]))
-        if placed.step.kind in ("redis", "keys", "warm") or args.keys() & {"redis", "info"}:
+        if placed.step.kind in _OF_REDIS or args.keys() & {"redis", "info"}:
             from opskit.plan.redis import server  # few plans have any
 
             args |= server(self.inventory, placed.step, args)
@@ -259,7 +260,7 @@ class Builder:
         target = spot.target
         if isinstance(taken, (Repair, Payouts, Rows)):
             target = database_target(taken.database)
-        if isinstance(taken, (Keys, Warm)):
+        if isinstance(taken, (Keys, Warm, Messages)):
             target = redis_target(taken.server)
         return (
             Action(
@@ -334,6 +335,8 @@ def _taken_back(work: Work, key: str) -> Work | None:
             return replace(work, do="restore", of=key)
         case Keys(do="remove") | Warm(do="fill" | "refresh"):
             return replace(work, do="restore", of=key)
+        case Messages(do="park" | "replay"):
+            return replace(work, do="unpark" if work.do == "park" else "unreplay", of=key)
         case _:
             return None
 
@@ -349,6 +352,8 @@ _OF_DATABASES = frozenset(
     {"sql", "indexes", "index", "duplicates", "payouts", "rows", "activity", "sessions"}
 )
 """Kinds whose steps work on a database of the inventory."""
+_OF_REDIS = frozenset({"redis", "keys", "warm", "queues", "messages"})
+"""Kinds whose steps work on a Redis server of the inventory."""
 _PLAIN_KINDS = frozenset({"run", "script", "http", "wait", "notify"})
 """Kinds whose work follows from the step alone when there is no template in it."""
 

@@ -1,10 +1,12 @@
 """What the inventory says of the Redis server that a step works on."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from opskit.errors import InputError
 from opskit.model.inventory import Inventory, Redis, redis_target
 from opskit.model.plan import Action, Plan, Stage
+from opskit.model.queues import Messages, Queues
 from opskit.model.runbook import Effect, Step
 from opskit.model.text import text as known
 from opskit.model.work import AtRedis, RedisCall, RedisLook
@@ -64,6 +66,35 @@ def looks(
             target=redis_target(name),
             work=RedisLook(server=name),
         )
+    for action in actions:
+        if isinstance(action.work, Messages) and action.undoes is None:
+            yield _foreseen(action, stages)
+
+
+def _foreseen(deed: Action, stages: dict[str, Stage]) -> Action:
+    """Return a look at what a deed would move, to be taken before anything is."""
+    assert isinstance(deed.work, Messages)
+    stage = stages[deed.position]
+    position = f"{SURVEY}redis:{deed.work.server}:{deed.position}"
+    stages[position] = Stage(
+        position=position,
+        name=f"Before: {stage.name}",
+        kind=stage.kind,
+        place=stage.place,
+        phase="preflight",
+        effect="read",
+        scope="controller",
+        timeout=stage.timeout,
+    )
+    return Action(
+        key=f"{position}/",
+        position=position,
+        batch=PREFLIGHT,
+        host="",
+        target=deed.target,
+        work=replace(deed.work, probe=True),
+        when=deed.when if deed.when is not None and not deed.when.late else None,
+    )
 
 
 def marked(plan: Plan) -> frozenset[str]:
@@ -94,5 +125,7 @@ def _names(action: Action) -> Iterator[str]:
     for work in (action.work, action.skip_if, action.done_when):
         if isinstance(work, AtRedis):
             yield work.server
+        if isinstance(work, Queues) and work.results:
+            yield work.results
     for undo in action.undo:
         yield from _names(undo)

@@ -41,6 +41,8 @@ KINDS: Mapping[str, StepKind] = {
     "redis": Later("redis"),
     "keys": Later("keys"),
     "warm": Later("warm"),
+    "queues": Later("queues"),
+    "messages": Later("messages"),
     "indexes": indexes,
     "index": index,
     "duplicates": duplicates,
@@ -58,7 +60,9 @@ KINDS: Mapping[str, StepKind] = {
     "record": record,
     "runbook": include,
 }
-SELF_UNDOING = frozenset({"upload", "template", "index", "payouts", "rows", "keys", "warm"})
+SELF_UNDOING = frozenset(
+    {"upload", "template", "index", "payouts", "rows", "keys", "warm", "messages"}
+)
 """Kinds whose effect opskit can take back without an `undo`."""
 
 

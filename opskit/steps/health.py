@@ -14,6 +14,7 @@ from opskit.errors import InputError
 from opskit.model.activity import Activity
 from opskit.model.job import Output
 from opskit.model.problem import Problem
+from opskit.model.queues import Queues
 from opskit.model.runbook import Effect, Step
 from opskit.model.text import Fixed, Text, text
 from opskit.model.value import Json
@@ -321,8 +322,8 @@ def is_check(work: Work) -> bool:
 
 
 def answers(work: Work) -> bool:
-    """Tell whether a work is a look at a database: it says a level itself, or nothing is known."""
-    return isinstance(work, (Verify, Duplicates, Activity)) or (
+    """Tell whether a work is a look that says a level itself, or nothing is known."""
+    return isinstance(work, (Verify, Duplicates, Activity, Queues)) or (
         isinstance(work, (Query, RedisCall)) and work.check is not None
     )
 
@@ -333,10 +334,11 @@ def judge(work: Work, output: Output) -> Output:
         return output  # it may be taken again: what it comes to is judged then
     if answers(work) and output.evidence.get("refused"):
         return replace(output, evidence={**output.evidence, "level": "UNKNOWN"})
-    if isinstance(work, (Verify, Duplicates, Activity)):
+    if isinstance(work, (Verify, Duplicates, Activity, Queues)):
         known = str(output.evidence.get("level", ""))
         level = _of_word(known)
-        reason = output.reason if known else f"{level} {work.database}: {output.reason}"
+        name = work.server if isinstance(work, Queues) else work.database
+        reason = output.reason if known else f"{level} {name}: {output.reason}"
     elif isinstance(work, (Query, RedisCall)) and work.check is not None:
         level, what = weighed(work.check, output)
         reason = f"{level} {work.check.label}: {what}"

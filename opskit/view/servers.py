@@ -7,6 +7,7 @@ from opskit.model.activity import Activity, Sessions
 from opskit.model.expected import Expected, Lookup
 from opskit.model.keys import Keys
 from opskit.model.payouts import Payouts
+from opskit.model.queues import Messages, Queues
 from opskit.model.rows import Rows
 from opskit.model.text import Fixed, Text
 from opskit.model.warm import Warm
@@ -24,6 +25,8 @@ def at_server(
     | RedisCall
     | Keys
     | Warm
+    | Queues
+    | Messages
     | Verify
     | Duplicates
     | Repair
@@ -40,7 +43,7 @@ def at_server(
             return _query(work, full=full)
         case RedisCall():
             return _redis(work, full=full)
-        case Keys() | Warm():
+        case Keys() | Warm() | Queues() | Messages():
             return _many(work, full=full)
         case Verify():
             return _verify(work, full=full)
@@ -64,12 +67,18 @@ def at_server(
             assert_never(work)
 
 
-def _many(work: Keys | Warm, *, full: bool) -> list[str]:
-    from opskit.view import keys, warming  # few plans have one
+def _many(work: Keys | Warm | Queues | Messages, *, full: bool) -> list[str]:
+    from opskit.view import keys, queues, warming  # few plans have one
 
-    if isinstance(work, Keys):
-        return keys.deed_on_keys(work, full=full)
-    return warming.warming(work, full=full)
+    match work:
+        case Keys():
+            return keys.deed_on_keys(work, full=full)
+        case Warm():
+            return warming.warming(work, full=full)
+        case Queues():
+            return queues.looked(work)
+        case Messages():
+            return queues.moved(work)
 
 
 def _query(work: Query, *, full: bool) -> list[str]:

@@ -9,6 +9,7 @@ from opskit.model.activity import Activity, Sessions
 from opskit.model.keys import Keys
 from opskit.model.payouts import Payouts
 from opskit.model.plan import Action
+from opskit.model.queues import Messages, Queues
 from opskit.model.rows import Rows
 from opskit.model.text import Late, Text
 from opskit.model.value import Json, SecretRef
@@ -59,7 +60,11 @@ def texts(work: Work | None) -> Iterator[Text]:
             yield from (*work.that, work.message)
         case Remove(dest=text) | Ask(question=text) | Notify(message=text):
             yield text
-        case Recall(run=Text() as text) | Repair(free=Text() as text):
+        case (
+            Recall(run=Text() as text)
+            | Repair(free=Text() as text)
+            | Queues(answers=Text() as text)
+        ):
             yield text
         case (
             Wait()
@@ -73,6 +78,8 @@ def texts(work: Work | None) -> Iterator[Text]:
             | Rows()
             | Keys()
             | Warm()
+            | Messages()
+            | Queues()
             | Activity()
             | Sessions()
             | None
@@ -123,6 +130,8 @@ def lines(work: Work, *, full: bool = False) -> list[str]:
             | RedisCall()
             | Keys()
             | Warm()
+            | Queues()
+            | Messages()
             | Verify()
             | Duplicates()
             | Repair()

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from opskit.drivers.redis import archive
 from opskit.drivers.redis.archive import EvidenceError
@@ -29,13 +29,21 @@ def rejoin(access: Access, job: Job, write: Write) -> Output:
 
     What is left of it another attempt does: `again`, and `part` where something was done.
     """
+    deed = lost(Deed, access, job, write)
+    return asked(access, lambda session: _became(deed, session))
+
+
+A = TypeVar("A", bound=Attempt)
+
+
+def lost(kind: type[A], access: Access, job: Job, write: Write) -> A:
+    """Return what is known of an attempt that was lost from sight."""
     then = then_of(job.contact)
     running = Running(key=job.key, attempt=job.attempt)
-    deed = Deed(
+    return kind(
         access=access, job=job, running=running, write=write, word=then.word if then else "",
         until=time.monotonic() + PATIENCE,
     )  # fmt: skip
-    return asked(access, lambda session: _became(deed, session))
 
 
 def asked(access: Access, became: Callable[[Session], Output]) -> Output:
@@ -78,7 +86,12 @@ def _became(deed: Deed, session: Session) -> Output:
     if deed.work.do == "restore" and len(found) == count:
         return restored_said(deed, found)
     sure(deed, session, pieces)
-    reason = f"{len(found)} of {count} pieces are done; it goes on with the rest"
+    return in_part(len(found), count)
+
+
+def in_part(done: int, count: int) -> Output:
+    """Say that another attempt goes on with it."""
+    reason = f"{done} of {count} pieces are done; it goes on with the rest"
     return Output(outcome="failed", again=True, part=True, reason=reason)
 
 

@@ -92,12 +92,12 @@ class Pieces:
         return found.decode(errors="replace") if isinstance(found, bytes) else ""
 
     def remove(self, number: int, keys: Sequence[Kept]) -> Fate:
-        args = (self._word.encode(), _MS, _KEPT, *(key.known.encode() for key in keys))
-        return self._done("remove", number, keys, args)
+        args = (_KEPT, *(key.known.encode() for key in keys))
+        return self.do("remove", number, [key.name for key in keys], args, len(keys))
 
     def restore(self, number: int, keys: Sequence[Kept]) -> Fate:
         ends = [word for key in keys for word in (b"%d" % max(key.end, 0), key.dump)]
-        return self._done("restore", number, keys, (self._word.encode(), _MS, *ends))
+        return self.do("restore", number, [key.name for key in keys], ends, len(keys))
 
     def take_back(
         self, number: int, keys: Sequence[Kept], ours: Sequence[bytes], fence: tuple[str, bytes]
@@ -111,8 +111,7 @@ class Pieces:
         args = [
             word for pair, old in zip(ours, before, strict=True) for word in (*pair.split(), *old)
         ]
-        guard, token = fence
-        return self._done("takeback", number, keys, (token, _MS, *args), guard)
+        return self.do("takeback", number, [key.name for key in keys], args, len(keys), fence)
 
     def fate(self, number: int, count: int) -> Fate | None:
         """Return what became of a piece; None where it has left no mark."""
@@ -133,16 +132,27 @@ class Pieces:
     def _name(self, number: int) -> str:
         return f"{self._head}{number}"
 
-    def _done(
-        self, name: str, number: int, keys: Sequence[Kept], args: Sequence[bytes], guard: str = ""
+    def do(
+        self,
+        name: str,
+        number: int,
+        keys: Sequence[bytes],
+        args: Sequence[bytes],
+        count: int,
+        fence: tuple[str, bytes] | None = None,
     ) -> Fate:
-        names = (self._name(number).encode(), *(key.name for key in keys))
-        said = self._marks.scripted(name, names, args, guard)
+        """Do a piece of `count` by a script of opskit's own.
+
+        `fence`: a key, and what it must have; without it the key of the run, and its word.
+        """
+        guard, word = fence or ("", self._word.encode())
+        mark = self._name(number).encode()
+        said = self._marks.scripted(name, (mark, *keys), (word, _MS, *args), guard)
         if not isinstance(said, list) or len(said) != 2 or not isinstance(said[1], bytes):
             raise BrokenError("the server answers a script with something else")
         if said[0] == 2:
             raise LostError(_LOST)
-        return fate(said[1], len(keys))
+        return fate(said[1], count)
 
 
 _LOST = (

@@ -63,5 +63,5 @@ end
 -- Where the first is refused nothing was done: then no mark keeps another attempt from it.
 local none = why ~= '' and not string.find(table.concat(letters), '[rc]')
 local mark = table.concat(letters) .. '\n' .. why .. '\n' .. table.concat(late)
-redis.pcall('SET', KEYS[1], mark, 'PX', none and 1 or life)
+redis.pcall('SET', KEYS[1], mark, none and 'PXAT' or 'PX', none and 1 or life)
 return {0, mark}

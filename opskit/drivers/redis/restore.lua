@@ -42,5 +42,5 @@ end
 -- Where the first is refused nothing was done: then no mark keeps another attempt from it.
 local none = why ~= '' and not string.find(table.concat(letters), 'r')
 local mark = table.concat(letters) .. '\n' .. why .. '\n'
-redis.pcall('SET', KEYS[1], mark, 'PX', none and 1 or ARGV[2])
+redis.pcall('SET', KEYS[1], mark, none and 'PXAT' or 'PX', none and 1 or ARGV[2])
 return {0, mark}

@@ -25,6 +25,7 @@ from opskit.model.frozen import frozen
 from opskit.model.inventory import Redis
 from opskit.model.job import Contact, Job, Output
 from opskit.model.keys import Keys
+from opskit.model.queues import Messages, Queues
 from opskit.model.value import Secret
 from opskit.model.warm import Row, Source, Warm
 from opskit.model.work import AtRedis, RedisCall, RedisLook
@@ -113,6 +114,16 @@ class Servers:
                         queried=self._queried,
                     )  # fmt: skip
                     return warm.perform(deed)
+                case Queues(server=name):
+                    from opskit.drivers.redis import queues
+
+                    other = self._access(job.work.results) if job.work.results else None
+                    return queues.perform(self._access(name), other, job, running, write)
+                case Messages(server=name):
+                    from opskit.drivers.redis import messages
+
+                    word = self._word(name)
+                    return messages.perform(self._access(name), job, running, write, word)
                 case RedisLook(server=name):
                     return self._look(name)
                 case _:
@@ -135,6 +146,10 @@ class Servers:
                 from opskit.drivers.redis import warmed
 
                 return warmed.rejoin(self._access(job.work.server), job, write)
+            if isinstance(job.work, Messages):
+                from opskit.drivers.redis import messages
+
+                return messages.rejoin(self._access(job.work.server), job, write)
             return rejoin.rejoin(self._access(job.work.server), job, write)
         except UnreachableError as error:
             return Output(outcome="unknown", lost=True, reason=f"it can't be asked: {error.line}")

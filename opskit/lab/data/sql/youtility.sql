@@ -14,8 +14,9 @@ create table django_session (session_key varchar(40) primary key, session_data t
 create table select2_cache (cache_key varchar(250) primary key, cache_value jsonb not null, tenant_id integer not null,
     created_at timestamptz not null, expires_at timestamptz not null);
 create table task_queue (id uuid primary key, task_name text not null, queue_name text not null default 'default', status text not null,
-    priority integer not null default 5, retry_count integer not null default 0, worker_id text, created_at timestamptz not null,
-    scheduled_at timestamptz not null, started_at timestamptz);
+    priority integer not null default 5, retry_count integer not null default 0, max_retries integer not null default 3,
+    worker_id text not null default '', error_message text not null default '', traceback text not null default '',
+    created_at timestamptz not null, scheduled_at timestamptz not null, started_at timestamptz);
 create table task_execution_history (id uuid primary key, task_id uuid not null references task_queue on delete cascade, status text not null,
     started_at timestamptz not null, duration_ms integer);
 create table scheduled_tasks (id integer generated always as identity primary key, name text not null unique, task_name text not null,

@@ -1,0 +1,236 @@
+"""What two looks at a broker, and what its workers have answered, say is wrong."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+
+from opskit.drivers.postgres.findings import Found
+from opskit.drivers.redis.broker import Head, Moment, Taken
+from opskit.drivers.redis.connection import EndedError, Watch
+from opskit.drivers.redis.session import Access, opened
+from opskit.errors import UnreachableError
+from opskit.model.frozen import frozen
+from opskit.model.queues import Queues
+from opskit.steps.units import duration
+
+_SAFE = "noeviction"
+_NAMED = 20
+"""So many messages or tasks are named by each check."""
+
+
+@frozen
+class Looked:
+    """What was seen. `bound`: the queues that the broker knows; `repeated`: messages that were
+    taken several times, and how often; `server`: memory in percent; `results`: why the server that
+    results go to can't be used, "" where it can.
+    """
+
+    work: Queues
+    bound: tuple[str, ...]
+    first: Moment | None
+    last: Moment | None
+    heads: Mapping[str, list[Head]]
+    repeated: Sequence[tuple[Head, int]]
+    server: float | None
+    policy: str
+    results: str
+
+    def level(self, check: str, value: float) -> str:
+        """Return what a value weighs; "" for nothing."""
+        limit = self.work.limits[check]
+        return "CRIT" if value >= limit.crit else "WARN" if value >= limit.warn else ""
+
+
+@frozen
+class Answers:
+    """What workers have said. `doubt`: why nothing is known of them."""
+
+    said: Mapping[str, Mapping[str, int]]
+    doubt: str = ""
+
+    @property
+    def active(self) -> int:
+        return sum(one.get("active", 0) for one in self.said.values())
+
+    @property
+    def done(self) -> int:
+        return sum(one.get("processed", 0) - one.get("before", 0) for one in self.said.values())
+
+
+def answers(work: Queues) -> Answers | None:
+    """Read what workers have answered; None: nobody was asked."""
+    if work.answers is None:
+        return None
+    try:
+        found = json.loads(work.answers.fixed())
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        return Answers(
+            said={}, doubt="what was asked of the workers has no answer that can be read"
+        )
+    if "error" in found:
+        return Answers(said={}, doubt=f"the workers could not be asked: {found['error']}"[:300])
+    return Answers(said={
+        str(name): {k: v for k, v in one.items() if isinstance(v, int)}
+        for name, one in found.items() if isinstance(one, dict)
+    })  # fmt: skip
+
+
+def reached(other: Access | None, watch: Watch) -> str:
+    """Return why the server that results go to can't be used; "" where it can."""
+    if other is None:
+        return ""
+    try:
+        opened(other, watch, reads=True).close()
+    except EndedError:
+        raise
+    except UnreachableError as error:
+        return error.line
+    return ""
+
+
+def found_by(looked: Looked) -> Iterator[Found]:
+    """Yield what is wrong."""
+    said = answers(looked.work)
+    yield from _server(looked)
+    yield from _workers(looked.work, said)
+    first, last = looked.first, looked.last
+    if first is None or last is None:
+        told = "no queue of Celery is known there: see the server, its database and `prefix`"
+        yield Found(check="queues", name="broker", text=told, unknown=True)
+        return
+    yield from _names(looked, last)
+    if not (said is not None and not said.doubt and not said.said):  # that explains the rest
+        yield from _stuck(looked, first, last, said)
+    yield from _repeated(looked, last)
+    yield from _old(looked, last)
+    for queue in last.queues.values():
+        if weight := looked.level("depth", queue.waiting):
+            before = first.queues[queue.name].waiting
+            text = f"{queue.waiting} messages wait{_change(queue.waiting - before, looked.work)}"
+            yield Found(check="depth", name=queue.name, text=text, weight=weight)
+
+
+def _change(by: int, work: Queues) -> str:
+    if not work.window:
+        return ""
+    how = f"{abs(by)} {'more' if by > 0 else 'fewer'}" if by else "as many"
+    return f", {how} than {duration(work.window)} before"
+
+
+def _server(looked: Looked) -> Iterator[Found]:
+    if looked.policy != _SAFE:
+        told = f"maxmemory-policy is {looked.policy or '(not told)'}: the broker may lose messages"
+        text = f"{told}; set {_SAFE} before anything else"
+        yield Found(check="policy", name="broker", text=text)
+    if looked.server is not None and (weight := looked.level("memory", looked.server)):
+        text = f"{looked.server:.0f} % of its memory is used: producers are refused when it is full"
+        yield Found(check="memory", name="broker", text=text, weight=weight)
+    if looked.results:
+        text = f"results can't be kept: {looked.results}"
+        yield Found(check="results", name=looked.work.results, text=text)
+
+
+def _workers(work: Queues, said: Answers | None) -> Iterator[Found]:
+    if said is None:
+        return
+    if said.doubt:
+        yield Found(check="workers", name="workers", text=said.doubt, unknown=True)
+        return
+    missing = [name for name in work.workers if name not in said.said]
+    if missing and len(missing) == len(work.workers) and not said.said:
+        text = f"none of {len(missing)} workers answers: see whether they run, and whether they"
+        yield Found(check="workers", name="workers", text=f"{text} reach the broker")
+        return
+    for name in missing:
+        text = "does not answer: stopped, cut off, or busy in a pool that answers nobody meanwhile"
+        yield Found(check="workers", name=name, text=text)
+    for name in sorted(said.said.keys() - set(work.workers)):
+        text = "answers, and is not among those that are expected"
+        yield Found(check="workers", name=name, text=text, weight="INFO")
+
+
+def _names(looked: Looked, last: Moment) -> Iterator[Found]:
+    for name, queue in last.queues.items():
+        if name not in looked.bound and not queue.waiting:
+            known = ", ".join(looked.bound[:10]) or "none"
+            text = f"the broker knows no such queue; it knows {known}: see the name and `prefix`"
+            yield Found(check="queues", name=name, text=text, unknown=True)
+
+
+def _consumed(name: str, first: Moment, last: Moment) -> bool:
+    """Tell whether anybody took a message of a queue: what was next then is not next now."""
+    return not set(first.queues[name].next) <= set(last.queues[name].next)
+
+
+def _stuck(looked: Looked, first: Moment, last: Moment, said: Answers | None) -> Iterator[Found]:
+    """Tell of queues in which messages wait that nobody takes."""
+    if not looked.work.window:
+        return
+    window = duration(looked.work.window)
+    moving = any(_consumed(name, first, last) for name in last.queues)
+    busy = said is not None and (said.active > 0 or said.done > 0)
+    for name, queue in last.queues.items():
+        if not first.queues[name].waiting or not queue.waiting or _consumed(name, first, last):
+            continue
+        text = f"none of {queue.waiting} messages was taken within {window}"
+        if busy or moving:
+            text += ": the workers do other things; a canary in this queue tells for sure"
+            yield Found(check="stuck", name=name, text=text, weight="WARN")
+        elif said is not None and said.said:
+            text += f", though {len(said.said)} workers answer, run nothing and have done nothing:"
+            yield Found(check="stuck", name=name, text=f"{text} restart them one at a time")
+        else:
+            yield Found(check="stuck", name=name, text=f"{text}: see whether workers run")
+
+
+def _repeated(looked: Looked, last: Moment) -> Iterator[Found]:
+    """Tell of messages that come again and again."""
+    for one, count in looked.repeated[:_NAMED]:
+        text = f"{one.task} was taken {count} times within {duration(looked.work.window)}"
+        text += ": it is given up each time; park it"
+        yield Found(check="redelivered", table=one.task, name=one.id, text=text)
+    every = [*(one for some in looked.heads.values() for one in some),
+             *(one.head for one in last.known.values())]  # fmt: skip
+    again = Counter(one.task for one in every if one.again)
+    for task, count in again.most_common(_NAMED):
+        if weight := looked.level("redelivered", count):
+            text = f"{count} messages were taken, given up and put back"
+            yield Found(check="redelivered", name=task, text=text, weight=weight)
+    tasks = {one.id: one.task for one in every if one.id}
+    for name, count in Counter(one.id for one in every if one.id).most_common(_NAMED):
+        if weight := looked.level("copies", count):
+            text = f"the same message of {tasks[name]} is there {count} times"
+            yield Found(check="copies", name=name, text=text, weight=weight)
+    tried = sorted((one for one in every if one.id), key=lambda one: -one.retries)
+    for head in tried[:_NAMED]:
+        if weight := looked.level("retries", head.retries):
+            text = f"{head.task} was tried {head.retries} times before"
+            yield Found(check="retries", name=head.id, text=text, weight=weight)
+
+
+def _old(looked: Looked, last: Moment) -> Iterator[Found]:
+    """Tell of messages that were taken long ago; not of those whose time has not come."""
+    late = looked.work.limits["old"].crit
+    for one in sorted(last.known.values(), key=lambda one: one.since)[:_NAMED]:
+        due = _due(one)
+        age = last.now - max(one.since, due or 0.0)
+        if due is not None and due > last.now:
+            if due - one.since > late:
+                text = (
+                    f"{one.head.task} is due {duration(round(due - one.since))} after it was taken"
+                )
+                text += f", and the broker gives it to another worker after {duration(late)}"
+                yield Found(check="old", name=one.head.id, text=text, weight="WARN")
+        elif weight := looked.level("old", age):
+            text = f"{one.head.task} was taken {duration(round(age))} ago and not acknowledged"
+            yield Found(check="old", name=one.head.id, text=text, weight=weight)
+
+
+def _due(one: Taken) -> float | None:
+    try:
+        return datetime.fromisoformat(one.head.eta).timestamp() if one.head.eta else None
+    except (ValueError, OverflowError):
+        return None

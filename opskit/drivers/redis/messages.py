@@ -1,0 +1,315 @@
+"""One attempt at moving messages of a queue aside or back, or at taking that back."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from opskit.drivers.redis import aftermath, archive, parking
+from opskit.drivers.redis.archive import EvidenceError
+from opskit.drivers.redis.broker import moment
+from opskit.drivers.redis.chunks import Fate, Fates, LostError
+from opskit.drivers.redis.connection import BrokenError, EndedError, ServerError, TooLongError
+from opskit.drivers.redis.deeds import Attempt, carried_out
+from opskit.drivers.redis.doing import SETTLING, refused, unfit
+from opskit.drivers.redis.parking import Kept, Message, Moves, Sought
+from opskit.drivers.redis.rejoin import NOT_DONE, within
+from opskit.drivers.redis.session import Access, Session, opened
+from opskit.drivers.session import Write
+from opskit.drivers.target import Running
+from opskit.errors import UnreachableError
+from opskit.model.evidence import MANIFEST
+from opskit.model.frozen import mutable
+from opskit.model.job import Job, Output
+from opskit.model.queues import Messages
+
+_PRINTED = 200
+_SAFE = "noeviction"
+
+
+@mutable
+class Deed(Attempt):
+    """An attempt at moving messages."""
+
+    @property
+    def work(self) -> Messages:
+        work = self.job.work
+        assert isinstance(work, Messages)
+        return work
+
+    @property
+    def action(self) -> str:
+        """The key of the deed that this is, or takes back."""
+        return self.work.of or self.job.key
+
+    @property
+    def folder(self) -> Path:
+        return archive.place_of(self.work.evidence, parking.KIND, self.job.run, self.action)
+
+    def settled(self) -> str:
+        try:
+            session = opened(self.access, within(SETTLING))
+        except (UnreachableError, EndedError):
+            return ""
+        try:
+            pieces, kept = self.moves(session), parking.read(self.folder)
+            found = [pieces.bar(number, len(some)) for number, some in enumerate(kept.pieces)]
+        except (ServerError, BrokenError, EndedError, TooLongError, LostError, EvidenceError):
+            return ""
+        finally:
+            session.close()
+        count = sum(one is not None for one in found)
+        return f"{count} of {len(found)} pieces are done, and no other will be"
+
+    def moves(self, session: Session, key: str = "") -> Moves:
+        return Moves(session, self.job.run, key or self.job.key, self.word)
+
+
+def perform(access: Access, job: Job, running: Running, write: Write, word: str) -> Output:
+    """Do it once, or look. What goes wrong outside is in the output, never raised."""
+    deed = Deed(access=access, job=job, running=running, write=write, word=word,
+                until=time.monotonic() + job.timeout)  # fmt: skip
+    if deed.work.probe:
+        return carried_out(deed, lambda session: _foreseen(deed, session))
+    do = _taken_back if deed.work.of else _moved
+    return carried_out(deed, lambda session: do(deed, session))
+
+
+_CLUSTER = "it is part of a cluster, where opskit moves no messages yet"
+
+
+def _evicts(session: Session) -> str:
+    """Return why nothing may be kept at a broker; "" where it may."""
+    policy = session.identity.policy
+    if policy == _SAFE:
+        return ""
+    told = f"maxmemory-policy is {policy or '(not told)'}: the broker may lose what is put aside"
+    return f"{told}; set {_SAFE} first"
+
+
+def _foreseen(deed: Deed, session: Session) -> Output:
+    """Look which messages would be moved."""
+    if wrong := _evicts(session) or unfit(deed.access, session):
+        return deed.unsent(wrong, 1)
+    found = _sought(deed, session)
+    if found is None:
+        return _nothing(deed)
+    _list(deed, session, found)
+    return Output(outcome="succeeded", status=0, reason=found.said, evidence=deed.more)
+
+
+def _sought(deed: Deed, session: Session) -> Sought | None:
+    """Find what is meant; None where there is nothing, and that is no failure."""
+    try:
+        return parking.sought(session, deed.work)
+    except parking.NoneError:
+        if deed.work.none == "ok":
+            return None
+        raise
+
+
+def _nothing(deed: Deed) -> Output:
+    return Output(outcome="succeeded", status=0, reason="there is no message", evidence=deed.more)
+
+
+def _list(deed: Deed, session: Session, found: Sought) -> None:
+    """Tell what was found; not what it carries."""
+    deed.more |= {
+        "matched": len(found.messages), "of": found.total, "digest": found.digest,
+        "tasks": dict(Counter(one.head.task for one in found.messages).most_common(20)),
+    }  # fmt: skip
+    deed.tell(found.said)
+    for number, one in enumerate(found.messages):
+        if number == _PRINTED:
+            deed.tell(f"… {len(found.messages) - number} more")
+            break
+        deed.tell(_shown(f"{one.head.task}  {one.head.id}"))
+    if deed.work.do == "park" and (count := _in_flight(deed.work, session)):
+        deed.more["taken"] = count
+        deed.tell(f"{count} more are taken by a worker at this moment, and are not touched")
+
+
+def _shown(text: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _in_flight(work: Messages, session: Session) -> int:
+    """Return how many of those that are meant a worker has at this moment, as far as is seen."""
+    known = moment(session, work.layout, ()).known.values()
+    fits = [one.head for one in known if one.head.id]
+    return sum((not work.tasks or one.task in work.tasks)
+               and (not work.ids or one.id in work.ids) for one in fits)  # fmt: skip
+
+
+def _moved(deed: Deed, session: Session) -> Output:
+    if wrong := deed.unable(session, _CLUSTER) or _evicts(session):
+        return deed.unsent(wrong)
+    pieces = deed.moves(session)
+    kept = _kept(deed, session, pieces)
+    if kept is None:
+        return _nothing(deed)
+    pieces.agreed(kept.digest)
+    archive.begin(kept.path)
+    deed.more |= {"manifest": str(kept.path / MANIFEST), "sha256": kept.digest}
+    deed.acting = True
+    found: list[Fate] = []
+    for number, some in enumerate(kept.pieces):
+        deed.watch()
+        found.append(_piece(pieces, deed.work, number, some))
+        if found[-1].why:
+            break
+    return moved_said(deed, session, kept, found)
+
+
+def _piece(pieces: Moves, work: Messages, number: int, some: Sequence[Message]) -> Fate:
+    """Move a piece. What refuses its script refuses its first write, before anything is done."""
+    try:
+        return pieces.move(work, number, some)
+    except ServerError as error:
+        return Fate(letters="-" * len(some), why=refused(error, ""))
+
+
+def _kept(deed: Deed, session: Session, pieces: Moves) -> Kept | None:
+    """Return what is moved: what was kept before, where it has begun; else what is meant now."""
+    path = deed.folder
+    if digest := pieces.list_digest():
+        kept = parking.read(path)
+        if kept.digest != digest:
+            raise LostError(f"it was begun by another list than the one at {path}")
+        return kept
+    if archive.begun(path):
+        raise LostError(f"its marks are gone from the server, and it may have begun: see {path}")
+    found = _sought(deed, session)
+    if found is None:
+        return None
+    _list(deed, session, found)
+    return parking.kept(session, deed.work, found, path, deed.job.run)
+
+
+def moved_said(deed: Deed, session: Session, kept: Kept, found: Sequence[Fate]) -> Output:
+    """See where the messages are by now, and say what became of them."""
+    counts, why = Fates.of(found).counts, Fates.of(found).why
+    count, total = counts["r"], len(kept.messages)
+    left = counts["e"] + counts["-"] + sum(map(len, kept.pieces[len(found) :]))
+    astray = _read_back(deed.work, session, kept, found)
+    deed.more |= {"moved": count, "gone": counts["g"], "left": left, "astray": astray}
+    verb = "put aside" if deed.work.do == "park" else "put back into the queue"
+    line = f"{verb} {count} of {total} messages"
+    if counts["g"]:
+        line += f"; {counts['g']} were taken meanwhile"
+    if left:
+        line += f"; {left} are LEFT"
+    if astray:
+        line += f"; {astray} are not where they were put"
+    deed.tell(line, str(kept.path / MANIFEST), f"sha256 {kept.digest}")
+    if left or astray:
+        reason = f"{line}: {why}" if why else line
+        return Output(outcome="failed", status=1, reason=reason, evidence=deed.more)
+    return Output(
+        outcome="succeeded", status=0, reason=line, stdout=b"%d" % count, evidence=deed.more
+    )
+
+
+def _read_back(work: Messages, session: Session, kept: Kept, found: Sequence[Fate]) -> int:
+    """Return how many that were put aside are not there; what was put back workers may have."""
+    if work.do != "park":
+        return 0
+    to = [away for _, away in parking.ways(work)]
+    moved = [one for some, fate in zip(kept.pieces, found, strict=False)
+             for one, letter in zip(some, fate.letters, strict=True) if letter == "r"]  # fmt: skip
+    there: Counter[tuple[int, bytes]] = Counter()
+    for number in {one.list for one in moved}:
+        there.update((number, raw) for raw in parking.lying(session, to[number - 1]))
+    there.subtract((one.list, one.raw) for one in moved)
+    return -sum(count for count in there.values() if count < 0)
+
+
+def _taken_back(deed: Deed, session: Session) -> Output:
+    if wrong := deed.unable(session, _CLUSTER):
+        return deed.unsent(wrong)
+    theirs = deed.moves(session, deed.action)
+    digest, path = theirs.list_digest(), deed.folder
+    if not digest:
+        if archive.begun(path):
+            told = "its marks are gone from the server: what is there now may be newer"
+            return deed.unsent(f"{told}; what was kept is at {path}")
+        return Output(outcome="succeeded", status=0, reason="nothing was moved", evidence=deed.more)
+    kept = parking.read(path)
+    if kept.digest != digest:
+        raise LostError(f"it was moved by another list than the one at {path}")
+    deed.acting = True
+    ours, found = deed.moves(session), []
+    for number, some in enumerate(kept.pieces):
+        deed.watch()
+        what = theirs.bar(number, len(some))
+        mine = moved_of(some, what)
+        found.append(_back(ours, deed.work, number, mine))
+        if found[-1].why:
+            break
+    return taken_back_said(deed, found)
+
+
+def moved_of(some: Sequence[Message], what: Fate | None) -> list[Message]:
+    """Return those of a piece that were moved."""
+    if what is None:
+        return []
+    return [one for one, letter in zip(some, what.letters, strict=True) if letter == "r"]
+
+
+def _back(pieces: Moves, work: Messages, number: int, some: Sequence[Message]) -> Fate:
+    try:
+        return pieces.put_back(work, number, some)
+    except ServerError as error:
+        return Fate(letters="-" * len(some), why=refused(error, ""))
+
+
+def taken_back_said(deed: Deed, found: Sequence[Fate]) -> Output:
+    fates = Fates.of(found)
+    counts = fates.counts
+    left = counts["e"] + counts["-"]
+    deed.more |= {"returned": counts["r"], "elsewhere": counts["b"], "left": left}
+    line = f"put {counts['r']} messages back where they were"
+    if counts["b"]:
+        line += f"; {counts['b']} are not there any more: somebody has them"
+    if left:
+        line += f"; {left} are NOT put back"
+    deed.tell(line)
+    if left:
+        reason = f"{line}: {fates.why}"
+        return Output(outcome="failed", status=1, reason=reason, evidence=deed.more)
+    return Output(outcome="succeeded", status=0, reason=line, evidence=deed.more)
+
+
+# --- lost from sight
+
+
+def rejoin(access: Access, job: Job, write: Write) -> Output:
+    """Say what became of an attempt that was lost from sight; nothing is done by this."""
+    deed = aftermath.lost(Deed, access, job, write)
+    return aftermath.asked(access, lambda session: _became(deed, session))
+
+
+def _became(deed: Deed, session: Session) -> Output:
+    pieces, theirs = deed.moves(session), deed.moves(session, deed.action)
+    if not theirs.list_digest():
+        if archive.begun(deed.folder):
+            raise LostError("its marks are not there, and it may have begun")
+        if not deed.folder.exists():  # it may be on another machine
+            aftermath.sure(deed, session, pieces)
+        return Output(outcome="failed", sent=False, again=True, reason=NOT_DONE)
+    kept = parking.read(deed.folder)
+    if kept.digest != theirs.list_digest():
+        raise LostError(f"it was begun by another list than the one at {kept.path}")
+    sizes = list(map(len, kept.pieces))
+    if deed.work.of:
+        moved = [theirs.fate(number, size) for number, size in enumerate(sizes)]
+        sizes = [len(moved_of(some, what)) for some, what in zip(kept.pieces, moved, strict=True)]
+    found = [fate for number, size in enumerate(sizes)
+             if (fate := pieces.fate(number, size)) is not None]  # fmt: skip
+    if not deed.work.of and (len(found) == len(sizes) or any(one.why for one in found)):
+        deed.more |= {"manifest": str(kept.path / MANIFEST), "sha256": kept.digest}
+        return moved_said(deed, session, kept, found)
+    if deed.work.of and len(found) == len(sizes):
+        return taken_back_said(deed, found)
+    aftermath.sure(deed, session, pieces)
+    return aftermath.in_part(len(found), len(sizes))

@@ -1,0 +1,228 @@
+"""The shipped queue-table… runbooks on the lab's data: looked at, refused, killed, undone."""
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from opskit.drivers.postgres.marks import ddl
+from opskit.lab.fixtures import Amount
+from opskit.model.inventory import MARKERS, Database
+from tests.support import datasets, postgres
+from tests.support.database import ROLES, Base
+from tests.support.desk import Desk
+
+pytestmark = pytest.mark.acceptance
+RIGHTS = """
+    GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO app;
+    GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader;
+    GRANT USAGE ON SCHEMA public TO PUBLIC
+"""
+TASKS = """
+    DELETE FROM task_queue; DELETE FROM task_workers; DELETE FROM task_execution_history;
+    INSERT INTO task_workers (id, worker_id, hostname, pid, status, last_heartbeat)
+        VALUES (gen_random_uuid(), 'w1', 'h1', 1, 'active', now() + interval '1 day'),
+               (gen_random_uuid(), 'w2', 'h2', 2, 'active', now() - interval '1 hour');
+    INSERT INTO task_queue (id, task_name, queue_name, status, created_at, scheduled_at)
+        SELECT md5('p' || n)::uuid, 'mail', 'email', 'pending', now(), now()
+        FROM generate_series(1, 100) AS n
+"""
+SOUND = "UPDATE task_workers SET last_heartbeat = now() + interval '1 day'"
+HANGING = """
+    INSERT INTO task_queue (id, task_name, queue_name, status, created_at, scheduled_at, started_at,
+                            worker_id, retry_count, error_message)
+        SELECT md5('h' || n)::uuid, (ARRAY['report', 'payout'])[1 + n % 2], 'reports', 'processing',
+               now(), now(), now() - interval '20 minutes', (ARRAY['w1', 'w2'])[1 + n / 2 % 2],
+               CASE WHEN n > 20 THEN 3 ELSE n % 3 END, 'card 4111 of a customer'
+        FROM generate_series(1, 24) AS n
+"""
+MADE = """
+    INSERT INTO task_queue (id, task_name, queue_name, status, created_at, scheduled_at)
+        VALUES (gen_random_uuid(), 'mail', 'made', 'pending', now(), now())
+"""
+STUCK = "task_name = 'report' AND worker_id = 'w2' AND retry_count < 3 AND status = 'processing'"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Server]:
+    with postgres.server(**datasets.SETTINGS) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def loaded(server: postgres.Server) -> str:
+    url, _ = datasets.load(server, "youtility", Amount(rows=200))
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(";".join([ROLES, *ddl(MARKERS, "app"), RIGHTS]).encode())
+    return url
+
+
+@pytest.fixture
+def desk(server: postgres.Server, loaded: str, tmp_path: Path) -> Desk:
+    app = Database(name="main", url=loaded.replace("//owner@", "//app@"))
+    found = Desk(Base(server, loaded, "none", app), tmp_path)
+    found.write("  - {run: 'true', on: controller}\n")
+    found.db.sql(TASKS)
+    return found
+
+
+def look(desk: Desk, status: int, workers: str = "w1,w2") -> str:
+    return desk.opskit("run", "queue-table", "-p", f"workers={workers}", status=status)
+
+
+def retry(desk: Desk, status: int | None = 0, kill: str = "", **how: object) -> str:
+    given = {"idempotent": "report", "max_share": 50, **how}
+    params = [word for name, value in given.items() for word in ("-p", f"{name}={value}")]
+    program = ("tests.support.deadly", *kill.split()) if kill else ()
+    words = ("run", "queue-table-retry", "--yes", *params)
+    return desk.opskit(*words, status=None if kill else status, program=program)
+
+
+def count(desk: Desk, where: str) -> int:
+    return int(desk.db.sql(f"SELECT count(*) FROM task_queue WHERE {where}")[0][0])
+
+
+def hashed(desk: Desk, where: str = "true") -> object:
+    query = f"SELECT md5(string_agg(t::text, ';' ORDER BY id)) FROM task_queue AS t WHERE {where}"
+    return desk.db.sql(query)[0][0]
+
+
+def test_a_sound_queue_is_as_it_should_be(desk: Desk) -> None:
+    desk.db.sql(SOUND)
+    assert "CRIT" not in look(desk, 0)
+
+
+def test_each_of_several_ills_is_told(desk: Desk) -> None:
+    desk.db.sql(HANGING)
+    desk.db.sql("UPDATE task_queue SET scheduled_at = now() - interval '16 minutes'"
+                " WHERE id = md5('p7')::uuid")  # fmt: skip
+    said = look(desk, 6, "w1, w2,w3")
+    for told in (
+        r"CRIT seconds since a heartbeat: w3 999999 .*w2 36\d\d",
+        r"CRIT seconds that a task is due: email 96\d",
+        r"CRIT tasks of workers that are gone: \w+ \d+ ",
+        r"CRIT seconds that a task has run: \w+ 120\d",
+        r"WARN tasks whose retries are used up: report 2 .*payout 2|payout 2 .*report 2",
+        r"UNKNOWN % of the executions",
+    ):
+        assert re.search(told, said), f"{told}\n{said}"
+    assert "4111" not in said
+
+
+def test_nobody_is_expected_is_refused(desk: Desk) -> None:
+    for workers in ("", " , "):
+        desk.opskit("run", "queue-table", "-p", f"workers={workers}", status=2)
+
+
+def test_what_hangs_is_tried_again_and_an_undo_takes_that_back(desk: Desk) -> None:
+    desk.db.sql(HANGING)
+    meant, before = count(desk, STUCK), hashed(desk)
+    assert meant == 5
+    others = f"NOT ({STUCK})"
+    kept = hashed(desk, others)
+    plan = desk.opskit("plan", "queue-table-retry", "-p", "idempotent=report", "-p", "max_share=50")
+    assert "UPDATE task_queue" in plan
+    assert hashed(desk) == before
+    retry(desk)
+    assert count(desk, STUCK) == 0
+    again = "task_name = 'report' AND status = 'pending'"
+    assert count(desk, f"{again} AND worker_id = '' AND started_at IS NULL") == meant
+    due = "round(extract(epoch FROM scheduled_at - now()) / 60.0)"
+    waits = desk.db.sql(f"SELECT retry_count, {due} FROM task_queue WHERE {again} ORDER BY 1")
+    assert {int(minutes) for retries, minutes in waits if retries == 1} == {2}
+    assert {int(minutes) for retries, minutes in waits if retries == 3} <= {8}
+    assert hashed(desk, f"NOT ({again})") == kept
+    desk.db.sql(f"UPDATE task_queue SET status = 'processing', worker_id = 'w1', started_at = now()"
+                f" WHERE id = (SELECT id FROM task_queue WHERE {again} LIMIT 1)")  # fmt: skip
+    desk.opskit("undo", "last", "--yes")
+    assert count(desk, STUCK) == meant - 1
+    assert count(desk, f"{again} AND worker_id = ''") == 0
+    assert b"4111" not in (desk.folder / "store.db").read_bytes()
+    desk.proved()
+
+
+def test_undone_all_of_it_is_as_it_was(desk: Desk) -> None:
+    desk.db.sql(HANGING)
+    before = hashed(desk)
+    with producing(desk):
+        retry(desk)
+        assert hashed(desk, "queue_name <> 'made'") != before
+        desk.opskit("undo", "last", "--yes")
+    assert hashed(desk, "queue_name <> 'made'") == before
+
+
+@contextmanager
+def producing(desk: Desk) -> Iterator[None]:
+    stop = threading.Event()
+
+    def go() -> None:
+        with psycopg.connect(desk.db.owner, autocommit=True) as connection:
+            while not stop.wait(0.005):
+                connection.execute(MADE)
+
+    thread = threading.Thread(target=go)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(20)
+
+
+REFUSED: list[tuple[int, dict[str, object], str]] = [
+    (2, {"idempotent": " , "}, "idempotent"),
+    (5, {"idempotent": "repor"}, "none of 12 tasks that hang is meant"),
+    (5, {"max_rows": 4}, "5 tasks are meant, and 4 are allowed"),
+    (5, {"max_share": 3}, "of those that are under way (max_share)"),
+    (5, {"stale": "1h"}, "none of 0 tasks that hang is meant"),
+]
+
+
+@pytest.mark.parametrize(("status", "how", "told"), REFUSED)
+def test_bad_input_is_refused_and_nothing_is_touched(
+    desk: Desk, status: int, how: dict[str, object], told: str
+) -> None:
+    desk.db.sql(HANGING)
+    before = hashed(desk)
+    assert told in retry(desk, status, **how)  # type: ignore[arg-type]
+    assert hashed(desk) == before
+
+
+@pytest.mark.parametrize("point", ["sql-before-commit 0", "sql-after-commit 0"])
+def test_killed_around_its_commit_each_is_tried_again_once(desk: Desk, point: str) -> None:
+    desk.db.sql(HANGING)
+    before = hashed(desk)
+    retry(desk, kill=point)
+    desk.opskit("resume", "last")
+    assert count(desk, STUCK) == 0
+    assert count(desk, "task_name = 'report' AND status = 'pending' AND retry_count = 0") == 0
+    told = desk.db.sql("SELECT sum(retry_count) FROM task_queue WHERE task_name = 'report'")
+    desk.opskit("undo", "last", "--yes")
+    assert hashed(desk) == before
+    now = desk.db.sql("SELECT sum(retry_count) FROM task_queue WHERE task_name = 'report'")
+    assert told[0][0] - now[0][0] == 5
+
+
+def test_a_canary_comes_back_from_each_queue(desk: Desk) -> None:
+    """A worker of ours does what is due."""
+    desk.db.sql("UPDATE task_queue SET queue_name = 'reports' WHERE id < md5('p3')::uuid")
+    stop = threading.Event()
+
+    def work() -> None:
+        with psycopg.connect(desk.db.owner, autocommit=True) as connection:
+            while not stop.wait(0.05):
+                connection.execute("UPDATE task_queue SET status = 'completed' WHERE"
+                                   " task_name = 'canary'")  # fmt: skip
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        desk.opskit("run", "queue-table-canary", "--yes", "-p", "task=canary")
+        assert count(desk, "task_name = 'canary' AND status = 'completed'") == 2
+    finally:
+        stop.set()
+        thread.join(20)

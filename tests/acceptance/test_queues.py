@@ -1,0 +1,215 @@
+"""The shipped queue-… runbooks at a real worker of Celery: looked at, put aside, put back."""
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.celery import WORKER, Shop, shop
+from tests.support.redis import Server, server, until
+from tests.support.sshd import Sshd, sshd
+
+pytestmark = pytest.mark.acceptance
+SECRET = "card-4111-of-a-customer"
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    with sshd(tmp_path_factory.mktemp("sshd")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Server]:
+    with server() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def works(store: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    with shop(store, tmp_path_factory.mktemp("shop")) as found:
+        yield found
+
+
+@dataclass
+class Desk:
+    """A folder with an inventory of a host with a worker, and its broker; the record is its own."""
+
+    works: Shop
+    host: Sshd
+    folder: Path
+
+    def write(self, **queue: object) -> None:
+        made = self.host.host("worker1").connection
+        assert made is not None
+        inventory = {
+            "opskit": 1,
+            "connection": {
+                "user": made.user, "port": made.port, "key": made.key,
+                "known_hosts": made.known_hosts, "state_dir": str(self.folder / "there"),
+            },
+            "hosts": {"worker1": {"address": "127.0.0.1", "vars": {"worker": WORKER}}},
+            "groups": {"workers": ["worker1"]},
+            "services": {"shop": {"hosts": "workers", "queue": {**self.works.queue, **queue}}},
+            "redis": {"main": {"url": f"redis://127.0.0.1:{self.works.server.port}/0"}},
+        }  # fmt: skip
+        (self.folder / "i.yaml").write_text(yaml.safe_dump(inventory))
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("OPSKIT_")}
+        return {
+            **kept, "OPSKIT_STORE": str(self.folder / "store.db"), "NO_COLOR": "1",
+            "OPSKIT_INVENTORY": str(self.folder / "i.yaml"), "HOME": str(self.folder),
+            "XDG_STATE_HOME": str(self.folder / "state"),
+        }  # fmt: skip
+
+    def opskit(self, *words: str, status: int | None = 0, program: tuple[str, ...] = ()) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", *(program or ("opskit",)), *words],
+            env=self.settings, cwd=self.folder, stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, timeout=90, check=False,
+        )  # fmt: skip
+        said = f"$ opskit {' '.join(words)}\n{done.stdout}\n{done.stderr}"
+        assert status in (None, done.returncode), f"exit {done.returncode}\n{said}"
+        assert SECRET not in said
+        return done.stdout + done.stderr
+
+    def go(self, how: str, runbook: str, status: int | None = 0, kill: str = "",
+           **params: object) -> str:  # fmt: skip
+        given = [word for k, v in params.items() for word in ("-p", f"{k}={v}")]
+        words = (how, runbook, *given, *(("--yes",) if how == "run" else ()))
+        program = ("tests.support.deadly", *kill.split()) if kill else ()
+        return self.opskit(*words, status=None if kill else status, program=program)
+
+    def look(self, status: int | None = 0, **params: object) -> str:
+        given: dict[str, Any] = {"window": "1s", **params}
+        return self.go("run", "queue-recovery", status, answer=1, **given)
+
+    def evidence(self, key: str) -> dict[str, Any]:
+        lines = self.opskit("audit", "log", "last", "--json").splitlines()
+        ended = [e for e in map(json.loads, lines) if e["event"] == "step ended"]
+        found = [e["evidence"] for e in ended if key in e.get("evidence", {})]
+        one: dict[str, Any] = found[-1]
+        return one
+
+    def call(self, *words: str | bytes) -> Any:  # noqa: ANN401 - what a server answers
+        return self.works.server.call(*words)
+
+    def proved(self) -> None:
+        """Nothing that tasks were called with stands in the record, and the record is whole."""
+        self.opskit("audit", "verify")
+        kept = [path for path in self.folder.glob("store.db*") if path.is_file()]
+        assert kept
+        for secret in (SECRET, base64.b64encode(SECRET.encode()).decode()[:20]):
+            assert not any(secret.encode() in path.read_bytes() for path in kept)
+
+
+@pytest.fixture
+def desk(works: Shop, host: Sshd, tmp_path: Path) -> Desk:
+    found = Desk(works, host, tmp_path)
+    found.write()
+    return found
+
+
+def test_each_of_several_ills_is_found_and_mended(desk: Desk) -> None:
+    """One that lacks, a queue that nobody takes from though all answer, a message that loops."""
+    notes = desk.folder / "notes"
+    control = f"shop.app.control.%s_consumer('mail', destination=['{WORKER}'], reply=True)"
+    desk.works.python(
+        f"print({control % 'cancel'})\n"
+        f"shop.note.apply_async(('{notes}', 'first'), queue='mail')\n"
+        f"shop.poison.apply_async(('{SECRET}',))"
+    )
+    desk.look(1, workers=f"{WORKER},w2@lab", window="2s")
+    found = desk.evidence("diagnosis")
+    bad = {(one["check"], one["table"] or one["name"]) for one in found["findings"]}
+    assert found["diagnosis"] == "workers"
+    assert bad >= {("workers", "w2@lab"), ("stuck", "mail"), ("redelivered", "shop.poison")}
+    (name,) = {o["name"] for o in found["findings"] if o["table"] == "shop.poison"}
+    add = control % "add"
+    desk.works.python(f"print({add})\nprint({control.replace('mail', 'celery') % 'cancel'})")
+    until(lambda: desk.call("LLEN", "celery"))
+    desk.go("run", "queue-park", queue="celery", ids=name, max_share=100)
+    assert desk.call("LLEN", "opskit:parked:celery") == 1
+    desk.works.python(f"print({add.replace('mail', 'celery')})")
+    until(lambda: notes.exists() and notes.read_text() == "first\n")
+    words = ("-p", "answer=1", "-p", "window=1s")
+    assert "OK" in desk.opskit("run", "queue-recovery", "--nagios", *words)
+    refused = desk.go("run", "queue-restore", 5, queue="celery", idempotent="shop.note")
+    assert "messages of shop.poison are meant, too" in refused
+    desk.call("DEL", "opskit:parked:celery")
+    desk.proved()
+
+
+def test_workers_that_can_not_be_asked_are_unknown(desk: Desk) -> None:
+    desk.write(celery="/nowhere/celery")
+    assert "the workers could not be asked" in desk.look(6, window=0)
+    desk.write(workers=[])
+    assert "nobody is named who must answer" in desk.look(2)
+
+
+def test_what_was_put_aside_is_done_after_all(desk: Desk) -> None:
+    notes = desk.folder / "notes"
+    os.kill(int(desk.works.pid.read_text()), signal.SIGSTOP)
+    try:
+        desk.works.python(
+            f"for n in range(20): shop.note.apply_async(('{notes}', str(n)), queue='mail')"
+        )
+        desk.go("run", "queue-park", queue="mail", tasks="shop.note", max_share=100)
+    finally:
+        os.kill(int(desk.works.pid.read_text()), signal.SIGCONT)
+    said = desk.go(
+        "run", "queue-restore", queue="mail", idempotent="shop.note", pause="1s", first=10
+    )
+    assert "put back into the queue 2 of 2 messages" in said
+    assert "put back into the queue 18 of 18 messages" in said
+    until(lambda: len(notes.read_text().split()) == 20)
+    assert notes.read_text().split() == [str(n) for n in range(20)]
+
+
+RESTART: dict[str, Any] = {"queues": "celery, mail", "begin": "40s"}
+
+
+def test_workers_are_restarted_one_at_a_time_when_they_are_done(desk: Desk) -> None:
+    notes = desk.folder / "notes"
+    before = desk.works.pid.read_text()
+    desk.works.python(f"shop.slow.delay('{notes}', 3)\nshop.note.delay('{notes}', 'next')")
+    until(lambda: desk.call("HLEN", "unacked"))
+    said = desk.go("run", "queue-restart", **RESTART)
+    assert notes.read_text().split()[0] == "slow"  # it was not cut off
+    assert desk.works.pid.read_text() != before
+    assert desk.works.alive()
+    assert said.count("A canary comes back") >= 2
+    until(lambda: sorted(notes.read_text().split()) == ["next", "slow"])
+
+
+def test_a_worker_that_does_not_finish_is_left_to_a_person_and_not_killed(desk: Desk) -> None:
+    notes = desk.folder / "notes"
+    before = desk.works.pid.read_text()
+    desk.works.python(f"shop.slow.delay('{notes}', 6)")
+    until(lambda: desk.call("HLEN", "unacked"))
+    said = desk.go("run", "queue-restart", 1, warm="1s", **RESTART)
+    assert "It has finished what it did" in said
+    assert desk.works.alive()
+    assert desk.works.pid.read_text() == before
+    until(lambda: not desk.works.alive())  # by itself, once it has finished
+    assert notes.read_text() == "slow\n"
+    assert "no worker runs here" in desk.go("run", "queue-restart", 5, **RESTART)
+    desk.works.start()
+
+
+def test_a_canary_that_does_not_come_back_is_told(desk: Desk) -> None:
+    assert "succeeded" in desk.go("run", "queue-canary", queues="mail").lower()
+    said = desk.go("run", "queue-canary", 1, queues="mail,nobody", within="4s")
+    assert "It comes back" in said
+    desk.call("DEL", "nobody")

@@ -1,0 +1,235 @@
+"""Planted states of a broker, each told for what it is; and nothing of what messages carry."""
+
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from opskit.lab import broker
+from opskit.model.activity import Limit
+from opskit.model.inventory import Redis
+from opskit.model.queues import Layout
+from tests.support import redis as support
+from tests.support.queueing import DEFAULTS, Broker, beside, said
+from tests.support.redis import Peer, Server
+
+pytestmark = pytest.mark.acceptance
+BOTH = ("celery@a", "celery@b")
+IDLE = {"active": 0, "processed": 7, "before": 7}
+BUSY = {"active": 2, "processed": 7, "before": 7}
+WORKS = {"active": 0, "processed": 9, "before": 7}
+
+
+@pytest.fixture
+def at(redis: Server) -> Broker:
+    found = support.keys(redis)
+    redis.call("CONFIG", "SET", "maxmemory", "0")
+    redis.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    return Broker(found)
+
+
+def takes(name: str) -> Callable[[Peer, int], None]:
+    return lambda peer, _: peer.call("RPOP", name)
+
+
+def gives(name: str) -> Callable[[Peer, int], None]:
+    return lambda peer, n: peer.call("LPUSH", name, broker.message(5000 + n, "mail.send", name))
+
+
+def test_an_idle_broker_is_as_it_should_be(at: Broker) -> None:
+    at.send(*broker.bound("celery"))
+    found = at.look(workers=BOTH, answers=said(a=IDLE, b=IDLE))
+    assert (found.outcome, found.evidence["level"]) == ("succeeded", "OK")
+    assert found.evidence["diagnosis"] == ""
+    assert "0 wait in 1 queues, 0 taken" in found.reason
+
+
+def test_a_dead_worker(at: Broker) -> None:
+    at.queue("celery", 4)
+    found = at.look(workers=BOTH, answers=said(a=WORKS))
+    assert found.evidence["diagnosis"] == "workers"
+    assert "celery@b: does not answer" in found.reason
+    assert (found.outcome, found.evidence["level"]) == ("failed", "CRIT")
+
+
+def test_all_workers_dead_explains_why_nothing_is_taken(at: Broker) -> None:
+    at.queue("celery", 4)
+    at.taken(9, 4000)
+    found = at.look(workers=BOTH, answers="{}")
+    assert found.evidence["diagnosis"] == "workers"
+    assert "none of 2 workers answers" in found.reason
+    assert at.found(found, "check") == ["workers", "old"]
+
+
+def test_a_worker_that_answers_and_takes_nothing(at: Broker) -> None:
+    at.queue("celery", 4)
+    with beside(at.db, gives("celery")):
+        found = at.look(workers=BOTH, answers=said(a=IDLE, b=IDLE))
+    assert found.evidence["diagnosis"] == "stuck"
+    assert "though 2 workers answer, run nothing and have done nothing" in found.reason
+    assert found.outcome == "failed"
+
+
+def test_busy_workers_are_not_stuck(at: Broker) -> None:
+    at.queue("celery", 4)
+    found = at.look(workers=BOTH, answers=said(a=BUSY, b=BUSY))
+    assert (found.evidence["diagnosis"], found.evidence["level"]) == ("stuck", "WARN")
+    assert "the workers do other things" in found.reason
+
+
+def test_one_queue_that_nobody_takes_from_beside_one_that_moves(at: Broker) -> None:
+    at.queue("celery", 200)
+    at.queue("reports", 3)
+    with beside(at.db, takes("celery")):
+        found = at.look(workers=BOTH, answers=said(a=WORKS, b=WORKS))
+    assert found.evidence["diagnosis"] == "stuck"
+    assert at.found(found, "name") == ["reports"]
+
+
+def test_a_backlog_only(at: Broker) -> None:
+    at.queue("celery", 120)
+    limits = {**DEFAULTS, "depth": Limit(warn=50, crit=100)}
+    with beside(at.db, takes("celery")):
+        found = at.look(workers=BOTH, answers=said(a=WORKS, b=WORKS), limits=limits)
+    assert found.evidence["diagnosis"] == "depth"
+    assert "fewer than 300ms before" in found.reason
+
+
+def test_a_message_that_is_given_up_again_and_again(at: Broker) -> None:
+    at.taken(1, 5, "shop.export", redelivered=True)
+
+    def again(peer: Peer, _: int) -> None:
+        peer.call("ZADD", "unacked_index", repr(time.time()), "tag-1")
+
+    at.send(*broker.bound("celery"))
+    with beside(at.db, again):
+        found = at.look(workers=BOTH, answers=said(a=WORKS, b=WORKS))
+    assert found.evidence["diagnosis"] == "redelivered"
+    assert re.search(r"shop.export was taken \d+ times within 300ms", found.reason)
+    assert "00000001-0000-4000-8000-000000000000" in at.printed
+
+
+POISON = [
+    ({"redelivered": True}, 10, "redelivered", "10 messages were taken, given up and put back"),
+    ({"id": "the-same"}, 5, "copies", "the same message of shop.export is there 5 times"),
+    ({"retries": 10}, 1, "retries", "shop.export was tried 10 times before"),
+]
+
+
+@pytest.mark.parametrize(("headers", "count", "check", "told"), POISON)
+def test_what_comes_too_often(
+    at: Broker, headers: dict[str, object], count: int, check: str, told: str
+) -> None:
+    at.queue("celery", 3)
+    given: Any = headers
+    at.queue("celery", count, "shop.export", 100, **given)
+    found = at.look(window=0)
+    assert found.evidence["diagnosis"] == check
+    assert told in found.reason
+    assert found.outcome == "failed"
+
+
+def test_priorities_and_a_prefix_are_counted(at: Broker) -> None:
+    layout = Layout(prefix="shop:[1]", separator="#", steps=(0, 5))
+    at.send(("SADD", "shop:[1]_kombu.binding.mail", "mail\x06\x16\x06\x16mail"),
+            ("SADD", "shop:1_kombu.binding.other", "other\x06\x16\x06\x16other"))  # fmt: skip
+    for key, count in (("shop:[1]mail", 3), ("shop:[1]mail#5", 4), ("mail", 9)):
+        at.send(*(("LPUSH", key, broker.message(n, "mail.send", "mail")) for n in range(count)))
+    at.send(("HSET", "shop:[1]unacked", "t", "[]"), ("ZADD", "shop:[1]unacked_index", "1", "t"))
+    found = at.look(window=0, layout=layout)
+    queues: Any = found.evidence["queues"]
+    (queue,) = queues
+    assert (queue["name"], queue["waiting"], queue["lists"]) == ("mail", 7, [3, 4])
+    assert found.evidence["taken"] == 1
+    assert "(unreadable) 1" in at.printed
+
+
+def test_what_was_taken_long_ago_and_what_is_not_due_yet(at: Broker) -> None:
+    at.send(*broker.bound("celery"))
+    at.taken(1, 400)
+    due = (datetime.now(UTC) + timedelta(hours=3)).isoformat()
+    at.taken(2, 3000, "shop.remind", eta=due)
+    found = at.look(window=0)
+    assert found.evidence["diagnosis"] == "old"
+    assert "mail.send was taken 6m40s ago and not acknowledged" in at.printed
+    assert "shop.remind is due 3h50m after it was taken" in at.printed
+    assert found.outcome == "succeeded"
+
+
+def test_a_broker_that_may_lose_messages_comes_first(at: Broker) -> None:
+    at.queue("celery", 1200)
+    at.db.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    found = at.look(window=0)
+    assert found.evidence["diagnosis"] == "policy"
+    assert "set noeviction before anything else" in found.reason
+
+
+def test_memory_that_is_nearly_full(at: Broker) -> None:
+    at.send(*broker.bound("celery"))
+    used = next(line for line in at.db.call("INFO", "memory").decode().splitlines()
+                if line.startswith("used_memory:"))  # fmt: skip
+    at.db.call("CONFIG", "SET", "maxmemory", str(int(used.partition(":")[2]) * 100 // 95))
+    found = at.look(window=0)
+    assert found.evidence["diagnosis"] == "memory"
+    assert "% of its memory is used" in found.reason
+
+
+def test_results_that_can_not_be_kept(at: Broker) -> None:
+    at.send(*broker.bound("celery"))
+    nobody = Redis(name="results", url="redis://127.0.0.1:1/0", connect_timeout=1.0)
+    at.db.driver._servers = {"main": at.db.redis, "results": nobody}
+    found = at.look(window=0, results="results")
+    assert found.evidence["diagnosis"] == "results"
+    assert "can't be reached" in found.reason
+
+
+UNKNOWN = [
+    ({}, "no queue of Celery is known there"),
+    ({"names": ("mial",)}, "the broker knows no such queue; it knows celery"),
+    (
+        {"workers": BOTH, "answers": '{"error": "celery ended with 1"}'},
+        "could not be asked: celery",
+    ),
+    ({"workers": BOTH, "answers": ""}, "no answer that can be read"),
+]
+
+
+@pytest.mark.parametrize(("how", "told"), UNKNOWN)
+def test_nothing_is_known(at: Broker, how: dict[str, object], told: str) -> None:
+    if how:
+        at.send(*broker.bound("celery"))
+    found = at.look(window=0, **how)
+    assert (found.outcome, found.evidence["level"]) == ("unknown", "UNKNOWN")
+    assert told in found.reason
+
+
+def test_a_key_that_is_no_queue_is_unknown(at: Broker) -> None:
+    at.send(("SET", "celery", "1"))
+    found = at.look(window=0, names=("celery",))
+    assert found.outcome == "unknown"
+    assert "WRONGTYPE" in found.reason
+
+
+def test_what_messages_carry_is_told_nowhere(at: Broker) -> None:
+    at.send(*broker.queues(time.time()))
+    at.send(("LPUSH", "celery", b'{"headers": {"task": 3}, "x": "4111 1111"}'),
+            ("LPUSH", "celery", b"\xff4111 1111"), ("LPUSH", "celery", b"[" * 3000))  # fmt: skip
+    found = at.look(window=0)
+    told = f"{at.printed} {found}"
+    assert "mail.send 3" in at.printed
+    assert "(unreadable) 3" in at.printed
+    for secret in ("4111", "MTEx", broker.SECRET):
+        assert secret not in told
+
+
+def test_a_look_reads_and_reads_little(at: Broker) -> None:
+    at.queue("celery", 1000)
+    with at.db.server.watched() as sent:
+        at.look(window=0.1)
+    names = {line.partition("] ")[2].split('"')[1] for line in sent}
+    assert names <= {"INFO", "CLIENT", "SCAN", "SMEMBERS", "TIME", "HLEN", "LLEN", "LRANGE",
+                     "ZRANGE", "HMGET"}  # fmt: skip
+    assert sum('"LRANGE"' in line and '"-100"' in line for line in sent) == 1
