@@ -53,6 +53,8 @@ _OPTIONS = {
     "date": re.compile(r"-s|--set.*"),
     "hostname": re.compile(r"[^-].*"),
 }
+_CELERY = _set("purge control call migrate worker beat multi amqp")
+_CELERY_OPTIONS = _set("-A --app -b --broker --result-backend --loader --config --workdir")
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "zsh"})
 _PACKAGES = _set("dpkg rpm apt apk pip pip3 npm gem")
 _HARMLESS = re.compile(r"/dev/(null|stdout|stderr|tty|fd/\d+)")
@@ -143,6 +145,13 @@ def _tee(arguments: list[str]) -> bool:
     return any(not _HARMLESS.fullmatch(a) for a in arguments if not a.startswith("-"))
 
 
+def _celery(arguments: list[str]) -> bool:
+    """Tell whether queues are purged, or workers told or begun; what options have is no command."""
+    words = [a for before, a in zip(["", *arguments], arguments, strict=False)
+             if not a.startswith("-") and before not in _CELERY_OPTIONS]  # fmt: skip
+    return bool(words) and words[0] in _CELERY
+
+
 def _dd(arguments: list[str]) -> bool:
     return any(a.startswith("of=") and not _HARMLESS.fullmatch(a[3:]) for a in arguments)
 
@@ -222,6 +231,7 @@ _SPECIAL: Mapping[str, Callable[[list[str]], bool]] = {
     "wget": _wget,
     "curl": _curl,
     "redis-cli": _redis,
+    "celery": _celery,
     "psql": _sql,
     "mysql": _sql,
     "mariadb": _sql,

@@ -132,7 +132,7 @@ def test_what_comes_too_often(
     assert found.outcome == "failed"
 
 
-def test_priorities_and_a_prefix_are_counted(at: Broker) -> None:
+def test_f9_what_waits_is_what_the_broker_has_of_each_priority(at: Broker) -> None:
     layout = Layout(prefix="shop:[1]", separator="#", steps=(0, 5))
     at.send(("SADD", "shop:[1]_kombu.binding.mail", "mail\x06\x16\x06\x16mail"),
             ("SADD", "shop:1_kombu.binding.other", "other\x06\x16\x06\x16other"))  # fmt: skip
