@@ -72,8 +72,8 @@ KEYS = (
     Key(
         "order",
         "list",
-        help="columns by whose least values rows go first, after `time`; those of an index. Without "
-        "it a large part of a table goes in the order in which it lies",
+        help="columns by whose least values rows go first, after `time`; those of an index. "
+        "Without it a large part of a table goes in the order in which it lies",
     ),
     Key("max_rows", "int", default=100_000, minimum=1, help="more rows than this are refused"),
     Key(

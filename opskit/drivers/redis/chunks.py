@@ -111,7 +111,7 @@ class Pieces:
         args = [
             word for pair, old in zip(ours, before, strict=True) for word in (*pair.split(), *old)
         ]
-        return self.do("takeback", number, [key.name for key in keys], args, len(keys), fence)
+        return self.do("takeback", number, [key.name for key in keys], args, len(keys), fence=fence)
 
     def fate(self, number: int, count: int) -> Fate | None:
         """Return what became of a piece; None where it has left no mark."""
@@ -139,6 +139,7 @@ class Pieces:
         keys: Sequence[bytes],
         args: Sequence[bytes],
         count: int,
+        *,
         fence: tuple[str, bytes] | None = None,
     ) -> Fate:
         """Do a piece of `count` by a script of opskit's own.
