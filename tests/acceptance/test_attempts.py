@@ -231,3 +231,45 @@ def test_a_cache_is_cleaned_by_what_has_expired_and_not_by_its_age(desk: Desk) -
     desk.opskit("run", "cleanup-expired", "--yes", "-p", "what=select2")
     assert desk.db.sql(live) == before
     assert desk.db.sql("SELECT count(*) FROM select2_cache WHERE expires_at < now()") == [(0,)]
+
+
+LIVE = "SELECT count(*) FROM select2_cache WHERE expires_at >= now()"
+
+
+def cache(desk: Desk, *words: str, status: int = 0) -> str:
+    given = [part for word in words if not word.startswith("-") for part in ("-p", word)]
+    flags = [word for word in words if word.startswith("-")]
+    said = desk.opskit("run", "select2-cache", *(flags or ["--yes"]), *given, status=status)
+    return " ".join(said.split())
+
+
+def test_f20_a_look_says_how_many_live_entries_a_predicate_would_take(desk: Desk) -> None:
+    desk.db.sql("INSERT INTO select2_cache (cache_key, cache_value, tenant_id, created_at,"
+                " expires_at) SELECT 'gone:' || n, '{}', 1, now() - interval '9 days',"
+                " now() - n * interval '1 minute' FROM generate_series(1, 50) AS n"
+                " ON CONFLICT DO NOTHING")  # fmt: skip
+    live = desk.db.sql(LIVE)[0][0]
+    all_rows = desk.db.sql("SELECT count(*) FROM select2_cache")[0][0]
+    said = cache(desk, "what=cleanup", "by=created_at", "older_than=7d", "--dry-run", status=5)
+    assert re.search(r"[1-9]\d* of the rows meant are still needed", said)
+    assert "max_share" in cache(desk, "what=cleanup", "by=created_at", status=5)  # all of it
+    assert "for what=clear" in cache(desk, "what=cleanup", "prefix=x", "older_than=9d", status=5)
+    assert desk.db.sql("SELECT count(*) FROM select2_cache") == [(all_rows,)]
+    said = cache(desk, "what=cleanup")
+    assert f"{all_rows - live} of {all_rows} rows" in said
+    assert desk.db.sql(LIVE) == [(live,)]
+    assert desk.db.sql("SELECT count(*) FROM select2_cache") == [(live,)]
+
+
+def test_a_cache_is_cleared_within_caps_and_brought_back(desk: Desk) -> None:
+    hashed = "SELECT md5(string_agg(c::text, ';' ORDER BY cache_key)) FROM select2_cache AS c"
+    before, live = desk.db.sql(hashed), desk.db.sql(LIVE)[0][0]
+    assert live > 0
+    assert "tenant" in cache(desk, "--dry-run")
+    assert "max_share is 90.0%" in cache(desk, "what=clear", "max_live=9999", status=5)
+    assert "still needed" in cache(desk, "what=clear", "max_share=1", status=5)
+    assert desk.db.sql(hashed) == before
+    cache(desk, "what=clear", "max_share=1", f"max_live={live}")
+    assert desk.db.sql("SELECT count(*) FROM select2_cache") == [(0,)]
+    desk.opskit("undo", "last", "--yes")
+    assert desk.db.sql(hashed) == before

@@ -10,7 +10,10 @@ create table sync_tenant_conflict_policy (
 create table sync_analytics_snapshot (
     id bigint generated always as identity primary key, tenant_id integer references tenants_tenant, timestamp timestamptz not null,
     total_sync_requests integer not null, failed_syncs integer not null, conflict_rate numeric(5, 2) not null,
-    avg_sync_duration_ms numeric(8, 1) not null);
+    avg_sync_duration_ms numeric(8, 1));
+create table sync_conflict_log (
+    id bigint generated always as identity primary key, tenant_id integer not null, domain text not null, resolution text not null,
+    created_at timestamptz not null);
 create table sync_device_health (
     id bigint generated always as identity primary key, device_id text not null, user_id bigint not null,
     tenant_id integer not null references tenants_tenant, health_score numeric(5, 2) not null, last_sync_at timestamptz not null);
@@ -29,6 +32,9 @@ from generate_series(1, 10) t, unnest(array['journal', 'attendance', 'task', 'ti
 insert into sync_analytics_snapshot (tenant_id, timestamp, total_sync_requests, failed_syncs, conflict_rate, avg_sync_duration_ms)
 select 1 + g % 10, pg_temp.since() + interval '15 minutes' + g / 10 * interval '1 hour', 1000 + pick, pick % 20, pick % 5, 80 + pick % 100
 from (select g, pg_temp.pick('snapshot.' || g, 500) as pick from generate_series(0, current_setting('lab.rows')::bigint) g) row;
+insert into sync_conflict_log (tenant_id, domain, resolution, created_at)
+select 1 + g % 10, 'journal', (array['most_recent_wins', 'manual'])[1 + g % 2], pg_temp.since() + g * interval '7 minutes'
+from generate_series(1, current_setting('lab.rows')::bigint / 20) g;
 insert into sync_device_health (device_id, user_id, tenant_id, health_score, last_sync_at)
 select 'device-' || g, g % 150, 1 + g % 10, pg_temp.pick('health.' || g, 101), pg_temp.since() + interval '1 day' + g * interval '1 minute'
 from generate_series(1, current_setting('lab.rows')::bigint) g;
@@ -44,6 +50,7 @@ insert into expected (name, tbl, keys, pred, uniq) values
     ('idx_conflict_policy_auto_resolve', 'sync_tenant_conflict_policy', array['auto_resolve'], null, false),
     ('idx_sync_analytics_timestamp', 'sync_analytics_snapshot', array['timestamp DESC'], null, false),
     ('idx_sync_analytics_tenant_time', 'sync_analytics_snapshot', array['tenant_id', 'timestamp DESC'], null, false),
+    ('sync_analytics_hour_key', 'sync_analytics_snapshot', array['tenant_id', $$date_trunc('hour', "timestamp" at time zone 'UTC')$$], null, true),
     ('idx_device_health_device', 'sync_device_health', array['device_id'], null, false),
     ('idx_device_health_user_tenant', 'sync_device_health', array['user_id', 'tenant_id'], null, false),
     ('idx_device_health_score', 'sync_device_health', array['health_score'], null, false),

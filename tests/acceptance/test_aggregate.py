@@ -1,0 +1,120 @@
+"""The shipped aggregate-analytics on the lab's data, from the command line."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from opskit.drivers.postgres.marks import ddl
+from opskit.lab.fixtures import Amount
+from opskit.model.inventory import MARKERS, Database
+from tests.support import datasets, postgres
+from tests.support.database import ROLES, Base
+from tests.support.desk import Desk
+
+pytestmark = pytest.mark.acceptance
+RIGHTS = """
+    GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO app;
+    GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader;
+    GRANT USAGE ON SCHEMA public TO PUBLIC
+"""
+SYNCED = """
+    DELETE FROM sync_analytics_snapshot WHERE "timestamp" > now() - interval '30 days';
+    DELETE FROM sync_idempotency_record WHERE device_id = 'recent';
+    DELETE FROM sync_conflict_log WHERE domain = 'recent';
+    INSERT INTO sync_idempotency_record (id, idempotency_key, scope, device_id, user_id, tenant_id,
+            request_hash, response_data, hit_count, created_at, expires_at)
+        SELECT 1000000 + n, md5(n::text) || md5(n::text), 'item', 'recent', 1, 1 + n % 10, 'x',
+            jsonb_build_object('ok', n % 20 <> 0), (n % 3 = 0)::int, at, at + interval '1 day'
+        FROM (SELECT n, date_trunc('hour', now(), 'UTC') - (1 + n % 300) * interval '1 minute' AS at
+              FROM generate_series(1, 3000) AS n) AS made;
+    INSERT INTO sync_conflict_log (tenant_id, domain, resolution, created_at)
+        SELECT tenant_id, 'recent', 'manual', created_at FROM sync_idempotency_record
+        WHERE device_id = 'recent' AND id % 50 = 1
+"""
+RECENT = "FROM sync_analytics_snapshot WHERE \"timestamp\" > now() - interval '30 days'"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Server]:
+    with postgres.server(**datasets.SETTINGS) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def url(server: postgres.Server) -> str:
+    found, _ = datasets.load(server, "sync", Amount(rows=400))
+    with psycopg.connect(found, autocommit=True) as connection:
+        connection.execute(";".join([ROLES, *ddl(MARKERS, "app"), RIGHTS]).encode())
+    return found
+
+
+@pytest.fixture
+def desk(server: postgres.Server, url: str, tmp_path: Path) -> Desk:
+    app = Database(name="main", url=url.replace("//owner@", "//app@"))
+    made = Desk(Base(server, url, "none", app), tmp_path)
+    made.write("  - {run: 'true', on: controller}\n")
+    made.db.sql(SYNCED)
+    return made
+
+
+def number(desk: Desk) -> int:
+    return int(desk.db.sql(f"SELECT count(*) {RECENT}")[0][0])
+
+
+def run(desk: Desk, how: str, back: str = "5h", status: int = 0) -> str:
+    words = ("-p", f"look_back={back}", "-p", "settle=0s", how)
+    return " ".join(desk.opskit("run", "aggregate-analytics", *words, status=status).split())
+
+
+def test_f16_an_hour_that_is_run_twice_has_one_snapshot(desk: Desk) -> None:
+    said = run(desk, "--dry-run")
+    assert number(desk) == 0
+    assert said.count(":00:00+00 10") == 5, said
+    run(desk, "--yes")
+    assert number(desk) == 50
+    by_hand = """
+        SELECT tenant_id, date_trunc('hour', created_at, 'UTC'), sum(1 + hit_count)::int,
+            count(*) FILTER (WHERE response_data->>'ok' = 'false')::int
+        FROM sync_idempotency_record WHERE device_id = 'recent' GROUP BY 1, 2
+        EXCEPT SELECT tenant_id, "timestamp", total_sync_requests, failed_syncs
+        FROM sync_analytics_snapshot
+    """
+    assert desk.db.sql(by_hand) == []
+    assert float(desk.db.sql(f"SELECT max(conflict_rate) {RECENT}")[0][0]) > 0
+    before = desk.db.sql(f"SELECT sum(id), count(*) {RECENT}")
+    run(desk, "--yes")
+    assert desk.db.sql(f"SELECT sum(id), count(*) {RECENT}") == before
+
+
+def test_an_hour_that_was_missed_is_caught_up_and_taken_back_alone(desk: Desk) -> None:
+    run(desk, "--yes")
+    gone = "\"timestamp\" = date_trunc('hour', now() - interval '3 hours', 'UTC')"
+    desk.db.sql(f"DELETE FROM sync_analytics_snapshot WHERE {gone}")
+    assert number(desk) == 40
+    run(desk, "--yes")
+    assert number(desk) == 50
+    desk.opskit("undo", "last", "--yes")
+    assert number(desk) == 40
+    assert desk.db.sql(f"SELECT count(*) FROM sync_analytics_snapshot WHERE {gone}") == [(0,)]
+
+
+def test_more_hours_than_may_be_caught_up_are_refused(desk: Desk) -> None:
+    said = run(desk, "--yes", "7d", status=5)
+    assert "168 hours from" in said
+    assert "max_hours is 24" in said
+    assert number(desk) == 0
+
+
+def test_without_a_key_nothing_is_made(desk: Desk) -> None:
+    desk.db.sql("DROP INDEX sync_analytics_hour_key")
+    try:
+        said = run(desk, "--yes", status=5)
+        assert "CREATE UNIQUE INDEX CONCURRENTLY" in said
+        assert number(desk) == 0
+    finally:
+        desk.db.sql(
+            "CREATE UNIQUE INDEX sync_analytics_hour_key ON sync_analytics_snapshot"
+            " (tenant_id, date_trunc('hour', \"timestamp\" AT TIME ZONE 'UTC'))"
+        )
