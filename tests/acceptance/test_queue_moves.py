@@ -83,10 +83,7 @@ def test_what_is_planned_is_moved_and_undone(desk: Queued) -> None:
 REFUSED: list[tuple[str, int, dict[str, Any], str]] = [
     ("queue-park", 2, {}, "nothing says which messages are meant"),
     ("queue-park", 5, {"tasks": "shop.export"}, "more than 20 % (max_share)"),
-    ("queue-park", 5, {"tasks": "shop.exp"}, "none of 40 messages"),
-    ("queue-park", 2, {"tasks": "shop.*"}, "a pattern is no name of a task"),
     ("queue-restore", 2, {"idempotent": ""}, "no task is named that may be done twice"),
-    ("queue-restore", 2, {"idempotent": "a", "tasks": "b"}, "b is not among the tasks"),
 ]
 
 
@@ -111,8 +108,13 @@ def test_a_broker_that_evicts_is_refused(desk: Queued) -> None:
     assert desk.waiting() == before
 
 
-@pytest.mark.parametrize("point", ["keys-kept 0", "keys-agreed 0", "keys-before 1", "keys-sent 1",
-                                   "keys-after 1"])  # fmt: skip
+POINTS = ["keys-kept 0", "keys-sent 1", "keys-after 1"]
+OTHERS = ["keys-agreed 0", "keys-before 0", "keys-before 1", "keys-sent 0", "keys-after 0"]
+
+
+@pytest.mark.parametrize(
+    "point", [*POINTS, *(pytest.param(one, marks=pytest.mark.soak) for one in OTHERS)]
+)
 def test_killed_around_a_piece_it_goes_on_with_what_was_found(desk: Queued, point: str) -> None:
     before = desk.hold(240, 2)
     desk.go("run", "queue-park", kill=point, **HALF)
@@ -135,7 +137,7 @@ def test_an_undo_that_is_killed_goes_on(desk: Queued) -> None:
     assert desk.waiting() == before
 
 
-@pytest.mark.parametrize("turn", range(2))
+@pytest.mark.parametrize("turn", range(1))
 def test_killed_at_any_time_it_is_done_once(desk: Queued, turn: int) -> None:
     killed_at_any_time(desk, turn)
 
