@@ -43,6 +43,17 @@ def slow(path, seconds):
         file.write("slow\\n")
 
 
+@app.task(name="shop.gate")
+def gate(path, key):
+    # busy until somebody makes the file; a minute at most
+    for _ in range(600):
+        if os.path.exists(key):
+            break
+        time.sleep(0.1)
+    with open(path, "a") as file:
+        file.write("gate\\n")
+
+
 @app.task(name="shop.poison")
 def poison(secret):
     time.sleep(0.05)
@@ -79,7 +90,7 @@ class Shop:
             f" -Q celery,mail -l WARNING >>worker.log 2>&1 </dev/null &\necho $! >{self.pid}\n",
             "stop": f"kill -s TERM $(cat {self.pid})\n",
             "pids": f"pid=$(cat {self.pid}) && kill -0 $pid 2>/dev/null && echo $pid; true\n",
-            "canary": f'cd {self.folder} && exec {sys.executable} canary.py "$1" 20\n',
+            "canary": f'cd {self.folder} && exec {sys.executable} canary.py "$1" 50\n',
         }
         for name, text in scripts.items():
             path = self.folder / name
