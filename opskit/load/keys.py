@@ -150,7 +150,7 @@ SERVICE: tuple[Key, ...] = (
     Key("limited", "table", keys=LIMITED, help="what must be refused after a deploy"),
 )
 BALANCER: tuple[Key, ...] = (
-    Key("type", "enum", choices=("nginx",), required=True, help="what it is"),
+    Key("type", "enum", choices=("nginx", "haproxy"), required=True, help="what it is"),
     Key("hosts", "literal", required=True, help="host expression: where it runs"),
     Key("members", "literal", required=True, help="host expression: whom it balances"),
     Key("port", "int", minimum=1, help="the members' port"),
@@ -163,7 +163,16 @@ BALANCER: tuple[Key, ...] = (
     Key(
         "colours",
         "data",
-        help="two colours and the upstream that each is: `{blue: app_blue, green: app_green}`",
+        help="two colours and the upstream that each is: `{blue: app_blue, green: app_green}`; for "
+        "HAProxy the servers of each: `{blue: [blue1], green: [green1]}`",
+    ),
+    Key("socket", "literal", help="HAProxy's socket, of level admin"),
+    Key("backend", "literal", help="HAProxy's backend, where that is not called as the pool"),
+    Key(
+        "state_file",
+        "literal",
+        help="HAProxy's `server-state-file`, which opskit keeps current so that a reload undoes "
+        "nothing; null: it has none",
     ),
     Key(
         "header",

@@ -20,6 +20,39 @@ DEFAULTS = {
 """What holds for an nginx as distributions package it; the inventory's entry may say otherwise."""
 
 
+HAPROXY_TEST = "haproxy -c -f /etc/haproxy/haproxy.cfg"
+
+
+def where_haproxy_is(entry: Mapping[str, Value], pool: str, step: Step) -> dict[str, str]:
+    """Return the socket and the backend, and how the configuration is checked."""
+    found = {
+        "socket": said(entry, "socket", pool, step),
+        "backend": said(entry, "backend", pool, step) or pool,
+        "state_file": said(entry, "state_file", pool, step),
+        "test": said(entry, "test", pool, step) or HAPROXY_TEST,
+    }
+    if not found["socket"]:
+        raise InputError(
+            f"balancers.{pool} of the inventory has no socket",
+            where=str(step.place),
+            hint="name HAProxy's socket, such as /run/haproxy/admin.sock; its level must be admin",
+        )
+    if not found["state_file"] and "state_file" not in entry:
+        raise InputError(
+            f"balancers.{pool} of the inventory has no state_file",
+            where=str(step.place),
+            hint="name HAProxy's server-state-file, or write state_file: null if a reload may undo "
+            "the shares",
+        )
+    if not re.fullmatch(r"[0-9A-Za-z_.:-]+", found["backend"]):
+        raise InputError(
+            f"{found['backend'][:80]!r} is no name of a backend",
+            where=str(step.place),
+            hint="one backend is steered, by its name",
+        )
+    return found
+
+
 def where_nginx_is(entry: Mapping[str, Value], pool: str, step: Step) -> dict[str, str]:
     """Return the file that is changed, and how nginx is had to read it."""
     kind = said(entry, "type", pool, step) or "nginx"

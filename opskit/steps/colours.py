@@ -15,7 +15,15 @@ from opskit.model.problem import Problem
 from opskit.model.runbook import Effect, Step
 from opskit.model.text import Fixed, Late, Text
 from opskit.model.work import Command
-from opskit.steps.balancer import data, limits, pages, said, sudo_of, where_nginx_is
+from opskit.steps.balancer import (
+    data,
+    limits,
+    pages,
+    said,
+    sudo_of,
+    where_haproxy_is,
+    where_nginx_is,
+)
 from opskit.steps.base import (
     Key,
     Scope,
@@ -26,6 +34,7 @@ from opskit.steps.base import (
     mapping,
     problem,
     refuse,
+    texts,
 )
 
 SUMMARY = (
@@ -127,27 +136,25 @@ def check(step: Step) -> Iterable[Problem]:
 def work(args: Mapping[str, Value], step: Step) -> Command:
     entry = mapping(args.get("balancer"))
     pool = a_word(args["pool"], step, "pool")
-    words = {
-        "nginx_awk": data("words.awk") + "function directive(how) {}\n",
+    kind = said(entry, "type", pool, step) or "nginx"
+    steering = _haproxy if kind == "haproxy" else _nginx
+    files, words = steering(entry, pool, step)
+    words |= {
         "colours_awk": data("words.awk") + data("colours.awk"),
         "members_awk": data("members.awk"),
         "pool": pool,
         **_asked(args, step),
-        **where_nginx_is(entry, pool, step),
-        **_colours(entry, pool, step),
         **_site(entry, pool, step),
         **_health(args, entry, pool, step),
         **limits(KEYS, args, step),
     }
     assignments = "".join(f"{key}={shlex.quote(value)}\n" for key, value in words.items())
-    texts = "".join(
-        map(data, ("common.sh", "members.sh", "answers.sh", "shares.sh", "nginx.sh", "colours.sh"))
-    )
+    text = "".join(map(data, ("common.sh", "members.sh", "answers.sh", "shares.sh", *files)))
     run: Late | Fixed = Fixed(text="-")  # a look leaves nothing that would be called by it
     if words["action"] in ("to", "back"):
         run = Late(source="{{ run.id }}", names=("run",), context="word")
     return Command(
-        text=Text(parts=(Fixed(text=f"{assignments}run="), run, Fixed(text=f"\n{texts}"))),
+        text=Text(parts=(Fixed(text=f"{assignments}run="), run, Fixed(text=f"\n{text}"))),
         sudo=sudo_of(args.get("sudo"), entry.get("sudo"), step),
         summary=_summary(words, pool),
     )
@@ -202,28 +209,58 @@ def _wanted(args: Mapping[str, Value], step: Step) -> dict[str, str]:
     return found
 
 
-def _colours(entry: Mapping[str, Value], pool: str, step: Step) -> dict[str, str]:
-    """Return the names of the two colours and of the upstreams that they are."""
-    colours = {
-        name: a_word(upstream, step, "pool")
-        for name, upstream in mapping(entry.get("colours")).items()
+def _nginx(
+    entry: Mapping[str, Value], pool: str, step: Step
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the texts that steer nginx, and what they must be told."""
+    words = {
+        "nginx_awk": data("words.awk") + "function directive(how) {}\n",
+        **where_nginx_is(entry, pool, step),
+        **_colours(entry, pool, step, "{blue: app_blue, green: app_green}, each with its upstream"),
     }
-    if len(colours) != 2 or len(set(colours.values())) != 2:
+    if " " in words["first"] + words["second"]:
+        raise InputError(
+            f"a colour of balancers.{pool} has several upstreams",
+            where=str(step.place),
+            hint="with nginx, each colour is one upstream",
+        )
+    return ("nginx.sh", "colours.sh"), words
+
+
+def _haproxy(
+    entry: Mapping[str, Value], pool: str, step: Step
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the text that steers HAProxy, and what it must be told."""
+    words = {
+        "haproxy_awk": data("haproxy.awk"),
+        **where_haproxy_is(entry, pool, step),
+        **_colours(entry, pool, step, "{blue: [blue1], green: [green1]}, each with its servers"),
+    }
+    return ("haproxy.sh",), words
+
+
+def _colours(entry: Mapping[str, Value], pool: str, step: Step, example: str) -> dict[str, str]:
+    """Return the names of the two colours, and by which names the balancer has them."""
+    colours = {
+        name: tuple(a_word(each, step, "pool") for each in texts(inner, "colours"))
+        for name, inner in mapping(entry.get("colours")).items()
+    }
+    every = [each for inner in colours.values() for each in inner]
+    if len(colours) != 2 or not all(colours.values()) or len(set(every)) != len(every):
         raise InputError(
             f"balancers.{pool} of the inventory has no two colours",
             where=str(step.place),
-            hint="write for example colours: {blue: app_blue, green: app_green}, each with the "
-            "name of its upstream in nginx",
+            hint=f"write for example colours: {example}",
         )
-    for name in (*colours, *colours.values()):
+    for name in (*colours, *every):
         if not re.fullmatch(r"[0-9A-Za-z_.-]+", name):
             raise InputError(
-                f"{name[:80]!r} can't be the name of a colour or of its upstream",
+                f"{name[:80]!r} can't be the name of a colour or of what it is",
                 where=str(step.place),
                 hint="letters, digits and the signs _ . - may stand in it",
             )
     (one, first), (other, second) = colours.items()
-    return {"one": one, "first": first, "other": other, "second": second}
+    return {"one": one, "first": " ".join(first), "other": other, "second": " ".join(second)}
 
 
 def _health(

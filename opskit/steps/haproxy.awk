@@ -1,0 +1,107 @@
+# Reads what HAProxy's socket answers, by the names in its headers and not by places.
+#
+#   action=rows     of `show servers state BACKEND`, a line `=`, and `show stat`; -v backend, first,
+#                   second: names of servers, apart by blanks. Prints for each server of the two
+#         NAME SIDE ADMIN WEIGHT INITIAL STATUS CHECK CURRENT ADDRESS     side 1 or 2; current: sessions
+#                   and queued requests; or: fault MESSAGE
+#   action=share    of such lines: PERCENT EXACT, the second's share of the weights that count
+#   action=weights  of such lines; -v share: what the second is to have. Prints NAME WEIGHT STATE
+#                   (ready or drain), or: fault MESSAGE
+#
+# The fields of an answer stand apart by tabs.
+
+function fault(message) {
+  if (!failed) print "fault\t" message
+  failed = 1
+}
+
+# The bits of srv_admin_state: 8 and 16 are drain, all others kinds of maintenance.
+function drains(state) { return int(state / 8) % 4 > 0 }
+function rests(state) { return state % 8 > 0 || state >= 32 }
+
+BEGIN {
+  FS = action == "rows" ? " " : "\t"
+  n = split(first, a, " "); for (i = 1; i <= n; i++) { side[a[i]] = 1; order[++wanted] = a[i] }
+  n = split(second, a, " ")
+  for (i = 1; i <= n; i++) {
+    if (a[i] in side) fault(a[i] " is of both colours")
+    side[a[i]] = 2; order[++wanted] = a[i]
+  }
+}
+
+action != "rows" {
+  if ($1 == "") next
+  count++
+  name[count] = $1; of[count] = $2; admin[count] = $3; weight[count] = $4; initial[count] = $5
+  counts[count] = !drains($3) && !rests($3) && $6 !~ /^(DOWN|MAINT|NOLB)/ ? $4 : 0
+  next
+}
+$0 == "=" { later = 1; FS = ","; next }
+!later && $1 == "#" { for (i = 2; i <= NF; i++) column[$i] = i - 1; next }
+!later && NF > 6 {
+  if ($column["be_name"] != backend) next
+  known[$column["srv_name"]] = 1
+  state[$column["srv_name"]] = $column["srv_admin_state"]
+  uweight[$column["srv_name"]] = $column["srv_uweight"]
+  iweight[$column["srv_name"]] = $column["srv_iweight"]
+  next
+}
+!later && NF > 1 { fault("HAProxy answers: " $0) }
+later && /^# / { sub(/^# /, ""); for (i = 1; i <= NF; i++) field[$i] = i; next }
+later && $field["pxname"] == backend {
+  one = $field["svname"]
+  if (one == "FRONTEND" || one == "BACKEND") next
+  listed[one] = 1
+  status[one] = $field["status"]; checked[one] = $field["check_status"]; sub(/^\* /, "", checked[one]); address[one] = $field["addr"]
+  current[one] = $field["scur"] + $field["qcur"]
+  if (!(one in side) && $field["bck"] == 0 && status[one] !~ /^MAINT/) stranger = one
+}
+
+function tell_rows(  i, one) {
+  for (i = 1; i <= wanted && !failed; i++) {
+    one = order[i]
+    if (!(one in known) || !(one in listed)) fault("backend " backend " has no server " one)
+    else if (status[one] == "no check") fault("server " one " has no check, so nobody knows whether it is up; write check behind it")
+    else if (address[one] in who && side[who[address[one]]] != side[one]) fault(address[one] " is " who[address[one]] " and " one ", one of each colour")
+    who[address[one]] = one
+  }
+  if (stranger != "") fault("server " stranger " of backend " backend " is of neither colour")
+  for (i = 1; i <= wanted && !failed; i++) {
+    one = order[i]
+    print one "\t" side[one] "\t" state[one] "\t" uweight[one] "\t" iweight[one] "\t" status[one] "\t" (checked[one] == "" ? "-" : checked[one]) "\t" current[one] "\t" address[one]
+  }
+}
+
+function tell_share(  i, sum) {
+  for (i = 1; i <= count; i++) sum[of[i]] += counts[i]
+  if (sum[1] + sum[2] == 0) { fault("no server of backend " backend " takes requests"); return }
+  print int(100 * sum[2] / (sum[1] + sum[2]) + 0.5) "\t" 100 * sum[2] / (sum[1] + sum[2])
+}
+
+# Weights may be 0 to 256. Within a colour they stand to each other as they did at first.
+function tell_weights(  i, sum, part, most, given, total) {
+  part[1] = 100 - share; part[2] = share
+  for (i = 1; i <= count; i++) sum[of[i]] += initial[i]
+  for (i = 1; i <= count; i++) {
+    if (initial[i] == 0) { fault("server " name[i] " begins with the weight 0; give it another one"); return }
+    given[i] = part[of[i]] * initial[i] / sum[of[i]]
+    if (given[i] > most) most = given[i]
+  }
+  for (i = 1; i <= count; i++) {
+    if (part[of[i]] == 0) { out = out name[i] "\t" weight[i] "\tdrain\n"; continue }
+    given[i] = share == 0 || share == 100 ? initial[i] : int(given[i] * 256 / most + 0.5)
+    if (given[i] == 0) { fault("server " name[i] " would get the weight 0, and no traffic; ask for a larger share"); return }
+    total[of[i]] += given[i]
+    out = out name[i] "\t" given[i] "\tready\n"
+  }
+  got = 100 * total[2] / (total[1] + total[2])
+  if (got - share > 0.5 || share - got > 0.5) fault("weights of 1 to 256 come to " got " % and not to " share " %")
+  if (!failed) printf "%s", out
+}
+
+END {
+  if (failed) exit
+  if (action == "rows") tell_rows()
+  else if (action == "share") tell_share()
+  else tell_weights()
+}

@@ -1,0 +1,353 @@
+# Tell which of two colours has the traffic of a backend of HAProxy, give one of them a share, or put
+# back what this run found; by its socket, without a reload.
+#
+# shellcheck shell=sh disable=SC2034,SC2154
+#
+# Stands behind shares.sh, with these set besides what is listed there:
+#   socket            the path of HAProxy's socket (level admin)
+#   backend           the backend
+#   first, second     names of the servers of the two colours, apart by blanks
+#   state_file        where HAProxy reads states from when it is reloaded ('': it reads none)
+#   test              command that checks its configuration
+#   haproxy_awk       the program that reads the socket's answers (haproxy.awk)
+#   drain_timeout, lock_timeout     whole seconds
+#
+# Exit status: 0 done, or it was so already · 1 alone: connections are left
+#   3 refused, nothing changed · 4 failed, states and weights are as before
+#   5 failed, and they could not be proved to be · 143 interrupted
+#
+# The socket answers errors as text, and nothing else tells them from success: what a command
+# answers must be empty, and what it has done is read back.
+
+changed=no
+
+# --- the socket -------------------------------------------------------------
+
+find_talker() {
+  for talker in socat perl python3; do
+    if command -v "$talker" >/dev/null 2>&1; then return; fi
+  done
+  refuse "this balancer has none of socat, python3 and perl to talk to $socket; install one"
+}
+
+# Prints what the socket answers to a command.
+talk() {
+  # shellcheck disable=SC2016  # perl's own names
+  case $talker in
+    socat) printf '%s\n' "$1" | timeout 10 socat -t 10 - "UNIX-CONNECT:$socket" 9<&- ;;
+    python3) timeout 10 python3 -c 'import socket, sys
+peer = socket.socket(socket.AF_UNIX)
+peer.connect(sys.argv[1])
+peer.sendall(sys.argv[2].encode() + b"\n")
+peer.shutdown(socket.SHUT_WR)
+while data := peer.recv(65536):
+    sys.stdout.buffer.write(data)' "$socket" "$1" 9<&- ;;
+    perl) timeout 10 perl -MIO::Socket::UNIX -e '
+      my $peer = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die "$!\n";
+      print $peer "$ARGV[1]\n";
+      shutdown $peer, 1;
+      print while <$peer>' "$socket" "$1" 9<&- ;;
+  esac
+}
+
+# Sets heard, or fails with why.
+hear() {
+  if heard=$(talk "$1" 2>&1); then
+    case $heard in
+      *'ermission denied'*) why="$socket does not allow it (its level must be admin): $heard" ;;
+      *) return 0 ;;
+    esac
+  else
+    why="$socket does not answer: $(printf '%s\n' "$heard" | tail -n 1)"
+  fi
+  return 1
+}
+
+# Gives an order that is answered by nothing when it is obeyed.
+order() {
+  hear "$1" || return 1
+  [ -z "$heard" ] || { why="HAProxy answers to '$1': $heard"; return 1; }
+}
+
+# Sets process: which one answers, and since when.
+find_process() {
+  hear 'show info' || return 1
+  process=$(printf '%s\n' "$heard" | awk -F ': ' '$1 == "Pid" { print $2 }')
+  since=$(printf '%s\n' "$heard" | awk -F ': ' '$1 == "Uptime_sec" { print $2 }')
+  many=$(printf '%s\n' "$heard" | awk -F ': ' '$1 == "Nbproc" { print $2 }')
+  stopping=$(printf '%s\n' "$heard" | awk -F ': ' '$1 == "Stopping" { print $2 }')
+  [ -n "$process" ] || { why="$socket does not answer as HAProxy does: $heard"; return 1; }
+}
+
+ask_awk() { awk -v backend="$backend" -v first="$first" -v second="$second" "$@"; }
+
+# Sets rows, a line for each server, and part, the share of the second; otherwise why.
+read_rows() {
+  hear "show servers state $backend" || return 1
+  states=$heard
+  hear 'show stat' || return 1
+  rows=$(printf '%s\n=\n%s\n' "$states" "$heard" | ask_awk -v action=rows "$haproxy_awk")
+  case $rows in
+    "fault$tab"*) why=${rows#*"$tab"}; return 1 ;;
+  esac
+  share_now=$(printf '%s\n' "$rows" | ask_awk -v action=share "$haproxy_awk")
+  part=${share_now%%"$tab"*}
+  [ "$part" != fault ] || { why=${share_now#*"$tab"}; return 1; }
+}
+
+# Prints the addresses of a colour's servers that take requests, or would.
+up_in() { printf '%s\n' "$rows" | awk -F '\t' -v of="$1" -v first="$first" '($2 == 1) == (of == first) { print $9 }'; }
+
+# --- what must be so ----------------------------------------------------------
+
+survey() {
+  find_talker
+  find_process || refuse "$why"
+  [ "${many:-1}" -le 1 ] || refuse "HAProxy runs as $many processes, of which $socket is one; use threads (nbthread)"
+  [ "${stopping:-0}" -eq 0 ] || refuse "the HAProxy that answers on $socket is stopping: a reload is under way"
+  tested=$(sh -c "$test" 2>&1 </dev/null 9<&-) ||
+    refuse "HAProxy's configuration is not valid ($test): $(printf '%s\n' "$tested" | grep -F ALERT | head -n 1)"
+  if [ -n "$state_file" ]; then check_reloads; fi
+  read_rows || refuse "$why"
+  how_named='http-response set-header '$header' %s'
+}
+
+# Refuses where a reload would undo what is done here, or bring in what nobody has loaded yet.
+check_reloads() {
+  set -f
+  # shellcheck disable=SC2046  # the words of a command
+  set -- $(printf '%s\n' "$test" | awk '{ for (i = 1; i < NF; i++) if ($i == "-f") print $(i + 1) }')
+  set +f
+  for each in "$@"; do
+    [ -r "$each" ] || refuse "$each can't be read; give the balancer's entry a sudo user who may"
+    if [ $(($(date +%s) - since + 2)) -lt "$(stat -c %Y "$each")" ]; then
+      refuse "$each was changed after HAProxy loaded it; a reload would bring that in. Load it or take it back first"
+    fi
+  done
+  [ $# -eq 0 ] || cat "$@" | grep -Eq '^[[:space:]]*load-server-state-from-file[[:space:]]+(global|local)' ||
+    refuse "HAProxy's configuration has no load-server-state-from-file, so a reload would undo the shares; write it (and server-state-file $state_file), or state_file: null"
+}
+
+# Refuses unless checks say that every server of a colour is up.
+must_be_up() {
+  ill=$(printf '%s\n' "$rows" | awk -F '\t' -v of="$1" -v first="$first" '
+    ($2 == 1) == (of == first) && !($6 ~ /^(UP|DRAIN)/ && $7 ~ /^L[467]OK/) { printf "; %s: %s, check %s", $1, $6, $7 }')
+  [ -z "$ill" ] || refuse "$(colour_of "$1") can't have traffic: not all of it is up: ${ill#; }"
+}
+
+agree() {
+  measure "$part" ||
+    refuse "HAProxy's weights say $(shares "$part"), but $why; they disagree, so which colour is live is not known"
+}
+
+# --- the change ---------------------------------------------------------------
+
+# Does what lines of NAME WEIGHT STATE say, what gains before what loses, and reads it back.
+apply() {
+  plan=$(printf '%s\n' "$1" | sort -t "$tab" -k 3,3r)
+  printf '%s\n' "$plan" >"$orders"
+  while IFS=$tab read -r name weight state; do
+    has=$(printf '%s\n' "$rows" | awk -F '\t' -v name="$name" '$1 == name { print $4, $3 }')
+    if [ "$weight" != "${has% *}" ]; then
+      order "set server $backend/$name weight $weight" || return 1
+    fi
+    case $state,$((${has#* } & 8)) in
+      ready,0 | drain,8) ;;
+      *) order "set server $backend/$name state $state" || return 1 ;;
+    esac
+  done <"$orders"
+  before_process=$process
+  find_process || return 1
+  [ "$process" = "$before_process" ] || { why="HAProxy was reloaded meanwhile (process $before_process, now $process)"; return 1; }
+  read_rows || return 1
+  unlike=$(printf '%s\n=\n%s\n' "$plan" "$rows" | awk -F '\t' '
+    $0 == "=" { later = 1; next }
+    !later { weight[$1] = $2; state[$1] = $3; next }
+    $1 in weight && ($4 != weight[$1] || (int($3 / 8) % 2 == 1) != (state[$1] == "drain")) { printf "; %s has weight %s and state %s", $1, $4, $6 }')
+  [ -z "$unlike" ] || { why="HAProxy has not done it: ${unlike#; }"; return 1; }
+}
+
+# Keeps the states where HAProxy finds them when it is reloaded.
+keep_states() {
+  [ -n "$state_file" ] || return 0
+  hear 'show servers state' || return 1
+  case $heard in
+    1*) printf '%s\n' "$heard" >"$state_file.opskit-new" ;;
+    *) why="HAProxy answers to 'show servers state': $heard"; return 1 ;;
+  esac
+  make_durable "$state_file.opskit-new"
+  mv -f "$state_file.opskit-new" "$state_file"
+}
+
+# Prints the rows as lines of NAME WEIGHT STATE.
+as_orders() {
+  printf '%s\n' "$rows" | awk -F '\t' '{ print $1 "\t" $4 "\t" (int($3 / 8) % 2 ? "drain" : "ready") }'
+}
+
+take_back() {
+  problem=$1
+  trap '' TERM INT HUP
+  if [ "$changed" = no ]; then
+    printf 'failed: %s; nothing was changed\n' "$problem" >&2
+    exit "${2:-4}"
+  fi
+  if read_rows && apply "$found_first" && keep_states && measure "$part"; then
+    printf 'failed: %s; states and weights are as before: %s\n' "$problem" "$(shares "$part")" >&2
+    exit "${2:-4}"
+  fi
+  printf 'failed: %s; and what was before could not be put back: %s\n' "$problem" "$why" >&2
+  exit 5
+}
+
+# Puts lines of NAME WEIGHT STATE in place and proves the share ($2) that they give the second.
+put_in_place() {
+  trap 'take_back interrupted 143' TERM INT HUP
+  printf '%s\n' "$1" >>"$set"
+  make_durable "$set"
+  tick
+  began=$now
+  changed=yes
+  apply "$1" || take_back "$why"
+  [ "$part" -eq "$2" ] || take_back "the weights come to $(shares "$part")"
+  keep_states || take_back "$why"
+  tick
+  took=$(seconds $((now - began)))
+  measure "$2" "${3:-}" || take_back "HAProxy has it, but $why"
+  changed=no
+  trap - TERM INT HUP
+}
+
+begin() {
+  # What is kept lies in the login's own state directory: HAProxy may be chrooted, or may not write.
+  dir=${XDG_STATE_HOME:-$HOME/.local/state}/opskit-haproxy
+  mkdir -p "$dir" || refuse "$dir can't be made"
+  at=$(printf '%s' "$socket-$backend" | tr -c '0-9A-Za-z\n' _)
+  kept=$dir/$at.before-$run set=$dir/$at.set-$run orders=$dir/$at.orders
+  take_lock
+  survey
+  found_first=$(as_orders)
+}
+
+tell() {
+  say "$1"
+  say "$measured"
+}
+
+to() {
+  begin
+  was=$part
+  aim
+  agree
+  if [ "$part" -eq "$wanted" ]; then
+    tell "backend $backend has $(shares "$part") already"
+    return
+  fi
+  must_be_up "$gains"
+  must_be_healthy "$gains"
+  new=$(printf '%s\n' "$rows" | ask_awk -v action=weights -v share="$wanted" "$haproxy_awk")
+  case $new in
+    "fault$tab"*) refuse "${new#*"$tab"}" ;;
+  esac
+  if [ ! -e "$kept" ]; then
+    printf '%s\n' "$found_first" >"$kept.new"
+    printf '%s\n' "$found_first" >"$set"
+    make_durable "$kept.new"
+    mv -f "$kept.new" "$kept"
+    # shellcheck disable=SC2012  # names of opskit's own files
+    ls -1t "$dir/$at.before-"* | tail -n +6 | while IFS= read -r each; do
+      rm -f "$each" "$dir/$at.set-${each##*.before-}"
+    done
+  fi
+  put_in_place "$new" "$wanted" whole
+  tell "backend $backend has $(shares "$wanted") (before: $(shares "$was")) after $took s"
+}
+
+# Names servers that are neither as this run has set them at any time nor as HAProxy begins.
+strangers() {
+  printf '%s\n' "$rows" | awk -F '\t' '
+    FNR == NR { weight[$1 FS $2] = 1; state[$1 FS $3] = 1; next }
+    {
+      drain = int($3 / 8) % 2 ? "drain" : "ready"
+      if ((($1 FS $4) in weight || $4 == $5) && (($1 FS drain) in state || drain == "ready")) next
+      printf "; %s has weight %s and is %s", $1, $4, drain
+    }' "$set" -
+}
+
+back() {
+  begin
+  if [ ! -e "$kept" ]; then
+    say "this run has changed nothing here"
+    return
+  fi
+  was=$part
+  old=$(cat "$kept")
+  if [ "$(as_orders)" = "$old" ]; then
+    agree
+    tell "backend $backend is as this run found it: $(shares "$part")"
+    return
+  fi
+  other_hand=$(strangers)
+  [ -z "$other_hand" ] ||
+    refuse "backend $backend is not as this run left it; somebody has changed it since: ${other_hand#; }. What this run found is in $kept"
+  trap 'take_back interrupted 143' TERM INT HUP
+  tick
+  began=$now
+  changed=yes
+  apply "$old" || take_back "$why"
+  keep_states || take_back "$why"
+  measure "$part" || take_back "$why"
+  changed=no
+  trap - TERM INT HUP
+  tick
+  tell "backend $backend is as this run found it: $(shares "$part") (before: $(shares "$was")) after $(seconds $((now - began))) s"
+}
+
+# --- looking ------------------------------------------------------------------
+
+show() {
+  survey
+  agree
+  printf '%s\n' "$measured" >&2
+  shares "$part"
+  echo
+}
+
+ready() {
+  survey
+  agree
+  case $to in
+    "$one") gains=$first ;;
+    *) gains=$second ;;
+  esac
+  must_be_up "$gains"
+  must_be_healthy "$gains"
+  say "$to can have traffic of backend $backend, which has $(shares "$part") now$note"
+  say "$measured"
+}
+
+# Waits until the other colour has neither a session nor a request that waits.
+alone() {
+  survey
+  case $to in
+    "$one") side=2 leaving=$other all=0 ;;
+    *) side=1 leaving=$one all=100 ;;
+  esac
+  [ "$part" -eq "$all" ] || refuse "$to has not all traffic of backend $backend, which has $(shares "$part")"
+  tick
+  began=$now
+  while :; do
+    count=$(printf '%s\n' "$rows" | awk -F '\t' -v side="$side" '$2 == side { n += $8 } END { print n + 0 }')
+    tick
+    [ "$count" -gt 0 ] || break
+    if [ $((now - began)) -ge $((drain_timeout * 100)) ]; then
+      printf 'failed: after %s s HAProxy still has %s sessions with %s\n' "$drain_timeout" "$count" "$leaving" >&2
+      exit 1
+    fi
+    sleep 0.2
+    read_rows || refuse "$why"
+  done
+  say "HAProxy has no session with $leaving any more, after $(seconds $((now - began))) s"
+}
+
+check_words
+"$action"

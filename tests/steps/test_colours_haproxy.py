@@ -1,0 +1,311 @@
+"""The colours step with HAProxy: its shell text against a real one, its socket, its traps."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from opskit.lab.load import Load
+from tests.steps.test_colours import AWKS, HERE, shell_text
+from tests.support import haproxy as support
+from tests.support.haproxy import Haproxy
+from tests.support.nginx import Member, wait_until
+
+BLUE = ["100 UP", "100 UP", "100 DRAIN", "100 DRAIN"]
+real = pytest.mark.skipif(support.program() is None, reason="needs haproxy (scripts/setup)")
+
+
+class Balancer:
+    """Runs the kind's shell text as the driver would: `sh -eu`, standard input empty."""
+
+    def __init__(self, haproxy: Haproxy, home: Path) -> None:
+        self.haproxy = haproxy
+        self.home = home
+        self.entry = haproxy.entry()
+        self.run = "run-1"
+        self.shell = ["sh"]
+        self.path = os.environ["PATH"]
+
+    def start(self, **args: object) -> subprocess.Popen[str]:
+        given = {"pool": "app", "sample": 60, **args}
+        return subprocess.Popen(
+            [*self.shell, "-euc", shell_text(self.entry, self.run, given)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "HOME": str(self.home), "PATH": self.path},
+        )
+
+    def __call__(self, **args: object) -> tuple[int, str]:
+        process = self.start(**args)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out + err
+
+    def refuses(self, **args: object) -> str:
+        """What is said; nothing may have been touched."""
+        before = self.haproxy.state()
+        status, said = self(**args)
+        assert status == 3, said
+        assert self.haproxy.state() == before
+        return said
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Haproxy]:
+    haproxy = support.make(tmp_path_factory.mktemp("haproxy"))
+    yield haproxy
+    haproxy.stop()
+    for member in haproxy.members:
+        member.close()
+
+
+@pytest.fixture
+def balancer(shared: Haproxy, tmp_path: Path) -> Iterator[Balancer]:
+    """The shared HAProxy, with all traffic on blue again once a test is over."""
+    yield Balancer(shared, tmp_path)
+    plain = Haproxy(top=shared.top, listen=shared.listen)
+    changed = [
+        name
+        for name in ("level", "check", "load", "weights", "extra")
+        if getattr(shared, name) != getattr(plain, name)
+    ]
+    for name in changed:
+        setattr(shared, name, getattr(plain, name))
+    if changed:
+        shared.write()
+        (shared.top / "states").write_text("1\n")
+        shared.reload()
+    for name in shared.servers:
+        shared.talk(f"set server app/{name} weight 100")
+        shared.talk(f"set server app/{name} state {'ready' if 'blue' in name else 'drain'}")
+    assert shared.state() == BLUE
+
+
+@real
+@pytest.mark.acceptance
+def test_stages_to_green_and_back_need_no_reload_and_survive_one(balancer: Balancer) -> None:
+    haproxy = balancer.haproxy
+    process = haproxy.info("Pid")
+    assert balancer(show=True)[1].startswith("blue 100\n")
+    with Load(url=f"http://{haproxy.listen}/", rate=200, threads=4) as load:
+        for share, now in ((10, "blue 90 green 10"), (50, "blue 50 green 50"), (100, "green 100")):
+            status, said = balancer(to="green", share=share)
+            assert (status, said.startswith(f"backend app has {now} (before")) == (0, True), said
+        assert haproxy.state() == ["256 DRAIN", "256 DRAIN", "100 UP", "100 UP"]
+        assert "already" in balancer(to="green")[1]
+        assert haproxy.info("Pid") == process
+        status, said = balancer(alone="green")
+        assert (status, "no session with blue any more" in said) == (0, True), said
+        haproxy.reload()
+        assert haproxy.info("Pid") != process
+        assert haproxy.state() == ["256 DRAIN", "256 DRAIN", "100 UP", "100 UP"]
+        assert balancer(show=True)[1].startswith("green 100\n")
+        status, said = balancer(back=True)
+        assert (status, "as this run found it: blue 100" in said) == (0, True), said
+    report = load.report()
+    assert report.failures == 0, report.describe()
+    assert haproxy.state() == BLUE
+    assert "as this run found it" in balancer(back=True)[1], "an undo may come twice"
+
+
+@real
+@pytest.mark.acceptance
+@pytest.mark.parametrize("talker", ["perl", pytest.param("python3", marks=pytest.mark.soak)])
+def test_the_socket_is_talked_to_by_what_there_is(balancer: Balancer, talker: str) -> None:
+    if not shutil.which(talker):
+        pytest.skip(f"no {talker} here")
+    programs = balancer.home / "programs"
+    programs.mkdir()
+    for folder in [*os.environ["PATH"].split(":"), "/usr/sbin"]:
+        for program in Path(folder).glob("*"):
+            others = {"socat", "perl", "python3"} - {talker}
+            if program.name not in others and not (programs / program.name).is_symlink():
+                (programs / program.name).symlink_to(program)
+    balancer.path = str(programs)
+    balancer.shell = ["busybox", "sh"] if shutil.which("busybox") else ["sh"]
+    status, said = balancer(to="green", share=50)
+    assert (status, "backend app has blue 50 green 50" in said) == (0, True), said
+
+
+@real
+@pytest.mark.acceptance
+def test_an_error_that_the_socket_tells_as_text_is_one(balancer: Balancer) -> None:
+    haproxy = balancer.haproxy
+    balancer.entry["colours"] = {"blue": ["blue1", "blue2"], "green": ["green1", "green9"]}
+    assert "backend app has no server green9" in balancer.refuses(to="green")
+    balancer.entry = {**haproxy.entry(), "backend": "nope"}
+    assert "Can't find backend" in balancer.refuses(to="green")
+    balancer.entry = {**haproxy.entry(), "socket": f"{haproxy.top}/none.sock"}
+    assert "none.sock does not answer: No such file or directory" in balancer.refuses(to="green")
+    balancer.entry = haproxy.entry()
+    haproxy.level = "operator"
+    haproxy.write()
+    (haproxy.top / "states").write_text(haproxy.talk("show servers state"))
+    haproxy.reload()
+    status, said = balancer(to="green", share=50)
+    assert status in (4, 5), said
+    assert "ermission denied" in said
+    assert haproxy.state() == BLUE
+
+
+@real
+@pytest.mark.acceptance
+def test_what_makes_a_switch_unsafe_is_refused(balancer: Balancer) -> None:
+    haproxy = balancer.haproxy
+    entry = haproxy.entry()
+    balancer.entry = {**entry, "colours": {"blue": ["blue1"], "green": ["green1", "green2"]}}
+    assert "server blue2 of backend app is of neither colour" in balancer.refuses(to="green")
+    balancer.entry = entry
+    assert "purple is no colour of pool app" in balancer.refuses(to="purple")
+    haproxy.talk("set server app/green1 state maint")
+    said = balancer.refuses(to="green")
+    assert "green can't have traffic: not all of it is up: green1: MAINT" in said
+    haproxy.talk("set server app/green1 state ready")
+    haproxy.talk("set server app/green1 state drain")
+    wait_until(lambda: haproxy.state() == BLUE)
+    haproxy.conf.write_text(haproxy.conf.read_text() + "    nonsense\n")
+    assert "HAProxy's configuration is not valid" in balancer.refuses(to="green")
+    haproxy.write()
+    later = time.time() + 60
+    os.utime(haproxy.conf, (later, later))
+    assert "was changed after HAProxy loaded it" in balancer.refuses(to="green")
+    os.utime(haproxy.conf, (1, 1))
+    haproxy.conf.write_text(haproxy.conf.read_text().replace(haproxy.load, ""))
+    os.utime(haproxy.conf, (1, 1))
+    said = balancer.refuses(to="green")
+    assert "no load-server-state-from-file, so a reload would undo the shares" in said
+    haproxy.write()
+
+
+@real
+@pytest.mark.acceptance
+def test_servers_without_a_check_and_with_the_weight_0_are_refused(balancer: Balancer) -> None:
+    haproxy = balancer.haproxy
+    haproxy.check = ""
+    haproxy.write()
+    (haproxy.top / "states").write_text("1\n")
+    before = haproxy.info("Pid")
+    os.kill(int((haproxy.top / "pid").read_text()), signal.SIGUSR2)
+    wait_until(lambda: haproxy.info("Pid") not in ("", before))
+    assert "server blue1 has no check" in balancer.refuses(to="green")
+    haproxy.check, haproxy.weights = "check", (1, 1, 1, 1)
+    haproxy.write()
+    haproxy.reload()
+    for name in ("green1", "green2"):
+        haproxy.talk(f"set server app/{name} state drain")
+    status, said = balancer(to="green", share=10)
+    assert (status, "backend app has blue 90 green 10" in said) == (0, True), said
+    assert haproxy.state() == ["256 UP", "256 UP", "28 UP", "28 UP"], "10% of 1 would be 0"
+    assert balancer(back=True)[0] == 0
+    assert haproxy.state() == ["1 UP", "1 UP", "1 DRAIN", "1 DRAIN"]
+
+
+@real
+@pytest.mark.acceptance
+def test_a_colour_that_is_down_gets_nothing(balancer: Balancer) -> None:
+    haproxy = balancer.haproxy
+    host, _, port = haproxy.members[3].where.rpartition(":")
+    haproxy.members[3].close()
+    try:
+        wait_until(lambda: haproxy.state()[3].startswith("100 D") and haproxy.checks()[3] != "L7OK")
+        said = balancer.refuses(to="green", share=50)
+        assert "green can't have traffic: not all of it is up: green2: " in said
+    finally:
+        haproxy.members[3] = Member(host, int(port))
+        wait_until(lambda: haproxy.checks()[3] == "L7OK")
+
+
+@real
+@pytest.mark.acceptance
+def test_weights_that_do_not_show_in_the_answers_are_taken_back(balancer: Balancer) -> None:
+    """A client that is always sent to the same server can't measure a share."""
+    haproxy = balancer.haproxy
+    for extra, why in (
+        ("    balance source\n", "Backend is using a static LB algorithm"),
+        ("    balance source\n    hash-type consistent\n", "HAProxy has it, but of 60 fresh"),
+    ):
+        haproxy.extra = extra
+        haproxy.write()
+        (haproxy.top / "states").write_text(haproxy.talk("show servers state"))
+        haproxy.reload()
+        status, said = balancer(to="green", share=50)
+        assert status == 4, said
+        assert why in said
+        assert "states and weights are as before: blue 100" in said
+        assert haproxy.state() == BLUE
+
+
+@real
+@pytest.mark.acceptance
+def test_what_somebody_else_has_set_since_is_not_overwritten(balancer: Balancer) -> None:
+    haproxy = balancer.haproxy
+    assert balancer(to="green", share=10)[0] == 0
+    haproxy.talk("set server app/green1 weight 77")
+    haproxy.talk("set server app/green2 weight 77")
+    said = balancer.refuses(back=True)
+    assert "somebody has changed it since: green1 has weight 77 and is ready" in said
+    haproxy.talk("set server app/green1 weight 28")
+    haproxy.talk("set server app/green2 weight 28")
+    assert balancer(back=True)[0] == 0
+    assert haproxy.state() == BLUE
+
+
+@real
+@pytest.mark.acceptance
+@pytest.mark.parametrize("after", [pytest.param(0.4, marks=pytest.mark.soak), 0.8])
+def test_killed_at_any_moment_it_can_be_put_back(balancer: Balancer, after: float) -> None:
+    process = balancer.start(to="green", share=50)
+    time.sleep(after)
+    process.kill()
+    process.communicate()
+    status, said = balancer(back=True)
+    assert status == 0, said
+    assert balancer.haproxy.state() == BLUE
+
+
+# --- its arithmetic -------------------------------------------------------------------------------
+
+
+def told(awk: list[str], lines: str, **given: object) -> str:
+    options = [word for key, value in given.items() for word in ("-v", f"{key}={value}")]
+    done = subprocess.run(
+        [*awk, *options, "-f", str(HERE / "haproxy.awk")],
+        input=lines.replace(" ", "\t").encode(),
+        capture_output=True,
+        check=True,
+    )
+    return done.stdout.decode()
+
+
+ROWS = "b1 1 0 1 1 UP L7OK 0 a:1\nb2 1 0 3 3 UP L7OK 0 a:2\ng1 2 8 5 5 DRAIN L7OK 0 a:3\n"
+
+
+@pytest.mark.parametrize("awk", AWKS, ids=" ".join)
+def test_weights_keep_what_servers_are_to_each_other(awk: list[str]) -> None:
+    sides: Mapping[str, str] = {"first": "b1 b2", "second": "g1", "backend": "app"}
+    assert told(awk, ROWS, action="share", **sides).split() == ["0", "0"]
+    tenth = told(awk, ROWS, action="weights", share=10, **sides).split("\n")[:-1]
+    assert [line.split("\t") for line in tenth] == [
+        ["b1", "85", "ready"], ["b2", "256", "ready"], ["g1", "38", "ready"]
+    ]  # fmt: skip
+    whole = told(awk, ROWS, action="weights", share=100, **sides).split("\n")[:-1]
+    assert [line.split("\t") for line in whole] == [
+        ["b1", "1", "drain"], ["b2", "3", "drain"], ["g1", "5", "ready"]
+    ]  # fmt: skip
+    uneven = ROWS.replace("b1 1 0 1 1", "b1 1 0 1 256").replace("b2 1 0 3 3", "b2 1 0 1 1")
+    assert told(awk, uneven, action="weights", share=50, **sides).split("\n")[:-1] == [
+        "b1\t255\tready",
+        "b2\t1\tready",
+        "g1\t256\tready",
+    ]
+    few = "".join(f"g{n} 2 0 1 1 UP L7OK 0 a:{n}\n" for n in range(9))
+    many = {"first": "b1", "second": " ".join(f"g{n}" for n in range(9)), "backend": "app"}
+    rows = "b1 1 0 1 1 UP L7OK 0 b:1\n" + few
+    said = told(awk, rows, action="weights", share=1, **many)
+    assert said.startswith("fault\tserver g0 would get the weight 0, and no traffic")
