@@ -73,7 +73,9 @@ class Money(Desk):
         return self.db.sql("SELECT p::text FROM payouts AS p ORDER BY id")
 
     def held(self) -> list[int]:
-        return [row[0] for row in self.db.sql("SELECT id FROM payouts WHERE status = 'held' ORDER BY 1")]
+        return [
+            row[0] for row in self.db.sql("SELECT id FROM payouts WHERE status = 'held' ORDER BY 1")
+        ]
 
     def reversed(self) -> list[int]:
         found = self.db.sql("SELECT reverses FROM payouts WHERE reverses IS NOT NULL ORDER BY 1")
