@@ -348,9 +348,11 @@ def test_statistics_that_are_stale_are_told_with_their_share(big: Base) -> None:
     )
     big.sql("CREATE TABLE never (n) WITH (autovacuum_enabled = off) AS"
             " SELECT n FROM generate_series(1, 15000) n")  # fmt: skip
-    until(lambda: "public.never" in about(look(big), "stale"))
-    assert "never analysed" in about(look(big), "stale")["public.never"]
-    big.sql("DROP TABLE never")
+    try:
+        until(lambda: "public.never" in about(look(big), "stale"))
+        assert "never analysed" in about(look(big), "stale")["public.never"]
+    finally:
+        big.sql("DROP TABLE never")
     assert about(look(big, stale=2.0, large=30_000), "stale") == {}
 
 

@@ -247,7 +247,8 @@ def _statements(look: _Look, role: str) -> _Counted:
     since = f"in {_time(passed)}" if first is not None else f"since {second.reset or 'they began'}"
     if not every:
         # The first sample is a statement itself: where it is not counted, nothing is.
-        return _unknown("no statement was counted: see pg_stat_statements.track", since)
+        nothing = "no statement was counted: see pg_stat_statements.track"
+        return _unknown(doubt or nothing, since)
     users = look.work.users
     mine = [cost for cost in every if not users or cost.user in users]
     slow = [cost for cost in mine if _level(look.work, "statement", cost.mean)][:_SHOWN]

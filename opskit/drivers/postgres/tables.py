@@ -34,7 +34,7 @@ _SHOWN = 20
 
 @frozen
 class Table:
-    """A large table. `counted`: the rows of the last count; below 0 there has never been one."""
+    """A large table. `counted`: the rows of the last count; 0 or less: there has never been one."""
 
     schema: str
     name: str
@@ -76,7 +76,7 @@ def stale(now: Tables, most: float) -> Iterator[Found]:
     for one in now.every.values():
         share = 100 * one.changed / max(one.rows, 1)
         since = f"since it was analysed ({one.analyzed})" if one.analyzed else "since it is counted"
-        if one.counted < 0:
+        if one.counted <= 0:
             found.append((101.0, one, f"its {one.rows:,.0f} rows were never analysed"))
         elif share > most:
             told = f"{one.changed:,.0f} of {one.rows:,.0f} rows ({share:.0f}%) have changed {since}"
