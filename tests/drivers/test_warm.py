@@ -56,6 +56,20 @@ def test_what_is_shown_is_what_is_written_and_what_is_taken_back(stove: Stove) -
     assert world(stove.db) == {}
 
 
+def test_no_batch_is_larger_than_a_mebibyte(stove: Stove) -> None:
+    sizes: list[int] = []
+
+    def sized(batch: Batch) -> None:
+        sizes.append(len(batch.data))
+
+    stove.rows(rows(7, size=400_000))
+    with batches(stove, -1, sized=sized):
+        assert stove.do("fill").outcome == "succeeded"
+    assert len(sizes) == 4
+    assert max(sizes) < 1 << 20
+    assert stove.do("restore").outcome == "succeeded"
+
+
 def test_fill_overwrites_nothing_and_its_undo_leaves_that(stove: Stove) -> None:
     stove.fill(300)
     before = world(stove.db)
@@ -291,13 +305,17 @@ def support_info(db: Keys, section: str) -> Mapping[str, str]:
 class batches:  # noqa: N801 - used as a statement
     """Do something before the N-th batch is sent."""
 
-    def __init__(self, stove: Stove, number: int, do: Callable[[], None]) -> None:
-        self.left, self.do, self.inner = number, do, Writer.send
+    def __init__(
+        self, stove: Stove, number: int, do: Callable[[], None] = lambda: None,
+        sized: Callable[[Batch], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        self.left, self.do, self.inner, self.sized = number, do, Writer.send, sized
 
     def __enter__(self) -> None:
         outer = self
 
         def send(self: Writer, batch: Batch) -> None:
+            outer.sized(batch)
             if outer.left == 0:
                 outer.do()
             outer.left -= 1

@@ -24,8 +24,8 @@ from opskit.model.frozen import frozen
 from opskit.model.warm import Warm
 
 LIST, OLD, SAID = "list", "old", "said"
-RECORD = 200
-"""So many keys are read from the list at once."""
+RECORD, RECORD_BYTES = 200, 1 << 20
+"""So much is read from the list and written at once: the server does nothing else meanwhile."""
 MOST_BYTES = 1 << 30
 """So much is written at once at most; keys with their values."""
 _HEAD = struct.Struct("<IQQ")

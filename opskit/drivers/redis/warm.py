@@ -4,7 +4,6 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 
 from opskit.drivers.redis import archive, shelf
@@ -18,7 +17,7 @@ from opskit.drivers.redis.listing import ListingError
 from opskit.drivers.redis.rejoin import within
 from opskit.drivers.redis.servers import Queried
 from opskit.drivers.redis.session import Session, opened
-from opskit.drivers.redis.shelf import RECORD, Shelf, Totals
+from opskit.drivers.redis.shelf import RECORD, RECORD_BYTES, Shelf, Totals
 from opskit.drivers.redis.stocking import Range, Writer
 from opskit.drivers.redis.supply import LARGE, Item, in_file, items
 from opskit.errors import OpskitError, UnreachableError
@@ -117,13 +116,27 @@ def supplied(deed: Warming) -> Iterator[tuple[Sequence[Item], Sequence[int]]]:
     rows = in_file(source) if source.path else _asked(deed.queried(source, deed.watch, left))
     found = items(source, rows, work.allow, long=bool(work.override))
     lot = random.uniform
-    while some := list(islice(found, RECORD)):
+    for some in heaps(found):
         deed.watch()
         jitter = work.jitter
         yield (
             some,
             [max(1, round(ms * (1 + lot(-jitter, jitter)))) for _, _, ms in some],
         )
+
+
+def heaps(found: Iterator[Item]) -> Iterator[list[Item]]:
+    """Put keys together that are written at once: neither too many nor too large."""
+    some: list[Item] = []
+    size = 0
+    for item in found:
+        if some and (len(some) >= RECORD or size + len(item[1]) > RECORD_BYTES):
+            yield some
+            some, size = [], 0
+        some.append(item)
+        size += len(item[1])
+    if some:
+        yield some
 
 
 def _asked(rows: Iterator[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
