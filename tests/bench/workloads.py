@@ -9,6 +9,7 @@ from tests.bench.duplicates import Duplicates
 from tests.bench.figures import Figure, Rounds, less, ratio
 from tests.bench.indexes import Indexes
 from tests.bench.peers import Bench
+from tests.bench.purge import Purge
 from tests.bench.resume import Resume
 from tests.bench.startup import StartUp
 from tests.bench.text import Text
@@ -184,4 +185,6 @@ WORKLOADS: tuple[Workload, ...] = (
     Duplicates(rows=10_000_000),
     Cleanup(rows=1_000_000),
     Warm(rows=200_000),
+    Purge(keys=100_000, of=100_000),
+    Purge(keys=5_000, of=500_000),
 )

@@ -467,7 +467,7 @@ def parted(desk: Desk) -> Iterator[Desk]:
     desk.db.call("ACL", "DELUSER", "part")
 
 
-def test_removed_is_what_fitted_or_it_failed(parted: Desk) -> None:
+def test_f18_removed_is_what_fitted_or_it_failed(parted: Desk) -> None:
     """F18: what fits and stays is no success."""
     before = world(parted.db)
     limited(parted, "~t:0*")

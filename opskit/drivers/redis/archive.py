@@ -26,10 +26,11 @@ from opskit.settings import default_store
 KEYS = "keys.jsonl"
 MOST_BYTES = 256 * 1024 * 1024
 """So much of values is kept at most."""
-CHUNK, CHUNK_BYTES = 500, 1024 * 1024
+CHUNK, CHUNK_BYTES = 250, 1024 * 1024
 """So much is removed at once: the server does nothing else meanwhile."""
 _BEGUN = "begun"
-_DUMPS = 100
+_DUMPS, _MORE_DUMPS, _LIGHT = 100, 500, 256 * 1024
+"""So many values are asked for together; more, while that many are no more than so many bytes."""
 
 
 @frozen
@@ -149,8 +150,8 @@ def read(path: Path) -> Archive:
 
 def _dumped(session: Session, keys: Sequence[Listed]) -> Iterator[tuple[Kept, str]]:
     """Yield what is still there. The end is asked before and after: both are of one value."""
-    for first in range(0, len(keys), _DUMPS):
-        some = keys[first : first + _DUMPS]
+    first, many = 0, _DUMPS
+    while some := keys[first : first + many]:
         asked = [words for key in some for words in (("DUMP", key.name), ("PEXPIRETIME", key.name))]
         try:
             said = session.connection.calls(asked)
@@ -158,6 +159,9 @@ def _dumped(session: Session, keys: Sequence[Listed]) -> Iterator[tuple[Kept, st
             told = f"a value is too large to be kept ({error.what})"
             raise ListingError(f"{told}: see max_output of the server in the inventory") from None
         raise_refused(said)
+        first += len(some)
+        size = sum(len(dump) for dump in said[::2] if isinstance(dump, bytes))
+        many = _MORE_DUMPS if size <= _LIGHT else _DUMPS
         for key, dump, end in zip(some, said[::2], said[1::2], strict=True):
             if isinstance(dump, bytes) and isinstance(end, int) and end != -2:
                 yield Kept(name=key.name, end=end, dump=dump), key.kind

@@ -74,7 +74,7 @@ class Connection:
         return found
 
     def calls(self, commands: Sequence[tuple[bytes | str, ...]]) -> list[Reply]:
-        """Send commands together, some hundred at most; a refusal is among what is answered."""
+        """Send commands together, some thousand at most; a refusal is among what is answered."""
         self._send(b"".join(map(packed, commands)))
         return [self._receive() for _ in commands]
 
@@ -134,11 +134,11 @@ class Connection:
 
 def packed(words: tuple[bytes | str, ...]) -> bytes:
     """Return a command as it is sent: each word with its length before it, whatever is in it."""
-    pieces = [b"*%d\r\n" % len(words)]
-    for word in words:
-        data = encoded(word)
-        pieces += [b"$%d\r\n" % len(data), data, b"\r\n"]
-    return b"".join(pieces)
+    sent = [word if isinstance(word, bytes) else encoded(word) for word in words]
+    return b"*%d\r\n%s" % (
+        len(sent),
+        b"".join([b"$%d\r\n%s\r\n" % (len(one), one) for one in sent]),
+    )
 
 
 def encoded(word: bytes | str) -> bytes:

@@ -11,7 +11,7 @@ from opskit.drivers.redis.connection import BrokenError, EndedError, ServerError
 from opskit.drivers.redis.counters import described, shown
 from opskit.drivers.redis.deeds import Attempt, carried_out
 from opskit.drivers.redis.doing import SETTLING, refused
-from opskit.drivers.redis.listing import SOME, ListingError, listed, raise_refused
+from opskit.drivers.redis.listing import MANY, ListingError, listed, raise_refused
 from opskit.drivers.redis.rejoin import within
 from opskit.drivers.redis.session import Access, Session, opened
 from opskit.drivers.session import Write
@@ -185,8 +185,8 @@ def _read_back(session: Session, kept: Archive, found: list[Fate]) -> tuple[list
     keys = [one for piece, fate in zip(kept.chunks, found, strict=False)
             for one in removed(piece, fate)]  # fmt: skip
     still, anew = [], 0
-    for first in range(0, len(keys), SOME):
-        some = keys[first : first + SOME]
+    for first in range(0, len(keys), MANY):
+        some = keys[first : first + MANY]
         said = session.connection.calls([("PEXPIRETIME", key.name) for key in some])
         raise_refused(said)
         for key, end in zip(some, said, strict=True):

@@ -13,8 +13,8 @@ from opskit.model.keys import Keys
 from opskit.steps.keys import MOST
 from opskit.steps.limits import names as windowed
 
-SOME = 200
-"""So many commands are sent together."""
+SOME, MANY = 200, 1000
+"""So many commands are sent together; of so many keys a little is asked together."""
 _STEP = "1000"
 _QUEUES = ("_kombu.binding.*",)
 _BROKER = ("celery", "unacked", "unacked_index", "unacked_mutex", "_kombu.binding.celery")
@@ -161,8 +161,8 @@ def scan(session: Session, pattern: str) -> Iterator[list[bytes]]:
 
 def _described(session: Session, names: Sequence[bytes]) -> Iterator[Listed]:
     """Yield those that are there, with what they are and when they end."""
-    for first in range(0, len(names), SOME // 2):
-        some = names[first : first + SOME // 2]
+    for first in range(0, len(names), MANY):
+        some = names[first : first + MANY]
         asked = [words for name in some for words in (("TYPE", name), ("PEXPIRETIME", name))]
         said = session.connection.calls(asked)
         raise_refused(said)

@@ -1,0 +1,216 @@
+"""Removing keys by a pattern, beside a small client that does as `redis-cli --scan | xargs` would.
+
+That client walks with SCAN as redis-cli does and sends UNLINK with 1,000 keys at a time, each time
+over a connection of its own; it starts no process for that, and keeps nothing. opskit keeps every
+value first, removes exactly what it has kept, and looks whether it is gone.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from tests.bench.figures import FailedError, Figure, Rounds, ratio
+from tests.bench.peers import Bench
+from tests.support.redis import Peer, Server, server
+
+ROUNDS = 3
+PATTERN = ":1:team:*"
+SOME = 1000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Purge:
+    """`cache-invalidate` where so many of all keys fit."""
+
+    keys: int
+    of: int
+    hosts: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"purge-{100 * self.keys // self.of}"
+
+    @property
+    def title(self) -> str:
+        return f"{self.keys:,} of {self.of:,} keys removed, {ROUNDS} rounds of its own"
+
+    def programs(self, bench: Bench) -> Mapping[str, list[str]]:
+        """Nothing is to be run as it is: each run needs the keys anew."""
+        self._measured.clear()
+        self._measured.append(bench)
+        return {}
+
+    _measured: list[Bench] = field(default_factory=list)
+
+    def figures(self, took: Rounds) -> Sequence[Figure]:
+        assert not took
+        (bench,) = self._measured
+        ours: list[Run] = []
+        theirs: list[Run] = []
+        with server(slowlog_log_slower_than="100", slowlog_max_len="10000") as found:
+            place = _Place(found, bench, self.keys, self.of)
+            for turn in range(ROUNDS + 1):
+                for runs, do in ((ours, place.opskit), (theirs, place.small)):
+                    one = place.measured(do)
+                    runs += [one] if turn else []
+        rates = [[one.rate for one in runs] for runs in (ours, theirs)]
+        return [
+            Figure(what="keys/s", values=rates[0]),
+            Figure(what="keys/s of the small client", values=rates[1]),
+            Figure(what="beside it", values=ratio(*rates), limit=4, least=True),
+            Figure(
+                what="longest command at the server", values=[one.longest for one in ours],
+                unit=" ms",
+            ),
+            Figure(
+                what="longest wait of a GET", values=[one.stall for one in ours], unit=" ms",
+                limit=5, judged=max,
+            ),
+            Figure(
+                what="longest wait of a GET beside the small client",
+                values=[one.stall for one in theirs], unit=" ms",
+            ),
+            Figure(what="longest wait alone", values=[one.alone for one in ours], unit=" ms"),
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """What a run came to: keys a second; how long the server took for one command at most, and how
+    long a GET beside it waited, in ms.
+    """
+
+    rate: float
+    longest: float
+    stall: float
+    alone: float
+
+
+class _Place:
+    """A server with keys, and two ways to remove those that fit."""
+
+    def __init__(self, at: Server, bench: Bench, keys: int, of: int) -> None:
+        self._at, self._bench, self._keys, self._of = at, bench, keys, of
+        self._inventory = at.folder / "hosts.yaml"
+        self._inventory.write_text(
+            "opskit: 1\nhosts: {nowhere: 127.0.0.1}\n"
+            f"redis: {{main: {{url: 'redis://127.0.0.1:{at.port}/0'}}}}\n"
+        )
+
+    def measured(self, do: Callable[[], float]) -> Run:
+        """Make the keys anew, and remove some beside a client that reads; see that it is so."""
+        self._at.call("FLUSHALL")
+        with self._at.peer() as peer:
+            for name, count in ((":1:team:", self._keys), ("other:", self._of - self._keys)):
+                peer.call("EVAL", FILL, "0", name, str(count))
+        with asking(self._at.port) as probe:
+            time.sleep(1)
+            before = len(probe.times)
+            self._at.call("SLOWLOG", "RESET")
+            seconds = do()
+            slow = self._at.call("SLOWLOG", "GET", "-1")
+            during = probe.times[before:]
+        left = sum(1 for _ in scanned(self._at.port, PATTERN, 1000))
+        if left or not during:
+            raise FailedError(f"{left} keys are left")
+        return Run(
+            rate=self._keys / seconds,
+            longest=max((one[2] for one in slow), default=0) / 1000,
+            stall=1000 * max(during),
+            alone=1000 * max(probe.times[:before]),
+        )
+
+    def small(self) -> float:
+        words = [sys.executable, "-m", "tests.bench.purge", str(self._at.port), PATTERN]
+        done = subprocess.run(words, capture_output=True, check=True, text=True)
+        return float(done.stdout)
+
+    def opskit(self) -> float:
+        """Run it as a person does; the time is that of the step, which lists, keeps and looks."""
+        folder = self._bench.hosts.folder
+        words = [str(self._bench.opskit), "run", "cache-invalidate", "-i", str(self._inventory),
+                 "--yes", "--json", "--store", str(folder / "purge.db"), "-p", f"pattern={PATTERN}",
+                 "-p", f"evidence={folder / 'evidence'}", "-p", "override=measured",
+                 ]  # fmt: skip
+        done = subprocess.run(words, capture_output=True, check=False, text=True)
+        if done.returncode:
+            raise FailedError(done.stdout[-2000:] + done.stderr)
+        for line in done.stdout.splitlines():
+            event = json.loads(line)
+            if event.get("event") == "step ended" and "removed" in event.get("evidence", {}):
+                return float(event["seconds"])
+        raise FailedError(done.stdout[-2000:])
+
+
+FILL = (
+    "for n = 1, tonumber(ARGV[2]) do"
+    " redis.call('SET', ARGV[1] .. n, string.rep('x', 100), 'EX', 3600) end"
+)
+
+
+@dataclass(kw_only=True, slots=True)
+class Probe:
+    """Another client, which reads a key 500 times a second."""
+
+    port: int
+    stop: threading.Event = field(default_factory=threading.Event)
+    times: list[float] = field(default_factory=list)
+
+    def go(self) -> None:
+        peer = Peer(self.port)
+        while not self.stop.wait(0.002):
+            began = time.perf_counter()
+            peer.call("GET", "other:1")
+            self.times.append(time.perf_counter() - began)
+        peer.close()
+
+
+@contextmanager
+def asking(port: int) -> Iterator[Probe]:
+    probe = Probe(port=port)
+    thread = threading.Thread(target=probe.go)
+    thread.start()
+    try:
+        yield probe
+    finally:
+        probe.stop.set()
+        thread.join(60)
+
+
+def scanned(port: int, pattern: str, count: int) -> Iterator[bytes]:
+    peer, cursor = Peer(port), b"0"
+    while True:
+        cursor, names = peer.call("SCAN", cursor, "MATCH", pattern, "COUNT", str(count))
+        yield from names
+        if cursor == b"0":
+            peer.close()
+            return
+
+
+def small(port: int, pattern: str) -> float:
+    """Do as `redis-cli --scan --pattern … | xargs -n 1000 redis-cli unlink`; return the seconds."""
+    began = time.perf_counter()
+    some: list[bytes] = []
+    for name in scanned(port, pattern, 10):
+        some.append(name)
+        if len(some) == SOME:
+            unlinked(port, some)
+            some = []
+    if some:
+        unlinked(port, some)
+    return time.perf_counter() - began
+
+
+def unlinked(port: int, names: Sequence[bytes]) -> None:
+    peer = Peer(port)
+    peer.call("UNLINK", *names)
+    peer.close()
+
+
+if __name__ == "__main__":
+    print(small(int(sys.argv[1]), sys.argv[2]))
