@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,11 +139,11 @@ def test_each_of_several_ills_is_found_and_mended(desk: Desk) -> None:
     (name,) = {o["name"] for o in found["findings"] if o["table"] == "shop.poison"}
     add = control % "add"
     desk.works.python(f"print({add})\nprint({control.replace('mail', 'celery') % 'cancel'})")
-    until(lambda: desk.call("LLEN", "celery"))
+    until(lambda: desk.call("LLEN", "celery"), 60)
     desk.go("run", "queue-park", queue="celery", ids=name, max_share=100)
     assert desk.call("LLEN", "opskit:parked:celery") == 1
     desk.works.python(f"print({add.replace('mail', 'celery')})")
-    until(lambda: notes.exists() and notes.read_text() == "first\n")
+    until(lambda: notes.exists() and notes.read_text() == "first\n", 60)
     words = ("-p", "answer=1", "-p", "window=1s")
     assert "OK" in desk.opskit("run", "queue-recovery", "--nagios", *words)
     refused = desk.go("run", "queue-restore", 5, queue="celery", idempotent="shop.note")
@@ -173,7 +174,7 @@ def test_what_was_put_aside_is_done_after_all(desk: Desk) -> None:
     )
     assert "put back into the queue 2 of 2 messages" in said
     assert "put back into the queue 18 of 18 messages" in said
-    until(lambda: len(notes.read_text().split()) == 20)
+    until(lambda: len(notes.read_text().split()) == 20, 60)
     assert notes.read_text().split() == [str(n) for n in range(20)]
 
 
@@ -181,23 +182,34 @@ RESTART: dict[str, Any] = {"queues": "celery, mail", "begin": "2m", "within": "1
 
 
 def test_workers_are_restarted_one_at_a_time_when_they_are_done(desk: Desk) -> None:
-    notes = desk.folder / "notes"
-    before = desk.works.pid.read_text()
-    desk.works.python(f"shop.slow.delay('{notes}', 3)\nshop.note.delay('{notes}', 'next')")
-    until(lambda: desk.call("HLEN", "unacked"))
-    said = desk.go("run", "queue-restart", **RESTART)
-    assert notes.read_text().split()[0] == "slow"  # it was not cut off
+    notes, key, log = desk.folder / "notes", desk.folder / "key", desk.works.folder / "worker.log"
+    before, warm = desk.works.pid.read_text(), log.read_text().count("Warm shutdown")
+    desk.works.python(f"shop.gate.delay('{notes}', '{key}')\nshop.note.delay('{notes}', 'next')")
+    until(lambda: desk.call("HLEN", "unacked"), 60)
+    said: list[str] = []
+    thread = threading.Thread(
+        target=lambda: said.append(desk.go("run", "queue-restart", **RESTART))
+    )
+    thread.start()
+    try:
+        until(lambda: log.read_text().count("Warm shutdown") > warm, 60)
+        assert desk.works.alive()
+        assert desk.works.pid.read_text() == before
+    finally:
+        key.touch()
+        thread.join(120)
+    assert notes.read_text().split()[0] == "gate"  # it was not cut off
     assert desk.works.pid.read_text() != before
     assert desk.works.alive()
-    assert said.count("A canary comes back") >= 2
-    until(lambda: sorted(notes.read_text().split()) == ["next", "slow"])
+    assert said[0].count("A canary comes back") >= 2
+    until(lambda: sorted(notes.read_text().split()) == ["gate", "next"], 60)
 
 
 def test_a_worker_that_does_not_finish_is_left_to_a_person_and_not_killed(desk: Desk) -> None:
     notes, key = desk.folder / "notes", desk.folder / "key"
     before = desk.works.pid.read_text()
     desk.works.python(f"shop.gate.delay('{notes}', '{key}')")
-    until(lambda: desk.call("HLEN", "unacked"))
+    until(lambda: desk.call("HLEN", "unacked"), 60)
     said = desk.go("run", "queue-restart", 1, warm="1s", **RESTART)
     assert "It has finished what it did" in said
     assert desk.works.alive()

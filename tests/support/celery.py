@@ -36,13 +36,6 @@ def note(path, text):
         file.write(text + "\\n")
 
 
-@app.task(name="shop.slow")
-def slow(path, seconds):
-    time.sleep(seconds)
-    with open(path, "a") as file:
-        file.write("slow\\n")
-
-
 @app.task(name="shop.gate")
 def gate(path, key):
     # busy until somebody makes the file; a minute at most
