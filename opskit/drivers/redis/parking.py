@@ -27,7 +27,7 @@ from opskit.steps.messages import MOST, PARKED
 
 KIND = "messages"
 FILE = "messages.jsonl"
-PIECE, PIECE_BYTES, PIECE_WALK = 50, 1024 * 1024, 500_000
+PIECE, PIECE_BYTES, PIECE_WALK = 50, 1024 * 1024, 200_000
 """So many messages, bytes, and messages that are walked past, are moved at once: the server does
 nothing else meanwhile."""
 _SLICE = 200
