@@ -344,7 +344,9 @@ def test_a_rollback_leaves_the_database_or_takes_it_back_in_the_exact_reverse_or
     site.opskit("audit", "verify")
 
 
-def test_what_was_taken_away_keeps_a_release_from_being_gone_back_to(site: Site) -> None:
+def test_f13_the_backup_that_is_named_is_the_one_of_the_record_and_nothing_goes_behind_a_drop(
+    site: Site,
+) -> None:
     backup = site.folder / "app-1.dump"
     tool = site.folder.parent / "none"
     site.write(backup={"file": str(site.folder / "app-*.dump"), "pg_restore": str(tool)})
