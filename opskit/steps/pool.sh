@@ -122,6 +122,7 @@ count_open() {
 # a request may yet open another: then none must be seen for a whole second.
 wait_for_none() {
   exec 9<&-
+  fresh='' # what lies there from now on is that of another, who has the lock
   tick
   began=$now deadline=$((now + drain_timeout * 100)) quiet=''
   while :; do

@@ -230,7 +230,7 @@ def test_a_run_of_another_machine_is_watched_paused_and_gone_on_with(anywhere: F
         assert "it is at 'two' on web1" in refused
         pausing = trouble.start("pause", run)
         until(lambda: "asks for a pause" in begun.said(), "the wish")
-        assert "asks for a pause" in watcher.said()
+        until(lambda: "asks for a pause" in watcher.said(), "the wish on another screen")
         trouble.let_go("web1")
         assert (begun.end(), pausing.end()) == (130, 0), begun.said()
         assert watcher.end() == 130, watcher.said()

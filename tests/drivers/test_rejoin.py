@@ -190,7 +190,7 @@ def test_a_person_can_stop_what_was_found(first: Kit, second: Kit, tmp_path: Pat
     job = sent(first, f"touch {tmp_path}/mark; sleep 60")
     wait(tmp_path / "mark")
     away(first)
-    threading.Timer(1.0, lambda: second.targets.stop(1.0)).start()
+    threading.Timer(2.0, lambda: second.targets.stop(1.0)).start()
     output, _ = told(second, job)
     assert output.outcome == "failed"
     assert output.evidence["stopped"] == "confirmed gone"
@@ -273,7 +273,7 @@ def test_a_look_tells_what_has_ended(first: Kit, second: Kit, tmp_path: Path) ->
 def test_a_look_tells_what_still_runs_and_leaves_it_alone(
     first: Kit, second: Kit, tmp_path: Path
 ) -> None:
-    job = sent(first, f"echo x >>{tmp_path}/mark; sleep 1; echo y >>{tmp_path}/mark")
+    job = sent(first, f"echo x >>{tmp_path}/mark; sleep 3; echo y >>{tmp_path}/mark")
     wait(tmp_path / "mark")
     assert looked(first, job).state == "running"
     assert told(second, job)[0].outcome == "succeeded"
