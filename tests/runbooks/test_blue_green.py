@@ -18,7 +18,7 @@ pytestmark = pytest.mark.acceptance
 
 ACTIVE = "/etc/nginx/opskit/active.conf"
 BALANCERS = ("lb1", "lb2")
-QUICK = ("-p", "watch=0s", "-p", "keep=0s", "-p", "sample=80", "-p", "stages=50 100")
+QUICK = ("-p", "watch=0s", "-p", "keep=0s", "-p", "sample=40", "-p", "stages=50 100")
 
 
 @pytest.fixture(scope="module")
