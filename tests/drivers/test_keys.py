@@ -212,7 +212,7 @@ def test_with_a_reason_more_may_be_removed(desk: Desk) -> None:
     fill(desk.db, 1234)
     found = desk.remove(pattern="t:*", override="the rates have changed")
     assert found.reason == "removed 1234 of 1234 keys"
-    assert len(desk.kept().chunks) == 3
+    assert len(desk.kept().chunks) == 5
     assert desk.restore().reason == "put back 1234 keys"
 
 
@@ -362,15 +362,19 @@ def test_a_stop_leaves_whole_pieces_and_no_other_comes(desk: Desk) -> None:
     worker.join()
     (stopped,) = found
     assert (stopped.outcome, stopped.evidence["stopped"]) == ("failed", "confirmed gone")
-    assert "of 40 pieces are done, and no other will be" in stopped.reason
+    assert "of 80 pieces are done, and no other will be" in stopped.reason
     left = len(world(desk.db))
     assert 0 < left < 20_000
     again = desk.remove(**_EVERY, attempt=2)
     assert again.reason == (
         f"removed {20_000 - left} of 20000 keys; {left} are LEFT: it was stopped before that"
     )
-    assert desk.restore().reason == f"put back {20_000 - left} keys"
+    back = desk.restore()
+    assert back.reason == f"put back {20_000 - left} keys"
     assert world(desk.db) == before
+    # A mark of an undo has a letter for each key that had been removed, not for each of the list.
+    again = desk.find("restore")
+    assert (again.outcome, again.reason) == ("succeeded", back.reason)
 
 
 def test_a_replica_is_refused(desk: Desk) -> None:

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 from opskit.drivers.redis import archive
 from opskit.drivers.redis.archive import EvidenceError
-from opskit.drivers.redis.chunks import LostError, done
+from opskit.drivers.redis.chunks import LostError, done, lacking
 from opskit.drivers.redis.connection import BrokenError, EndedError, ServerError, TooLongError
 from opskit.drivers.redis.deeds import Attempt
 from opskit.drivers.redis.keys import Deed, removed_said, restored_said
@@ -78,8 +78,11 @@ def _became(deed: Deed, session: Session) -> Output:
     kept = archive.read(deed.folder)
     if kept.digest != theirs.list_digest():
         raise LostError(f"it was begun by another list than the one at {kept.path}")
-    found = [one for one in done(pieces, kept) if one is not None]
-    count = len(kept.chunks)
+    counts = [len(keys) for keys in kept.chunks]
+    if deed.work.do == "restore":
+        counts = lacking(theirs, kept)
+    found = [one for one in done(pieces, counts) if one is not None]
+    count = len(counts)
     if deed.work.do == "remove" and (len(found) == count or any(one.why for one in found)):
         deed.more |= {"manifest": str(kept.path / MANIFEST), "sha256": kept.digest}
         return removed_said(deed, session, kept, found)

@@ -193,6 +193,15 @@ def removed(keys: Sequence[Kept], what: Fate) -> list[Kept]:
     ]
 
 
-def done(pieces: Pieces, archive: Archive) -> list[Fate | None]:
-    """Return what became of each piece so far."""
-    return [pieces.fate(number, len(keys)) for number, keys in enumerate(archive.chunks)]
+def lacking(theirs: Pieces, archive: Archive) -> list[int]:
+    """Return how many keys of each piece are to be put back: those that were removed."""
+    found = [theirs.fate(number, len(keys)) for number, keys in enumerate(archive.chunks)]
+    return [
+        len(keys if what is None else removed(keys, what))
+        for keys, what in zip(archive.chunks, found, strict=True)
+    ]
+
+
+def done(pieces: Pieces, counts: Sequence[int]) -> list[Fate | None]:
+    """Return what became of each piece so far; `counts`: how many keys each has."""
+    return [pieces.fate(number, count) for number, count in enumerate(counts)]
