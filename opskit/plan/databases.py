@@ -9,11 +9,12 @@ from opskit.model.inventory import Database, Inventory, database_target
 from opskit.model.payouts import Payouts
 from opskit.model.plan import Action, Stage
 from opskit.model.rows import Rows
-from opskit.model.runbook import Effect, Step
+from opskit.model.runbook import Step
 from opskit.model.text import text as known
 from opskit.model.warm import Warm
 from opskit.model.work import AtDatabase, Query, Repair, Survey, Verify
 from opskit.plan.spread import PREFLIGHT
+from opskit.plan.survey import SURVEY, every, foreseen
 from opskit.steps.base import Value, a_word
 from opskit.steps.indexes import standbys
 
@@ -69,12 +70,13 @@ def surveys(
 ) -> Iterator[Action]:
     """Yield a look at each database that is changed, to be taken before anything is."""
     needs: dict[str, bool] = {}
-    deeds: list[Action] = []
-    for action, effect in _every(actions, stages):
-        seen_first = isinstance(action.work, (Payouts, Rows, Sessions)) and action.undoes is None
-        if seen_first and effect == "change":
-            deeds.append(action)
-        if isinstance(action.work, (Query, Repair, Payouts, Rows, Sessions)) and effect == "change":
+    deeds: list[tuple[Action, Payouts | Rows | Sessions]] = []
+    for action, effect in every(actions, stages):
+        if effect != "change":
+            continue
+        if isinstance(action.work, (Payouts, Rows, Sessions)) and action.undoes is None:
+            deeds.append((action, replace(action.work, probe=True)))
+        if isinstance(action.work, (Query, Repair, Payouts, Rows, Sessions)):
             work = action.work
             marks = isinstance(work, (Repair, Payouts, Rows))
             if isinstance(work, Query):
@@ -102,45 +104,8 @@ def surveys(
             target=target,
             work=Survey(database=name, marks=marks),
         )
-    yield from (_foreseen(deed, stages) for deed in deeds)
-
-
-def _foreseen(deed: Action, stages: dict[str, Stage]) -> Action:
-    """Return a look at whether a deed can be done, to be taken before anything is."""
-    assert isinstance(deed.work, (Payouts, Rows, Sessions))
-    stage = stages[deed.position]
-    position = f"{SURVEY}{deed.work.database}:{deed.position}"
-    stages[position] = Stage(
-        position=position,
-        name=f"Before: {stage.name}",
-        kind=stage.kind,
-        place=stage.place,
-        phase="preflight",
-        effect="read",
-        scope="controller",
-        timeout=stage.timeout,
-    )
-    return Action(
-        key=f"{position}/",
-        position=position,
-        batch=PREFLIGHT,
-        host="",
-        target=deed.target,
-        work=replace(deed.work, probe=True),
-        when=deed.when if deed.when is not None and not deed.when.late else None,
-    )
-
-
-SURVEY = "0:"
-"""What the position of a look has before the name of its database: it comes before all steps."""
-
-
-def _every(
-    actions: Iterable[Action], stages: Mapping[str, Stage]
-) -> Iterator[tuple[Action, Effect]]:
-    for action in actions:
-        yield action, stages[action.position].effect
-        yield from _every(action.undo, stages)
+    for action, look in deeds:
+        yield foreseen(action, look, look.database, stages)
 
 
 def _names(action: Action) -> Iterator[str]:

@@ -7,11 +7,11 @@ from opskit.errors import InputError
 from opskit.model.inventory import Inventory, Redis, redis_target
 from opskit.model.plan import Action, Plan, Stage
 from opskit.model.queues import Messages, Queues
-from opskit.model.runbook import Effect, Step
+from opskit.model.runbook import Step
 from opskit.model.text import text as known
 from opskit.model.work import AtRedis, RedisCall, RedisLook
-from opskit.plan.databases import SURVEY
 from opskit.plan.spread import PREFLIGHT
+from opskit.plan.survey import SURVEY, every, foreseen
 from opskit.steps.base import Value, a_word
 
 
@@ -68,33 +68,8 @@ def looks(
         )
     for action in actions:
         if isinstance(action.work, Messages) and action.undoes is None:
-            yield _foreseen(action, stages)
-
-
-def _foreseen(deed: Action, stages: dict[str, Stage]) -> Action:
-    """Return a look at what a deed would move, to be taken before anything is."""
-    assert isinstance(deed.work, Messages)
-    stage = stages[deed.position]
-    position = f"{SURVEY}redis:{deed.work.server}:{deed.position}"
-    stages[position] = Stage(
-        position=position,
-        name=f"Before: {stage.name}",
-        kind=stage.kind,
-        place=stage.place,
-        phase="preflight",
-        effect="read",
-        scope="controller",
-        timeout=stage.timeout,
-    )
-    return Action(
-        key=f"{position}/",
-        position=position,
-        batch=PREFLIGHT,
-        host="",
-        target=deed.target,
-        work=replace(deed.work, probe=True),
-        when=deed.when if deed.when is not None and not deed.when.late else None,
-    )
+            look = replace(action.work, probe=True)
+            yield foreseen(action, look, f"redis:{look.server}", stages)
 
 
 def marked(plan: Plan) -> frozenset[str]:
@@ -108,17 +83,9 @@ def marked(plan: Plan) -> frozenset[str]:
 def _changes(
     actions: Iterable[Action], stages: Mapping[str, Stage]
 ) -> Iterator[tuple[AtRedis, str]]:
-    for action, effect in _every(actions, stages):
+    for action, effect in every(actions, stages):
         if isinstance(action.work, AtRedis) and effect == "change":
             yield action.work, action.position
-
-
-def _every(
-    actions: Iterable[Action], stages: Mapping[str, Stage]
-) -> Iterator[tuple[Action, Effect]]:
-    for action in actions:
-        yield action, stages[action.position].effect
-        yield from _every(action.undo, stages)
 
 
 def _names(action: Action) -> Iterator[str]:

@@ -10,7 +10,8 @@ from opskit.model.problem import Problem
 from opskit.model.queues import MessageDeed, Messages
 from opskit.model.runbook import Effect, Step
 from opskit.steps.base import Key, Scope, Value, a_number, a_word, one_of, problem, refuse
-from opskit.steps.queues import LAYOUT, layout, names, wrong
+from opskit.steps.looks import wrong
+from opskit.steps.queues import LAYOUT, layout, names
 
 DEEDS = ("park", "replay")
 ENDS = ("fail", "ok")

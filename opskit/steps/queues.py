@@ -6,24 +6,17 @@ Plan sees to it that the argument `server` is there, and names one of the invent
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from opskit.errors import InputError
-from opskit.model.activity import Limit
 from opskit.model.problem import Problem
 from opskit.model.queues import Layout, Queues
 from opskit.model.runbook import Effect, Step
+from opskit.steps import looks
 from opskit.steps.base import (
     Key,
     Scope,
     Value,
-    a_number,
     a_word,
-    is_template,
     optional,
-    problem,
-    refuse,
-    texts,
 )
-from opskit.steps.units import duration
 
 CHECKS: Mapping[str, str] = {
     "policy": "CRIT",
@@ -49,8 +42,6 @@ LIMITS: Mapping[str, tuple[float, float, str]] = {
     "memory": (80, 90, "how much of its memory the server uses, in percent"),
 }
 """Check → the limits of WARN and CRIT, and what they limit."""
-_SPARE = 10.0
-"""How much longer than the window the step may take; seconds."""
 SUMMARY = (
     "Look at the queues of Celery on a Redis: how much waits, how much was taken and how long ago, "
     "which tasks these are, whether anybody takes them, who of the workers has answered; and say "
@@ -91,8 +82,7 @@ KEYS = (
     Key("results", "text", default="", help="the server of the inventory that results go to, where "
         "it is another"),
     *_limits(),
-    Key("leave_out", "list",
-        help="checks that are not made: " + ", ".join(f"`{check}`" for check in CHECKS)),
+    looks.leave_out(CHECKS),
 )  # fmt: skip
 MAIN = None
 EFFECT: Effect = "read"
@@ -100,54 +90,28 @@ SCOPE: Scope = "controller"
 
 
 def check(step: Step) -> Iterable[Problem]:
-    yield from refuse(step, "undo", "done_when", "creates", "unless", "stdin", "cwd", "sudo")
-    yield from refuse(step, "secrets", "silent", "save")
-    if step.effect != "read":
-        yield problem(step, "effect", "this only reads", "take `effect` out")
-    if step.on_unknown == "ask":
-        told = "UNKNOWN is a result here, not a question"
-        yield problem(step, "on_unknown", told, "add on_unknown: fail")
-    left = step.args.get("leave_out")
-    for name in left if isinstance(left, (list, tuple)) else ():
-        if not is_template(name) and name not in CHECKS:
-            told = f"there is no check {str(name)[:60]!r}"
-            yield problem(step, "leave_out", told, f"its checks: {', '.join(CHECKS)}")
+    return looks.check(step, CHECKS)
 
 
 def work(args: Mapping[str, Value], step: Step) -> Queues:
-    window = a_number(args["window"], step, "window")
-    if not isinstance(step.timeout, str) and window + _SPARE > step.timeout:
-        told = f"a window of {duration(window)} does not fit into {duration(step.timeout)}"
-        raise wrong(step, "window", told, "make `timeout` of the step longer than it")
-    left = tuple(text.fixed() for text in texts(args.get("leave_out"), "leave_out"))
-    for name in left:
-        if name not in CHECKS:
-            told = f"there is no check {name[:60]!r}"
-            raise wrong(step, "leave_out", told, f"its checks: {', '.join(CHECKS)}")
     workers = names(a_word(args["workers"], step, "workers"))
     answers = optional(args.get("answers"), "answers")
     if answers is not None and not workers:
         told = "nobody is named who must answer: who is silent could not be told from who is gone"
-        raise wrong(step, "workers", told, "name every worker: workers: celery@web1,celery@web2")
+        raise looks.wrong(
+            step, "workers", told, "name every worker: workers: celery@web1,celery@web2"
+        )
     return Queues(
         server=a_word(args["server"], step, "server"),
         layout=layout(args, step),
         names=names(a_word(args["queues"], step, "queues")),
-        window=window,
-        limits={check: _limit(args, step, check) for check in LIMITS},
+        window=looks.window(args, step),
+        limits={name: looks.limit(args, step, name, "{:g}".format) for name in LIMITS},
         workers=workers,
         answers=answers,
         results=a_word(args["results"], step, "results"),
-        leave_out=left,
+        leave_out=looks.left_out(args, step, CHECKS),
     )
-
-
-def _limit(args: Mapping[str, Value], step: Step, check: str) -> Limit:
-    warn, crit = (a_number(args[f"{check}_{level}"], step, check) for level in ("warn", "crit"))
-    if warn > crit:
-        told = f"`{check}_crit` ({crit:g}) comes before `{check}_warn` ({warn:g})"
-        raise wrong(step, f"{check}_crit", told, "a CRIT is what is worse than a WARN")
-    return Limit(warn=warn, crit=crit)
 
 
 def layout(args: Mapping[str, Value], step: Step) -> Layout:
@@ -156,7 +120,7 @@ def layout(args: Mapping[str, Value], step: Step) -> Layout:
     steps = tuple(int(one) for one in written if one.isascii() and one.isdigit() and len(one) < 4)
     if not steps or len(steps) < len(written) or steps[0] != 0 or list(steps) != sorted(set(steps)):
         told = f"{','.join(written)[:60]!r} are no steps of a priority"
-        raise wrong(step, "steps", told, "numbers that grow, from 0 on: 0,3,6,9")
+        raise looks.wrong(step, "steps", told, "numbers that grow, from 0 on: 0,3,6,9")
     made = Layout(prefix=a_word(args["prefix"], step, "prefix"), steps=steps)
     separator = a_word(args["separator"], step, "separator")
     return replace(made, separator=separator) if separator else made
@@ -165,8 +129,3 @@ def layout(args: Mapping[str, Value], step: Step) -> Layout:
 def names(written: str) -> tuple[str, ...]:
     """Read names with commas between, each once."""
     return tuple(dict.fromkeys(filter(None, map(str.strip, written.split(",")))))
-
-
-def wrong(step: Step, key: str, what: str, write: str) -> InputError:
-    place = str(step.places.get(f"{step.kind}.{key}", step.place))
-    return InputError(what, where=place, hint=write)
