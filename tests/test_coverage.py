@@ -67,3 +67,8 @@ def test_the_items_are_counted() -> None:
     yes, part, later, no = (count[far] for far in FARS)
     said = f"Of {len(ROWS)} items {yes} are carried, {part} in part, {later} not yet, and {no} not."
     assert said in PAGE
+
+
+def test_every_known_fault_has_a_test_of_its_name() -> None:
+    found = re.findall(r"^\| F(\d+) \|.*::test_f(\d+)_\w+` \|$", PAGE, re.MULTILINE)
+    assert [(int(fault), int(test)) for fault, test in found] == [(n, n) for n in range(1, 24)]

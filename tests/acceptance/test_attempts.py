@@ -134,7 +134,7 @@ def test_an_address_tries_again_where_several_are_behind_it_only_if_that_is_said
     assert not blocked(desk, "nobody", "192.0.2.8")
 
 
-def test_all_try_again_and_the_trail_of_before_stays(desk: Desk) -> None:
+def test_f10_all_try_again_and_the_trail_of_before_stays(desk: Desk) -> None:
     moment = desk.db.sql("SELECT now() - interval '16 minutes'")[0][0]
     trail = f"success OR attempt_time < '{moment}'"
     old = rows(desk, trail)

@@ -114,7 +114,7 @@ def test_what_is_pending_is_held_verified_and_given_back(desk: Money) -> None:
     desk.proved()
 
 
-def test_what_was_sent_is_reversed_once_however_often_it_is_run(desk: Money) -> None:
+def test_f6_what_was_sent_is_reversed_once_however_often_it_is_run(desk: Money) -> None:
     before = desk.rows()
     assert "`ids`" in desk.payouts("reverse", status=2)
     plan = desk.opskit("plan", "payouts-reverse", *desk.asked("reverse", ids="6,8")[3:])
@@ -322,7 +322,7 @@ EAGER = (
 )
 
 
-def test_the_usual_stop_of_payouts_stops_nothing_and_the_proof_says_so(desk: Money) -> None:
+def test_f7_the_usual_stop_stops_nothing_and_the_proof_says_so(desk: Money) -> None:
     """It sets a variable in a shell of its own: no worker hears of it."""
     desk.write(EAGER)
     with workers(desk):

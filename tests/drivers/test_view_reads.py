@@ -36,7 +36,7 @@ REFRESH = """
 """
 
 
-def test_a_refresh_that_refreshes_nothing_says_success_and_we_say_critical(
+def test_f1_a_refresh_that_refreshes_nothing_says_success_and_we_say_critical(
     postgres: Server,
 ) -> None:
     url = postgres.database(empty=True)
