@@ -46,6 +46,7 @@ def looked_up(db: Keys, hits: int, misses: int, after: float = 0.15) -> threadin
 
 
 def test_f17_the_hit_rate_is_what_was_added_to_the_counters_and_not_what_they_say(db: Keys) -> None:
+    db.call("CONFIG", "RESETSTAT")
     for _ in range(300):
         db.call("GET", "away")  # a month of misses would hide what is so now
     thread = looked_up(db, hits=17, misses=3)

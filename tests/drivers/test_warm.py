@@ -451,8 +451,8 @@ def test_an_undo_that_is_given_up_says_how_far_it_is_and_goes_on_when_asked_agai
         patch.setattr(Pieces, "take_back", given_up)
         found = stove.do("restore")
     assert found.outcome == "failed"
-    assert "1 of 3 pieces are taken back, and no other will be" in found.reason
-    assert len(world(stove.db)) == 700
+    assert "1 of 5 pieces are taken back, and no other will be" in found.reason
+    assert len(world(stove.db)) == 950
     assert stove.do("restore", attempt=2).reason == "removed 1200 of 1200 keys"
     assert world(stove.db) == {}
 

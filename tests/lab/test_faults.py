@@ -35,12 +35,14 @@ def test_a_frozen_host_answers_nobody_until_it_is_healed(lab: labs.Lab) -> None:
 
 def test_a_cut_host_is_silent_goes_on_and_comes_back(lab: labs.Lab) -> None:
     home = lab.layout.home
-    words = ssh_words(lab, "web3", f"echo begun; sleep 0.5; echo ended | tee {home}/cut.done")
+    goes_on = f"until [ -e {home}/cut.now ]; do sleep 0.1; done; echo ended | tee {home}/cut.done"
+    words = ssh_words(lab, "web3", f"echo begun; {goes_on}")
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as session:
         assert session.stdout is not None
         assert session.stdout.readline() == "begun\n"
         lab.cut("web3")
         try:
+            told(lab, "web3", "touch", f"{home}/cut.now")
             time.sleep(1)
             assert told(lab, "web3", "cat", f"{home}/cut.done") == "ended"
             assert session.poll() is None
