@@ -94,6 +94,14 @@ def test_the_index_names_every_page() -> None:
     assert [page for page in pages if page != "README.md" and f"({page})" not in index] == []
 
 
+def test_the_index_counts_decisions_as_they_are_numbered() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    listed = re.findall(r"^(\d+)\. \[.*\]\(decisions/(\d{4})-", index, re.MULTILINE)
+    assert [(int(at), int(name)) for at, name in listed] == [
+        (n, n) for n in range(1, len(listed) + 1)
+    ]
+
+
 def commands(page: Path) -> list[list[str]]:
     """Return the words of every opskit command that a page shows, in a block or in a line."""
     text = page.read_text()
