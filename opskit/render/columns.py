@@ -5,26 +5,9 @@ from itertools import pairwise
 
 from opskit.model.frozen import frozen
 from opskit.render.cursor import Cursor
+from opskit.render.reads import STEADY, calls
 from opskit.render.sql import Token
 
-_STEADY = frozenset(
-    {"now", "transaction_timestamp", "statement_timestamp", "current_setting", "make_interval"}
-    | {"jsonb_build_object", "json_build_object", "jsonb_build_array", "to_jsonb", "to_timestamp"}
-    | {"numeric", "decimal", "varchar", "char", "character", "bpchar", "bit", "varbit", "time"}
-    | {
-        "timestamp",
-        "timestamptz",
-        "timezone",
-        "interval",
-        "coalesce",
-        "lower",
-        "upper",
-        "md5",
-        "sha256",
-        "cast",
-    }
-)
-"""What may stand before a bracket in a default that the server works out once for all rows."""
 _SERIAL = frozenset({"serial", "bigserial", "smallserial", "serial2", "serial4", "serial8"})
 _ENDS = frozenset(
     {"not", "null", "unique", "primary", "references", "check", "constraint", "generated"}
@@ -50,9 +33,10 @@ def column(at: Cursor) -> Column:
     tokens = at.tokens[at.place :]
     keys = _outside(tokens)
     value = _default(tokens)
-    made = "generated" in keys or bool(_SERIAL & set(keys[:1]))
+    serial = bool(tokens) and tokens[0].word in _SERIAL
+    made = "generated" in keys or serial
     default = bool(value) and [token.key for token in value] != ["null"]
-    required = _pair(keys, "not", "null") or bool(_SERIAL & set(keys[:1])) or "identity" in keys
+    required = _pair(keys, "not", "null") or serial or "identity" in keys
     faults = []
     if made:
         faults.append(("a value is worked out for each row: the table is rewritten", _BATCHES))
@@ -100,8 +84,4 @@ def _default(tokens: Sequence[Token]) -> Sequence[Token]:
 
 def _volatile(value: Sequence[Token]) -> str | None:
     """Return the function in a default of which nobody knows that it gives all rows the same."""
-    for token, following in pairwise(value):
-        named = token.kind in ("word", "quoted") and following.text == "("
-        if named and token.word.lower() not in _STEADY:
-            return token.word
-    return None
+    return next((name for name, own in calls(value) if own or name.lower() not in STEADY), None)

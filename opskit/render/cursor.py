@@ -44,6 +44,35 @@ class Cursor:
             parts.append(self._word())
         return ".".join(parts[1:] if parts[0] == "public" and len(parts) > 1 else parts)
 
+    def names(self) -> list[str]:
+        """Go past names with commas between."""
+        found = []
+        while True:
+            self.take("only")
+            found.append(self.name())
+            self.take("*")
+            if not self.take(","):
+                return found
+
+    def seek(self, key: str) -> None:
+        """Go past the next of a keyword; to the end where there is none."""
+        while self.place < len(self.tokens) and self.next() != key:
+            pass
+
+    def bracket(self) -> None:
+        """Go past what stands in a pair of brackets."""
+        depth = 0
+        while self.place < len(self.tokens):
+            depth += {"(": 1, ")": -1}.get(self.tokens[self.place].text, 0)
+            self.place += 1
+            if not depth:
+                return
+
+    @property
+    def rest(self) -> Sequence[Token]:
+        """What comes from here."""
+        return self.tokens[self.place :]
+
     def _word(self) -> str:
         word = self.tokens[self.place].word if self.place < len(self.tokens) else ""
         self.place += 1

@@ -12,10 +12,11 @@ from itertools import pairwise
 from typing import Any
 
 from opskit.model.frozen import frozen
-from opskit.render.ddl import Scene, effects
+from opskit.render.ddl import effects
 from opskit.render.effect import Effect, Weight, heaviest, unread
 from opskit.render.quoting import TemplateError
-from opskit.render.sql import control, statements
+from opskit.render.scene import Scene
+from opskit.render.sql import control, statements, tokens
 
 _LINE = re.compile(r"\[([X ])\]  ([A-Za-z_]\w*)\.(\w+)(?:\s+\(.*\))?")
 """A line of `showmigrations --plan`, which may go on with what the migration needs (-v 2)."""
@@ -127,15 +128,18 @@ def _pieces(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _migration(name: str, body: str, scene: Scene) -> Migration:
+    body = _ended(body)
     every = statements(body)
-    scene.atomic = bool(every) and control(every[0]) == "BEGIN"
+    words = [control(statement) for statement in every]
+    scene.atomic = words[:1] == ["BEGIN"] and "COMMIT" not in words[:-1]
     found: list[tuple[str, Effect]] = []
     if _PYTHON in body:
         found.append(("RunPython", unread("it runs Python, which has no SQL to be read")))
     for line in body.splitlines():
         if line.startswith(_FAILED):
             found.append(("sqlmigrate", unread(line.removeprefix(_FAILED).strip())))
-    for statement in every:
+    last = len(every) - (words[-1:] == ["COMMIT"])
+    for statement in every[1:last] if scene.atomic else every:
         said = " ".join(body[statement.tokens[0].start : statement.end].split())
         found += [(said, effect) for effect in effects(statement, scene)]
     columns = [f"{table}:{column}" for table, column in scene.columns if table not in scene.made]
@@ -145,6 +149,20 @@ def _migration(name: str, body: str, scene: Scene) -> Migration:
         effects=tuple(found),
         tables=frozenset(scene.touched),
         adds=(*sorted(scene.made), *columns),
+    )
+
+
+def _ended(body: str) -> str:
+    """End what Django has ended behind a comment, where the server would not see it.
+
+    `sqlmigrate` writes a semicolon after each statement as it is, also when a comment is last in
+    it; `migrate` hands them over one by one.
+    """
+    return "".join(
+        f"{token.text}\n;"
+        if token.kind == "comment" and token.text.rstrip().endswith(";")
+        else token.text
+        for token in tokens(body)
     )
 
 
