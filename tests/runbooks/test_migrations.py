@@ -284,12 +284,26 @@ def test_a_migrate_that_is_killed_leaves_nothing_half_done(site: Site) -> None:
     assert site.live == "A"
 
 
+WRITES = 'lambda apps, _: apps.get_model("core", "Tenant").objects.create(name="nested")'
+"""What `sqlmigrate` runs where it is inside of another operation."""
+OWN = """type("Own", (migrations.operations.base.Operation,), {
+            "state_forwards": lambda *_: None, "describe": lambda _: "own",
+            "database_forwards": lambda self, app, editor, *_: editor.connection.cursor().execute(
+                "DELETE FROM core_tenant"),
+        })(),"""
+
+
 def test_what_must_not_be_done_is_refused_before_anything_is(site: Site) -> None:
     bad = {
         "core.0010_rename": 'migrations.RenameField("Tenant", "name", "title"),',
         "core.0011_python": "migrations.RunPython(print, print),",
+        "core.0012_nested": f"migrations.SeparateDatabaseAndState([migrations.RunPython({WRITES})]),",
+        "core.0013_own": OWN,
     }
     said = site.deploy("B", bad, status=3)
+    assert site.sql("SELECT count(*) FROM core_tenant") == [(5,)]
+    assert "core.0012_nested: it runs Python inside of another operation" in said
+    assert "core.0013_own: RuntimeError it would change the database instead of saying how" in said
     assert "core.0010_rename: RENAME takes the name away that running programs use" in said
     assert "core.0011_python: it runs Python, which has no SQL to be read" in said
     site.write(order=[*ORDER[1::-1], *ORDER[2:]])
