@@ -151,20 +151,37 @@ def _left(run: Run, plan: Plan) -> Iterator[str]:
     from opskit.plan import changes, standing  # brings all that makes plans: lists don't need it
 
     stands = standing(plan, run.actions)
+    if stays := [action for action in plan.actions if _told(run, plan, action)]:
+        yield from _named("not taken back, its undo only tells of it", plan, stays)
     if not stands:
-        if any(changes(plan, action) for action in plan.actions):
+        if not stays and any(changes(plan, action) for action in plan.actions):
             undone = any(record.state == "undone" for record in run.actions.values())
             yield "  No change is left." if undone else "  Nothing was changed."
     elif "undone" in run.hosts.values():
-        yield from _kept(plan, stands)
+        kept = [action for action in stands if not action.undo]
+        yield from _named("not taken back, it has no undo", plan, kept)
 
 
-def _kept(plan: Plan, stands: Sequence[Action]) -> Iterator[str]:
-    """Name the changes that an undo left, because nothing is written that takes them back."""
+def _told(run: Run, plan: Plan, action: Action) -> bool:
+    """Tell whether a change counts as undone, but what undid it was only words about it."""
+    from opskit.plan import acts
+
+    record = run.actions.get(action.key)
+    if record is None or record.state != "undone" or not acts(plan, action):
+        return False
+    said = [undo.key for undo in action.undo if not _skipped(run, undo)]
+    return bool(said) and not any(acts(plan, undo) for undo in action.undo)
+
+
+def _skipped(run: Run, action: Action) -> bool:
+    return action.key in run.actions and run.actions[action.key].state == "skipped"
+
+
+def _named(what: str, plan: Plan, left: Sequence[Action]) -> Iterator[str]:
+    """Name the changes that an undo left."""
     steps: dict[str, list[str]] = {}
-    for action in stands:
-        if not action.undo:
-            steps.setdefault(action.position, []).append(action.host or action.target)
+    for action in left:
+        steps.setdefault(action.position, []).append(action.host or action.target)
     for position, hosts in steps.items():
         name = safe.one_line(f"{position} {plan.stages[position].name}")
-        yield f"  not taken back, it has no undo: {name} on {names.listed(hosts, 40)}"
+        yield f"  {what}: {name} on {names.listed(hosts, 40)}"

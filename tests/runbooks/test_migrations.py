@@ -279,12 +279,17 @@ def test_a_migrate_that_is_killed_leaves_nothing_half_done(site: Site) -> None:
         assert process.returncode == 3, said
         assert "migrate has failed (exit status 137)" in said
         assert "these migrations stay, as far as they were applied" in said
+        assert re.search(r"not taken back, its undo only tells of it: \d+ Migrate on web1", said)
+        assert "No change is left" not in said
         assert site.applied() == ["core.0009_base", ORDER[0]]
         until(lambda: site.sql(SESSIONS) == [(0,)], 10)
     assert site.live == "A"
 
 
-WRITES = 'lambda apps, _: apps.get_model("core", "Tenant").objects.create(name="nested")'
+WRITES = (
+    "migrations.RunPython("
+    'lambda apps, _: apps.get_model("core", "Tenant").objects.create(name="nested"))'
+)
 """What `sqlmigrate` runs where it is inside of another operation."""
 OWN = """type("Own", (migrations.operations.base.Operation,), {
             "state_forwards": lambda *_: None, "describe": lambda _: "own",
@@ -297,7 +302,7 @@ def test_what_must_not_be_done_is_refused_before_anything_is(site: Site) -> None
     bad = {
         "core.0010_rename": 'migrations.RenameField("Tenant", "name", "title"),',
         "core.0011_python": "migrations.RunPython(print, print),",
-        "core.0012_nested": f"migrations.SeparateDatabaseAndState([migrations.RunPython({WRITES})]),",
+        "core.0012_nested": f"migrations.SeparateDatabaseAndState([{WRITES}]),",
         "core.0013_own": OWN,
     }
     said = site.deploy("B", bad, status=3)

@@ -6,6 +6,8 @@ from dataclasses import replace
 from opskit.errors import Exit
 from opskit.model.event import Entry, Event
 from opskit.model.run import HostState, Run
+from opskit.model.text import text
+from opskit.model.work import Notify
 from opskit.view import catalog, summary
 from opskit.view.report import markdown
 from opskit.view.status import exit_status
@@ -235,6 +237,24 @@ def test_a_change_without_an_undo_is_named_when_the_rest_was_taken_back() -> Non
     assert "No change is left." in summary.text(
         run("undone", {"web1": "undone"}, whole), samples.plan()
     )
+
+
+def test_a_change_whose_undo_only_tells_of_it_is_named_as_what_stays() -> None:
+    plan = samples.plan()
+    said = Notify(message=text("it stays"))
+    actions = tuple(
+        replace(action, undo=tuple(replace(undo, work=said) for undo in action.undo))
+        for action in plan.actions
+    )
+    whole = dict([record("4@web1", "undone"), record("4u1@web1", "succeeded")])
+    after = run("undone", {"web1": "undone"}, whole)
+    shown = summary.text(after, replace(plan, actions=actions))
+    assert "not taken back, its undo only tells of it: 4 Switch on web1" in shown
+    assert "No change is left." not in shown
+    assert "No change is left." in summary.text(after, plan)
+    none = dict([record("4@web1", "undone"), record("4u1@web1", "skipped")])
+    after = run("undone", {"web1": "undone"}, none)
+    assert "No change is left." in summary.text(after, replace(plan, actions=actions))
 
 
 def test_a_list_of_runs_tells_dry_runs_and_interrupted_ones() -> None:
