@@ -16,7 +16,7 @@ import pytest
 
 from opskit.drivers.redis import archive
 from opskit.drivers.redis.archive import Kept
-from opskit.drivers.redis.chunks import Pieces, removed
+from opskit.drivers.redis.chunks import LostError, Pieces, removed
 from opskit.drivers.redis.counters import counted
 from opskit.drivers.redis.session import opened
 from opskit.model.inventory import Host
@@ -375,6 +375,43 @@ def test_a_stop_leaves_whole_pieces_and_no_other_comes(desk: Desk) -> None:
     # A mark of an undo has a letter for each key that had been removed, not for each of the list.
     again = desk.find("restore")
     assert (again.outcome, again.reason) == ("succeeded", back.reason)
+
+
+def test_an_undo_that_is_given_up_says_how_far_it_is_and_goes_on_when_asked_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(desk.db, 1100)
+    before = world(desk.db)
+    inner, remove = Pieces.restore, Pieces.remove
+
+    def moved(self: Pieces, number: int, keys: Sequence[Kept]) -> Any:
+        desk.db.call("DEL", keys[0].name)  # fewer than are on the list are removed
+        return remove(self, number, keys)
+
+    def given_up(self: Pieces, number: int, keys: Sequence[Kept]) -> Any:
+        if number == 1:
+            for running in desk.db.driver.busy():
+                running.give_up.set()
+        return inner(self, number, keys)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pieces, "remove", moved)
+        assert desk.remove(**_EVERY).outcome == "succeeded"
+        patch.setattr(Pieces, "restore", given_up)
+        found = desk.restore()
+    assert (found.outcome, found.evidence["stopped"]) == ("failed", "confirmed gone")
+    assert "1 of 5 pieces are done, and no other will be" in found.reason
+    assert len(world(desk.db)) == 249
+    # What was sent before it was given up, and comes late, finds the fence moved.
+    session = opened(desk.db.driver._access("main"))
+    assert desk.contact is not None
+    late = Pieces(session, desk.db.run, "2/!1", desk.contact.state_dir.split()[0])
+    late._fence = (f"opskit:mark:{desk.db.run}:2/!1:fence", b"1")
+    with pytest.raises(LostError, match="another process goes on"):
+        late.restore(4, desk.kept().chunks[4])
+    session.close()
+    assert desk.restore(attempt=2).reason == "put back 1095 keys"
+    assert world(desk.db).items() <= before.items()
 
 
 def test_a_replica_is_refused(desk: Desk) -> None:

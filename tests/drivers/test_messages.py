@@ -191,11 +191,12 @@ def test_with_others_at_work_nothing_is_lost_or_doubled(at: Broker) -> None:
     made: Counter[bytes] = Counter()
     done: Counter[bytes] = Counter()
     with beside(at.db, act) as count:
+        support.until(lambda: count[0] > 5)
         found = at.do(tasks=("shop.export",), most=1000)
         assert found.outcome == "succeeded", found
         back = at.do("unpark", tasks=("shop.export",), most=1000)
         assert back.outcome == "succeeded", back
-    assert count[0] > 5
+    assert count[0] > 6
     assert Counter(at.waiting()) + done == every + made
     assert at.waiting(PARKED) == []
     olds = [one for one in at.waiting() if one in every]
@@ -277,6 +278,37 @@ def test_a_stop_bars_what_has_not_begun(at: Broker) -> None:
     at.do("unpark", tasks=("shop.export",), most=500)
     assert Counter(at.waiting()) == before
     assert at.waiting(PARKED) == []
+
+
+def test_an_undo_that_is_given_up_goes_on_when_asked_again(
+    at: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poisoned(at, 300, 2)
+    before = at.waiting()
+    inner, move = parking.Moves.put_back, parking.Moves.move
+
+    def taken(self: parking.Moves, *words: Any) -> Any:  # noqa: ANN401 - as it has them
+        at.db.call("LREM", "celery", "-1", words[2][0].raw)  # a worker takes one meanwhile
+        return move(self, *words)
+
+    def given_up(self: parking.Moves, *words: Any) -> Any:  # noqa: ANN401 - as it has them
+        if words[1] == 1:
+            for one in at.db.driver.busy():
+                one.give_up.set()
+        return inner(self, *words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parking.Moves, "move", taken)
+        assert at.do(tasks=("shop.export",), most=500, share=60.0).evidence["gone"] == 3
+        patch.setattr(parking.Moves, "put_back", given_up)
+        found = at.do("unpark", tasks=("shop.export",))
+    assert found.outcome == "failed"
+    assert "1 of 3 pieces are done, and no other will be" in found.reason
+    assert len(at.waiting(PARKED)) == 2 * 49
+    back = at.do("unpark", tasks=("shop.export",), attempt=2)
+    assert back.reason == "put 147 messages back where they were"
+    assert at.waiting(PARKED) == []
+    assert [one for one in before if one in set(at.waiting())] == at.waiting()
 
 
 RIGHTS = (

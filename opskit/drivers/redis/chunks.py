@@ -62,6 +62,7 @@ class Pieces:
         self._marks = Marks(session.connection, run)
         self._head = f"opskit:mark:{run}:{action}:"
         self._word = word
+        self._fence: tuple[str, bytes] | None = None
 
     def lacking(self) -> str:
         """Return what the server refuses of what putting back takes; "" where it would do that.
@@ -113,6 +114,18 @@ class Pieces:
         ]
         return self.do("takeback", number, [key.name for key in keys], args, len(keys), fence=fence)
 
+    def seize(self) -> None:
+        """Keep what was sent before from being done, and let what is done from now on be done only
+        until somebody else does the same; LostError where marks are gone.
+
+        Unlike a bar this can be taken up again: an undo that was given up must be able to go on.
+        """
+        fence = f"{self._head}fence"
+        said = self._marks.scripted("fence", (fence,), (self._word, _MS))
+        if not isinstance(said, bytes):
+            raise LostError(_LOST)
+        self._fence = (fence, said)
+
     def fate(self, number: int, count: int) -> Fate | None:
         """Return what became of a piece; None where it has left no mark."""
         found = self._session.connection.call("GET", self._name(number))
@@ -144,9 +157,10 @@ class Pieces:
     ) -> Fate:
         """Do a piece of `count` by a script of opskit's own.
 
-        `fence`: a key, and what it must have; without it the key of the run, and its word.
+        `fence`: a key, and what it must have; without it the one that was seized, or the key of the
+        run, and its word.
         """
-        guard, word = fence or ("", self._word.encode())
+        guard, word = fence or self._fence or ("", self._word.encode())
         mark = self._name(number).encode()
         said = self._marks.scripted(name, (mark, *keys), (word, _MS, *args), guard)
         if not isinstance(said, list) or len(said) != 2 or not isinstance(said[1], bytes):
@@ -158,7 +172,7 @@ class Pieces:
 
 _LOST = (
     "the key of this run is gone from there (FLUSHALL, a restart without its data, or more than 7"
-    " days): nobody can tell any more what was done"
+    " days), or another process goes on with it: nobody can tell from here what was done"
 )
 
 

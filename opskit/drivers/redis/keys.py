@@ -6,7 +6,7 @@ from pathlib import Path
 
 from opskit.drivers.redis import archive
 from opskit.drivers.redis.archive import Archive, EvidenceError, Kept
-from opskit.drivers.redis.chunks import Fate, Fates, LostError, Pieces, removed
+from opskit.drivers.redis.chunks import Fate, Fates, LostError, Pieces, done, lacking, removed
 from opskit.drivers.redis.connection import BrokenError, EndedError, ServerError, TooLongError
 from opskit.drivers.redis.counters import described, shown
 from opskit.drivers.redis.deeds import Attempt, carried_out
@@ -56,14 +56,21 @@ class Deed(Attempt):
             return ""
         try:
             kept = archive.read(self.folder)
-            pieces = self.pieces(session)
-            found = [pieces.bar(number, len(keys)) for number, keys in enumerate(kept.chunks)]
+            found = self._ended(session, kept)
         except (ServerError, BrokenError, EndedError, TooLongError, LostError, EvidenceError):
             return ""
         finally:
             session.close()
         count = sum(one is not None for one in found)
         return f"{count} of {len(found)} pieces are done, and no other will be"
+
+    def _ended(self, session: Session, kept: Archive) -> list[Fate | None]:
+        """Let no more of it be done, and return what became of each piece."""
+        pieces = self.pieces(session)
+        if self.work.do != "restore":
+            return [pieces.bar(number, len(keys)) for number, keys in enumerate(kept.chunks)]
+        pieces.seize()
+        return done(pieces, lacking(self.pieces(session, self.action), kept))
 
 
 def perform(access: Access, job: Job, running: Running, write: Write, word: str) -> Output:
@@ -217,11 +224,12 @@ def _restore(deed: Deed, session: Session) -> Output:
         raise LostError(f"it was removed by another list than the one at {path}")
     deed.acting = True
     ours, found = deed.pieces(session), []
+    ours.seize()
     for number, keys in enumerate(kept.chunks):
         deed.watch()
         what = theirs.bar(number, len(keys))
-        lacking = removed(keys, what) if what is not None else []
-        found.append(_piece(ours.restore, number, lacking))
+        gone = removed(keys, what) if what is not None else []
+        found.append(_piece(ours.restore, number, gone))
         if found[-1].why:
             break
     return restored_said(deed, found)

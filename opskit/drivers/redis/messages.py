@@ -8,7 +8,7 @@ from pathlib import Path
 from opskit.drivers.redis import aftermath, archive, parking
 from opskit.drivers.redis.archive import EvidenceError
 from opskit.drivers.redis.broker import moment
-from opskit.drivers.redis.chunks import Fate, Fates, LostError
+from opskit.drivers.redis.chunks import Fate, Fates, LostError, done
 from opskit.drivers.redis.connection import BrokenError, EndedError, ServerError, TooLongError
 from opskit.drivers.redis.deeds import Attempt, carried_out
 from opskit.drivers.redis.doing import SETTLING, refused, unfit
@@ -52,14 +52,21 @@ class Deed(Attempt):
         except (UnreachableError, EndedError):
             return ""
         try:
-            pieces, kept = self.moves(session), parking.read(self.folder)
-            found = [pieces.bar(number, len(some)) for number, some in enumerate(kept.pieces)]
+            found = self._ended(session, parking.read(self.folder))
         except (ServerError, BrokenError, EndedError, TooLongError, LostError, EvidenceError):
             return ""
         finally:
             session.close()
         count = sum(one is not None for one in found)
         return f"{count} of {len(found)} pieces are done, and no other will be"
+
+    def _ended(self, session: Session, kept: Kept) -> list[Fate | None]:
+        """Let no more of it be done, and return what became of each piece."""
+        pieces = self.moves(session)
+        if not self.work.of:
+            return [pieces.bar(number, len(some)) for number, some in enumerate(kept.pieces)]
+        pieces.seize()
+        return done(pieces, _lacking(self.moves(session, self.action), kept))
 
     def moves(self, session: Session, key: str = "") -> Moves:
         return Moves(session, self.job.run, key or self.job.key, self.word)
@@ -239,6 +246,7 @@ def _taken_back(deed: Deed, session: Session) -> Output:
         raise LostError(f"it was moved by another list than the one at {path}")
     deed.acting = True
     ours, found = deed.moves(session), []
+    ours.seize()
     for number, some in enumerate(kept.pieces):
         deed.watch()
         what = theirs.bar(number, len(some))
@@ -254,6 +262,12 @@ def moved_of(some: Sequence[Message], what: Fate | None) -> list[Message]:
     if what is None:
         return []
     return [one for one, letter in zip(some, what.letters, strict=True) if letter == "r"]
+
+
+def _lacking(theirs: Moves, kept: Kept) -> list[int]:
+    """Return how many messages of each piece are to be put back: those that were moved."""
+    found = [theirs.fate(number, len(some)) for number, some in enumerate(kept.pieces)]
+    return [len(moved_of(some, what)) for some, what in zip(kept.pieces, found, strict=True)]
 
 
 def _back(pieces: Moves, work: Messages, number: int, some: Sequence[Message]) -> Fate:
@@ -300,10 +314,7 @@ def _became(deed: Deed, session: Session) -> Output:
     kept = parking.read(deed.folder)
     if kept.digest != theirs.list_digest():
         raise LostError(f"it was begun by another list than the one at {kept.path}")
-    sizes = list(map(len, kept.pieces))
-    if deed.work.of:
-        moved = [theirs.fate(number, size) for number, size in enumerate(sizes)]
-        sizes = [len(moved_of(some, what)) for some, what in zip(kept.pieces, moved, strict=True)]
+    sizes = _lacking(theirs, kept) if deed.work.of else list(map(len, kept.pieces))
     found = [fate for number, size in enumerate(sizes)
              if (fate := pieces.fate(number, size)) is not None]  # fmt: skip
     if not deed.work.of and (len(found) == len(sizes) or any(one.why for one in found)):
