@@ -37,13 +37,14 @@ class Warm:
     """A deed on the keys that `source` brings, all of which begin with one of `allow`.
 
     `jitter`: by how much of it a time to live is longer or shorter. `most`: so many keys at most.
-    `memory`: of what the server may use, so much at most, in percent. `rate`: so many keys a second
-    (0: as many as go), halved where it slows others down; after so many `breaches` it ends. `keep`:
-    what is overwritten is kept, so that it can be put back. `override`: why keys may stay for more
-    than 30 days. `digest`: what the list must be. `evidence`: the folder in which each deed gets
-    its own ("": beside the record). `of`: the key of the action that is taken back. `window`: how
-    many seconds lookups are counted; fewer hits than `warn` and `crit` percent are told of, and
-    fail.
+    `memory`: of what the server may use, so much at most, in percent. `wait`: nothing is begun
+    where another client waits longer for an answer, in seconds (0: not looked at). `rate`: so many
+    keys a second (0: as many as go), halved where it slows others down; after so many `breaches` it
+    ends. `keep`: what is overwritten is kept, so that it can be put back. `override`: why keys may
+    stay for more than 30 days. `digest`: what the list must be. `evidence`: the folder in which
+    each deed gets its own ("": beside the record). `of`: the key of the action that is taken back.
+    `window`: how many seconds lookups are counted; fewer hits than `warn` and `crit` percent are
+    told of, and fail.
     """
 
     do: Deed
@@ -53,6 +54,7 @@ class Warm:
     jitter: float = 0.1
     most: int = 100_000
     memory: float = 80.0
+    wait: float = 0.2
     rate: float = 0.0
     breaches: int = 10
     keep: bool = True

@@ -17,7 +17,7 @@ from opskit.model.text import Text
 from opskit.model.value import Json
 from opskit.model.warm import Deed, Source, Warm
 from opskit.model.work import FileRef
-from opskit.steps import globs
+from opskit.steps import globs, looks
 from opskit.steps.base import (
     Key,
     Scope,
@@ -32,6 +32,7 @@ from opskit.steps.base import (
     refuse,
     texts,
 )
+from opskit.steps.units import seconds_of
 
 DEEDS = ("show", "fill", "refresh", "hits")
 READS = ("show", "hits")
@@ -77,6 +78,14 @@ KEYS = (
         help="of the memory that the server may use, so much at most; percent",
     ),
     Key(
+        "max_wait",
+        "duration",
+        default=0.2,
+        minimum=0,
+        help="where another client waits longer than that for an answer before it begins (the 99th "
+        "of a hundred), nothing is written; 0: not looked at",
+    ),
+    Key(
         "rate",
         "number",
         default=0,
@@ -108,7 +117,7 @@ SCOPE: Scope = "controller"
 _COUNTING = ("window", "warn", "crit")
 _WRITING = (
     "file", "sql", "database", "key", "value", "ttl", "jitter", "allow", "max_keys", "max_memory",
-    "rate", "breaches", "keep_old", "override", "digest", "evidence",
+    "max_wait", "rate", "breaches", "keep_old", "override", "digest", "evidence",
 )  # fmt: skip
 
 
@@ -144,12 +153,24 @@ def _written(step: Step) -> Iterable[Problem]:
     if "ttl" not in step.args:
         told = "it does not say how long the keys stay"
         yield problem(step, "do", told, "add ttl: 1h, or ttl: '{ttl}' where a column says it")
+    elif _endless(step.args["ttl"]):
+        told = (
+            f"`ttl` came to {str(step.args['ttl'])[:40]!r}: nobody knows how long keys would stay"
+        )
+        yield problem(step, "ttl", told, "write seconds, or 10s, 1h30m, at most 366 days")
     if "allow" not in step.args:
         told = "it does not say which keys may be written at all"
         yield problem(step, "do", told, "add allow: [BEGINNING], such as [':1:team:']")
     for one in _listed(step.args.get("allow")):
         if one and not is_template(one) and (wrong := globs.unfit_prefix(one)):
             yield problem(step, "allow", wrong, "write what is meant")
+
+
+def _endless(value: Json) -> bool:
+    """Tell whether this is certainly no time that a key could stay."""
+    if not isinstance(value, (str, int, float)) or is_template(value) or FIELD.search(str(value)):
+        return False
+    return not seconds_of(str(value).strip())
 
 
 def _listed(value: Json) -> list[str]:
@@ -161,7 +182,7 @@ def work(args: Mapping[str, Value], step: Step) -> Warm:
     do = cast(Deed, one_of(args["do"], step, "do", DEEDS))
     server = a_word(args["server"], step, "server")
     if do == "hits":
-        window = a_number(args.get("window", 300.0), step, "window")
+        window = looks.window({"window": args.get("window", 300.0)}, step)
         warn, crit = (_within(args, step, key, 0, 100) for key in ("warn", "crit"))
         return Warm(do=do, server=server, window=window, warn=warn, crit=crit)
     return Warm(
@@ -172,6 +193,7 @@ def work(args: Mapping[str, Value], step: Step) -> Warm:
         jitter=_within(args, step, "jitter", 0, 0.99),
         most=min(int(_within(args, step, "max_keys", 1, 10**12)), MOST),
         memory=_within(args, step, "max_memory", 1, 100),
+        wait=_within(args, step, "max_wait", 0, 3600),
         rate=_within(args, step, "rate", 0, 10**7),
         breaches=int(_within(args, step, "breaches", 1, 10**6)),
         keep=a_flag(args.get("keep_old", True), step, "keep_old"),

@@ -12,6 +12,7 @@ import pytest
 
 from opskit.drivers.redis import shelf
 from opskit.drivers.redis.chunks import Pieces
+from opskit.drivers.redis.connection import EndedError
 from opskit.drivers.redis.guards import Guard
 from opskit.drivers.redis.pace import Polite
 from opskit.drivers.redis.rejoin import within
@@ -211,6 +212,10 @@ def test_a_list_with_one_bad_row_is_refused_and_nothing_is_touched(
 FILES = [
     (b'{"key": "t:1", "value": "a"}\n{"key": ', "rows.jsonl", "rows.jsonl:2: it is no JSON"),
     (b'{"key": "t:1", "value": NaN}\n', "rows.jsonl", "NaN is no JSON"),
+    (b'{"key": "t:1", "value": [1e999]}\n', "rows.jsonl", "value can't be written as JSON"),
+    (b"key,value\nt:1," + b"x" * 1_000_001, "rows.csv", "2: its value has 1000001 bytes"),
+    (b"t:1,x\nt:2,y\n", "rows.csv", "rows.csv:2: it has no column key"),
+    (b"", "rows.csv", "the source has no row"),
     (b'["t:1"]\n', "rows.jsonl", "it is no JSON object"),
     (b'{"key": "t:\xff"}\n', "rows.jsonl", "it is not UTF-8"),
     (b"key,value\nt:1\n", "rows.csv", "rows.csv:2: it has 1 columns, and the heading 2"),
@@ -513,6 +518,27 @@ def test_a_rate_that_is_too_low_or_that_nobody_knows_fails(
 
 
 # --- politely
+
+
+def test_where_others_wait_already_nothing_is_begun(stove: Stove) -> None:
+    stove.rows(rows(3))
+    for do in ("show", "fill"):
+        found = stove.do(do, wait=1e-9)
+        assert (found.outcome, found.sent) == ("failed", False)
+        assert "the server is busy: an answer takes" in found.reason
+    assert world(stove.db) == {}
+    assert not stove.place.exists()
+    assert stove.do("fill", wait=0.0).outcome == "succeeded"
+
+
+def test_a_stop_before_the_bystander_knows_how_long_he_waits_is_heeded(stove: Stove) -> None:
+    work = Warm(do="fill", server="main", rate=1000.0, source=Source())
+
+    def stopped() -> None:
+        raise EndedError("stopped by a person")
+
+    with pytest.raises(EndedError, match="stopped by a person"):
+        Polite(stove.db.driver._access("main"), work, stopped)
 
 
 def test_a_rate_is_held(stove: Stove) -> None:

@@ -60,6 +60,12 @@ def test_a_look_marks_nothing(place: Path) -> None:
     assert works.lines(written(made)) == ["count lookups for 1m", "under 70 % fails"]
 
 
+def test_lookups_are_counted_for_no_longer_than_the_step_takes(place: Path) -> None:
+    step = "  - warm: {do: hits, server: main, window: 5m}\n    timeout: 5m\n"
+    with pytest.raises(InputError, match="a window of 5m does not fit into 5m"):
+        plan(place, step, x="team")
+
+
 def test_what_is_written_is_shown(place: Path) -> None:
     step = FILL.replace("fill,", "refresh, keep_old: false, rate: 500, digest: abc,")
     shown = works.lines(written(plan(place, step, x="team")))
@@ -75,10 +81,13 @@ def test_what_is_written_is_shown(place: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("ttl: ''", "`ttl` came to nothing: keys would stay for ever"),
-        ("ttl: 0", "`ttl` came to 0"),
+        ("ttl: ''", "`ttl` came to ''"),
+        ("ttl: 0", "`ttl` came to '0'"),
+        ("ttl: '{{ x | replace(x, \"\") }}'", "`ttl` came to nothing: keys would stay for ever"),
+        ("ttl: '{{ x | replace(x, 0) }}'", "`ttl` came to 0"),
         ("ttl: 1h, jitter: 1", "`jitter` came to 1"),
         ("ttl: 1h, rate: '{{ x }}'", "`rate` came to 'team'"),
+        ("ttl: 1h, max_wait: 2h", "`max_wait` came to 7200"),
         ("ttl: 1h, max_memory: 101", "`max_memory` came to 101"),
         ("ttl: 1h, evidence: here", "'here' is no whole path"),
     ],

@@ -1,7 +1,7 @@
 """Whether a cache can take what is to be written, and whether it still can while that is."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 
 from opskit.drivers.redis.connection import Connection, ServerError
@@ -14,6 +14,8 @@ EACH = 100
 """About so many bytes a key takes besides its name and its value."""
 _FULL = 0.8
 _OFTEN = 0.5
+_ASKED, _FEWEST, _ASKING = 200, 20, 2.0
+"""So many answers tell how long others wait; fewer where they take longer than so many seconds."""
 
 
 def figures(connection: Connection, *sections: str) -> Mapping[str, str]:
@@ -31,6 +33,7 @@ def number(found: Mapping[str, str], name: str) -> int:
 
 def raise_unfit(session: Session, work: Warm, totals: Totals) -> None:
     """Refuse a database that is no cache, and more than there is room for."""
+    _raise_slow(session, work)
     if of_a_queue(session, thoroughly=True):
         where = f"database {session.index} is that of a queue (Celery)"
         raise ListingError(f"{where}: nothing is written there")
@@ -46,6 +49,27 @@ def raise_unfit(session: Session, work: Warm, totals: Totals) -> None:
     if most and used + wanted > most * work.memory / 100:
         told = f"more than {work.memory:g} % of the server's memory (max_memory) would be used"
         raise ListingError(f"{takes}: {told}")
+
+
+def _raise_slow(session: Session, work: Warm) -> None:
+    """Refuse a server that lets others wait before anything is written."""
+    times: list[float] = []
+    end = time.monotonic() + _ASKING
+    while work.wait and len(times) < _ASKED:
+        if len(times) >= _FEWEST and time.monotonic() > end:
+            break
+        began = time.perf_counter()
+        session.connection.call("PING")
+        times.append(time.perf_counter() - began)
+    if (slow := p99(times)) > work.wait:
+        told = f"an answer takes {1000 * slow:.3g} ms (the 99th of a hundred)"
+        more = f"more than {1000 * work.wait:.3g} ms (max_wait)"
+        raise ListingError(f"the server is busy: {told}, {more}: nothing is added to that")
+
+
+def p99(times: Collection[float]) -> float:
+    found = sorted(times)
+    return found[min(len(found) - 1, int(len(found) * 0.99))] if found else 0.0
 
 
 def _size(count: int) -> str:

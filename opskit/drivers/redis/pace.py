@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 
+from opskit.drivers.redis.guards import p99
 from opskit.drivers.redis.rejoin import within
 from opskit.drivers.redis.session import Access, Session, opened
 from opskit.drivers.redis.shelf import RECORD
@@ -58,7 +59,11 @@ class Polite:
         self.rate = work.rate
         self.breaches = 0
         self.slowest = work.rate
-        self.idle = p99([self._asked(self._session) for _ in range(BASELINE)])
+        try:
+            self.idle = p99(self._idle())
+        except BaseException:
+            self._session.close()
+            raise
         self.limit = max(2 * self.idle, LEAST)
         self._thread = threading.Thread(target=self._probe, daemon=True)
         self._thread.start()
@@ -89,6 +94,14 @@ class Polite:
         self._thread.join(5)
         self._session.close()
 
+    def _idle(self) -> list[float]:
+        """Ask before anything is written; a server that hardly answers must not hold up a stop."""
+        found = []
+        for _ in range(BASELINE):
+            self._watch()
+            found.append(self._asked(self._session))
+        return found
+
     def _asked(self, session: Session) -> float:
         session.connection.watch = within(PATIENCE)
         began = time.perf_counter()
@@ -116,8 +129,3 @@ class Polite:
         self.slowest = min(self.slowest, self.rate)
         if self.breaches >= self._work.breaches:
             self._why = f"{told}: the {self.breaches}th time (breaches)"
-
-
-def p99(times: "deque[float] | list[float]") -> float:
-    found = sorted(times)
-    return found[min(len(found) - 1, int(len(found) * 0.99))] if found else 0.0

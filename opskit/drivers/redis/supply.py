@@ -25,6 +25,8 @@ LARGE = 100_000
 """From so many bytes on a value is told of."""
 _LONGEST = 30 * 86400 * 1000
 _PIECE = 1 << 20
+_FIELD = 2 * LONGEST_VALUE
+"""So many characters a column of a CSV may have: then a value that is too long is said to be."""
 
 
 class _UnfitError(Exception):
@@ -88,6 +90,7 @@ _DECODER = json.JSONDecoder(parse_constant=_constant)
 
 
 def _csv(source: Source, lines: Iterator[str]) -> Iterator[tuple[int, Row]]:
+    csv.field_size_limit(max(csv.field_size_limit(), _FIELD))
     reader = csv.reader(lines, strict=True)
     try:
         heading = next(reader, [])
@@ -177,7 +180,10 @@ def _text(row: Row, name: str) -> str:
         raise _UnfitError(f"its column {name} has no value")
     if isinstance(value, str):
         return value
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except (ValueError, RecursionError):  # 1e999 is read as infinite, which JSON does not know
+        raise _UnfitError(f"its column {name} can't be written as JSON") from None
 
 
 def _times(template: str) -> Callable[[Row], int]:
