@@ -1,5 +1,6 @@
 """Messages are put aside exactly once, byte by byte, after they were kept; and go back in order."""
 
+import json
 import random
 import threading
 import time
@@ -115,6 +116,28 @@ def test_nothing_is_moved_that_was_not_meant(at: Broker, how: dict[str, Any], to
         assert (found.outcome, found.sent, told in found.reason) == ("failed", False, True), found
     assert at.db.call("DUMP", "celery") == before
     assert at.db.call("EXISTS", PARKED) == 0
+
+
+def test_strange_messages_are_moved_as_they_are_and_named_harmlessly(at: Broker) -> None:
+    at.send(*broker.bound("glob*[a]?"))
+    names = ("\x1b[2Ja", "b\r\nmoved", "c\ud800", "mail.send")
+    raws = [broker.message(number, name, "celery") for number, name in enumerate(names)]
+    raws += [b"[" * 100_000, b"\xff\x00", b"", b'{"headers": {"task": "mail.send", "id": 7}}']
+    at.send(*(("LPUSH", "glob*[a]?", raw) for raw in raws))
+    at.send(("LPUSH", "globXaY", "other"))
+    found = at.do(
+        queue="glob*[a]?", ids=tuple(f"{n:08x}-0000-4000-8000-000000000000" for n in range(3))
+    )
+    assert found.reason == "put aside 3 of 3 messages"
+    json.dumps(found.evidence)
+    assert not [letter for letter in at.printed if ord(letter) < 32 and letter != "\n"]
+    assert at.waiting("opskit:parked:glob*[a]?") == raws[2::-1]
+    told = at.do("replay", queue="glob*[a]?", idempotent=("x",), key="3/")
+    assert told.outcome == "failed"
+    assert "not among the tasks" in told.reason
+    assert at.do("unpark", queue="glob*[a]?").outcome == "succeeded"
+    assert at.waiting("glob*[a]?") == raws[::-1]
+    assert at.waiting("globXaY") == [b"other"]
 
 
 def test_a_reason_allows_more(at: Broker) -> None:

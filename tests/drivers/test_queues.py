@@ -1,5 +1,6 @@
 """Planted states of a broker, each told for what it is; and nothing of what messages carry."""
 
+import json
 import re
 import time
 from collections.abc import Callable
@@ -223,6 +224,27 @@ def test_what_messages_carry_is_told_nowhere(at: Broker) -> None:
     assert "(unreadable) 3" in at.printed
     for secret in ("4111", "MTEx", broker.SECRET):
         assert secret not in told
+
+
+def test_what_is_no_message_of_celerys_stops_no_look_and_prints_nothing_strange(at: Broker) -> None:
+    """Whoever can write to a broker can write anything: no name, time or number is trusted."""
+    for number, task in enumerate(
+        ("\x1b[2J\x07a", "b\r\nOK main: as expected", "c\ud800d", "e\x00")
+    ):
+        at.queue("celery", 1, task, number)
+    at.queue("celery", 2, "big", 10, retries=10**400, eta="9999-12-31T23:59:59+00:00")
+    at.send(*broker.bound("glob*[a]?\x1b[1m\n"))
+    for number, since in enumerate(("-inf", "inf")):
+        raw = broker.message(20 + number, "odd", "celery", eta=None)
+        (_, *words), *rest = broker.taken(raw, "celery", 0.0)
+        at.send(("ZADD", words[0], since, words[2]), *rest)
+    found = at.look(window=0.1)
+    assert found.outcome in ("succeeded", "failed"), found
+    assert not any(line.startswith("OK") for line in at.printed.splitlines())
+    json.dumps(found.evidence).encode("utf-8", "strict")
+    assert "Infinity" not in json.dumps(found.evidence)
+    for hostile in ("[" * 100_000, '{"a": {"active": 1e400}}', '{"a": [NaN]}', "\x00", "[]"):
+        assert at.look(window=0, workers=("a",), answers=hostile).outcome in ("failed", "unknown")
 
 
 def test_a_look_reads_and_reads_little(at: Broker) -> None:

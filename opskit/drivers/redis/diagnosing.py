@@ -64,7 +64,7 @@ def answers(work: Queues) -> Answers | None:
         return None
     try:
         found = json.loads(work.answers.fixed())
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         return Answers(
