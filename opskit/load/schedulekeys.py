@@ -24,5 +24,6 @@ SCHEDULE: tuple[Key, ...] = (
     Key("longest", "duration", default=3600.0, help="a run that takes longer is stopped and fails"),
     Key("missed", "enum", choices=("skip", "once"), default="skip", help="what was missed while "
         "the machine was off is left out, or made up for once"),
-    Key("environment", "literal", help="path of a file with lines NAME=VALUE for its environment"),
+    Key("environment", "literal", help="full path of a file with lines NAME=VALUE for its "
+        "environment"),
 )  # fmt: skip

@@ -17,7 +17,7 @@ from opskit.model.schedule import Moments, Schedule
 
 _NAME = r"[a-z][a-z0-9-]{0,60}"
 _USER = r"[a-z_][a-z0-9_.-]{0,31}"
-_PART = re.compile(r"(?:(\*)|(\d{1,2})(?:-(\d{1,2}))?)(?:/(\d{1,2}))?")
+_PART = re.compile(r"(?:(\*)|(\d{1,2})(?:-(\d{1,2}))?)(?:/(\d{1,2}))?", re.ASCII)
 _FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 7))
 _EXAMPLE = "write five fields, such as 15 * * * *"
 _LINES = re.compile(r"[\x00-\x1f\x7f]")
@@ -105,12 +105,17 @@ def _wrong(values: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield "user", f"{user[:60]!r} is no user", "write a name"
     if not values.get("longest"):
         yield "longest", "a run may take no time", "write for example 1h"
+    if not (values.get("environment") or "/").startswith("/"):
+        told = f"{values['environment'][:60]!r} is no full path, so nobody would find it"
+        yield "environment", told, "write it from / on"
     if values.get("jitter", 0.0) > _MOST_JITTER:
         yield "jitter", "this is more than an hour", "write at most 1h"
 
 
 def moments_of(written: str) -> Moments:
     """Read five fields as cron has them; ValueError where they are none."""
+    if not written.isascii():
+        raise _WhenError(f"{written[:60]!r}: a time is numbers and signs with blanks between")
     fields = written.split()
     if len(fields) != len(_FIELDS):
         raise _WhenError(f"{written[:60]!r} has {len(fields)} fields, not five")

@@ -1,12 +1,13 @@
 """A schedule as a line for /etc/cron.d, with what cron itself does not do: a lock and a limit."""
 
+import re
 import shlex
 from collections.abc import Sequence
 
 from opskit.errors import InputError
 from opskit.model.schedule import Schedule
 from opskit.schedule.systemd import GRACE
-from opskit.schedule.words import command
+from opskit.schedule.words import command, seconds
 
 LONGEST = 998
 """Bytes of a line; cron leaves out one that is longer, or cuts it."""
@@ -33,7 +34,7 @@ def line(schedule: Schedule, program: Sequence[str], folder: str) -> str:
 def shell(schedule: Schedule, program: Sequence[str], folder: str) -> str:
     """Return the command: what fails in it, the lock included, brings the alert about."""
     words = shlex.join(command(schedule, program))
-    limit = f"timeout -k {GRACE} {schedule.longest:g}"
+    limit = f"timeout -k {GRACE} {seconds(schedule.longest)}"
     lock = f'flock -n "$HOME/.opskit-{schedule.name}.lock"'
     wait = ""
     if schedule.jitter >= 1:
@@ -41,6 +42,16 @@ def shell(schedule: Schedule, program: Sequence[str], folder: str) -> str:
     env = ""
     if schedule.environment:
         env = f"set -a && . {shlex.quote(schedule.environment)} && set +a && "
-    alert = f"export OPSKIT_SCHEDULE={schedule.name}; {schedule.alert}"
-    text = f"{{ cd {shlex.quote(folder)} && {env}{wait}{lock} {limit} {words}; }} || {{ {alert}; }}"
-    return text.replace("%", "\\%")
+    alert = f"OPSKIT_SCHEDULE={schedule.name} /bin/sh -c {shlex.quote(schedule.alert)}"
+    # In brackets, as a file that is not there ends the shell that reads it.
+    return for_cron(f"(cd {shlex.quote(folder)} && {env}{wait}{lock} {limit} {words}) || {alert}")
+
+
+def for_cron(text: str) -> str:
+    """Write shell text so that every cron hands it on as it is.
+
+    A `%` without a backslash before it ends the command. Of two backslashes some take one away and
+    some none, so none stands before another, nor before that `%`: all of them are in single quotes,
+    which are closed and opened between.
+    """
+    return re.sub(r"\\(?=[\\%])", r"\\''", text).replace("%", "\\%")

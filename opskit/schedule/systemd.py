@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from opskit.model.schedule import Moments, Schedule
-from opskit.schedule.words import command
+from opskit.schedule.words import command, seconds
 
 _DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 _ALL_DAYS, _ALL_WEEKDAYS = 31, 7
@@ -28,7 +28,7 @@ def _timer(schedule: Schedule, name: str) -> str:
         "",
         "[Timer]",
         *(f"OnCalendar={one}" for one in calendar(schedule.moments, schedule.zone)),
-        f"RandomizedDelaySec={schedule.jitter:g}s",
+        f"RandomizedDelaySec={seconds(schedule.jitter)}s",
         "AccuracySec=1s",
         f"Persistent={'true' if schedule.missed == 'once' else 'false'}",
         f"Unit={name}.service",
@@ -70,7 +70,7 @@ def _service(schedule: Schedule, name: str, words: Sequence[str], folder: str) -
         *([f"EnvironmentFile={_plain(schedule.environment)}"] if schedule.environment else []),
         f"ExecStart={' '.join(map(word, words))}",
         "StandardInput=null",
-        f"TimeoutStartSec={schedule.longest:g}s",
+        f"TimeoutStartSec={seconds(schedule.longest)}s",
         f"TimeoutStopSec={GRACE}s",
         "KillMode=mixed",
     ]

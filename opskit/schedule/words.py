@@ -19,3 +19,8 @@ def command(schedule: Schedule, program: Sequence[str]) -> list[str]:
     for name, value in schedule.params.items():
         words += ["-p", f"{name}={value}"]
     return words
+
+
+def seconds(value: float) -> str:
+    """Write seconds in figures alone: systemd and timeout read no other form of a number."""
+    return f"{value:.3f}".rstrip("0").rstrip(".")

@@ -28,7 +28,7 @@ steps:
   - {name: do, run: '{{ line | raw }}', on: controller, undo: []}
   - {name: say, run: 'printf %s {{ word }} >>said', cwd: FOLDER, on: controller, undo: []}
 """
-WORD = """it's "5 %" of $HOME \\ `id`"""
+WORD = """it's "5 %" of $HOME \\ `id` \\% \\\\\\%d \\\\"""
 ENTRY = """\
 opskit: 1
 schedules:
@@ -37,7 +37,7 @@ schedules:
     at: 15 * * * *
     user: root
     inventory: i.yaml
-    alert: echo "$OPSKIT_SCHEDULE failed, 100 %" >>alerts
+    alert: echo "$OPSKIT_SCHEDULE failed, 100 %" >>{folder}/alerts  # whoever is there
     longest: {longest}
     params: {{line: "{line}", word: '{word}'}}
 """
@@ -66,7 +66,7 @@ def opskit(folder: Path, *words: str | Path, status: int = 0) -> str:
 def written(folder: Path, line: str = "true", longest: str = "50s") -> Path:
     path = folder / "s.yaml"
     word = WORD.replace("'", "''")
-    path.write_text(ENTRY.format(line=line, longest=longest, word=word))
+    path.write_text(ENTRY.format(line=line, longest=longest, word=word, folder=folder))
     return path
 
 
@@ -117,14 +117,38 @@ def test_f23_units_are_sound_and_whoever_fails_is_heard(folder: Path) -> None:
     service = (units / "opskit-a-job.service").read_text()
     assert "OnFailure=opskit-a-job-failed.service" in service
     assert "TimeoutStartSec=50s" in service
-    assert '''"word=it's \\"5 %%\\" of $$HOME \\\\ `id`"''' in service
+    assert (
+        '''"word=it's \\"5 %%\\" of $$HOME \\\\ `id` \\\\%% \\\\\\\\\\\\%%d \\\\\\\\"''' in service
+    )
 
 
 def line_of(folder: Path) -> str:
-    """Return what cron runs: `%` is taken back, and what stands before the command is cron's."""
+    """Return what cron runs: what stands before the command is its own."""
     lines = opskit(folder, "schedule", folder / "s.yaml", "--as", "cron").splitlines()
     line = next(line for line in lines if line.startswith("15 * * * * root "))
-    return line.removeprefix("15 * * * * root ").replace("\\%", "%")
+    read = {as_cron(line.removeprefix("15 * * * * root "), pairs) for pairs in (False, True)}
+    assert len(read) == 1, "a cron and another one must read the same"
+    return read.pop()
+
+
+def as_cron(text: str, pairs: bool) -> str:
+    """Read a command as cron does: up to a `%` that has no backslash before it.
+
+    `pairs`: of two backslashes one stays, as with the crons of Debian and the BSDs.
+    """
+    read: list[str] = []
+    escaped = False
+    for sign in text:
+        if escaped:
+            if sign == "%" or (pairs and sign == "\\"):
+                read.pop()
+            escaped = False
+        elif sign == "%":
+            break
+        else:
+            escaped = sign == "\\"
+        read.append(sign)
+    return "".join(read)
 
 
 def struck(folder: Path, command: str) -> "subprocess.Popen[bytes]":
@@ -148,6 +172,11 @@ def test_f23_a_line_of_cron_has_a_lock_a_limit_a_record_and_an_alert(folder: Pat
     with struck(folder, line_of(folder)) as job:
         job.communicate(timeout=60)
     assert alerts.read_text() == "a-job failed, 100 %\n"
+    path = written(folder)
+    path.write_text(path.read_text() + f"    environment: {folder}/none\n")
+    with struck(folder, line_of(folder)) as job:
+        job.communicate(timeout=60)
+    assert alerts.read_text() == "a-job failed, 100 %\n" * 2, "its environment is not there"
     written(folder, line="sleep 4", longest="2s")
     line = line_of(folder)
     lock.unlink()
@@ -155,9 +184,9 @@ def test_f23_a_line_of_cron_has_a_lock_a_limit_a_record_and_an_alert(folder: Pat
         until(lock.exists)
         with struck(folder, line) as second:
             second.communicate(timeout=60)
-        assert alerts.read_text() == "a-job failed, 100 %\n" * 2, "it runs already"
+        assert alerts.read_text() == "a-job failed, 100 %\n" * 3, "it runs already"
         job.communicate(timeout=60)
-    assert alerts.read_text() == "a-job failed, 100 %\n" * 3, "it took too long"
+    assert alerts.read_text() == "a-job failed, 100 %\n" * 4, "it took too long"
 
 
 def test_what_could_not_run_at_night_is_refused_by_day(folder: Path) -> None:
