@@ -72,10 +72,21 @@ function tell_rows(  i, one) {
   }
 }
 
-function tell_share(  i, sum) {
-  for (i = 1; i <= count; i++) sum[of[i]] += counts[i]
+function tell_share(  i, sum, meant, who, exact, part) {
+  for (i = 1; i <= count; i++) {
+    sum[of[i]] += counts[i]
+    if (drains(admin[i]) || rests(admin[i])) continue
+    meant[of[i]] += weight[i]
+    who[of[i]] = who[of[i]] (who[of[i]] == "" ? "" : ", ") name[i]
+  }
   if (sum[1] + sum[2] == 0) { fault("no server of backend " backend " takes requests"); return }
-  print int(100 * sum[2] / (sum[1] + sum[2]) + 0.5) "\t" 100 * sum[2] / (sum[1] + sum[2])
+  for (i = 1; i <= 2; i++) if (sum[i] == 0 && meant[i] > 0)
+    fault(who[i] ": down, and not drained; they would have traffic as soon as they are up")
+  exact = 100 * sum[2] / (sum[1] + sum[2])
+  part = int(exact + 0.5)
+  if ((part == 0 || part == 100) && exact != part)
+    fault("the weights give " exact " % to " second ": neither none nor a whole percent")
+  if (!failed) print part "\t" exact
 }
 
 # Weights may be 0 to 256. Within a colour they stand to each other as they did at first.

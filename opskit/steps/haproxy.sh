@@ -19,7 +19,7 @@
 # The socket answers errors as text, and nothing else tells them from success: what a command
 # answers must be empty, and what it has done is read back.
 
-changed=no
+changed=no going_back=''
 
 # --- the socket -------------------------------------------------------------
 
@@ -81,7 +81,8 @@ find_process() {
 
 ask_awk() { awk -v backend="$backend" -v first="$first" -v second="$second" "$@"; }
 
-# Sets rows, a line for each server, and part, the share of the second; otherwise why.
+# Sets rows, a line for each server, and part, the share of the second; otherwise why. Who goes back
+# needs no share to begin with: then part is '' and why says the reason.
 read_rows() {
   hear "show servers state $backend" || return 1
   states=$heard
@@ -92,7 +93,13 @@ read_rows() {
   esac
   share_now=$(printf '%s\n' "$rows" | ask_awk -v action=share "$haproxy_awk")
   part=${share_now%%"$tab"*}
-  [ "$part" != fault ] || { why=${share_now#*"$tab"}; return 1; }
+  if [ "$part" != fault ]; then return; fi
+  part='' why=${share_now#*"$tab"}
+  [ -n "$going_back" ] # there is no share to tell where nobody answers, which is a reason to go back
+}
+
+shares_now() {
+  if [ -n "$part" ]; then shares "$part"; else printf '%s' "$why"; fi
 }
 
 # Prints the addresses of a colour's servers that take requests, or would.
@@ -191,7 +198,8 @@ take_back() {
     printf 'failed: %s; nothing was changed\n' "$problem" >&2
     exit "${2:-4}"
   fi
-  if read_rows && apply "$found_first" && keep_states && measure "$part"; then
+  going_back=yes
+  if read_rows && apply "$found_first" && keep_states && [ -n "$part" ] && measure "$part"; then
     printf 'failed: %s; states and weights are as before: %s\n' "$problem" "$(shares "$part")" >&2
     exit "${2:-4}"
   fi
@@ -239,6 +247,7 @@ to() {
   aim
   agree
   if [ "$part" -eq "$wanted" ]; then
+    keep_states || refuse "$why" # it may have been cut off before
     tell "backend $backend has $(shares "$part") already"
     return
   fi
@@ -274,15 +283,18 @@ strangers() {
 }
 
 back() {
+  going_back=yes
   begin
   if [ ! -e "$kept" ]; then
     say "this run has changed nothing here"
     return
   fi
-  was=$part
+  was=$(shares_now)
   old=$(cat "$kept")
   if [ "$(as_orders)" = "$old" ]; then
+    [ -n "$part" ] || refuse "$why"
     agree
+    keep_states || refuse "$why"
     tell "backend $backend is as this run found it: $(shares "$part")"
     return
   fi
@@ -295,11 +307,12 @@ back() {
   changed=yes
   apply "$old" || take_back "$why"
   keep_states || take_back "$why"
+  [ -n "$part" ] || take_back "$why"
   measure "$part" || take_back "$why"
   changed=no
   trap - TERM INT HUP
   tick
-  tell "backend $backend is as this run found it: $(shares "$part") (before: $(shares "$was")) after $(seconds $((now - began))) s"
+  tell "backend $backend is as this run found it: $(shares "$part") (before: $was) after $(seconds $((now - began))) s"
 }
 
 # --- looking ------------------------------------------------------------------

@@ -216,9 +216,40 @@ def test_a_colour_that_is_down_gets_nothing(balancer: Balancer) -> None:
         wait_until(lambda: haproxy.state()[3] == "100 DOWN")
         said = balancer.refuses(to="green", share=50)
         assert "green can't have traffic: not all of it is up: green2: " in said
+        haproxy.talk("set server app/green1 state maint")
+        haproxy.talk("set server app/green2 state ready")
+        wait_until(lambda: haproxy.state()[2:] == ["100 MAINT", "100 DOWN"])
+        assert "green2: down, and not drained" in balancer.refuses(show=True)
     finally:
+        haproxy.talk("set server app/green1 state ready")
+        for name in ("green1", "green2"):
+            haproxy.talk(f"set server app/{name} state drain")
         haproxy.members[3] = Member(host, int(port))
         wait_until(lambda: haproxy.state() == BLUE)
+
+
+@real
+@pytest.mark.acceptance
+def test_a_colour_that_dies_with_all_the_traffic_can_be_left(balancer: Balancer) -> None:
+    """Nobody answers, so no share is known: that is when going back matters most."""
+    haproxy = balancer.haproxy
+    states = haproxy.top / "states"
+    assert balancer(to="green")[0] == 0
+    states.unlink()  # as if it had been killed before it was written
+    assert "already" in balancer(to="green")[1]
+    assert "green1" in states.read_text()
+    where = [member.where.rpartition(":") for member in haproxy.members[2:]]
+    for member in haproxy.members[2:]:
+        member.close()
+    try:
+        wait_until(lambda: haproxy.state()[2:] == ["100 DOWN"] * 2)
+        assert "no server of backend app takes requests" in balancer.refuses(show=True)
+        status, said = balancer(back=True)
+        assert (status, "as this run found it: blue 100 (before: " in said) == (0, True), said
+        assert haproxy.state()[:2] == BLUE[:2]
+    finally:
+        haproxy.members[2:] = [Member(host, int(port)) for host, _, port in where]
+        wait_until(lambda: haproxy.state()[2:] == BLUE[2:])
 
 
 @real
@@ -290,6 +321,8 @@ ROWS = "b1 1 0 1 1 UP L7OK 0 a:1\nb2 1 0 3 3 UP L7OK 0 a:2\ng1 2 8 5 5 DRAIN L7O
 def test_weights_keep_what_servers_are_to_each_other(awk: list[str]) -> None:
     sides: Mapping[str, str] = {"first": "b1 b2", "second": "g1", "backend": "app"}
     assert told(awk, ROWS, action="share", **sides).split() == ["0", "0"]
+    little = ROWS.replace("b1 1 0 1", "b1 1 0 256").replace("g1 2 8 5 5", "g1 2 0 1 5")
+    assert told(awk, little, action="share", **sides).startswith("fault\tthe weights give 0.38")
     tenth = told(awk, ROWS, action="weights", share=10, **sides).split("\n")[:-1]
     assert [line.split("\t") for line in tenth] == [
         ["b1", "85", "ready"], ["b2", "256", "ready"], ["g1", "38", "ready"]

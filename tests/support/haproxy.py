@@ -84,7 +84,7 @@ class Haproxy:
         before = self.info("Pid")
         os.kill(int((self.top / "pid").read_text()), signal.SIGUSR2)
         wait_until(lambda: self.info("Pid") not in ("", before))
-        wait_until(lambda: "" not in self.checks())
+        wait_until(lambda: not {"", "INI"} & set(self.checks()))
 
     def stop(self) -> None:
         """End the master and its workers by their own ids."""
