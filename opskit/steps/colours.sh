@@ -77,10 +77,16 @@ live() {
 }
 
 # A change that was cut off (by a crash of this machine, say) is taken back before anything else.
+# The old text stays beside the file until nginx is known to run it: if this is refused before, the
+# next one must know that it may still run the new one.
 recover() {
   stale=''
   if [ ! -e "$old" ]; then return; fi
-  mv -f "$old" "$real"
+  rm -f "$fresh"
+  cp -p "$old" "$fresh" || refuse "$dir can't be written"
+  cmp -s "$old" "$fresh" || refuse "$dir: no room for a new file"
+  make_durable "$fresh"
+  mv -f "$fresh" "$real"
   make_durable "$dir"
   stale=yes
   note="$note; a change of this file had been cut off and was taken back first"
@@ -100,7 +106,8 @@ up_in() { printf '%s\n' "$servers" | awk -v of="$1" '$1 == of && $3 == "up" { pr
 # --- connections ------------------------------------------------------------
 
 # Prints the inodes of the open connections of the workers in $1: c INODE from a client, u INODE to
-# a server.
+# a server. Where nginx's descriptors can't be read, all connections of this network count: rather
+# too many than too few.
 look_open() {
   # shellcheck disable=SC2086  # numbers
   set -- $1
@@ -109,17 +116,19 @@ look_open() {
     set -- "$@" "/proc/$worker/fd"
   done
   # shellcheck disable=SC2012  # names under /proc/PID/fd are numbers
-  held=$(ls -ln "$@" 2>/dev/null | awk '
+  held=$(ls -ln "$@" 2>&1 | awk '
+    /Permission denied/ { printf "? " }
     match($0, /socket:\[[0-9]+\]/) { printf "%s ", substr($0, RSTART + 8, RLENGTH - 9) }')
   cat "/proc/$master/net/tcp" "/proc/$master/net/tcp6" 2>/dev/null |
     awk -v held="$held" -v remote="$remote" '
       BEGIN {
         n = split(held, h, " "); for (i = 1; i <= n; i++) ours[h[i]] = 1
+        blind = "?" in ours
         n = split(remote, r, " "); for (i = 1; i <= n; i++) server[r[i]] = 1
       }
       { port = substr($2, length($2) - 3) }
       $4 == "0A" { listens[port] = 1 }
-      !($10 in ours) || $4 != "01" { next }
+      !(blind || $10 in ours) || $4 != "01" { next }
       ($3 in server) { print "u", $10; next }
       { client[$10] = port }
       END { for (i in client) if (client[i] in listens) print "c", i }'
@@ -158,7 +167,8 @@ spare_workers() {
 
 # --- the change -------------------------------------------------------------
 
-# Keeps what this run found for `back`, once; and the like of four earlier runs.
+# Keeps what this run found for `back`, once; and the like of four earlier runs. These are told by
+# when they were kept (-c): the copies have the time of the file, which an undo puts back.
 keep_first() {
   kept="$dir/.${real##*/}.before-$run"
   if [ -e "$kept" ]; then return; fi
@@ -166,7 +176,9 @@ keep_first() {
   make_durable "$kept.new"
   mv -f "$kept.new" "$kept"
   # shellcheck disable=SC2012  # names of opskit's own files
-  ls -1t "$dir/.${real##*/}.before-"* | tail -n +6 | while IFS= read -r each; do rm -f "$each"; done
+  ls -1tc "$dir/.${real##*/}.before-"* | tail -n +6 | while IFS= read -r each; do
+    [ "$each" = "$kept" ] || rm -f "$each"
+  done
 }
 
 # Puts the text that lies in fresh in place, and proves the share ($1) that it gives the second.
@@ -186,6 +198,26 @@ put_in_place() {
   trap - TERM INT HUP
 }
 
+# Sets remote: the servers (of the upstream $1, or all) as the kernel's tables of connections write
+# them. With $2 = refuse, one that no table tells of is not passed over.
+find_remote() {
+  remote=''
+  set -f
+  for each in $(printf '%s\n' "$servers" | awk -v of="$1" 'of == "" || $1 == of { print $2 }'); do
+    case $each in
+      unix:*)
+        [ "$2" != refuse ] ||
+          refuse "nobody can tell whether connections to $each are open; see for yourself (ss -x)"
+        ;;
+      *)
+        found=$(in_kernel "$each") || exit 3 # it has said why
+        remote="$remote $(printf '%s\n' "$found" | tr '\n' ' ')"
+        ;;
+    esac
+  done
+  set +f
+}
+
 begin() {
   open_file
   find_master
@@ -193,10 +225,7 @@ begin() {
   recover
   read_shares "$real"
   survey
-  remote=$(printf '%s\n' "$servers" | while read -r _ where _; do
-    case $where in unix:*) continue ;; esac
-    in_kernel "$where"
-  done | tr '\n' ' ')
+  find_remote '' pass
   workers
   looked=$(look_open "$serving $retiring")
 }
@@ -234,7 +263,12 @@ to() {
 back() {
   begin
   if [ ! -e "$kept" ]; then
-    if [ -n "$stale" ]; then load || refuse "$why"; fi
+    if [ -n "$stale" ]; then
+      load || refuse "$why"
+      agree
+      rm -f "$old"
+      make_durable "$dir"
+    fi
     say "this run has changed nothing here$note"
     return
   fi
@@ -296,8 +330,7 @@ alone() {
     *) gone=$first leaving=$one all=100 ;;
   esac
   [ "$part" -eq "$all" ] || refuse "$to has not all traffic of pool $pool, which has $(shares "$part")"
-  remote=$(printf '%s\n' "$servers" | awk -v of="$gone" '$1 == of { print $2 }' |
-    while read -r where; do in_kernel "$where"; done | tr '\n' ' ')
+  find_remote "$gone" refuse
   tick
   began=$now
   while :; do

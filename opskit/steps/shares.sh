@@ -52,6 +52,11 @@ END
   range="$fewest to $most expected"
   if [ "$fewest" -eq "$most" ]; then range="$fewest expected"; fi
   measured="of $size fresh connections $got_second came to $other ($range) and $got_first to $one"
+  told_of=$((got_first + got_second + got_other))
+  if [ "$told_of" -ne "$size" ]; then
+    why="$told_of of $size fresh connections were told of within $asking_may_take s"
+    return 1
+  fi
   if [ "$got_other" -gt 0 ]; then
     why="$got_other of $size answers of http://$at_host:$at_port$page were given by neither (header $header must tell, as by: $how_named): $strange"
     return 1
@@ -70,9 +75,8 @@ END
 # smoke, and as the release.
 must_be_healthy() {
   set -f
-  # shellcheck disable=SC2046  # an address has no blanks, and nothing is a pattern (set -f)
+  # shellcheck disable=SC2046  # neither address nor page has blanks; nothing is a pattern (set -f)
   set -- "$1" $(up_in "$1")
-  set +f
   colour=$(colour_of "$1")
   shift
   [ $# -gt 0 ] || refuse "$colour has no server that is up, so it can't have traffic"
@@ -85,6 +89,7 @@ must_be_healthy() {
       refuse "$colour can't have traffic: not all of it is healthy (asked for $health): ${ill#; }"
   done
   health=$own_page
+  set +f
   if [ -n "$release" ]; then must_be_release "$@"; fi
 }
 

@@ -403,6 +403,55 @@ def test_a_change_that_was_cut_off_is_taken_back_first(balancer: Balancer) -> No
 
 
 @pytest.mark.acceptance
+def test_a_change_that_was_cut_off_can_be_undone_when_the_next_is_refused(
+    balancer: Balancer,
+) -> None:
+    """As a kill after the reload leaves it: nginx runs the new file, the old one lies beside it."""
+    nginx, before = balancer.nginx, balancer.nginx.active.read_bytes()
+    for n in range(5):  # earlier runs, all undone: what they found is as old as what this one finds
+        shutil.copy2(nginx.active, nginx.active.with_name(f".active.conf.before-run-0{n}"))
+    assert balancer(to="green", share=50)[0] == 0
+    assert ".active.conf.before-run-1" in kept(nginx)
+    shutil.copy2(
+        nginx.active.with_name(".active.conf.before-run-1"),
+        nginx.active.with_name(".active.conf.opskit-old"),
+    )
+    status, said = balancer(to="green", release="B")
+    assert (status, "answers as release (none), not as B" in said) == (3, True), said
+    assert "was cut off" in balancer.refuses(show=True)
+    status, said = balancer(back=True)
+    assert (status, nginx.active.read_bytes(), blue_of(nginx)) == (0, before, True), said
+    assert balancer(show=True)[1].startswith("blue 100\n")
+
+
+@pytest.mark.acceptance
+def test_what_can_not_be_seen_is_not_taken_for_none(balancer: Balancer, tmp_path: Path) -> None:
+    nginx = balancer.nginx
+    for name, does in (
+        ("timeout", "exit 124"),
+        ("ls", "echo \"ls: cannot open directory '/proc/1/fd': Permission denied\" >&2; exit 2"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name / name).chmod(0o755)
+    balancer.shell = ["env", f"PATH={tmp_path}/timeout:{os.environ['PATH']}", "sh"]
+    said = balancer.refuses(show=True)
+    assert "0 of 60 fresh connections were told of" in said
+    balancer.shell = ["sh"]
+    assert balancer(to="green")[0] == 0
+    blue = nginx.members[0].where
+    balancer.shell = ["env", f"PATH={tmp_path}/ls:{os.environ['PATH']}", "sh"]
+    with socket.create_connection(tuple(blue.split(":")), timeout=5):  # type: ignore[arg-type]
+        status, said = balancer(alone="green", drain_timeout=1)
+    assert (status, "nginx still has 1 connections to blue" in said) == (1, True), said
+    balancer.shell = ["sh"]
+    text = nginx.pool.read_text()
+    nginx.pool.write_text(text.replace(blue, f"{blue}; server unix:{nginx.top}/none backup"))
+    said = balancer.refuses(alone="green")
+    assert "nobody can tell whether connections to unix:" in said
+
+
+@pytest.mark.acceptance
 @pytest.mark.parametrize("after", [pytest.param(0.3, marks=pytest.mark.soak), 0.8])
 def test_killed_at_any_moment_it_can_be_put_back(balancer: Balancer, after: float) -> None:
     nginx, before = balancer.nginx, balancer.nginx.active.read_bytes()
