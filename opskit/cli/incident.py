@@ -42,15 +42,20 @@ def incident(call: Call, run: str, output: Path | None, within: float) -> None:
 
 def _write(path: Path, text: str) -> None:
     with writing(path):
-        before = path.read_text(encoding="utf-8") if path.exists() else None
-        after = view.whole(text, before)
+        raw = path.read_bytes() if path.exists() else None
+        try:  # as bytes: the ends of lines are whoever's wrote them
+            after = view.whole(text, None if raw is None else raw.decode())
+        except UnicodeDecodeError:
+            after = None
         if after is None:
             raise InputError(
                 f"{path} is there, and no incident that opskit wrote; it was left as it is",
                 hint="name another file",
             )
         beside = path.with_name(f".{path.name}.new")
-        beside.write_text(after, encoding="utf-8")
+        beside.write_bytes(after.encode())
+        if raw is not None:
+            beside.chmod(path.stat().st_mode & 0o7777)
         beside.replace(path)
 
 

@@ -8,8 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from opskit.model.frozen import frozen
 from opskit.model.incident import Change, Incident
+from opskit.model.plan import Action
 from opskit.model.run import ActionRecord
 from opskit.model.value import Json
+from opskit.model.work import Limits
+from opskit.steps.health import is_check
 from opskit.view import amounts, names
 from opskit.view.details import LEVELS
 from opskit.view.labels import Labels
@@ -73,9 +76,46 @@ def findings(incident: Incident) -> list[Finding]:
     """Return what is wrong or not known: by severity, then by level, those without one last."""
     labels = Labels(incident.plan)
     found = [_finding(record, labels) for record in incident.run.actions.values()]
-    for host, why in incident.run.unreachable.items():
-        found.append(Finding(level="UNKNOWN", host=host, what=f"it can't be reached: {why}"))
+    found += _not_known(incident)
     return sorted((one for one in found if one.level not in ("", "OK")), key=_weight)
+
+
+def _not_known(incident: Incident) -> Iterator[Finding]:
+    """Yield the hosts that can't be reached, and those with checks that were not made, or not yet.
+
+    Each is as bad as the worst of these checks might be.
+    """
+    run = incident.run
+    ended = {
+        key.partition("?")[0]
+        for key, record in run.actions.items()
+        if record.state not in ("planned", "started")
+    }
+    missed: dict[str, list[Action]] = {}
+    for action in incident.plan.actions:
+        if action.key not in ended and is_check(action.work):
+            missed.setdefault(action.host or action.target, []).append(action)
+    for host in [*run.unreachable, *(host for host in missed if host not in run.unreachable)]:
+        actions = missed.get(host, [])
+        if host in run.unreachable:
+            told = f"it can't be reached: {run.unreachable[host]}"
+        else:
+            told = (
+                f"not looked at: {names.listed([_checked(one, incident) for one in actions], 80)}"
+            )
+        worst = min((severity for one in actions if (severity := _severity(one))), default="")
+        yield Finding(level="UNKNOWN", host=host, what=told, severity=worst)
+
+
+def _checked(action: Action, incident: Incident) -> str:
+    check = getattr(action.work, "check", None)
+    label = check.label if isinstance(check, Limits) else check
+    return str(label or incident.plan.stages[action.position].name)
+
+
+def _severity(action: Action) -> str:
+    bearing: Mapping[str, str] = getattr(action.work, "bearing", {})
+    return bearing.get("severity", "")
 
 
 def _weight(finding: Finding) -> tuple[str, int, str]:
@@ -120,7 +160,7 @@ def markdown(incident: Incident, now: float) -> str:
         "",
         *_facts(incident, found, now),
         *_changes(incident, found),
-        *_found(found),
+        *_found(found, any(is_check(one.work) for one in incident.plan.actions)),
         *_next(found),
         *_timeline(incident),
         END,
@@ -208,10 +248,10 @@ def _back(change: Change) -> str:
     return f"see `opskit report {change.run.id}`; to take it back, {back}"
 
 
-def _found(found: Sequence[Finding]) -> Iterator[str]:
+def _found(found: Sequence[Finding], made: bool) -> Iterator[str]:
     yield from ("", "## What was found", "")
     if not found:
-        yield "Every check is OK."
+        yield "Every check is OK." if made else "There was no check."
         return
     rows = [(one.severity, one.level, escaped(one.host), escaped(one.what)) for one in found]
     yield from table(("Severity", "Level", "Where", "What"), rows)

@@ -184,6 +184,18 @@ def test_queues_payouts_logins_and_the_server_itself(desk: Desk, cache: redis.Se
         assert what in said, f"{what}\n{said}"
 
 
+def test_what_a_role_may_not_see_is_unknown(desk: Desk) -> None:
+    act(desk, "main", "REVOKE pg_monitor FROM app")
+    try:
+        with psycopg.connect(json.loads(desk.environ["OWNERS"])["main"]):
+            said = check(desk, [{"file": "checks/postgres.yaml", "database": "main"}], status=6)
+    finally:
+        act(desk, "main", "GRANT pg_monitor TO app")
+    for what in ("statements that have run for over 1 s", "longest wait for a lock, s",
+                 "longest time idle in a transaction, s"):  # fmt: skip
+        assert f"UNKNOWN {what}: NULL is no number" in said, said
+
+
 def test_checks_that_can_not_be_made_are_refused_before_anything_is_asked(desk: Desk) -> None:
     said = check(desk, [SYNC, {"label": "a", "sql": "SELECT 1"}], status=2)
     assert "i.yaml:5:" in said

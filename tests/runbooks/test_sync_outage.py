@@ -154,6 +154,8 @@ def kept(fleet: Fleet, path: Path) -> None:
     assert told.endswith("The switch in rack 3.\n")
     assert told.count("## Timeline") == told.count("## What caused it") == 1
     assert "investigating" in told[told.index("## Timeline") :]
+    path.write_bytes(b"\xff mine")
+    fleet.opskit("incident", "-o", path, status=2)
     path.write_text("mine")
     done = fleet.opskit("incident", "-o", path, status=2)
     assert "no incident that opskit wrote" in done.stderr
@@ -184,6 +186,36 @@ esac
 """
 
 
+def commands(name: str, inventory: Path, label: str, **parameters: str) -> list[Command]:
+    """Return the looks of a shipped runbook whose label has a word in it."""
+    book = load.runbook(shipped() / "runbooks" / f"{name}.yaml")
+    given = load.parameters(book, parameters, None, {}, None).public
+    works = (a.work for a in make(book, load.inventory(inventory), given, files=describe).actions)
+    return [work for work in works if isinstance(work, Command) and label in str(work.check)]
+
+
+def test_a_look_that_could_not_be_made_counts_for_nothing(tmp_path: Path) -> None:
+    """No process can be started, or one of two file systems is not there."""
+    path = tmp_path / "i.yaml"
+    path.write_text(
+        "opskit: 1\nhosts: {web1: 10.0.0.1}\n"
+        f"services: {{app: {{hosts: web1, port: 80, health: /, root: {tmp_path}/none}}}}\n"
+    )
+    (tmp_path / "xargs").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "xargs").chmod(0o755)
+    looks = [
+        *commands("sync-outage", path, "free, %"),
+        *commands("outage-over", path, "at once", url="http://127.0.0.1:1/"),
+    ]
+    assert len(looks) == 4
+    for work in looks:
+        done = subprocess.run(
+            ["sh", "-euc", work.text.fixed()], env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.stdout.startswith("UNKNOWN "), done
+
+
 @pytest.mark.parametrize(
     ("units", "level"),
     [(["sound"], "OK"), (["sound", "loops"], "WARN"), (["gone", "loops"], "CRIT"),
@@ -200,12 +232,7 @@ def test_units_are_weighed_by_what_systemctl_says(
         "opskit: 1\nhosts: {web1: 10.0.0.1}\n"
         f"services: {{app: {{hosts: web1, port: 80, health: /, units: {json.dumps(units)}}}}}\n"
     )
-    book = load.runbook(shipped() / "runbooks" / "sync-outage.yaml")
-    parameters = load.parameters(book, {}, None, {}, None).public
-    plan = make(book, load.inventory(path), parameters, files=describe)
-    [work] = [
-        a.work for a in plan.actions if isinstance(a.work, Command) and "units" in str(a.work.check)
-    ]
+    [work] = commands("sync-outage", path, "units")
     done = subprocess.run(
         ["sh", "-euc", work.text.fixed()], env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
         capture_output=True, text=True, check=False,

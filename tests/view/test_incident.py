@@ -1,8 +1,15 @@
 """How bad an incident is, and the part of its file that opskit keeps."""
 
+from dataclasses import replace
+
 import pytest
 
-from opskit.view.incident import BEGIN, END, Finding, classified, whole
+from opskit.model.incident import Incident
+from opskit.model.run import ActionRecord
+from opskit.model.text import text
+from opskit.model.work import Command
+from opskit.view.incident import BEGIN, END, Finding, classified, markdown, whole
+from tests.view import samples
 
 
 def finding(level: str, severity: str) -> Finding:
@@ -38,3 +45,38 @@ def test_only_what_stands_between_the_marks_is_written_anew() -> None:
 @pytest.mark.parametrize("before", ["", "mine", f"{END} {BEGIN}", BEGIN, END])
 def test_what_opskit_did_not_write_is_left_alone(before: str) -> None:
     assert whole("text", before) is None
+
+
+def looked(*records: tuple[str, ActionRecord], **unreachable: str) -> str:
+    """Tell an incident that three checks on each of two hosts were to look at."""
+    plan = samples.plan(2)
+    checks = tuple(
+        samples.action(
+            position,
+            host,
+            Command(text=text("true"), check=text(label), bearing={"severity": f"P{position}"}),
+            0,
+        )
+        for host in ("web1", "web2")
+        for position, label in (("2", "page"), ("3", "disk"), ("4", "names"))
+    )
+    run = samples.run("running", {}, dict(records), unreachable=unreachable)
+    made = Incident(
+        run=run, plan=replace(plan, actions=checks), within=60.0, whole=True, before=(), since=()
+    )
+    return markdown(made, run.created)
+
+
+def test_a_check_that_was_not_made_is_not_ok() -> None:
+    ok = [samples.record(f"{n}@{host}", "succeeded", evidence={"level": "OK"})
+          for host in ("web1", "web2") for n in (2, 3)]  # fmt: skip
+    skipped = [samples.record(f"4@{host}", "skipped") for host in ("web1", "web2")]
+    assert "Every check is OK." in looked(*ok, *skipped)
+    told = looked(*ok[:3], *skipped, samples.record("3@web2", "started"))
+    assert "Every check is OK." not in told
+    assert "none that a check tells of, perhaps P3" in told
+    assert "| P3 | UNKNOWN | web2 | not looked at: disk |" in told
+    told = looked(*ok[:2], skipped[0], web2="it is | down")
+    assert "none that a check tells of, perhaps P2" in told
+    assert "| P2 | UNKNOWN | web2 | it can't be reached: it is \\| down |" in told
+    assert "not looked at" not in told
