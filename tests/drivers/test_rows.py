@@ -284,6 +284,21 @@ def test_a_row_that_becomes_needed_on_the_way_stops_it_and_what_is_done_stays(at
     assert attic.keys() == 4000 - attic.kept()
 
 
+def test_f12_rows_that_come_meanwhile_don_t_make_it_more_than_the_share(attic: Attic) -> None:
+    """A condition that does not ask for a time may hold for ever more rows."""
+    attic.fill(over=700, of=1000)
+    work = rows(older=None, time="", where="note = 'n 1'", share=0.15, first=10, batch=40, pause=9.0)
+    with attic.db.beside(work) as ended:
+        until(lambda: attic.kept() > 0)
+        attic.db.sql("UPDATE session SET note = 'n 1'")
+    assert (ended[0].outcome, ended[0].evidence["removed"]) == ("failed", 150), ended[0]
+    assert "850 rows are left: max_share of the 1000 rows that were there is reached" in (
+        ended[0].reason
+    )
+    again = attic.do(work, attempt=2)
+    assert (again.outcome, attic.keys()) == ("failed", 850), again
+
+
 def test_a_stop_is_heard_between_batches_and_what_is_done_stays(attic: Attic) -> None:
     slow = rows(first=10, batch=10, pause=100.0)
     with attic.db.beside(slow) as ended:

@@ -136,16 +136,18 @@ class _Loop:
         self._attempt = attempt
         self._made = made
         self._began = str(head["as_of"])
-        self._meant = int(head["meant"])
+        self._meant, self._of = int(head["meant"]), int(head["of"])
+        limits = attempt.work.limits  # for whatever comes meanwhile, too, and all attempts together
+        self._most = min(limits.rows, max(self._meant, int(limits.share * self._of)))
         self._live = sum(one.get("live", 0) for one in past if one["did"] == BATCH)
         self._floor: str | None = None
         self._looked = 0.0
         self._waited = 0
         self._connection: Connection = attempt.session.connection
         self.left: int | None = None
-        part = (self._meant - attempt.done) / max(1, int(head["of"]))
+        part = (self._meant - attempt.done) / max(1, self._of)
         number = blocks(self._connection, made, attempt.work, self._began, part)
-        self._walk = self._walking(number, int(head["of"])) if number else None
+        self._walk = self._walking(number, self._of) if number else None
         attempt.more["taken"] = "as they lie" if number else "by the index"
 
     def _walking(self, number: int, rows: int) -> Walk:
@@ -174,9 +176,8 @@ class _Loop:
                 return told
             self._followers()
             began = time.monotonic()
-            room = attempt.work.limits.rows - attempt.done
             try:
-                size = min(attempt.pace.size, room)
+                size = min(attempt.pace.size, self._most - attempt.done)
                 gone = self._batch(size)
             except ServerError as error:
                 self._given_up(error)
@@ -200,9 +201,13 @@ class _Loop:
             return f"no batch begins after {attempt.room:g} s"
         if attempt.trail.full:
             return f"an attempt has at most {attempt.trail.count} batches"
+        if attempt.done < self._most:
+            return None
+        if not self._count_left():
+            return ""
         if attempt.done >= attempt.work.limits.rows:
-            return "" if not self._count_left() else "max_rows is reached"
-        return None
+            return "max_rows is reached"
+        return f"max_share of the {self._of} rows that were there is reached"
 
     def _given_up(self, error: ServerError) -> None:
         """Take back a batch that the server gave up; raises what is no reason to try again."""
