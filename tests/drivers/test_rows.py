@@ -287,7 +287,9 @@ def test_a_row_that_becomes_needed_on_the_way_stops_it_and_what_is_done_stays(at
 def test_f12_rows_that_come_meanwhile_don_t_make_it_more_than_the_share(attic: Attic) -> None:
     """A condition that does not ask for a time may hold for ever more rows."""
     attic.fill(over=700, of=1000)
-    work = rows(older=None, time="", where="note = 'n 1'", share=0.15, first=10, batch=40, pause=9.0)
+    work = rows(
+        older=None, time="", where="note = 'n 1'", share=0.15, first=10, batch=40, pause=9.0
+    )
     with attic.db.beside(work) as ended:
         until(lambda: attic.kept() > 0)
         attic.db.sql("UPDATE session SET note = 'n 1'")
