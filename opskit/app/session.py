@@ -56,6 +56,17 @@ class Session:
         }
 
 
+def _listen(store: Store, journal: Journal, outside: Outside, guard: Guard) -> None:
+    """Hear what the store has to say, and what others wish of the run."""
+    store.attend(
+        lambda text: guard(Event(kind="message", data={"text": text})),
+        lambda: outside.stop.pressed,
+    )
+    journal.listen(
+        lambda wish: _heard(outside, wish), lambda by: _cut_off(outside, journal.run, by)
+    )
+
+
 @contextmanager
 def session(
     store: Store,
@@ -80,13 +91,7 @@ def session(
         stop=stop if stop is not None else Stop(),
         hide=lambda secret: _hide(secret, journal, guard),
     )
-    store.attend(
-        lambda text: guard(Event(kind="message", data={"text": text})),
-        lambda: outside.stop.pressed,
-    )
-    journal.listen(
-        lambda wish: _heard(outside, wish), lambda by: _cut_off(outside, journal.run, by)
-    )
+    _listen(store, journal, outside, guard)
     try:
         with journal:
             current = Session(

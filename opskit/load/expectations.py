@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from opskit.load.files import read
-from opskit.load.keys import (
+from opskit.load.expectationkeys import (
     EXPECTATIONS,
     EXPECTED_FOREIGN_KEY,
     EXPECTED_FUNCTION,
@@ -14,6 +13,7 @@ from opskit.load.keys import (
     EXPECTED_TABLE,
     EXPECTED_VIEW,
 )
+from opskit.load.files import read
 from opskit.load.reading import Reader
 from opskit.load.runbook import check_format
 from opskit.load.whole import whole

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 
 from opskit.load.checkkeys import CHECK
 from opskit.load.checkkeys import FILE as CHECKS
-from opskit.load.keys import (
-    BALANCER,
-    DATABASE,
+from opskit.load.expectationkeys import (
     EXPECTATIONS,
     EXPECTED_FOREIGN_KEY,
     EXPECTED_FUNCTION,
@@ -15,6 +13,10 @@ from opskit.load.keys import (
     EXPECTED_LOOKUP,
     EXPECTED_TABLE,
     EXPECTED_VIEW,
+)
+from opskit.load.keys import (
+    BALANCER,
+    DATABASE,
     FORMAT,
     GROUP,
     HOST,

@@ -3,10 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from opskit.load.checkkeys import CHECK, INCLUDED
-from opskit.load.keys import (
-    BALANCER,
-    CONNECTION,
-    DATABASE,
+from opskit.load.expectationkeys import (
     EXPECTATIONS,
     EXPECTED_FOREIGN_KEY,
     EXPECTED_FUNCTION,
@@ -14,6 +11,11 @@ from opskit.load.keys import (
     EXPECTED_LOOKUP,
     EXPECTED_TABLE,
     EXPECTED_VIEW,
+)
+from opskit.load.keys import (
+    BALANCER,
+    CONNECTION,
+    DATABASE,
     GIVEN,
     GROUP,
     HOST,
