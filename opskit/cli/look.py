@@ -18,7 +18,12 @@ def list_(call: Call) -> None:
     """List the runbooks that can be named here."""
     shelf = app.list_runbooks(call.settings)
     call.answer(
-        lambda: catalog.runbooks(shelf.runbooks, shelf.broken, paint=screen.paint()),
+        lambda: catalog.runbooks(
+            shelf.runbooks,
+            shelf.broken,
+            paint=screen.paint(),
+            columns=screen.columns() if screen.is_terminal() else None,
+        ),
         (
             *(catalog.runbook_json(item) for item in shelf.runbooks),
             *({"kind": "broken runbook", "name": name} for name in shelf.broken),
@@ -32,7 +37,11 @@ def list_(call: Call) -> None:
 def show(call: Call, runbook: str) -> None:
     """Describe a runbook: what it does, what it wants, which steps it has."""
     found = app.show(call.settings, runbook)
-    call.answer(lambda: catalog.runbook(found, paint=screen.paint()), [catalog.runbook_json(found)])
+    columns = screen.columns() if screen.is_terminal() else None
+    call.answer(
+        lambda: catalog.runbook(found, paint=screen.paint(), columns=columns),
+        [catalog.runbook_json(found)],
+    )
 
 
 @click.command()

@@ -120,9 +120,13 @@ def agreed(
 
 
 def _where(plan: Plan) -> str:
-    """Name the hosts that the actions are for, and the inventory that says where these are."""
-    within = {action.host for action in plan.actions}
-    hosts = [host for host in run_hosts(plan) if host in within] or list(run_hosts(plan))
+    """Name what the changes are made on, and the inventory that says where that is."""
+    changing = [one for one in plan.actions if plan.stage(one).effect == "change" or one.undoes]
+    if changing and all(":" in action.target for action in changing):  # db:NAME, redis:NAME
+        hosts = list(dict.fromkeys(action.target for action in changing))
+    else:
+        within = {action.host for action in plan.actions}
+        hosts = [host for host in run_hosts(plan) if host in within] or list(run_hosts(plan))
     return f"{names.listed(hosts, 40)} ({safe.one_line(names.path(plan.inventory))})"
 
 

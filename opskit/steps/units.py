@@ -49,6 +49,8 @@ def duration(seconds: float) -> str:
     if seconds and seconds < 1:
         return f"{round(seconds * 1000)}ms"
     whole = int(seconds)
+    if whole >= 2 * 86400 and not whole % 86400 and seconds == whole:
+        return f"{whole // 86400}d"
     hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
     parts = [f"{hours}h" if hours else "", f"{minutes}m" if minutes else ""]
     if rest or seconds != whole or not whole:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from opskit.model.run import HostState, Run
 from opskit.model.runbook import Param, Runbook
 from opskit.model.value import Json
+from opskit.steps.units import duration
 from opskit.view import amounts, safe, summary
 from opskit.view.paint import PLAIN, Paint
 
@@ -34,19 +35,46 @@ def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(padded).rstrip()
 
 
-def runbooks(found: Sequence[Runbook], broken: Sequence[str] = (), *, paint: Paint = PLAIN) -> str:
+def runbooks(
+    found: Sequence[Runbook],
+    broken: Sequence[str] = (),
+    *,
+    paint: Paint = PLAIN,
+    columns: int | None = None,
+) -> str:
     """List runbooks with what each is for, then the names of broken ones."""
     if not found and not broken:
         return "No runbooks here. `opskit init` makes a folder with one.\n"
     rows = [(item.name, item.version, item.summary) for item in found]
     rows += [(name, "", f"broken: `opskit lint {name}` says where") for name in broken]
-    return table(("NAME", "VERSION", "WHAT IT DOES"), rows, paint=paint)
+    indent = max(len(name) for name, *_ in (("NAME",), *rows)) + 2
+    indent += max(len(version) for _, version, *_ in (("", "VERSION"), *rows)) + 2
+    text = table(("NAME", "VERSION", "WHAT IT DOES"), rows, paint=paint)
+    return "".join(
+        f"{part}\n" for line in text.splitlines() for part in _broken(line, columns, indent)
+    )
 
 
-def runbook(item: Runbook, *, paint: Paint = PLAIN) -> str:
+def _broken(line: str, columns: int | None, indent: int) -> Sequence[str]:
+    """Break a line between words where it is too long; what goes on is set in by `indent`."""
+    if columns is None or safe.width(line) <= columns or indent + 30 > columns:
+        return (line,)
+    import textwrap
+
+    return textwrap.wrap(
+        line,
+        columns,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+    )
+
+
+def runbook(item: Runbook, *, paint: Paint = PLAIN, columns: int | None = None) -> str:
     """Describe one runbook: what it does, what it wants, which steps it has."""
     lines = [f"{paint.bold(safe.one_line(item.name))} {safe.one_line(item.version)}"]
-    lines += [safe.visible(item.summary.strip()), ""]
+    lines += [*_broken(safe.visible(item.summary.strip()), columns, 0), ""]
     lines.append(f"file      {safe.one_line(item.file)}")
     if item.owner:
         lines.append(f"owner     {safe.one_line(item.owner)}")
@@ -55,7 +83,7 @@ def runbook(item: Runbook, *, paint: Paint = PLAIN) -> str:
     if item.lock:
         lines.append(f"lock      {safe.one_line(item.lock)}")
     if item.params:
-        lines += ["", paint.bold("Parameters"), *(_param(param) for param in item.params)]
+        lines += ["", paint.bold("Parameters"), *_params(item.params, columns)]
     lines += ["", paint.bold("Steps"), *_steps(item)]
     return "\n".join(lines) + "\n"
 
@@ -66,10 +94,23 @@ def _failures(item: Runbook) -> str:
     return f"if {many}, {then.get(item.on_failure, 'the run stops')}"
 
 
-def _param(param: Param) -> str:
-    kind = "/".join(param.choices) if param.choices else param.type
-    need = "required" if param.required else f"default {param.default}"
-    return "  " + safe.one_line(f"-p {param.name}={kind.upper()}  {param.help} ({need})")
+def _params(params: Sequence[Param], columns: int | None) -> Iterator[str]:
+    for param in params:
+        kind = "/".join(param.choices) if param.choices else param.type
+        told = f"-p {param.name}={kind.upper()}  {param.help}{_need(param)}"
+        yield from _broken("  " + safe.one_line(told), columns, 6)
+
+
+def _need(param: Param) -> str:
+    """Say what stands where it is not given, as it would be typed; nothing is not worth a word."""
+    if param.required:
+        return " (required)"
+    found = param.default
+    if param.type == "duration" and isinstance(found, (int, float)):
+        found = duration(found)
+    if isinstance(found, bool):
+        found = str(found).lower()
+    return "" if found is None or found == "" else f" (default {found})"
 
 
 def _steps(item: Runbook) -> Iterator[str]:

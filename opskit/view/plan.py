@@ -8,6 +8,7 @@ from opskit.model.frozen import frozen
 from opskit.model.plan import Action, Plan, Stage
 from opskit.model.value import Json
 from opskit.model.work import Command, FileRef
+from opskit.steps.units import duration
 from opskit.view import amounts, fold, names, readings, safe, works
 from opskit.view.fold import ALWAYS, PREFLIGHT, Group, Section
 from opskit.view.labels import machine, run_hosts
@@ -59,6 +60,8 @@ def counts(actions: Iterable[Action], stages: Mapping[str, Stage]) -> Counts:
     seen: set[tuple[int, str, int]] = set()
     for action in actions:
         turn = (action.batch, action.position, action.index)
+        if _passed_over(action):
+            continue
         if stages[action.position].scope in ("once", "batch") and turn in seen:
             continue  # a candidate: only one of them does it
         seen.add(turn)
@@ -66,7 +69,7 @@ def counts(actions: Iterable[Action], stages: Mapping[str, Stage]) -> Counts:
             read += 1
         else:
             change += 1
-        undetermined += bool(works.late_names(action))
+        undetermined += bool(_late(action))
     return Counts(read=read, change=change, undetermined=undetermined)
 
 
@@ -106,9 +109,11 @@ def _header(plan: Plan, look: Look) -> Iterator[str]:
         yield f"  {safe.padded(name, room)}  {value}"
 
 
-def _parameter(value: Json, duration: bool) -> str:
-    if duration and isinstance(value, (int, float)):
-        return amounts.duration(value)
+def _parameter(value: Json, is_duration: bool) -> str:
+    if value is None or value == "":
+        return "-"
+    if is_duration and isinstance(value, (int, float)):
+        return duration(value)
     return safe.cut(_value(value), 400)
 
 
@@ -175,7 +180,7 @@ def _group(plan: Plan, group: Group, look: Look) -> Iterator[str]:
     action = group.actions[0]
     yield _head(group, look)
     yield from (INDENT + line for line in _body(action, group.stage, look))
-    waits = works.late_names(action)
+    waits = _late(action)
     if waits:
         yield INDENT + look.paint.warn(f"undetermined: {_until(plan, waits)}")
     yield from _now(group, look)
@@ -185,7 +190,7 @@ def _group(plan: Plan, group: Group, look: Look) -> Iterator[str]:
 
 def _head(group: Group, look: Look) -> str:
     stage, paint = group.stage, look.paint
-    mark = stage.effect + ("?" if works.late_names(group.actions[0]) else "")
+    mark = stage.effect + ("?" if _late(group.actions[0]) else "")
     name = paint.bold(safe.one_line(stage.name))
     step = f"{stage.position:>4} {paint.state(f'{mark:<7}', stage.effect)}"
     return f"{step} {name}{paint.dim(_where(group))}"
@@ -215,10 +220,20 @@ def _where(group: Group) -> str:
     return f" · on {where}{note}"
 
 
+def _late(action: Action) -> Iterable[str]:
+    return () if _passed_over(action) else works.late_names(action)
+
+
+def _passed_over(action: Action) -> bool:
+    """Tell whether its condition rules an action out already when the plan is made."""
+    when = action.when
+    return when is not None and not when.late and str(when) != "True"
+
+
 def _body(action: Action, stage: Stage, look: Look) -> Iterator[str]:
     """Show an action: its condition, its text, and the rules that bear on it."""
     when = action.when
-    if when is not None and not when.late and str(when) != "True":
+    if _passed_over(action):
         yield "not done: its `when` is false here"
         return
     if when is not None and when.late:
@@ -289,7 +304,7 @@ def _footer(plan: Plan, parts: Iterable[Section], look: Look) -> Iterator[str]:
 
 
 def _unknown(plan: Plan, look: Look) -> Iterator[str]:
-    waits = dict.fromkeys(name for action in plan.actions for name in works.late_names(action))
+    waits = dict.fromkeys(name for action in plan.actions for name in _late(action))
     if waits:
         yield f"Not known yet: {_until(plan, waits)}"
     if look.asking:
@@ -303,7 +318,9 @@ def _unknown(plan: Plan, look: Look) -> Iterator[str]:
     unread = dict.fromkeys(
         action.position
         for action in plan.actions
-        if plan.stages[action.position].effect == "read" and action.key not in look.readings
+        if plan.stages[action.position].effect == "read"
+        and action.key not in look.readings
+        and not _passed_over(action)
     )
     if unread:
         why = "a change comes first, or no answer was had"
@@ -333,7 +350,7 @@ def _one_way(plan: Plan, parts: Iterable[Section]) -> Iterator[str]:
     for section in parts:
         for group in section.groups:
             change = group.stage.effect == "change" and section.batch >= 0
-            if change and not all(action.undo for action in group.actions):
+            if change and not all(one.undo or _passed_over(one) for one in group.actions):
                 positions[group.stage.position] = None
     if positions:
         yield f"No way back is given for: {_steps(positions)}"

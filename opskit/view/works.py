@@ -35,6 +35,7 @@ from opskit.model.work import (
     Wait,
     Work,
 )
+from opskit.steps.units import duration
 from opskit.view import amounts, blocks, safe
 from opskit.view.servers import REDIS, at_server
 
@@ -159,7 +160,7 @@ def _sentence(work: Remove | Wait | Recall | Survey | RedisLook) -> str:
         case Remove():
             return f"put back what stood at {blocks.shown(work.dest)} before, or remove it"
         case Wait():
-            return f"wait {amounts.duration(work.seconds)}"
+            return f"wait {duration(work.seconds)}"
         case Recall():
             return _recall(work)
         case Survey():

@@ -227,7 +227,7 @@ EVERY_KIND: list[tuple[Work, list[str]]] = [
              headers={"Authorization": SecretRef(name="token"), "A": text("b")}),
      ["POST http://h/ from the host", "Authorization: secret token", "A: b", 'body: {"a": 1}',
       "expects any 2xx"]),
-    (Wait(seconds=90), ["wait 1:30"]),
+    (Wait(seconds=90), ["wait 1m30s"]),
     (Check(that=(text("True"), text("False")), message=text("no release")),
      ["check: holds already now", "check: DOES NOT HOLD already now", "otherwise: no release"]),
     (Ask(question=text("Is the dashboard green?")), ["ask: Is the dashboard green?"]),
@@ -257,3 +257,19 @@ def test_headings_fit_80_columns() -> None:
     shown = view.text(samples.plan(200, (1, 50)))
     heads = [row for row in shown.splitlines() if row.startswith(("Batch", "Preflight", "Always"))]
     assert max(map(len, heads)) <= 80
+
+
+def test_parameters_stand_as_they_would_be_typed() -> None:
+    plan = replace(samples.plan(), parameters={"w": 0, "b": 604800.0, "a": None, "n": ""})
+    shown = view.text(plan, Look(durations={"w", "b"}))
+    told = {line.split()[0]: line.split()[1] for line in shown.splitlines()[3:7]}
+    assert told == {"w": "0s", "b": "7d", "a": "-", "n": "-"}
+
+
+def test_what_a_condition_rules_out_is_neither_missed_nor_without_a_way_back() -> None:
+    plan = one(Command(text=text("reboot")), when=text("False"))
+    assert str(view.counts(plan.actions, plan.stages)) == "0 read, 0 change"
+    assert "No way back" in view.text(one(Command(text=text("reboot"))))
+    assert "No way back" not in view.text(plan)
+    reads = replace(plan, stages={"4": replace(plan.stages["4"], effect="read")})
+    assert "Not read on every host" not in view.text(reads, Look(read=True))
