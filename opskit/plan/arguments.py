@@ -16,6 +16,7 @@ from opskit.model.text import text as known
 from opskit.model.value import Json, SecretRef
 from opskit.model.work import FileRef, Recall
 from opskit.plan.expand import Placed
+from opskit.plan.values import misses
 from opskit.render import TemplateError, condition, text
 from opskit.steps import KINDS
 from opskit.steps.base import Key, Value
@@ -108,8 +109,7 @@ class Renderer:
         return self.text(written, "stdin")
 
     def _wrong(self, message: str, key: str) -> InputError:
-        what, _, write = message.partition(" → ")
-        return InputError(what, where=str(self._place(key)), hint=write)
+        return misses(message, self.names, self._place(key))
 
     def _place(self, key: str) -> Place:
         places = self.step.places

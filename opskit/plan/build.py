@@ -31,8 +31,8 @@ from opskit.plan.databases import database
 from opskit.plan.expand import Placed
 from opskit.plan.pool import pool
 from opskit.plan.spread import Spot, spread
-from opskit.plan.values import host_of, local
-from opskit.render import evaluate, host_view, value
+from opskit.plan.values import host_of, local, misses
+from opskit.render import TemplateError, evaluate, host_view, value
 from opskit.steps import KINDS, health
 from opskit.steps.base import a_number
 from opskit.steps.index import repairs
@@ -72,9 +72,12 @@ class Builder:
         if placed.step.for_each is None:
             return [self._action(placed, spot, names, 0, "")]
         written = placed.step.for_each  # a string is an expression: load took its braces off
-        items = evaluate(written, names) if isinstance(written, str) else value(written, names)
+        where = placed.step.places.get("for_each", placed.step.place)
+        try:
+            items = evaluate(written, names) if isinstance(written, str) else value(written, names)
+        except TemplateError as error:
+            raise misses(str(error), names, where) from error
         if not isinstance(items, (list, tuple)):
-            where = placed.step.places.get("for_each", placed.step.place)
             raise InputError("`for_each` is not a list", where=str(where))
         return [
             self._action(placed, spot, {**names, "item": item, "index": n}, n, f"#{n}")

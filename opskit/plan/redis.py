@@ -17,9 +17,13 @@ from opskit.steps.base import Value, a_word
 
 def server(inventory: Inventory, step: Step, args: Mapping[str, Value]) -> dict[str, Value]:
     """Return the step's server: the one that it names, or the only one."""
-    names = ", ".join(sorted(inventory.redis)) or "none"
+    names = ", ".join(sorted(inventory.redis))
     place = str(step.places.get(f"{step.kind}.server") or step.place)
     name = a_word(args["server"], step, "server") if args.get("server") is not None else ""
+    if not inventory.redis:
+        told = "the step works on a Redis server, and the inventory has none"
+        cure = "add redis: {NAME: {url: 'redis://…'}} to it, or name another one (-i)"
+        raise InputError(told, where=place, hint=cure)
     if name:
         if name not in inventory.redis:
             told = f"the inventory has no Redis server {name[:60]!r}"
@@ -28,7 +32,8 @@ def server(inventory: Inventory, step: Step, args: Mapping[str, Value]) -> dict[
         name = next(iter(inventory.redis))
     else:
         told = "the step does not say on which Redis server it works"
-        raise InputError(told, where=place, hint=f"add server: NAME; there are: {names}")
+        cure = "add server: NAME, or -p server=NAME where the runbook takes that"
+        raise InputError(told, where=place, hint=f"{cure}; there are: {names}")
     if inventory.redis[name].role == "replica" and step.effect == "change":
         told = f"the Redis server {name} is a replica, and this step changes something"
         raise InputError(told, where=place, hint="name the master, or say effect: read")

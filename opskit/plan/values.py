@@ -6,6 +6,7 @@ from dataclasses import field
 from opskit.errors import InputError
 from opskit.model.frozen import frozen
 from opskit.model.inventory import CONTROLLER, Host, Inventory
+from opskit.model.problem import Place
 from opskit.model.runbook import Step
 from opskit.model.value import Json
 from opskit.render import host_view, value
@@ -83,6 +84,21 @@ def _named_service(host: Host, name: str) -> Mapping[str, Json]:
             hint=f"its services: {', '.join(sorted(host.services)) or 'none'}",
         )
     return host.services[name]
+
+
+def misses(message: str, names: Mapping[str, object], place: Place) -> InputError:
+    """Return what is wrong with a template, at its place, and why there is no `service`."""
+    what, _, write = message.partition(" → ")
+    if what == "'service' is undefined":
+        services = names.get("services")
+        about = "a host of this step" if "host" in names else "this step, which is for no host,"
+        if isinstance(services, Mapping) and len(services) > 1:
+            what += f": {about} has several: {', '.join(sorted(services))}"
+            write = "say in the inventory which one is meant: `vars: {service: NAME}` of the host"
+        else:
+            what += f": {about} has none"
+            write = "take other hosts, or name these under `hosts` of a service in the inventory"
+    return InputError(what, where=str(place), hint=write)
 
 
 def host_of(inventory: Inventory, name: str) -> Host:

@@ -253,3 +253,31 @@ def test_a_limit_that_comes_to_none_is_refused_where_it_stands(
         planned(runbook(steps, head), tmp_path, limit=90.0)
     assert said in str(refused.value)
     assert "r.yaml:9:" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "step", ["run: 'x {{ service.a }}'", "run: x, for_each: '{{ service.a }}'"]
+)
+@pytest.mark.parametrize(
+    ("services", "said"),
+    [("", "of this step has none"), ("s: {hosts: all}, t: {hosts: all}", "s, t")],
+)
+def test_a_service_that_is_none_or_several_is_told_as_that(
+    tmp_path: Path, step: str, services: str, said: str
+) -> None:
+    (tmp_path / "r.yaml").write_text(runbook(f"  - {{name: a, {step}}}\n"))
+    (tmp_path / "i.yaml").write_text(
+        f"opskit: 1\nhosts: {{web: 10.0.0.1}}\nservices: {{{services}}}\n"
+    )
+    with pytest.raises(ProblemsError) as caught:
+        make(
+            load.runbook(tmp_path / "r.yaml", []),
+            load.inventory(tmp_path / "i.yaml"),
+            {},
+            files=no_files,
+        )
+    (problem,) = caught.value.problems
+    assert said in problem.what
+    assert "in the inventory" in problem.write
+    assert problem.place is not None
+    assert problem.place.line == 7

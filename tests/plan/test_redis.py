@@ -181,3 +181,11 @@ def test_the_only_server_is_meant_where_none_is_named(tmp_path: Path) -> None:
     made = plan(tmp_path, "  - redis: DEL a\n    undo: {redis: SET a 1}\n", alone)
     assert made.actions[1].target == "redis:main"
     assert spots(made.actions[1].undo) == [("1/>redis:main!1", "", "redis:main")]
+
+
+def test_an_inventory_without_redis_is_told_as_one(tmp_path: Path) -> None:
+    with pytest.raises(ProblemsError) as caught:
+        plan(tmp_path, "  - redis: GET a\n", INVENTORY.partition("redis:")[0])
+    (problem,) = caught.value.problems
+    assert problem.what == "the step works on a Redis server, and the inventory has none"
+    assert problem.write.startswith("add redis: {NAME: ")
