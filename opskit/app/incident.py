@@ -49,6 +49,17 @@ class _Plans:
             self._reads[run.plan] = "change" not in effects
         return not self._reads[run.plan]
 
+    def changed(self, run: Run) -> bool:
+        """Tell whether a change of it was sent: one that was refused has changed nothing."""
+        if not self.changes(run):
+            return False
+        plan = self.of(run)
+        effects = {action.key: plan.stage(action).effect for action in plan.actions}
+        return any(
+            effects.get(key) == "change" and one.sent and one.stands not in ("planned", "skipped")
+            for key, one in self._store.load(run.id).actions.items()
+        )
+
     def of(self, run: Run) -> Plan:
         return self._store.plan(run.id)
 
@@ -58,7 +69,7 @@ def _begun(run: Run) -> float:
 
 
 def _changes(plans: _Plans, runs: Sequence[Run]) -> Iterator[Change]:
-    return (Change(run=run, plan=plans.of(run)) for run in runs if plans.changes(run))
+    return (Change(run=run, plan=plans.of(run)) for run in runs if plans.changed(run))
 
 
 def _told(

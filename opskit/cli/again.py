@@ -127,10 +127,9 @@ def undo(call: Call, run: str, *, hosts: str | None, yes: bool, steal: str, no_l
     refuse_undo(plan, found, chosen)
     back = reverse(plan, found.actions, chosen, again=True)
     if not back.actions:
-        raise InputError(
-            f"run {found.id} ({title(found)}) did nothing that can be taken back",
-            hint=_another(call, found),
-        )
+        undone = any(record.state == "undone" for record in found.actions.values())
+        why = "was taken back already" if undone else "did nothing that can be taken back"
+        raise InputError(f"run {found.id} ({title(found)}) {why}", hint=_another(call, found))
     if not yes and not agreed(call, foreseen(back, found), verb="Take back"):
         screen.err("Nothing was done.\n")
         return Exit.REFUSED

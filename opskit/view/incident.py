@@ -13,6 +13,7 @@ from opskit.model.run import ActionRecord
 from opskit.model.value import Json
 from opskit.model.work import Limits
 from opskit.steps.health import is_check
+from opskit.steps.units import duration
 from opskit.view import amounts, names
 from opskit.view.details import LEVELS
 from opskit.view.labels import Labels
@@ -208,7 +209,7 @@ def _facts(incident: Incident, found: Sequence[Finding], now: float) -> Iterator
 
 
 def _changes(incident: Incident, found: Sequence[Finding]) -> Iterator[str]:
-    hours = amounts.duration(incident.within)
+    hours = duration(incident.within)
     yield from ("", f"## What changed in the {hours} before", "")
     if not incident.whole:
         yield from ("There were more runs than were looked at: `opskit runs` has them.", "")

@@ -14,6 +14,7 @@ import pytest
 
 from opskit import app, audit
 from opskit.app.again import foreseen
+from opskit.app.incident import incident
 from opskit.cli import failure
 from opskit.cli.root import call
 from opskit.plan import reverse
@@ -558,7 +559,7 @@ def test_a_plan_says_why_a_run_would_be_refused_and_seconds_as_such(
     assert told.splitlines()[-1] == (
         "A run would be refused: controller: Look: exit status 3: the disk is full"
     )
-    assert "  patience   1:30\n" in told
+    assert "  patience   1m30s\n" in told
 
 
 def test_to_abort_a_run_that_changed_nothing_leaves_nothing(folder: Path, capsys: Capture) -> None:
@@ -570,3 +571,27 @@ def test_to_abort_a_run_that_changed_nothing_leaves_nothing(folder: Path, capsys
     assert call(["run", "./ask.yaml", "--yes"]) == 4
     assert call(["abort", "last"]) == 0
     assert call(["status", "last"]) == 5
+
+
+def test_a_run_that_was_taken_back_is_not_told_to_have_done_nothing(
+    folder: Path, capsys: Capture
+) -> None:
+    run(folder, "--yes")
+    assert call(["undo", "last", "--yes"]) == 0
+    capsys.readouterr()
+    assert call(["undo", "last", "--yes"]) == 2
+    assert "(local 1.0.0) was taken back already" in capsys.readouterr().err
+
+
+def test_an_incident_has_no_run_that_was_refused_among_what_changed(folder: Path) -> None:
+    run(folder, "--yes")
+    gate = "    effect: read\n    phase: preflight\n"
+    shut = RUNBOOK.replace("    effect: read\n", gate).replace(
+        "run: test ! -e", "run: exit 1; test ! -e"
+    )
+    (folder / "runbooks" / "local.yaml").write_text(shut)
+    assert run(folder, "--yes") == 5
+    (folder / "runbooks" / "local.yaml").write_text(RUNBOOK)
+    run(folder, "--yes")
+    found = incident(app.settings(), "last", 3600)
+    assert [one.run.state for one in found.before] == ["succeeded"]

@@ -15,6 +15,7 @@ _ESCAPES = {b"\\": b"\\\\", b"\t": b"\\t", b"\n": b"\\n", b"\r": b"\\r"}
 _SPECIAL = re.compile(rb"[\\\t\n\r]")
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _BOOL, _JSON = 16, (114, 3802)
+_SENTENCE = 300
 _NUMBERS = (20, 21, 23, 26, 700, 701, 1700)
 _PIECE = 64 * 1024
 
@@ -130,4 +131,9 @@ def as_expected(wanted: str, returned: Returned) -> str:
     if returned.first is None:
         return f"it is NULL, expected {wanted[:80]!r}"
     found = returned.first.decode(errors="replace")
-    return "" if found == wanted else f"it is {found[:80]!r}, expected {wanted[:80]!r}"
+    return "" if found == wanted else f"it is {_short(found)}, expected {wanted[:80]!r}"
+
+
+def _short(found: str) -> str:
+    """Leave room for a sentence that says what to do: a query may answer with one."""
+    return repr(found) if len(found) <= _SENTENCE else f"{found[:_SENTENCE]!r}…"

@@ -59,7 +59,7 @@ def statement_table(costs: Sequence[Cost], since: str) -> str:
         blocks = cost.hit + cost.read
         rows.append(
             (_time(cost.total), f"{100 * cost.total / whole:.0f}%", f"{cost.calls:g}",
-             _time(cost.mean), f"{cost.rows / cost.calls:.3g}",
+             _time(cost.mean), _many(cost.rows / cost.calls),
              f"{100 * cost.hit / blocks:.0f}%" if blocks else "-", f"{cost.temp:g}", cost.user,
              masked(cost.text, _WIDE))
         )  # fmt: skip
@@ -80,6 +80,10 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 def _one_line(cell: str) -> Iterable[str]:
     return (letter if letter.isprintable() else " " for letter in cell)
+
+
+def _many(number: float) -> str:
+    return f"{number:.3g}" if number < 100 else f"{number:.0f}"
 
 
 def _time(seconds: float | None) -> str:
