@@ -310,14 +310,25 @@ class Board:
             return None
         return self.expected.get(self.plan.stages[action.position].name)
 
-    def remaining(self) -> float | None:
-        """Estimate the seconds that are left, or None where earlier runs don't tell."""
+    def remaining(self, now: float) -> float | None:
+        """Estimate the seconds that are left, or None where earlier runs don't tell.
+
+        Nor do they where what goes on now takes longer than it did then.
+        """
         left = (action for action in self.plan.actions if self._turn(action) not in self._over)
         todo = {(action.batch, action.position) for action in left}
         names = [self.plan.stages[position].name for _, position in todo]
         if not names or any(name not in self.expected for name in names):
             return None
-        return sum(self.expected[name] for name in names)
+        began: dict[tuple[int, str], float] = {}
+        running = {key: at for row in self.rows.values() for key, at in row.running.items()}
+        for action in self.plan.actions if running else ():
+            if action.key in running:
+                turn = (action.batch, action.position)
+                began[turn] = min(running[action.key], began.get(turn, now))
+        whole = {turn: self.expected[self.plan.stages[turn[1]].name] for turn in todo}
+        rest = sum(max(0.0, long - (now - began.get(turn, now))) for turn, long in whole.items())
+        return rest if rest > 0 else None
 
 
 def _trouble(event: Event, *, undoing: bool) -> Standing:

@@ -60,7 +60,7 @@ class Frame:
         board = self._board
         plan = board.plan
         elapsed = amounts.duration(now - board.began)
-        left = board.remaining()
+        left = board.remaining(now)
         if left is not None and board.state == "running":
             elapsed += f", about {amounts.duration(left)} left"
         batch = _batch(board)

@@ -337,3 +337,18 @@ def test_events_from_many_threads_cost_little_and_are_drawn_rarely() -> None:
         time.sleep(0.6)
     assert sum(spent) / (100 * 24) < 0.0005  # seconds an event; measured: some 10 µs
     assert len(terminal.written) <= 8
+
+
+def test_the_time_that_is_left_runs_down_and_is_not_told_where_it_takes_longer() -> None:
+    names = {stage.name: 10.0 for stage in samples.plan(1, (1,)).stages.values()}
+    found = Board(samples.plan(1, (1,)), names, 100.0)
+    whole = found.remaining(100.0)
+    assert whole is not None
+    assert whole > 10
+    found.take(started("1@web1", "web1"), 100.0)
+    assert found.remaining(104.0) == pytest.approx(whole - 4)
+    assert found.remaining(400.0) == pytest.approx(whole - 10)
+    done = [started(action.key) for action in found.plan.actions if action.position != "1"]
+    for event in done:
+        found.take(event, 400.0)
+    assert found.remaining(500.0) is None
