@@ -595,3 +595,23 @@ def test_an_incident_has_no_run_that_was_refused_among_what_changed(folder: Path
     run(folder, "--yes")
     found = incident(app.settings(), "last", 3600)
     assert [one.run.state for one in found.before] == ["succeeded"]
+
+
+def test_a_change_of_a_server_is_asked_for_by_the_name_of_that_server(
+    folder: Path, capsys: Capture
+) -> None:
+    (folder / "hosts.yaml").write_text(f"{INVENTORY}redis:\n  main: {{url: 'redis://db1'}}\n")
+    steps = "steps:\n  - {name: Set, redis: SET a b}\n"
+    (folder / "set.yaml").write_text(
+        f"opskit: 1\nname: set\nversion: 1.0.0\nsummary: s\nhosts: all\n{steps}"
+    )
+    assert call(["run", "./set.yaml"]) == 2
+    assert "this makes 1 change on redis:main (hosts.yaml), and" in capsys.readouterr().err
+
+
+def test_a_service_without_a_port_has_its_checks_too(folder: Path, capsys: Capture) -> None:
+    service = "services:\n  s: {hosts: all, checks: [{label: a, run: 'echo 1', warn: '> 2'}]}\n"
+    (folder / "hosts.yaml").write_text(INVENTORY + service)
+    words = ["health-check", "-p", "on=all", "-p", "servers=false", "--no-reads"]
+    assert call(["plan", *words]) == 0
+    assert "echo 1" in capsys.readouterr().out
