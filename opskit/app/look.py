@@ -15,7 +15,7 @@ from opskit.execute.journal import Stream
 from opskit.model.event import Entry, Event, Outcome
 from opskit.model.frozen import frozen
 from opskit.model.plan import Plan
-from opskit.model.run import ActionRecord
+from opskit.model.run import ActionRecord, Run
 from opskit.model.value import Json
 from opskit.plan import PREFLIGHT, preview, progress, seal
 from opskit.settings import Settings
@@ -150,9 +150,20 @@ def _refusal(current: Session, plan: Plan) -> str | None:
         failed[host] = f"unreachable: {why}" if why else "unreachable"
     if len(failed) <= plan.max_failures:
         return None
-    host, why = next(iter(failed.items()))
-    others = f"{len(failed) - 1} more host{'s' if len(failed) > 2 else ''}"
-    return f"{host}: {why}" + (f"; and {others}" if len(failed) > 1 else "")
+    told = _by_server(found, failed)
+    host, why = next(iter(told.items()))
+    noun = "" if len(told) > len(failed.keys() & told.keys()) else " host"
+    others = f"{len(told) - 1} more{noun}{'s' if noun and len(told) > 2 else ''}"
+    return f"{host}: {why}" + (f"; and {others}" if len(told) > 1 else "")
+
+
+def _by_server(found: Run, failed: Mapping[str, str]) -> Mapping[str, str]:
+    """Name the server that can't be reached instead of every host whose steps need it."""
+    servers = {n: f"unreachable: {why}" for n, why in found.unreachable.items()
+               if n not in found.hosts}  # fmt: skip
+    if not servers:
+        return failed
+    return servers | {host: why for host, why in failed.items() if why != "unreachable"}
 
 
 def _in_short(current: Session, record: ActionRecord) -> str:

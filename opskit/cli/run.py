@@ -70,7 +70,10 @@ def run(
     no_live: bool,
     **how: Unpack[How],
 ) -> Exit:
-    """Carry out a runbook. On a terminal the plan is shown first, and you are asked."""
+    """Carry out a runbook. On a terminal the plan is shown first, and you are asked.
+
+    `opskit show RUNBOOK` says which parameters it takes.
+    """
     made = prepared(call, ask)
     if plan_file is not None:
         app.check_plan(made, plan_file)

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -615,3 +616,21 @@ def test_a_service_without_a_port_has_its_checks_too(folder: Path, capsys: Captu
     words = ["health-check", "-p", "on=all", "-p", "servers=false", "--no-reads"]
     assert call(["plan", *words]) == 0
     assert "echo 1" in capsys.readouterr().out
+
+
+def test_a_plan_names_the_server_that_is_away_and_not_the_hosts_that_are_there(
+    folder: Path, capsys: Capture
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # nobody listens here
+        url = f"redis://127.0.0.1:{closed.getsockname()[1]}"
+        (folder / "hosts.yaml").write_text(f"{INVENTORY}redis:\n  main: {{url: '{url}'}}\n")
+        steps = "steps:\n  - {name: Get, redis: GET a, effect: read, phase: preflight}\n"
+        (folder / "get.yaml").write_text(
+            f"opskit: 1\nname: get\nversion: 1.0.0\nsummary: s\nhosts: all\n{steps}"
+        )
+        assert call(["plan", "./get.yaml"]) == 5
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("A run would be refused: redis:main: unreachable: redis main: ")
+    assert "Connection refused" in last
+    assert "more" not in last
