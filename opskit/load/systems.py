@@ -57,7 +57,7 @@ def read_systems(
         values = _values(reader, value, part, f"`{part.name}.{name}`")
         _expressions(reader, value, values, groups, hosts)
         where = values.get("hosts")
-        found[name] = System(where if isinstance(where, tuple) else (), values)
+        found[name] = System(where if isinstance(where, tuple) else (), _given(part, values))
     return found
 
 
@@ -75,12 +75,22 @@ def systems_of(
             own = _values(
                 reader, value, part._replace(keys=keys), f"`{part.name}.{name}` of {host}"
             )
-            found[name] = {**found[name], **own}
+            found[name] = _given(part, {**found[name], **own})
         else:
             told = f"{part.name}.{name} does not cover {host}"
             near = nearest(name, found) or f"add {host} to the `hosts` of {part.name}.{name}"
             reader.error(key, told, near)
     return found
+
+
+def _given(part: Part, values: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Leave out of a service what is null, as if it had never been said.
+
+    In a balancer null is an answer: it has no such file, nobody is to ask.
+    """
+    if not part.free:
+        return values
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def value_at(table: Table, name: str) -> Node | None:

@@ -100,7 +100,10 @@ def test_a_service_is_on_the_hosts_that_it_names(tmp_path: Path) -> None:
 def test_a_host_says_what_differs_and_null_takes_back(tmp_path: Path) -> None:
     text = TEXT.replace("  web3:\n", "  web3: {services: {app: {root: /opt/app, user: null}}}\n")
     own = service(read(tmp_path, text), "web3")["app"]
-    assert (own["root"], own["user"], own["port"]) == ("/opt/app", None, 8000)
+    assert (own["root"], own["port"]) == ("/opt/app", 8000)
+    assert "user" not in own  # `service.user is defined` must say no
+    everywhere = text.replace("root: /opt/app, user: null", "root: null, notes: null")
+    assert {"root", "notes"}.isdisjoint(service(read(tmp_path, everywhere), "web3")["app"])
 
 
 def test_a_balancer_knows_its_members_by_name(tmp_path: Path) -> None:
