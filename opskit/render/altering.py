@@ -188,10 +188,24 @@ def _validate(name: str, table: str, scene: Scene) -> Iterator[Effect]:
     yield Effect()
 
 
+def _grows(at: Cursor, column: tuple[str, str], scene: Scene) -> bool:
+    """Tell whether a varchar becomes a longer one: nothing is rewritten, and nobody minds."""
+    said = [token.text.lower() for token in at.rest]
+    if said[:2] != ["type", "varchar"] or len(said) != 5 or not said[3].isdecimal():
+        return False
+    before = scene.lengths.get(column)
+    if before is None or int(said[3]) < before:
+        return False
+    scene.lengths[column] = int(said[3])
+    return True
+
+
 def _alter_column(at: Cursor, table: str, scene: Scene) -> Iterator[Effect]:
     name = at.name()
     own = scene.columns.get((table, name))
-    if at.key == "type" or at.has_words("set", "data", "type"):
+    if _grows(at, (table, name), scene):
+        yield Effect(weight="reversible")
+    elif at.key == "type" or at.has_words("set", "data", "type"):
         yield shape(f"column {name} gets another TYPE, which running programs do not know")
         yield lock(
             f"another TYPE of {name} rewrites the table, and nobody reads it",

@@ -23,6 +23,7 @@ _LINE = re.compile(r"\[([X ])\]  ([A-Za-z_]\w*)\.(\w+)(?:\s+\(.*\))?")
 _HEAD = "-- opskit migration "
 _FAILED = "-- opskit failed "
 _PROVED = "-- opskit not null "
+_LENGTH = "-- opskit varchar "
 _WRITTEN = "-- opskit written "
 _PYTHON = "THIS OPERATION CANNOT BE WRITTEN AS SQL"
 _SHOWN = 80
@@ -103,13 +104,19 @@ def migrations(text: str) -> list[Migration]:
     """Read the SQL of migrations, each under a line that names it."""
     found: list[Migration] = []
     checks: dict[tuple[str, str], str] = {}
+    lengths: dict[tuple[str, str], int] = {}
     proved: set[tuple[str, str]] = set()
     for head, body in _pieces(text):
         if head.startswith(_PROVED):
             table, _, name = head.removeprefix(_PROVED).rpartition(" ")
             proved.add((table, name))
             continue
-        scene = Scene(checks=checks, proved=proved)
+        if head.startswith(_LENGTH):
+            column, _, length = head.removeprefix(_LENGTH).rpartition(" ")
+            table, _, name = column.rpartition(" ")
+            lengths[table, name] = int(length)
+            continue
+        scene = Scene(checks=checks, lengths=lengths, proved=proved)
         found.append(_migration(head.removeprefix(_HEAD).strip(), body, scene))
     return found
 
@@ -117,7 +124,7 @@ def migrations(text: str) -> list[Migration]:
 def _pieces(text: str) -> Iterator[tuple[str, str]]:
     head, body = "", list[str]()
     for line in text.splitlines():
-        if line.startswith((_HEAD, _PROVED)):
+        if line.startswith((_HEAD, _PROVED, _LENGTH)):
             if head:
                 yield head, "\n".join(body)
             head, body = line, []

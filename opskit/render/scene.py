@@ -23,6 +23,8 @@ class Scene:
     """By table and name: constraints that this migration has added NOT VALID."""
     checks: dict[tuple[str, str], str] = field(default_factory=dict)
     """By table and name: the column that a CHECK, also of an earlier migration, has not null."""
+    lengths: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By table and name: how long a column that is a varchar may be."""
     proved: set[tuple[str, str]] = field(default_factory=set)
     """Table and column: what a validated CHECK has not null."""
 

@@ -258,6 +258,20 @@ def test_not_null_may_follow_a_check_that_was_validated_in_a_migration_before() 
     assert "SET NOT NULL" in sql_faults("-- opskit not null t d\n-- opskit migration" + alone)
 
 
+def test_a_varchar_may_grow_where_it_is_known_how_long_it_is() -> None:
+    known = "-- opskit varchar t c 100\n-- opskit migration a.0001_x\n"
+    grows = known + "BEGIN;\nALTER TABLE t ALTER c TYPE varchar(200);\nCOMMIT;"
+    assert sql_faults(grows) == ""
+    (one,) = migrations(grows)
+    assert one.weight == "reversible"
+    shrinks = "\n-- opskit migration a.0002_x\nALTER TABLE t ALTER c TYPE varchar(150);"
+    assert "a.0002_x: column c gets another TYPE" in sql_faults(grows + shrinks)
+    for other in ("varchar(99)", "char(200)", "varchar(200) USING f(c)", "varchar(200)[]", "text"):
+        assert "gets another TYPE" in sql_faults(grows.replace("varchar(200)", other)), other
+    for line in ("t d 100", "u c 100"):
+        assert "gets another TYPE" in sql_faults(grows.replace("t c 100", line))
+
+
 def test_a_contract_may_take_away_what_no_program_needs_but_stops_no_table() -> None:
     gone = [sql for sql in FAULTS if found(sql, phase="contract") == ""]
     assert len(gone) == 30
