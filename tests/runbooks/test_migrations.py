@@ -390,11 +390,16 @@ def test_f13_the_backup_that_is_named_is_the_one_of_the_record_and_nothing_goes_
     assert "DROP COLUMN takes away" in site.deploy("B", contract, status=3)
     site.write(backup={**restore}, order=[])
     site.deploy("B", contract, "phase=contract")
-    backup.rename(site.folder / "moved.dump")
+    newer = site.folder / "app-2.dump"
+    backup.rename(newer)  # one that was made after the deploy, and found by one that was refused
+    site.write(backup={**restore}, order=["core.0011_none", "core.0010_drop"])
+    assert "the plan has no core.0011_none" in site.deploy("C", contract, status=5)
+    site.write(backup={**restore}, order=[])
     said = rollback(site, status=5)
     assert "core.0010_drop has taken away what the release before may need" in said
     assert "Roll forward: deploy a release that mends" in said
     assert str(backup) in said
+    assert str(newer) not in said
     assert site.live == "B"
 
 
