@@ -25,6 +25,7 @@ _FAILED = "-- opskit failed "
 _PROVED = "-- opskit not null "
 _LENGTH = "-- opskit varchar "
 _WRITTEN = "-- opskit written "
+_UNKNOWN = "-- opskit unknown "
 _PYTHON = "THIS OPERATION CANNOT BE WRITTEN AS SQL"
 _SHOWN = 80
 
@@ -267,11 +268,27 @@ def since(live: str, before: str, recorded: str = "") -> list[Applied]:
     return found
 
 
+def left(live: str, before: str, recorded: str = "") -> list[Applied]:
+    """Return what a deploy that was taken back has left: the live release does not know it either.
+
+    Of what no release knows only that counts which the record has: the database also names
+    migrations of apps that were taken out long ago.
+    """
+    known = {one.name for one in planned(before)}
+    lines = [line for line in live.splitlines() if line.startswith(_UNKNOWN)]
+    unknown = {line.removeprefix(_UNKNOWN).strip() for line in lines} - known
+    return [
+        Applied(name=one["name"], weight=one["class"], adds=tuple(one["adds"]))
+        for one in _log(recorded).get("migrations", ())
+        if one["name"] in unknown
+    ]
+
+
 def stops(live: str, before: str, recorded: str = "", reviewed: str = "") -> str:
     """Say which migrations since a release keep it from being gone back to; empty: none."""
     known = set(re.split(r"[,\s]+", reviewed))
     said = []
-    for one in since(live, before, recorded):
+    for one in [*since(live, before, recorded), *left(live, before, recorded)]:
         if one.weight == "destructive":
             said.append(f"{one.name} has taken away what the release before may need")
         elif one.weight == "unread" and one.name not in known:
@@ -282,7 +299,8 @@ def stops(live: str, before: str, recorded: str = "", reviewed: str = "") -> str
 
 def listed(live: str, before: str, recorded: str = "") -> str:
     """Say of each migration since a release which class it is of, a line each."""
-    return "\n".join(f"{one.name} {one.weight}" for one in since(live, before, recorded))
+    every = [*since(live, before, recorded), *left(live, before, recorded)]
+    return "\n".join(f"{one.name} {one.weight}" for one in every)
 
 
 def additions(live: str, before: str, recorded: str = "") -> list[str]:

@@ -109,6 +109,21 @@ def test_what_migrations_are_is_written_down() -> None:
 NAMES = [*BASE, "core.0010_a", "core.0011_b", "voice.0001_c"]
 
 
+def test_what_a_deploy_that_was_taken_back_has_left_is_unknown_to_the_live_release() -> None:
+    live = (
+        plan(*BASE, applied=2) + "\n-- opskit unknown core.0012_drop\n-- opskit unknown gone.0001_x"
+    )
+    before = plan(BASE[0], applied=1)
+    kept = {"name": "core.0012_drop", "class": "destructive", "adds": ["core_z"]}
+    recorded = json.dumps({"migrations": [kept]})
+    assert "core.0012_drop has taken away" in stops(live, before, recorded)
+    assert "core.0012_drop destructive" in listed(live, before, recorded)
+    assert "gone" not in stops(live, before, recorded)  # of an app that was taken out long ago
+    assert "core.0012_drop" not in stops(live, plan("core.0012_drop", applied=1), recorded)
+    assert "core_z" not in additions(live, before, recorded)  # nobody here can take it back
+    assert "0012" not in " ".join(reversals(live, before, recorded))
+
+
 def test_what_came_since_a_release_and_the_way_back() -> None:
     live, before = plan(*NAMES, "voice.0002_d", applied=5) + "\n" + SQL, plan(*BASE, applied=2)
     assert listed(live, before) == "core.0010_a additive\ncore.0011_b additive\nvoice.0001_c unread"

@@ -403,6 +403,18 @@ def test_f13_the_backup_that_is_named_is_the_one_of_the_record_and_nothing_goes_
     assert site.live == "B"
 
 
+def test_nothing_goes_behind_a_drop_of_a_deploy_that_was_taken_back(site: Site) -> None:
+    site.deploy("B", {})
+    deep = {"label": "deep", "path": "/health/detailed/", "json": {"status": "healthy"}}
+    site.more = {"after": [deep]}
+    site.write(order=[])
+    drop = {"core.0010_drop": 'migrations.RemoveField("Tenant", "name"),'}
+    assert "its undo only tells of it" in site.deploy("ill", drop, "phase=contract", status=3)
+    assert (site.live, site.applied()[-1]) == ("B", "core.0010_drop")
+    said = rollback(site, status=5)  # B, which is asked, has no such migration
+    assert "core.0010_drop has taken away what the release before may need" in said
+
+
 def test_what_must_hold_afterwards_is_asked_and_a_release_without_it_goes_back(site: Site) -> None:
     rate = site.folder / "rate"
     site.more = {
