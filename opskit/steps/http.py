@@ -34,6 +34,7 @@ EXPECT = (
 )
 LONGEST_URL = 65536
 """What the HTTP library takes; servers take much less."""
+_PASSWORD = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*://[^/?#@]*:[^/?#]*@")
 SUMMARY = "Send an HTTP request and check the answer; redirects are answers, not followed."
 KEYS = (
     Key("url", "url", required=True, help="http:// or https://; expressions are URL-encoded"),
@@ -120,6 +121,12 @@ def _url(url: Text, step: Step) -> Text:
             f"the URL has {len(written)} characters ({written[:60]}…)",
             where=str(step.places.get("http.url", step.place)),
             hint=f"at most {LONGEST_URL}; send a long value as the `body`",
+        )
+    if _PASSWORD.match(str(url)):
+        raise InputError(
+            "the URL has a password, which would be shown and recorded",
+            where=str(step.places.get("http.url", step.place)),
+            hint="take it out; give the header in `secrets`: {Authorization: NAME}",
         )
     return url
 
