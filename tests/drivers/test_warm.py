@@ -1,6 +1,7 @@
 """A cache being filled from a list: written exactly, nothing twice, and taken back."""
 
 import random
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -460,6 +461,35 @@ def test_an_undo_that_is_given_up_says_how_far_it_is_and_goes_on_when_asked_agai
     assert len(world(stove.db)) == 950
     assert stove.do("restore", attempt=2).reason == "removed 1200 of 1200 keys"
     assert world(stove.db) == {}
+
+
+def test_a_disk_that_is_full_ends_a_refresh_before_anything_is_overwritten_unkept(
+    stove: Stove,
+) -> None:
+    chance = random.Random(1)
+    with stove.db.server.peer() as peer:
+        for n in range(600):
+            peer.call("SET", f"t:{n:06}", b"old" + chance.randbytes(1200), "PX", str(HOUR))
+    before = world(stove.db)
+    stove.rows(rows(600))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, hard))
+    try:
+        found = stove.do("refresh")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert found.outcome == "failed", found
+    assert "File too large" in found.reason
+    assert "200 of 600 keys are written, and no other will be" in found.reason
+    assert sum(one.startswith(b"old") for one in stove.db.own().values()) == 400
+    (stove.place / "list").rename(stove.place / "elsewhere")
+    lost = stove.do("restore")
+    assert (lost.outcome, lost.sent) == ("failed", False)
+    assert "No such file" in lost.reason
+    assert stove.find("restore").outcome == "unknown"
+    (stove.place / "elsewhere").rename(stove.place / "list")
+    assert stove.do("restore", attempt=2).outcome == "succeeded"
+    assert world(stove.db) == before
 
 
 # --- hit rate

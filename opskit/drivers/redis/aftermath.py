@@ -58,6 +58,9 @@ def asked(access: Access, became: Callable[[Session], Output]) -> Output:
         return Output(outcome="unknown", reason=error.what)
     except EvidenceError as error:
         return Output(outcome="unknown", reason=f"the list of it is not there: {error.line}")
+    except OSError as error:  # of a file: the connection says otherwise what it has
+        why = f"{error.filename or 'evidence'}: {error.strerror or error}"
+        return Output(outcome="unknown", reason=f"the list of it can't be read: {why}")
     except ServerError as error:
         lost = error.code in AGAIN
         return Output(outcome="unknown", lost=lost, reason=f"it can't be asked: {error.what}")

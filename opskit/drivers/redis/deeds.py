@@ -92,7 +92,9 @@ def _guarded(deed: Attempt, session: Session, do: Callable[[Session], Output]) -
             return Output(outcome="failed", reason=refused(error, ""), evidence=deed.more)
         return deed.unsent(refused(error, ""))
     except EndedError as error:
-        return _ended(deed, error)
+        return _ended(deed, error.what)
+    except OSError as error:  # of a file: the connection says otherwise what it has
+        return _unkept(deed, error)
     except (BrokenError, TooLongError) as error:
         reason = f"the line broke: {error.what}"
         if deed.acting:
@@ -101,17 +103,34 @@ def _guarded(deed: Attempt, session: Session, do: Callable[[Session], Output]) -
         return Output(outcome="failed", sent=read, lost=read, unreachable=not read, reason=reason)
 
 
-def _ended(deed: Attempt, error: EndedError) -> Output:
+def _unkept(deed: Attempt, error: OSError) -> Output:
+    """What is kept of it can't be read or written any more: a full disk, or a file that is gone."""
+    why = f"{error.filename or 'evidence'}: {error.strerror or error}"
+    if not deed.acting:
+        return deed.unsent(why, 1)
+    settled = _settled(deed)
+    reason = f"{why}; {settled or 'part of it may be done'}"
+    return Output(outcome="failed" if settled else "unknown", reason=reason, evidence=deed.more)
+
+
+def _settled(deed: Attempt) -> str:
+    try:
+        return deed.settled()
+    except OSError:
+        return ""
+
+
+def _ended(deed: Attempt, what: str) -> Output:
     """What the server does at this moment can't be ended, but it can be waited for."""
     if not deed.acting:
         deed.running.stopped = "confirmed gone"
         proof = deed.running.proof("confirmed gone") if deed.running.give_up.is_set() else {}
-        return Output(outcome="failed", sent=deed.job.effect == "read", reason=error.what,
+        return Output(outcome="failed", sent=deed.job.effect == "read", reason=what,
                       evidence={**deed.more, **proof})  # fmt: skip
-    settled = deed.settled()
+    settled = _settled(deed)
     verdict = "confirmed gone" if settled else "can't tell"
     deed.running.stopped = verdict
     proof = deed.running.proof(verdict) if deed.running.give_up.is_set() else {"ended": verdict}
-    reason = f"{error.what}, {worded(verdict)}; {settled or 'part of it may be done'}"
+    reason = f"{what}, {worded(verdict)}; {settled or 'part of it may be done'}"
     evidence = {**deed.more, **proof}
     return Output(outcome="failed" if settled else "unknown", reason=reason, evidence=evidence)
