@@ -231,7 +231,9 @@ def test_a_worker_that_does_not_finish_is_left_to_a_person_and_not_killed(desk: 
 
 
 def test_a_canary_that_does_not_come_back_is_told(desk: Desk) -> None:
-    assert "succeeded" in desk.go("run", "queue-canary", queues="mail", within="1m").lower()
+    said = desk.go("run", "queue-canary", queues="mail, ,", within="1m")
+    assert "succeeded" in said.lower()
+    assert "#2" not in said  # what stands between two commas is no queue
     said = desk.go("run", "queue-canary", 1, queues="nobody", within="4s")
     assert "It comes back" in said
     desk.call("DEL", "nobody")
