@@ -138,6 +138,38 @@ def test_a_colour_that_falls_ill_in_a_stage_loses_its_traffic(fleet: Fleet) -> N
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize(
+    ("line", "status", "told", "then"),
+    [
+        ("lb2 started  6 First stage", 6, "  unknown            lb2\n", "resume"),
+        ("Watch the first stage", 1, "  undo failed        lb2\n", "undo"),
+    ],
+)
+def test_when_one_balancer_is_cut_off_the_other_goes_back_and_it_is_told(
+    fleet: Fleet, line: str, status: int, told: str, then: str
+) -> None:
+    before = shares(fleet)
+    words = ("-p", "to=green", "-p", "watch=3s", "-p", "keep=0s", "-p", "stage_timeout=12s")
+    process = fleet.start("run", "blue-green", "--yes", *words, "-p", "stages=50 100")
+    try:
+        deadline = time.monotonic() + 60
+        while line not in str(process.stdout and process.stdout.readline()):
+            assert time.monotonic() < deadline
+        fleet.lab.cut("lb2", reset=True)
+        said, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+        fleet.lab.heal("lb2")
+    assert (process.returncode, told in said) == (status, True), said
+    assert "  undone             lb1\n" in said
+    assert shares(fleet)["lb1"] == before["lb1"]
+    fleet.opskit(then, "last", *(["--yes"] if then == "undo" else []), status=None)
+    assert shares(fleet) == before
+    assert answers(fleet) == {"X-Pool:", "app_blue"}
+
+
+@pytest.mark.soak
 def test_a_wait_between_stages_survives_a_kill(fleet: Fleet) -> None:
     before = shares(fleet)
     words = ("-p", "to=green", "-p", "watch=4s", "-p", "keep=0s", "-p", "sample=80")
