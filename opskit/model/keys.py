@@ -38,7 +38,8 @@ class Keys:
     All of them begin with one of `allow`. `most`: so many keys at most; `share`: so much of all
     keys at most, in percent (of a pattern); `override`: why more may be. `digest`: what the set of
     names must be. `evidence`: the folder in which each removal gets its own ("": beside the
-    record). `of`: the key of the action that is taken back.
+    record). `archive`: values are kept, so that they can be put back; otherwise names alone are.
+    `of`: the key of the action that is taken back.
     """
 
     do: Deed
@@ -53,4 +54,5 @@ class Keys:
     override: str = ""
     digest: str = ""
     evidence: str = ""
+    archive: bool = True
     of: str = ""

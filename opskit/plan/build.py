@@ -336,7 +336,7 @@ def _taken_back(work: Work, key: str) -> Work | None:
             return replace(work, do="unguard", of=key)
         case Rows(do="remove", archive=True):
             return replace(work, do="restore", of=key)
-        case Keys(do="remove") | Warm(do="fill" | "refresh"):
+        case Keys(do="remove", archive=True) | Warm(do="fill" | "refresh"):
             return replace(work, do="restore", of=key)
         case Messages(do="park" | "replay"):
             return replace(work, do="unpark" if work.do == "park" else "unreplay", of=key)

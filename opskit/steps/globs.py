@@ -34,6 +34,12 @@ def head(pattern: str) -> str:
     return "".join(found)
 
 
+def beginning(pattern: str) -> str:
+    """Return the text that a pattern is about, where exactly what begins so fits it; else ""."""
+    start = head(pattern)
+    return start if pattern.endswith("*") and escaped(start) + "*" == pattern else ""
+
+
 def wild(pattern: str) -> bool:
     """Tell whether a pattern stands for more than one name."""
     return re.search(r"[*?\[]", re.sub(r"\\.", "", pattern, flags=re.DOTALL)) is not None

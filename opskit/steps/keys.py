@@ -36,7 +36,8 @@ MOST = 100_000
 SUMMARY = (
     "Look at a set of keys of a Redis server, or remove it: exact keys, all that fit a pattern, or "
     "the counters of a rate limit as a library names them. What is removed is kept before, and "
-    "opskit puts it back by itself when the run is undone."
+    "opskit puts it back by itself when the run is undone; not so with `archive: false`, which is "
+    "for a cache that the application fills again."
 )
 KEYS = (
     Key(
@@ -113,6 +114,13 @@ KEYS = (
         help="the digest that `show` has told: a set of other names is refused",
     ),
     Key(
+        "archive",
+        "bool",
+        default=True,
+        help="of keys and patterns: `false` keeps the names of what is removed and no values; that "
+        "is many times quicker, and there is no undo",
+    ),
+    Key(
         "evidence",
         "text",
         help="the folder in which each removal gets one of its own, a whole path; without it "
@@ -151,7 +159,7 @@ def _listed(value: Json) -> list[str]:
 
 
 _OF: Mapping[str, tuple[str, ...]] = {
-    "plain": ("keys", "pattern", "allow"),
+    "plain": ("keys", "pattern", "allow", "archive"),
     "drf": ("user", "ip", "all", "scopes", "rates"),
     "django-ratelimit": ("user", "ip", "all", "group", "methods"),
     "flask-limiter": ("user", "ip", "all"),
@@ -207,8 +215,13 @@ def _work(args: Mapping[str, Value], step: Step) -> Keys:
         override=_word(args, step, "override").strip(),
         digest=_word(args, step, "digest").strip(),
         evidence=_folder(args, step),
+        archive=a_flag(args.get("archive", True), step, "archive"),
     )
     plain = one_of(args.get("library"), step, "library", LIBRARIES) == "plain"
+    if not plain and not made.archive:
+        raise _WrongError(
+            "archive", "counters are kept, so that undo can put them back → take it out"
+        )
     try:
         return (_plain if plain else _counters)(made, args, step)
     except limits.IdentityError as error:

@@ -17,7 +17,10 @@ def deed_on_keys(work: Keys, *, full: bool) -> list[str]:
         more = amounts.count(len(names) - _SHOWN + 1, "more key")
         names = [*names[: _SHOWN - 1], f"  … {more} (--full shows them)"]
     verb = "look at" if work.do == "show" else "remove"
-    return [f"{verb} {_what(work)}", *names, *_bounds(work)]
+    said = [f"{verb} {_what(work)}", *names, *_bounds(work)]
+    if work.do == "remove" and not work.archive:
+        said.append("THERE IS NO UNDO: names are kept, and no values (archive: false)")
+    return said
 
 
 def _what(work: Keys) -> str:

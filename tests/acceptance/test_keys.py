@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -244,6 +245,34 @@ def test_killed_around_a_piece_it_goes_on_with_what_was_listed(desk: Keyed, poin
     desk.proved()
 
 
+@pytest.mark.parametrize("point", ["keys-sent 0", "keys-after 0"])
+def test_killed_around_a_piece_of_names_nothing_is_removed_twice(desk: Keyed, point: str) -> None:
+    """Without values there is no undo: the plan says so, and undo does."""
+    desk.fill(1100)
+    before = desk.world()
+    given: Mapping[str, Any] = {"pattern": ":1:leaderboard:*", "override": "all", "keep": "false"}
+    if point == "keys-sent 0":
+        shown = desk.go("plan", CACHE, **given)
+        assert "THERE IS NO UNDO: names are kept, and no values" in shown
+    desk.go("run", CACHE, kill=point, **given)
+    # what was sent is done or not when opskit is killed, and is known only a moment later
+    gone = before.keys() - desk.world().keys()
+    anew = sorted(gone)[:2]
+    with desk.redis.peer() as peer:
+        peer.call("AUTH", "app", SECRET)
+        for name in anew:
+            peer.call("SET", name, "anew")
+    said = desk.opskit("resume", "last")
+    assert "removed 1100 of 1100 keys" in said
+    assert ("2 have been made anew since, and stay" in said) == bool(anew)
+    assert before.keys() - desk.world().keys() == {
+        name for name in before if name.startswith(b":1:leaderboard:")
+    } - set(anew)
+    told = desk.opskit("undo", "last", "--yes", status=2)
+    assert "did nothing that can be taken back" in told
+    desk.proved()
+
+
 def test_an_undo_that_is_killed_goes_on(desk: Keyed) -> None:
     desk.fill(1100)
     before = desk.world()
@@ -262,17 +291,18 @@ def test_killed_at_any_time_it_is_done_once(desk: Keyed, turn: int) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize("turn", range(100))
-def test_killed_at_any_time_it_is_done_once_often(desk: Keyed, turn: int) -> None:
-    killed_at_any_time(desk, turn)
+def test_killed_at_any_time_it_is_done_once_often(desk: Keyed, turn: int, *, kept: bool) -> None:
+    killed_at_any_time(desk, turn, keep=str(kept).lower())
 
 
-def killed_at_any_time(desk: Keyed, turn: int) -> None:
+def killed_at_any_time(desk: Keyed, turn: int, keep: str = "true") -> None:
     desk.fill(1100)
     before = desk.world()
     late = random.Random(turn).randrange(0, 700)
     kill = f"redis-time {late}"
-    desk.go("run", CACHE, pattern=":1:leaderboard:*", override="all", kill=kill)
+    desk.go("run", CACHE, pattern=":1:leaderboard:*", override="all", keep=keep, kill=kill)
     anew = sorted(before.keys() - desk.world().keys())[:2]
     with desk.redis.peer() as peer:
         peer.call("AUTH", "app", SECRET)
@@ -283,7 +313,8 @@ def killed_at_any_time(desk: Keyed, turn: int) -> None:
     assert "removed 1100 of 1100 keys" in said
     assert len(before) - len(desk.world()) == 1100 - len(anew)
     assert not [e for e in desk.events("step ended") if e["outcome"] == "unknown"]
-    desk.opskit("undo", "last", "--yes")
-    now = desk.world()
-    assert all(now[name] == was for name, was in before.items() if name not in anew)
+    if keep == "true":
+        desk.opskit("undo", "last", "--yes")
+        now = desk.world()
+        assert all(now[name] == was for name, was in before.items() if name not in anew)
     desk.proved()

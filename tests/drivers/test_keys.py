@@ -1,6 +1,7 @@
 # ruff: noqa: ANN401 - keywords are those of a deed on keys
 """Sets of keys on a real server: shown, removed exactly, kept before that, and put back."""
 
+import hashlib
 import os
 import pickle
 import random
@@ -14,9 +15,10 @@ from typing import Any
 import hiredis
 import pytest
 
-from opskit.drivers.redis import archive
+from opskit.drivers.redis import archive, names
 from opskit.drivers.redis.archive import Kept
 from opskit.drivers.redis.chunks import LostError, Pieces, removed
+from opskit.drivers.redis.connection import written
 from opskit.drivers.redis.counters import counted
 from opskit.drivers.redis.session import opened
 from opskit.model.inventory import Host
@@ -165,6 +167,40 @@ def test_evidence_is_for_nobody_else_and_is_there_before_the_first_change(desk: 
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
+def test_without_values_the_names_are_kept_and_what_is_shown_is_removed(desk: Desk) -> None:
+    kinds(desk.db)
+    fill(desk.db, 2100)
+    desk.db.call("SET", "u:1", "x")
+    digest = desk.show(pattern="t:*", override="all").stdout.decode()
+    how = {"archive": False, "override": "all", "digest": digest}
+    with desk.db.server.watched() as sent:
+        found = desk.remove(pattern="t:*", **how)
+    assert (found.outcome, found.reason) == ("succeeded", "removed 2107 of 2107 keys")
+    assert set(world(desk.db)) == {b"u:1"}
+    told = {key: found.evidence[key] for key in ("matched", "gone", "anew", "left", "digest")}
+    assert told == {"matched": 2107, "gone": 0, "anew": 0, "left": 0, "digest": digest}
+    asked = [line.partition("] ")[2].split('"')[1] for line in sent]
+    assert (asked.count("UNLINK"), asked.count("DUMP"), asked.count("PEXPIRETIME")) == (3, 0, 0)
+    kept = Path(str(found.evidence["manifest"])).parent
+    assert {path.name for path in kept.iterdir()} == {"names", "manifest.json", "begun"}
+    assert hashlib.sha256((kept / "names").read_bytes()).hexdigest() == digest
+    assert b"t:\xff\n odd*?[x]" in names.read(kept).names
+    assert len(names.read(kept).names) == 2107
+
+
+def test_a_pattern_that_the_server_must_match_has_the_same_names(desk: Desk) -> None:
+    fill(desk.db, 30)
+    shown = {desk.show(pattern=one, share=100.0).stdout for one in ("t:*", "t:?*", "t:00[0-2]*")}
+    assert len(shown) == 1
+    found = desk.remove(pattern="t:?*", share=100.0, archive=False)
+    assert found.evidence["digest"] == shown.pop().decode()
+    desk.db.call("SET", "t:0001", "anew")
+    desk.db.call("SET", "t:9999", "was not listed")
+    again = desk.remove(pattern="t:?*", share=100.0, archive=False, attempt=2)
+    assert again.reason == "removed 30 of 30 keys; 1 have been made anew since, and stay"
+    assert set(world(desk.db)) == {b"t:0001", b"t:9999"}
+
+
 def test_evidence_that_was_changed_is_not_restored_from(desk: Desk) -> None:
     fill(desk.db, 3)
     desk.remove(pattern="t:*", share=100.0)
@@ -244,16 +280,19 @@ def test_one_identity_takes_nothing_of_another(desk: Desk) -> None:
 def test_the_database_of_a_queue_is_left_alone(desk: Desk, key: str) -> None:
     fill(desk.db, 3)
     desk.db.call("SADD", key, "x")
-    found = desk.remove(pattern="t:*", override="we know")
-    assert "is that of a queue (Celery)" in found.reason
+    for pattern in ("t:*", "t:?*"):
+        found = desk.remove(pattern=pattern, override="we know", archive=False)
+        assert "is that of a queue (Celery)" in found.reason
     assert len(world(desk.db)) == 4
 
 
 def test_where_sessions_are_no_pattern_is_removed_without_a_reason(desk: Desk) -> None:
     fill(desk.db, 3)
     desk.db.call("SET", ":1:django.contrib.sessions.cacheabc", "x")
-    assert "sessions are kept in database 0" in desk.remove(pattern="t:*").reason
-    assert desk.remove(names=("t:0001",)).outcome == "succeeded"
+    for pattern in ("t:*", "t:?*"):
+        assert "sessions are kept in database 0" in desk.remove(pattern=pattern).reason
+    found = desk.remove(names=("t:0001", "t:nobody"), archive=False)
+    assert found.reason == "removed 1 of 1 keys"
 
 
 def test_what_is_newer_stays_and_what_would_be_over_is_not_made(desk: Desk) -> None:
@@ -267,7 +306,7 @@ def test_what_is_newer_stays_and_what_would_be_over_is_not_made(desk: Desk) -> N
     assert desk.db.own() == {b"t:newer": b"new", b"t:plain": b"old"}
 
 
-def broken(desk: Desk, share: float, **how: Any) -> Output:
+def broken(desk: Desk, share: float, whole: int = 0, **how: Any) -> Output:
     """Remove 1100 keys through a line that breaks: 1 is where its last answer would have come."""
     db = desk.db
     desk.contact = db.open()
@@ -275,7 +314,7 @@ def broken(desk: Desk, share: float, **how: Any) -> Output:
     with proxy(("127.0.0.1", db.server.port)) as line:
         db.use(replace(plain, url=f"redis://127.0.0.1:{line.port}/0"))
         db.open()
-        line.cut_after = int(_WHOLE * share)
+        line.cut_after = int((whole or _WHOLE) * share)
         found = desk.remove(**how)
     db.use(plain)
     db.open()
@@ -284,21 +323,35 @@ def broken(desk: Desk, share: float, **how: Any) -> Output:
 
 _WHOLE = 333_000
 """So many bytes pass when 1100 keys are removed, up to their being looked at again."""
-_EVERY = {"pattern": "t:*", "override": "all"}
+_NAMES = 50_000
+"""So many where their names alone are kept."""
+_EVERY: Mapping[str, Any] = {"pattern": "t:*", "override": "all"}
 
 
 def test_a_line_that_breaks_anywhere_loses_and_doubles_nothing(desk: Desk) -> None:
     assert anywhere(desk, (0.1, 0.7, 0.8, 0.88, 0.94, 0.99)) >= {"failed", "part", "settled"}
 
 
+def test_a_line_that_breaks_while_nothing_is_kept_doubles_nothing(desk: Desk) -> None:
+    places = (0.3, 0.62, 0.67, 0.9)
+    assert anywhere(desk, places, _NAMES, archive=False) >= {"failed", "part", "settled"}
+
+
 @pytest.mark.soak
-def test_a_line_that_breaks_at_many_places_loses_and_doubles_nothing(desk: Desk) -> None:
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_line_that_breaks_at_many_places_loses_and_doubles_nothing(
+    desk: Desk, *, kept: bool
+) -> None:
     places = [*(number / 200 for number in range(1, 205)), 2.0]
-    assert anywhere(desk, places) >= {"failed", "part", "settled", "succeeded"}
+    found = anywhere(desk, places, _WHOLE if kept else _NAMES, archive=kept)
+    assert found >= {"failed", "part", "settled", "succeeded"}
 
 
-def anywhere(desk: Desk, places: Sequence[float]) -> set[str]:
+def anywhere(
+    desk: Desk, places: Sequence[float], whole: int = 0, *, archive: bool = True
+) -> set[str]:
     """Cut the line; what the application has made anew by then is not taken away once more."""
+    every: dict[str, Any] = {**_EVERY, "archive": archive}
     states: set[str] = set()
     for place in places:
         desk.db.call("FLUSHALL")
@@ -306,7 +359,7 @@ def anywhere(desk: Desk, places: Sequence[float]) -> set[str]:
         desk.db.use(desk.db.redis)
         fill(desk.db, 1100)
         before = world(desk.db)
-        first = broken(desk, place, **_EVERY)
+        first = broken(desk, place, whole, **every)
         if not first.lost:
             assert first.outcome == "succeeded" or not first.sent
             assert first.outcome == "succeeded" or world(desk.db) == before
@@ -316,12 +369,15 @@ def anywhere(desk: Desk, places: Sequence[float]) -> set[str]:
         anew = sorted(before.keys() - world(desk.db).keys())[:3]
         for name in anew:
             desk.db.call("SET", name, "anew")
-        after = desk.find(**_EVERY)
+        after = desk.find(**every)
         if after.again:
             states.add("part" if after.part else "anew")
-            after = desk.remove(**_EVERY, attempt=2)
+            after = desk.remove(**every, attempt=2)
         assert after.reason.startswith("removed 1100 of 1100 keys"), after.reason
         assert set(world(desk.db)) == set(anew)
+        if not archive:
+            states.add("settled")
+            continue
         back = desk.restore()
         assert back.outcome == "succeeded"
         now = world(desk.db)
@@ -490,6 +546,26 @@ def test_a_piece_that_is_sent_twice_is_done_once_and_says_the_same(desk: Desk) -
     session.close()
 
 
+def test_a_piece_of_names_that_is_sent_twice_is_done_once(desk: Desk) -> None:
+    db = desk.db
+    word = db.open().state_dir.split()[0]
+    fill(db, 3)
+    keys = [b"t:0000", b"t:0001", b"t:gone", b"t:0002"]
+    session = opened(db.driver._access("main"))
+    pieces = Pieces(session, db.run, "2/", word)
+    first = pieces.clear(0, written(keys), 4)
+    assert sorted(first.letters) == ["g", "r", "r", "r"]
+    db.call("SET", "t:0001", "anew")
+    assert pieces.clear(0, written(keys), 4) == first
+    assert db.own() == {b"t:0001": b"anew"}
+    assert pieces.bar(1, 1) is None
+    assert pieces.clear(1, written(keys[1:2]), 1).letters == "-"
+    with pytest.raises(LostError):
+        Pieces(session, db.run, "3/", "another").clear(0, written(keys), 4)
+    assert db.own() == {b"t:0001": b"anew"}
+    session.close()
+
+
 def limited(desk: Desk, *rights: str) -> None:
     """Let opskit come as a user who may do all, less something."""
     db = desk.db
@@ -517,6 +593,22 @@ def test_f18_removed_is_what_fitted_or_it_failed(parted: Desk) -> None:
     assert found.reason.startswith("removed 0 of 10 keys; 10 are LEFT: NOPERM")
     assert parted.restore().reason == "put back 0 keys"
     assert world(parted.db) == before
+
+
+def test_without_values_a_right_that_lacks_is_no_success(parted: Desk) -> None:
+    before = world(parted.db)
+    limited(parted, "~t:*", "-exists")
+    found = parted.remove(pattern="t:*", share=100.0, archive=False)
+    assert (found.outcome, found.reason.partition(":")[0]) == (
+        "failed", "removed 0 of 10 keys; 10 are LEFT",
+    )  # fmt: skip
+    limited(parted, "~t:0*")
+    found = parted.remove(pattern="t:*", share=100.0, archive=False, attempt=2)
+    assert found.reason.startswith("removed 0 of 10 keys; 10 are LEFT: NOPERM")
+    assert world(parted.db) == before
+    limited(parted, "~t:*", "-dump", "-restore")
+    found = parted.remove(pattern="t:*", share=100.0, archive=False, attempt=3)
+    assert found.reason == "removed 10 of 10 keys"
 
 
 @pytest.mark.parametrize("right", ["-unlink", "-restore", "-dump"])

@@ -43,6 +43,16 @@ def test_a_look_marks_nothing(tmp_path: Path) -> None:
     assert marked(made) == frozenset()
 
 
+def test_where_no_values_are_kept_there_is_no_undo_and_the_plan_says_so(tmp_path: Path) -> None:
+    made = plan(tmp_path, REMOVE.replace("max_keys: 5", "max_keys: 5, archive: false"), x="7")
+    assert made.actions[-1].undo == ()
+    assert marked(made) == {"main"}
+    assert works.lines(removal(made))[-1] == (
+        "THERE IS NO UNDO: names are kept, and no values (archive: false)"
+    )
+    assert from_json(Plan, parse(canonical(to_json(made)))) == made
+
+
 def test_a_plan_with_keys_is_read_again_as_it_was_written(tmp_path: Path) -> None:
     made = plan(tmp_path, REMOVE)
     assert from_json(Plan, parse(canonical(to_json(made)))) == made

@@ -140,17 +140,23 @@ def at_keys(at: str, count: Count) -> None:
     from opskit.drivers.redis.connection import Connection
     from opskit.drivers.redis.marks import Marks
 
+    for script in ("scripted", "scripted_on"):
+        match at:
+            case "keys-before":
+                around(Marks, script, count, None)
+            case "keys-after":
+                around(Marks, script, None, count)
+            case "keys-sent":
+                around(Marks, script, lambda: around(Connection, "_send", None, count), None)
+            case _:
+                pass
     match at:
-        case "keys-before":
-            around(Marks, "scripted", count, None)
-        case "keys-after":
-            around(Marks, "scripted", None, count)
-        case "keys-sent":
-            around(Marks, "scripted", lambda: around(Connection, "_send", None, count), None)
         case "keys-kept":
             around(Pieces, "agreed", die, None)
-        case _:
+        case "keys-agreed":
             around(Pieces, "agreed", None, die)
+        case _:
+            pass
 
 
 def at_warm(at: str, count: Count) -> None:

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from opskit.drivers.redis import archive
-from opskit.drivers.redis.archive import EvidenceError
+from opskit.drivers.redis.archive import Archive, EvidenceError
 from opskit.drivers.redis.chunks import LostError, done, lacking
+from opskit.drivers.redis.clearing import cleared_said
 from opskit.drivers.redis.connection import BrokenError, EndedError, ServerError, TooLongError
 from opskit.drivers.redis.deeds import Attempt
-from opskit.drivers.redis.keys import Deed, removed_said, restored_said
+from opskit.drivers.redis.keys import Deed, removed_said, restored_said, same
 from opskit.drivers.redis.rejoin import AGAIN, NOT_DONE, PATIENCE, elsewhere, then_of, within
 from opskit.drivers.redis.session import Access, Session, opened
 from opskit.drivers.session import Write
@@ -78,17 +79,18 @@ def _became(deed: Deed, session: Session) -> Output:
         if not deed.folder.exists():  # it may be on another machine
             sure(deed, session, pieces)
         return Output(outcome="failed", sent=False, again=True, reason=NOT_DONE)
-    kept = archive.read(deed.folder)
-    if kept.digest != theirs.list_digest():
-        raise LostError(f"it was begun by another list than the one at {kept.path}")
+    kept = deed.kept()
+    same(kept, theirs.list_digest())
     counts = [len(keys) for keys in kept.chunks]
-    if deed.work.do == "restore":
+    if isinstance(kept, Archive) and deed.work.do == "restore":
         counts = lacking(theirs, kept)
     found = [one for one in done(pieces, counts) if one is not None]
     count = len(counts)
     if deed.work.do == "remove" and (len(found) == count or any(one.why for one in found)):
         deed.more |= {"manifest": str(kept.path / MANIFEST), "sha256": kept.digest}
-        return removed_said(deed, session, kept, found)
+        if isinstance(kept, Archive):
+            return removed_said(deed, session, kept, found)
+        return cleared_said(deed, session, kept, found)
     if deed.work.do == "restore" and len(found) == count:
         return restored_said(deed, found)
     sure(deed, session, pieces)

@@ -9,13 +9,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from opskit.drivers.evidence import Evidence, EvidenceError, File, Folder, opened
 from opskit.drivers.redis.connection import TooLongError
-from opskit.drivers.redis.listing import Listed, Listing, ListingError, raise_refused
+from opskit.drivers.redis.listing import Listed, Listing, ListingError, Names, raise_refused
 from opskit.drivers.redis.session import Session
 from opskit.errors import InputError
 from opskit.model.evidence import FORMAT, MANIFEST, Manifest, Source
@@ -103,7 +104,22 @@ def begin(path: Path) -> None:
 
 
 def kept(session: Session, work: Keys, listing: Listing, path: Path, run: str) -> Archive:
-    """Keep all of it on the disk.
+    """Keep all of it on the disk."""
+
+    def write(folder: Folder) -> tuple[list[Kept], Manifest]:
+        found = _written(session, listing, folder.file(KEYS))
+        return found, manifest(session, work, listing.found, run, len(found))
+
+    found, digest = laid(path, write)
+    gone = len(listing.keys) - len(found)
+    return Archive(path=path, digest=digest, keys=tuple(found), gone=gone)
+
+
+T = TypeVar("T")
+
+
+def laid(path: Path, write: Callable[[Folder], tuple[T, Manifest]]) -> tuple[T, str]:
+    """Write a folder of evidence, and return the digest of its manifest, too.
 
     What another attempt has left half-way is made anew: nothing was removed by it.
     """
@@ -113,8 +129,8 @@ def kept(session: Session, work: Keys, listing: Listing, path: Path, run: str) -
     except InputError as error:
         raise ListingError(error.line) from None
     try:
-        found = _written(session, listing, folder.file(KEYS))
-        digest = folder.close(_manifest(session, work, listing, run, len(found)))
+        found, told = write(folder)
+        return found, folder.close(told)
     except OSError as error:
         folder.remove()
         why = error.strerror or str(error)
@@ -122,8 +138,6 @@ def kept(session: Session, work: Keys, listing: Listing, path: Path, run: str) -
     except BaseException:
         folder.remove()
         raise
-    gone = len(listing.keys) - len(found)
-    return Archive(path=folder.path, digest=digest, keys=tuple(found), gone=gone)
 
 
 def _written(session: Session, listing: Listing, file: File) -> list[Kept]:
@@ -192,20 +206,20 @@ def _lines(evidence: Evidence) -> Iterator[Kept]:
         )
 
 
-def _manifest(session: Session, work: Keys, listing: Listing, run: str, rows: int) -> Manifest:
+def manifest(session: Session, work: Keys, found: Names, run: str, rows: int) -> Manifest:
     who = session.identity
     source = Source(
         run=run, database=work.server, system=who.run_id, server=f"Redis {who.version}",
         role=who.role, standby=who.role != "master", ledger="", description="",
-        snapshot="", lsn="", now=f"{listing.now:.6f}", catalog=str(listing.index),
+        snapshot="", lsn="", now=f"{found.now:.6f}", catalog=str(found.index),
     )  # fmt: skip
     asked = {
         "pattern": work.pattern, "max_keys": str(work.most), "max_share": f"{work.share:g}",
-        "override": work.override, "digest": listing.digest,
+        "override": work.override, "digest": found.digest,
     }  # fmt: skip
     return Manifest(
         format=FORMAT, source=source, asked=asked, rows=rows, totals=(), level="",
-        counts={"listed": len(listing.keys), "kept": rows}, findings=[], pieces=(),
+        counts={"listed": len(found.names), "kept": rows}, findings=[], pieces=(),
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import field
 
 from opskit.drivers.redis.archive import Archive, Kept
-from opskit.drivers.redis.connection import BrokenError, ServerError
+from opskit.drivers.redis.connection import BrokenError, Reply, ServerError
 from opskit.drivers.redis.marks import LIFE, Marks
 from opskit.drivers.redis.session import Session
 from opskit.errors import OpskitError
@@ -96,6 +96,15 @@ class Pieces:
         args = (_KEPT, *(key.known.encode() for key in keys))
         return self.do("remove", number, [key.name for key in keys], args, len(keys))
 
+    def clear(self, number: int, names: bytes, count: int) -> Fate:
+        """Remove so many keys, of which nothing is kept; `names` as they are sent.
+
+        How many of them were removed is known then, and not which: letters come in no order.
+        """
+        mark = self._name(number).encode()
+        args = (self._word.encode(), _MS)
+        return self._told(self._marks.scripted_on("clear", mark, names, count, args), count)
+
     def restore(self, number: int, keys: Sequence[Kept]) -> Fate:
         ends = [word for key in keys for word in (b"%d" % max(key.end, 0), key.dump)]
         return self.do("restore", number, [key.name for key in keys], ends, len(keys))
@@ -163,6 +172,9 @@ class Pieces:
         guard, word = fence or self._fence or ("", self._word.encode())
         mark = self._name(number).encode()
         said = self._marks.scripted(name, (mark, *keys), (word, _MS, *args), guard)
+        return self._told(said, count)
+
+    def _told(self, said: Reply, count: int) -> Fate:
         if not isinstance(said, list) or len(said) != 2 or not isinstance(said[1], bytes):
             raise BrokenError("the server answers a script with something else")
         if said[0] == 2:

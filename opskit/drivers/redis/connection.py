@@ -67,7 +67,11 @@ class Connection:
 
     def call(self, *words: bytes | str) -> Reply:
         """Send a command and return what is answered; ServerError where that is a refusal."""
-        self._send(packed(words))
+        return self.ask(packed(words))
+
+    def ask(self, data: bytes) -> Reply:
+        """Send a command that is written out already; for the rest as `call`."""
+        self._send(data)
         found = self._receive()
         if isinstance(found, Refusal):
             raise ServerError(found.what, code=found.code)
@@ -134,11 +138,13 @@ class Connection:
 
 def packed(words: tuple[bytes | str, ...]) -> bytes:
     """Return a command as it is sent: each word with its length before it, whatever is in it."""
+    return b"*%d\r\n%s" % (len(words), written(words))
+
+
+def written(words: Sequence[bytes | str]) -> bytes:
+    """Return words of a command as they are sent."""
     sent = [word if isinstance(word, bytes) else encoded(word) for word in words]
-    return b"*%d\r\n%s" % (
-        len(sent),
-        b"".join([b"$%d\r\n%s\r\n" % (len(one), one) for one in sent]),
-    )
+    return b"".join([b"$%d\r\n%s\r\n" % (len(one), one) for one in sent])
 
 
 def encoded(word: bytes | str) -> bytes:

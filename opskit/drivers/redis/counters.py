@@ -31,7 +31,9 @@ def described(connection: Connection, listing: Listing, rates: Sequence[Rate]) -
     for first in range(0, len(listing.keys), SOME):
         some = listing.keys[first : first + SOME]
         for key, count in zip(some, _counts(connection, some), strict=True):
-            yield "  ".join(filter(None, [shown(key.name), *_said(key, count, listing.now, rates)]))
+            yield "  ".join(
+                filter(None, [shown(key.name), *_said(key, count, listing.found.now, rates)])
+            )
 
 
 def _said(key: Listed, count: Count | None, now: float, rates: Sequence[Rate]) -> Iterator[str]:

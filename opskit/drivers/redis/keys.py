@@ -4,14 +4,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from opskit.drivers.redis import archive
+from opskit.drivers.redis import archive, names
 from opskit.drivers.redis.archive import Archive, EvidenceError, Kept
 from opskit.drivers.redis.chunks import Fate, Fates, LostError, Pieces, done, lacking, removed
 from opskit.drivers.redis.connection import BrokenError, EndedError, ServerError, TooLongError
 from opskit.drivers.redis.counters import described, shown
 from opskit.drivers.redis.deeds import Attempt, carried_out
 from opskit.drivers.redis.doing import SETTLING, refused
-from opskit.drivers.redis.listing import MANY, ListingError, listed, raise_refused
+from opskit.drivers.redis.listing import MANY, ListingError, Names, listed, raise_refused
+from opskit.drivers.redis.names import Roll
 from opskit.drivers.redis.rejoin import within
 from opskit.drivers.redis.session import Access, Session, opened
 from opskit.drivers.session import Write
@@ -49,13 +50,22 @@ class Deed(Attempt):
     def pieces(self, session: Session, key: str = "") -> Pieces:
         return Pieces(session, self.job.run, key or self.job.key, self.word)
 
+    def kept(self) -> Archive | Roll:
+        """Read what was listed."""
+        return archive.read(self.folder) if self.work.archive else names.read(self.folder)
+
+    def listed(self, found: Names) -> None:
+        """Tell what was."""
+        self.tell(found.said)
+        self.more |= {"matched": len(found.names), "of": found.total, "digest": found.digest}
+
     def settled(self) -> str:
         try:
             session = opened(self.access, within(SETTLING))
         except (UnreachableError, EndedError):
             return ""
         try:
-            kept = archive.read(self.folder)
+            kept = self.kept()
             found = self._ended(session, kept)
         except (ServerError, BrokenError, EndedError, TooLongError, LostError, EvidenceError):
             return ""
@@ -64,11 +74,12 @@ class Deed(Attempt):
         count = sum(one is not None for one in found)
         return f"{count} of {len(found)} pieces are done, and no other will be"
 
-    def _ended(self, session: Session, kept: Archive) -> list[Fate | None]:
+    def _ended(self, session: Session, kept: Archive | Roll) -> list[Fate | None]:
         """Let no more of it be done, and return what became of each piece."""
         pieces = self.pieces(session)
         if self.work.do != "restore":
             return [pieces.bar(number, len(keys)) for number, keys in enumerate(kept.chunks)]
+        assert isinstance(kept, Archive), "of names alone there is no undo"
         pieces.seize()
         return done(pieces, lacking(self.pieces(session, self.action), kept))
 
@@ -78,6 +89,10 @@ def perform(access: Access, job: Job, running: Running, write: Write, word: str)
     deed = Deed(access=access, job=job, running=running, write=write, word=word,
                 until=time.monotonic() + job.timeout)  # fmt: skip
     do = _DEEDS[deed.work.do]
+    if deed.work.do == "remove" and not deed.work.archive:
+        from opskit.drivers.redis import clearing  # it imports this
+
+        do = clearing.clear
     return carried_out(deed, lambda session: do(deed, session))
 
 
@@ -86,17 +101,18 @@ def perform(access: Access, job: Job, running: Running, write: Write, word: str)
 
 def _show(deed: Deed, session: Session) -> Output:
     listing = listed(session, deed.work)
-    deed.tell(listing.said)
+    found = listing.found
+    deed.tell(found.said)
     lines = described(session.connection, listing, deed.work.rates)
     for number, line in enumerate(lines):
         if number == _PRINTED:
             deed.tell(f"… {len(listing.keys) - number} more")
             break
         deed.tell(line)
-    evidence = {**deed.more, "keys": len(listing.keys), "of": listing.total,
-                "digest": listing.digest}  # fmt: skip
+    evidence = {**deed.more, "keys": len(listing.keys), "of": found.total,
+                "digest": found.digest}  # fmt: skip
     return Output(
-        outcome="succeeded", status=0, reason=listing.said, stdout=listing.digest.encode(),
+        outcome="succeeded", status=0, reason=found.said, stdout=found.digest.encode(),
         evidence=evidence,
     )  # fmt: skip
 
@@ -105,14 +121,15 @@ def _show(deed: Deed, session: Session) -> Output:
 
 
 def _remove(deed: Deed, session: Session) -> Output:
-    if wrong := deed.unable(session, _CLUSTER):
+    if wrong := deed.unable(session, CLUSTER):
         return deed.unsent(wrong)
     pieces = deed.pieces(session)
-    kept = _listed(deed, session, pieces)
-    pieces.agreed(kept.digest)
-    archive.begin(kept.path)
-    deed.more |= {"manifest": str(kept.path / MANIFEST), "sha256": kept.digest}
-    deed.acting = True
+    if digest := agreed_before(deed, pieces):
+        kept = archive.read(deed.folder)
+        same(kept, digest)
+    else:
+        kept = _listed(deed, session, pieces)
+    begin(deed, pieces, kept)
     found: list[Fate] = []
     for number, keys in enumerate(kept.chunks):
         deed.watch()
@@ -122,37 +139,55 @@ def _remove(deed: Deed, session: Session) -> Output:
     return removed_said(deed, session, kept, found)
 
 
+def agreed_before(deed: Deed, pieces: Pieces) -> str:
+    """Return by which list it has begun, "" where it has not; LostError where nobody can tell."""
+    digest = pieces.list_digest()
+    if not digest and archive.begun(deed.folder):
+        told = f"its marks are gone from the server, and some keys with it: see {deed.folder}"
+        raise LostError(told)
+    return digest
+
+
+def same(kept: Archive | Roll, digest: str) -> None:
+    """Make sure that a list is the one by which it was begun."""
+    if kept.digest != digest:
+        raise LostError(f"it was begun by another list than the one at {kept.path}")
+
+
+def begin(deed: Deed, pieces: Pieces, kept: Archive | Roll) -> None:
+    """Note on both sides by which list it is done: from now on something may be removed."""
+    pieces.agreed(kept.digest)
+    archive.begin(kept.path)
+    deed.more |= {"manifest": str(kept.path / MANIFEST), "sha256": kept.digest}
+    deed.acting = True
+
+
 def _piece(do: Callable[[int, Sequence[Kept]], Fate], number: int, keys: Sequence[Kept]) -> Fate:
+    return piece(lambda: do(number, keys), len(keys))
+
+
+def piece(do: Callable[[], Fate], count: int) -> Fate:
     """Do a piece. What refuses its script refuses its first write, before anything is done."""
     try:
-        return do(number, keys)
+        return do()
     except ServerError as error:
-        return Fate(letters="-" * len(keys), why=refused(error, ""))
+        return Fate(letters="-" * count, why=refused(error, ""))
 
 
-_CLUSTER = (
+CLUSTER = (
     "it is part of a cluster, where keys are spread over several masters: opskit removes"
     " no sets of keys there yet"
 )
 
 
 def _listed(deed: Deed, session: Session, pieces: Pieces) -> Archive:
-    """Return what is removed: what was listed before, where it has begun; else what is there."""
-    path = deed.folder
-    if digest := pieces.list_digest():
-        kept = archive.read(path)
-        if kept.digest != digest:
-            raise LostError(f"it was begun by another list than the one at {path}")
-        return kept
-    if archive.begun(path):
-        raise LostError(f"its marks are gone from the server, and some keys with it: see {path}")
+    """Keep what is there, and return it; that is what is removed."""
     listing = listed(session, deed.work)
     if lacking := pieces.lacking():
         told = f"nothing is removed, as it could not be put back: {lacking}"
         raise ListingError(f"{told}: give the user the rights that the page on rate limits has")
-    deed.tell(listing.said)
-    deed.more |= {"matched": len(listing.keys), "of": listing.total, "digest": listing.digest}
-    return archive.kept(session, deed.work, listing, path, deed.job.run)
+    deed.listed(listing.found)
+    return archive.kept(session, deed.work, listing, deed.folder, deed.job.run)
 
 
 def removed_said(deed: Deed, session: Session, kept: Archive, found: list[Fate]) -> Output:
@@ -165,7 +200,15 @@ def removed_said(deed: Deed, session: Session, kept: Archive, found: list[Fate])
     left += sum(map(len, kept.chunks[len(found) :]))
     deed.more |= {"removed": number, "gone": counts["g"] + kept.gone, "changed": counts["c"],
                   "anew": anew, "left": left}  # fmt: skip
-    line = _sentence(number, len(kept.keys) + kept.gone, deed.more)
+    return said(deed, kept, number, fates, still=still)
+
+
+def said(
+    deed: Deed, kept: Archive | Roll, number: int, fates: Fates, *, still: Sequence[bytes] = ()
+) -> Output:
+    """Say what became of so many keys: as many as fitted are removed or have gone, or it failed."""
+    count = len(kept.names) if isinstance(kept, Roll) else len(kept.keys) + kept.gone
+    line, left = _sentence(number, count, deed.more), deed.more["left"]
     deed.tell(line, *(f"still there: {shown(name)}" for name in still[:20]),
               f"{kept.path / MANIFEST}", f"sha256 {kept.digest}")  # fmt: skip
     if left:
@@ -209,7 +252,7 @@ def _read_back(session: Session, kept: Archive, found: list[Fate]) -> tuple[list
 
 
 def _restore(deed: Deed, session: Session) -> Output:
-    if wrong := deed.unable(session, _CLUSTER):
+    if wrong := deed.unable(session, CLUSTER):
         return deed.unsent(wrong)
     theirs = deed.pieces(session, deed.action)
     digest, path = theirs.list_digest(), deed.folder

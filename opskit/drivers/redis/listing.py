@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from opskit.drivers.redis.connection import Refusal, Reply, ServerError, encoded
@@ -10,6 +10,7 @@ from opskit.drivers.redis.session import Session
 from opskit.errors import OpskitError
 from opskit.model.frozen import frozen
 from opskit.model.keys import Keys
+from opskit.steps import globs
 from opskit.steps.keys import MOST
 from opskit.steps.limits import names as windowed
 
@@ -19,6 +20,9 @@ _STEP = "1000"
 _QUEUES = ("_kombu.binding.*",)
 _BROKER = ("celery", "unacked", "unacked_index", "unacked_mutex", "_kombu.binding.celery")
 _SESSIONS = "*django.contrib.sessions.c*"
+_BINDING, _SESSION = b"_kombu.binding.", b"django.contrib.sessions.c"
+_CARRIED = 2 * MOST
+"""A database of so many keys at most is read whole; of a larger one the server picks the names."""
 
 
 class ListingError(OpskitError):
@@ -35,55 +39,86 @@ class Listed:
 
 
 @frozen
-class Listing:
-    """What was found, in the order of the names. `total`: how many keys there are at all (0: this
+class Names:
+    """The names of what was found, in their order. `total`: how many keys there are at all (0: this
     was not asked, as they were named).
 
+    `text`: the names as they are kept, of which `digest` is. It tells this set from all others.
     `now` is the server's clock in seconds.
     """
 
-    keys: tuple[Listed, ...]
+    names: Sequence[bytes]
+    text: bytes
+    digest: str
     total: int
     index: int
     now: float
 
     @property
-    def digest(self) -> str:
-        """Tell this set of names from all others."""
-        found = hashlib.sha256(b"%d\n" % self.index)
-        for key in self.keys:
-            found.update(b"%d\n%s\n" % (len(key.name), key.name))
-        return found.hexdigest()
-
-    @property
     def share(self) -> float:
         """How much of all keys these are, in percent."""
-        return 100 * len(self.keys) / max(self.total, len(self.keys), 1)
+        return 100 * len(self.names) / max(self.total, len(self.names), 1)
 
     @property
     def said(self) -> str:
-        count = f"{len(self.keys)} key{'' if len(self.keys) == 1 else 's'}"
+        count = f"{len(self.names)} key{'' if len(self.names) == 1 else 's'}"
         share = f", {self.share:.3g} % of {self.total}" if self.total else ""
         return f"{count}{share}; digest {self.digest}"
 
 
+def text_of(names: Iterable[bytes], index: int) -> bytes:
+    """Write names of a database down: each with its length before it, whatever is in it."""
+    return b"%d\n" % index + b"".join([b"%d\n%s\n" % (len(name), name) for name in names])
+
+
+@frozen
+class Listing:
+    """What was found, in the order of the names, with what it is."""
+
+    keys: tuple[Listed, ...]
+    found: Names
+
+
 def listed(session: Session, work: Keys) -> Listing:
     """List what is there; ListingError where nothing may be done with it."""
-    _inhabited(session, work)
     now = _clock(session)
-    names = _scanned(session, work) if work.pattern else sorted(map(encoded, _named(work, now)))
-    found = tuple(_described(session, names))
+    names = _meant(session, work, now)
+    keys = tuple(_described(session, names))
+    return Listing(keys=keys, found=_fit(session, work, [key.name for key in keys], now))
+
+
+def listed_names(session: Session, work: Keys) -> Names:
+    """List the names alone; the same ones, and so the same digest."""
+    now = _clock(session)
+    names = _meant(session, work, now)
+    if not work.pattern:  # what is named need not be there
+        names = [key.name for key in _described(session, names)]
+    return _fit(session, work, names, now)
+
+
+def _meant(session: Session, work: Keys, now: float) -> list[bytes]:
+    """Return what fits a pattern, or what is named, where keys may be removed at all."""
+    if not work.pattern:
+        if of_a_queue(session, thoroughly=False):
+            raise ListingError(_queue(session))
+        return sorted(map(encoded, _named(work, now)))
+    return _scanned(session, work)
+
+
+def _fit(session: Session, work: Keys, names: Sequence[bytes], now: float) -> Names:
     total = session.connection.call("DBSIZE") if work.pattern else 0
-    listing = Listing(
-        keys=found, total=total if isinstance(total, int) else 0, index=session.index, now=now
-    )
-    if wrong := _too_much(listing, work) or _other(listing, work):
+    text = text_of(names, session.index)
+    found = Names(
+        names=names, text=text, digest=hashlib.sha256(text).hexdigest(),
+        total=total if isinstance(total, int) else 0, index=session.index, now=now,
+    )  # fmt: skip
+    if wrong := _too_much(found, work) or _other(found, work):
         raise ListingError(wrong)
-    return listing
+    return found
 
 
-def _too_much(listing: Listing, work: Keys) -> str:
-    count = len(listing.keys)
+def _too_much(listing: Names, work: Keys) -> str:
+    count = len(listing.names)
     if not count:
         return f"no key is there that is meant{_nearly(work)}"
     if count > MOST:
@@ -110,7 +145,7 @@ def _nearly(work: Keys) -> str:
     return ": see whether it is written exactly so, with its prefix"
 
 
-def _other(listing: Listing, work: Keys) -> str:
+def _other(listing: Names, work: Keys) -> str:
     if work.digest and listing.digest != work.digest:
         return (
             f"other keys are there than those that were agreed on: {listing.said}, and not"
@@ -134,22 +169,46 @@ def _clock(session: Session) -> float:
 
 
 def _scanned(session: Session, work: Keys) -> list[bytes]:
-    """Walk through all keys a few at a time; each once, though SCAN may tell of it twice."""
+    """Walk through all keys some at a time; each once, though SCAN may tell of it twice."""
     most = MOST if work.override else work.most
     found: set[bytes] = set()
-    for names in scan(session, work.pattern):
+    for names in _walked(session, work):
         found.update(names)
         if len(found) > most:  # one more is enough to know
             return sorted(found)[: most + 1]
     return sorted(found)
 
 
+def _walked(session: Session, work: Keys) -> Iterator[list[bytes]]:
+    """Yield what fits; ListingError where a queue lives there, or sessions do.
+
+    All that may be in the database is looked at in one walk where its names are few enough to be
+    carried here, and the pattern is no more than a beginning.
+    """
+    begins, size = globs.beginning(work.pattern), session.connection.call("DBSIZE")
+    if not begins or not isinstance(size, int) or size > _CARRIED:
+        _inhabited(session, work)
+        yield from scan(session, work.pattern)
+        return
+    if of_a_queue(session, thoroughly=False):
+        raise ListingError(_queue(session))
+    start = encoded(begins)
+    for names in scan(session, ""):
+        joined = b"\n".join(names)  # looked at as a whole first, which is quick
+        if _BINDING in joined and any(name.startswith(_BINDING) for name in names):
+            raise ListingError(_queue(session))
+        if _SESSION in joined and not work.override and any(_SESSION in name for name in names):
+            raise ListingError(_sessions(session))
+        yield [name for name in names if name.startswith(start)]
+
+
 def scan(session: Session, pattern: str) -> Iterator[list[bytes]]:
-    """Yield the names that fit a pattern, some at a time."""
+    """Yield the names that fit a pattern ("": all), some at a time."""
     cursor: Reply = b"0"
+    fitting = ("MATCH", pattern) if pattern else ()
     while True:
         assert isinstance(cursor, bytes)
-        said = session.connection.call("SCAN", cursor, "MATCH", pattern, "COUNT", _STEP)
+        said = session.connection.call("SCAN", cursor, *fitting, "COUNT", _STEP)
         names = said[1] if isinstance(said, list) and len(said) == 2 else None
         if not isinstance(said, list) or not isinstance(names, list):
             raise ListingError("SCAN answers with something else")
@@ -179,16 +238,22 @@ def raise_refused(said: Sequence[Reply]) -> None:
 
 
 def _inhabited(session: Session, work: Keys) -> None:
-    """Refuse a database that a queue lives in, and patterns where sessions do."""
-    where = f"database {session.index}"
-    if of_a_queue(session, thoroughly=bool(work.pattern)):
-        raise ListingError(f"{where} is that of a queue (Celery): no keys are removed there")
-    if not work.pattern:
-        return
+    """Refuse patterns where a queue lives, and where sessions do."""
+    if of_a_queue(session, thoroughly=True):
+        raise ListingError(_queue(session))
     if not work.override and any(scan(session, _SESSIONS)):
-        raise ListingError(
-            f"sessions are kept in {where}, too: no pattern is removed there without an override"
-        )
+        raise ListingError(_sessions(session))
+
+
+def _queue(session: Session) -> str:
+    return f"database {session.index} is that of a queue (Celery): no keys are removed there"
+
+
+def _sessions(session: Session) -> str:
+    return (
+        f"sessions are kept in database {session.index}, too: no pattern is removed there without"
+        " an override"
+    )
 
 
 def of_a_queue(session: Session, *, thoroughly: bool) -> bool:

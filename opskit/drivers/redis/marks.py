@@ -13,7 +13,14 @@ from typing import cast
 
 import hiredis
 
-from opskit.drivers.redis.connection import BrokenError, Connection, Refusal, Reply, packed
+from opskit.drivers.redis.connection import (
+    BrokenError,
+    Connection,
+    Refusal,
+    Reply,
+    packed,
+    written,
+)
 from opskit.drivers.redis.flags import Words
 from opskit.model.frozen import frozen
 from opskit.model.job import Job
@@ -88,6 +95,12 @@ class Marks:
         """Do a script of opskit's own; the second of its keys is `guard`, or the key of the run."""
         count, second = str(len(keys) + 1), guard or self.of_run
         return self._connection.call("EVAL", _text(name), count, keys[0], second, *keys[1:], *args)
+
+    def scripted_on(self, name: str, mark: bytes, names: bytes, count: int, args: Words) -> Reply:
+        """Do a script whose further keys, so many, are written out already."""
+        head = written(("EVAL", _text(name), str(count + 2), mark, self.of_run))
+        total = b"*%d\r\n" % (5 + count + len(args))
+        return self._connection.ask(b"".join((total, head, names, written(args))))
 
     def once(self, key: str, value: str, word: str) -> str | None:
         """Write a key unless it is there, and return what it has then; None: as for `bar`."""

@@ -1,0 +1,69 @@
+"""The list of names that is kept of keys of which no values are: for a cache that fills itself."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from opskit.drivers.evidence import EvidenceError, Folder, opened
+from opskit.drivers.redis.archive import laid, manifest
+from opskit.drivers.redis.listing import Names
+from opskit.drivers.redis.session import Session
+from opskit.model.evidence import MANIFEST, Manifest
+from opskit.model.frozen import frozen
+from opskit.model.keys import Keys
+
+NAMES = "names"
+PIECE, PIECE_BYTES = 1000, 256 * 1024
+"""So many names, and about so many bytes of them, are removed at once: others wait meanwhile."""
+
+
+@frozen
+class Roll:
+    """What is removed, in the order in which it is, and the digest of the manifest."""
+
+    path: Path
+    digest: str
+    names: Sequence[bytes]
+
+    @property
+    def chunks(self) -> list[Sequence[bytes]]:
+        """Return what is removed at once: the same pieces however often this is asked."""
+        longest = max(map(len, self.names), default=1) or 1
+        many = max(1, min(PIECE, PIECE_BYTES // longest))
+        return [self.names[first : first + many] for first in range(0, len(self.names), many)]
+
+
+def kept(session: Session, work: Keys, found: Names, path: Path, run: str) -> Roll:
+    """Keep the names on the disk. The digest of the file is the one that is shown of them."""
+
+    def write(folder: Folder) -> tuple[int, Manifest]:
+        file, count = folder.file(NAMES), len(found.names)
+        file.put(found.text)
+        file.rows = count
+        return count, manifest(session, work, found, run, count)
+
+    _, digest = laid(path, write)
+    return Roll(path=path, digest=digest, names=found.names)
+
+
+def read(path: Path) -> Roll:
+    """Read a list again; EvidenceError where it is not what it was."""
+    evidence = opened(path / MANIFEST)
+    file = path / NAMES
+    piece = next((one for one in evidence.manifest.pieces if one.name == NAMES), None)
+    data = file.read_bytes()
+    if piece is None or hashlib.sha256(data).hexdigest() != piece.sha256:
+        raise EvidenceError("it is not what it was", where=str(file))
+    return Roll(path=path, digest=evidence.digest, names=_parsed(data))
+
+
+def _parsed(data: bytes) -> list[bytes]:
+    """Take names out of a list: each after its length, as they may have any bytes."""
+    found: list[bytes] = []
+    at = data.index(b"\n") + 1
+    while at < len(data):
+        start = data.index(b"\n", at) + 1
+        end = start + int(data[at : start - 1])
+        found.append(data[start:end])
+        at = end + 1
+    return found
