@@ -3,13 +3,15 @@
 It costs a small part of one that can be taken back: no value passes through opskit.
 """
 
+from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 
 from opskit.drivers.redis import names
 from opskit.drivers.redis.chunks import Fate, Fates
-from opskit.drivers.redis.connection import written
+from opskit.drivers.redis.connection import spelled
 from opskit.drivers.redis.keys import CLUSTER, Deed, agreed_before, begin, piece, said, same
-from opskit.drivers.redis.listing import listed_names
+from opskit.drivers.redis.listing import listed_names, scan
 from opskit.drivers.redis.names import Roll
 from opskit.drivers.redis.session import Session
 from opskit.model.job import Output
@@ -29,37 +31,40 @@ def clear(deed: Deed, session: Session) -> Output:
         kept = names.kept(session, deed.work, listed, deed.folder, deed.job.run)
     begin(deed, pieces, kept)
     found: list[Fate] = []
-    sent: list[bytes] = []
     for number, some in enumerate(kept.chunks):
         deed.watch()
-        sent.append(written(some))
-        found.append(piece(partial(pieces.clear, number, sent[-1], len(some)), len(some)))
+        found.append(piece(partial(pieces.clear, number, spelled(some), len(some)), len(some)))
         if found[-1].why:
             break
-    return cleared_said(deed, session, kept, found, sent)
+    return cleared_said(deed, session, kept, found)
 
 
-def cleared_said(
-    deed: Deed, session: Session, kept: Roll, found: list[Fate], sent: list[bytes] | None = None
-) -> Output:
+def cleared_said(deed: Deed, session: Session, kept: Roll, found: list[Fate]) -> Output:
     """Look what is there of what was removed, and say what became of the keys.
 
     The script of a piece has seen that its keys were gone: what is there by now was made anew.
-    `sent`: the names of each piece as they were sent, where that is known still.
     """
-    fates, anew = Fates.of(found), 0
-    chunks = kept.chunks
-    for some, fate, names_of in zip(chunks, found, sent or map(written, chunks), strict=False):
-        if not fate.why:
-            anew += _there(session, names_of, len(some))
+    fates, chunks = Fates.of(found), kept.chunks
+    done = [some for some, fate in zip(chunks, found, strict=False) if not fate.why]
     counts = fates.counts
     left = counts["e"] + counts["-"] + sum(map(len, chunks[len(found) :]))
-    deed.more |= {"removed": counts["r"], "gone": counts["g"], "anew": anew, "left": left}
+    deed.more |= {"removed": counts["r"], "gone": counts["g"],
+                  "anew": _there(deed, session, done), "left": left}  # fmt: skip
     return said(deed, kept, counts["r"], fates)
 
 
-def _there(session: Session, names_of: bytes, count: int) -> int:
-    """Return how many of so many keys are there; their names are written out already."""
-    found = session.connection.ask(b"*%d\r\n$6\r\nEXISTS\r\n%s" % (count + 1, names_of))
-    assert isinstance(found, int)
-    return found
+def _there(deed: Deed, session: Session, done: list[Sequence[bytes]]) -> int:
+    """Return how many keys of these pieces are there: by a walk, where hardly others are."""
+    call, count = session.connection.call, sum(map(len, done))
+    total = call("DBSIZE")
+    if deed.work.pattern and isinstance(total, int) and total < count:
+        there = {name for names_of in scan(session, deed.work.pattern) for name in names_of}
+        return len(there.intersection(chain.from_iterable(done))) if there else 0
+    number = 0
+    for some in done:
+        found = session.connection.ask(
+            b"*%d\r\n$6\r\nEXISTS\r\n%s" % (len(some) + 1, spelled(some))
+        )
+        assert isinstance(found, int)
+        number += found
+    return number

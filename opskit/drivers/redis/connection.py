@@ -143,8 +143,12 @@ def packed(words: tuple[bytes | str, ...]) -> bytes:
 
 def written(words: Sequence[bytes | str]) -> bytes:
     """Return words of a command as they are sent."""
-    sent = [word if isinstance(word, bytes) else encoded(word) for word in words]
-    return b"".join([b"$%d\r\n%s\r\n" % (len(one), one) for one in sent])
+    return spelled([word if isinstance(word, bytes) else encoded(word) for word in words])
+
+
+def spelled(words: Sequence[bytes]) -> bytes:
+    """Return many words as they are sent."""
+    return b"".join([b"$%d\r\n%s\r\n" % (len(one), one) for one in words])
 
 
 def encoded(word: bytes | str) -> bytes:

@@ -11,7 +11,16 @@ from opskit.drivers.redis.connection import BrokenError, EndedError, ServerError
 from opskit.drivers.redis.counters import described, shown
 from opskit.drivers.redis.deeds import Attempt, carried_out
 from opskit.drivers.redis.doing import SETTLING, refused
-from opskit.drivers.redis.listing import MANY, ListingError, Names, listed, raise_refused
+from opskit.drivers.redis.listing import (
+    MANY,
+    Listing,
+    ListingError,
+    Names,
+    listed,
+    listed_names,
+    looked_at,
+    raise_refused,
+)
 from opskit.drivers.redis.names import Roll
 from opskit.drivers.redis.rejoin import within
 from opskit.drivers.redis.session import Access, Session, opened
@@ -100,16 +109,13 @@ def perform(access: Access, job: Job, running: Running, write: Write, word: str)
 
 
 def _show(deed: Deed, session: Session) -> Output:
-    listing = listed(session, deed.work)
-    found = listing.found
+    found = listed_names(session, deed.work)
     deed.tell(found.said)
-    lines = described(session.connection, listing, deed.work.rates)
-    for number, line in enumerate(lines):
-        if number == _PRINTED:
-            deed.tell(f"… {len(listing.keys) - number} more")
-            break
-        deed.tell(line)
-    evidence = {**deed.more, "keys": len(listing.keys), "of": found.total,
+    first = Listing(keys=tuple(looked_at(session, found.names[:_PRINTED])), found=found)
+    deed.tell(*described(session.connection, first, deed.work.rates))
+    if len(found.names) > _PRINTED:
+        deed.tell(f"… {len(found.names) - _PRINTED} more")
+    evidence = {**deed.more, "keys": len(found.names), "of": found.total,
                 "digest": found.digest}  # fmt: skip
     return Output(
         outcome="succeeded", status=0, reason=found.said, stdout=found.digest.encode(),

@@ -83,7 +83,7 @@ def listed(session: Session, work: Keys) -> Listing:
     """List what is there; ListingError where nothing may be done with it."""
     now = _clock(session)
     names = _meant(session, work, now)
-    keys = tuple(_described(session, names))
+    keys = tuple(looked_at(session, names))
     return Listing(keys=keys, found=_fit(session, work, [key.name for key in keys], now))
 
 
@@ -92,7 +92,7 @@ def listed_names(session: Session, work: Keys) -> Names:
     now = _clock(session)
     names = _meant(session, work, now)
     if not work.pattern:  # what is named need not be there
-        names = [key.name for key in _described(session, names)]
+        names = [key.name for key in looked_at(session, names)]
     return _fit(session, work, names, now)
 
 
@@ -218,7 +218,7 @@ def scan(session: Session, pattern: str) -> Iterator[list[bytes]]:
             return
 
 
-def _described(session: Session, names: Sequence[bytes]) -> Iterator[Listed]:
+def looked_at(session: Session, names: Sequence[bytes]) -> Iterator[Listed]:
     """Yield those that are there, with what they are and when they end."""
     for first in range(0, len(names), MANY):
         some = names[first : first + MANY]
