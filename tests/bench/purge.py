@@ -1,11 +1,16 @@
-"""Removing keys by a pattern, beside a small client that does as `redis-cli --scan | xargs` would.
+"""Removing keys by a pattern, beside `redis-cli --scan | xargs -n 1000 redis-cli unlink`.
 
-That client walks with SCAN as redis-cli does and sends UNLINK with 1,000 keys at a time, each time
-over a connection of its own; it starts no process for that, and keeps nothing. opskit keeps every
-value first, removes exactly what it has kept, and looks whether it is gone.
+Where there is no redis-cli, on the PATH or as REDIS_CLI, a small client does the same: it walks
+with SCAN as redis-cli does and sends UNLINK with 1,000 keys at a time, each time over a connection
+of its own, and starts no process for that. Both keep nothing. opskit keeps the names, or every
+value too; it removes exactly what it has kept, each key once, and looks whether it is gone.
 """
 
 import json
+import os
+import resource
+import shutil
+import statistics
 import subprocess
 import sys
 import threading
@@ -51,20 +56,36 @@ class Purge:
         assert not took
         (bench,) = self._measured
         ours: list[Run] = []
+        kept: list[Run] = []
         theirs: list[Run] = []
         with server(slowlog_log_slower_than="100", slowlog_max_len="10000") as found:
             place = _Place(found, bench, self.keys, self.of)
             for turn in range(ROUNDS + 1):
-                for runs, do in ((ours, place.opskit), (theirs, place.small)):
+                for runs, do in ((ours, place.without), (kept, place.opskit), (theirs, place.peer)):
                     one = place.measured(do)
                     runs += [one] if turn else []
-        rates = [[one.rate for one in runs] for runs in (ours, theirs)]
+        rates = [[one.rate for one in runs] for runs in (ours, kept, theirs)]
+        peer = "redis-cli" if place.cli else "the small client (there is no redis-cli)"
         return [
-            Figure(what="keys/s", values=rates[0]),
-            Figure(what="keys/s of the small client", values=rates[1]),
-            Figure(what="beside it", values=ratio(*rates), limit=4, least=True),
+            Figure(what="keys/s, names alone kept", values=rates[0]),
+            Figure(what="keys/s, values kept", values=rates[1]),
+            Figure(what=f"keys/s of {peer}", values=rates[2]),
+            Figure(what="names alone beside it", values=ratio(rates[0], rates[2]), limit=4,
+                   least=True),
+            Figure(what="values kept beside it", values=ratio(rates[1], rates[2])),
+            *_processor(ours, "opskit's whole run, names alone,"),
+            *_processor(kept, "opskit's whole run, values kept,"),
+            *_processor(theirs, peer),
+            Figure(
+                what="a piece at the server by its clock, in the middle",
+                values=[one.piece for one in ours], unit=" ms", limit=2,
+            ),
             Figure(
                 what="longest command at the server", values=[one.longest for one in ours],
+                unit=" ms",
+            ),
+            Figure(
+                what="longest wait of a GET, values kept", values=[one.stall for one in kept],
                 unit=" ms",
             ),
             Figure(
@@ -72,20 +93,32 @@ class Purge:
                 limit=5, judged=max,
             ),
             Figure(
-                what="longest wait of a GET beside the small client",
+                what=f"longest wait of a GET beside {peer}",
                 values=[one.stall for one in theirs], unit=" ms",
             ),
             Figure(what="longest wait alone", values=[one.alone for one in ours], unit=" ms"),
         ]  # fmt: skip
 
 
+def _processor(runs: Sequence["Run"], whose: str) -> list[Figure]:
+    """Tell what a run took of the processor; opskit's has a look before, and its own start."""
+    return [
+        Figure(what=f"processor of {whose} a key", values=[one.client for one in runs], unit=" µs"),
+        Figure(what="… and of the server", values=[one.server for one in runs], unit=" µs"),
+    ]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """What a run came to: keys a second; how long the server took for one command at most, and how
-    long a GET beside it waited, in ms.
+    """What a run came to: keys a second; what it took of the processor for a key, µs; how long the
+    server took for a script in the middle and for one command at most, and how long a GET beside it
+    waited, in ms.
     """
 
     rate: float
+    client: float
+    server: float
+    piece: float
     longest: float
     stall: float
     alone: float
@@ -96,6 +129,7 @@ class _Place:
 
     def __init__(self, at: Server, bench: Bench, keys: int, of: int) -> None:
         self._at, self._bench, self._keys, self._of = at, bench, keys, of
+        self.cli = os.environ.get("REDIS_CLI") or shutil.which("redis-cli")
         self._inventory = at.folder / "hosts.yaml"
         self._inventory.write_text(
             "opskit: 1\nhosts: {nowhere: 127.0.0.1}\n"
@@ -112,7 +146,9 @@ class _Place:
             time.sleep(1)
             before = len(probe.times)
             self._at.call("SLOWLOG", "RESET")
+            used = _children(), self._used()
             seconds = do()
+            client, server = _children() - used[0], self._used() - used[1]
             slow = self._at.call("SLOWLOG", "GET", "-1")
             during = probe.times[before:]
         left = sum(1 for _ in scanned(self._at.port, PATTERN, 1000))
@@ -120,22 +156,50 @@ class _Place:
             raise FailedError(f"{left} keys are left")
         return Run(
             rate=self._keys / seconds,
+            client=1e6 * client / self._keys,
+            server=1e6 * server / self._keys,
+            piece=statistics.median([one[2] for one in slow if one[3][0] == b"EVAL"] or [0]) / 1000,
             longest=max((one[2] for one in slow), default=0) / 1000,
             stall=1000 * max(during),
             alone=1000 * max(probe.times[:before]),
         )
 
-    def small(self) -> float:
+    def _used(self) -> float:
+        """Return what the server has taken of the processor, in seconds."""
+        lines = self._at.call("INFO", "cpu").decode().splitlines()
+        return sum(float(line.partition(":")[2]) for line in lines if line.startswith(_CPU))
+
+    def peer(self) -> float:
+        return self._by_cli(self.cli) if self.cli else self._small()
+
+    def _by_cli(self, cli: str) -> float:
+        """Do as people do by hand."""
+        begins = [cli, "-p", str(self._at.port)]
+        began = time.perf_counter()
+        with subprocess.Popen(
+            [*begins, "--scan", "--pattern", PATTERN], stdout=subprocess.PIPE
+        ) as a:
+            words = ["xargs", "-n", str(SOME), *begins, "unlink"]
+            subprocess.run(words, stdin=a.stdout, stdout=subprocess.DEVNULL, check=True)
+        seconds = time.perf_counter() - began
+        if a.returncode:
+            raise FailedError("redis-cli did not end as it should")
+        return seconds
+
+    def _small(self) -> float:
         words = [sys.executable, "-m", "tests.bench.purge", str(self._at.port), PATTERN]
         done = subprocess.run(words, capture_output=True, check=True, text=True)
         return float(done.stdout)
 
-    def opskit(self) -> float:
+    def without(self) -> float:
+        return self.opskit("keep=false")
+
+    def opskit(self, keep: str = "keep=true") -> float:
         """Run it as a person does; the time is that of the step, which lists, keeps and looks."""
         folder = self._bench.hosts.folder
         words = [str(self._bench.opskit), "run", "cache-invalidate", "-i", str(self._inventory),
                  "--yes", "--json", "--store", str(folder / "purge.db"), "-p", f"pattern={PATTERN}",
-                 "-p", f"evidence={folder / 'evidence'}", "-p", "override=measured",
+                 "-p", f"evidence={folder / 'evidence'}", "-p", "override=measured", "-p", keep,
                  ]  # fmt: skip
         done = subprocess.run(words, capture_output=True, check=False, text=True)
         if done.returncode:
@@ -145,6 +209,15 @@ class _Place:
             if event.get("event") == "step ended" and "removed" in event.get("evidence", {}):
                 return float(event["seconds"])
         raise FailedError(done.stdout[-2000:])
+
+
+_CPU = ("used_cpu_sys:", "used_cpu_user:")
+
+
+def _children() -> float:
+    """Return what the processes that have ended here have taken of the processor, in seconds."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 FILL = (

@@ -21,7 +21,7 @@ _QUEUES = ("_kombu.binding.*",)
 _BROKER = ("celery", "unacked", "unacked_index", "unacked_mutex", "_kombu.binding.celery")
 _SESSIONS = "*django.contrib.sessions.c*"
 _BINDING, _SESSION = b"_kombu.binding.", b"django.contrib.sessions.c"
-_CARRIED = 2 * MOST
+_CARRIED = 10 * MOST
 """A database of so many keys at most is read whole; of a larger one the server picks the names."""
 
 
