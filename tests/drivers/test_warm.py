@@ -282,7 +282,7 @@ def test_memory_bounds_what_is_written_and_oom_in_a_batch_leaves_none_of_it(smal
     stove.rows(rows(200, size=30_000))
     assert "nothing is evicted there (noeviction)" in stove.do("show").reason
     stove.db.call("CONFIG", "SET", "maxmemory", str(used + 3_000_000))
-    stove.rows(rows(1000, size=200))
+    stove.rows(rows(2500, size=200))
     shown = stove.do("show", memory=100.0)
     assert shown.outcome == "succeeded", shown.reason
     assert "of the server's memory (max_memory) would be used" in stove.do("fill", memory=1).reason
@@ -293,13 +293,13 @@ def test_memory_bounds_what_is_written_and_oom_in_a_batch_leaves_none_of_it(smal
     with batches(stove, 2, full):
         found = stove.do("fill", memory=100.0)
     assert (found.outcome, found.evidence["written"], found.evidence["left"]) == (
-        "failed", 400, 600,
+        "failed", 1000, 1500,
     )  # fmt: skip
     assert "OOM command not allowed" in found.reason
-    assert "(201 times)" in found.reason, "each answer is counted"
-    assert len(world(stove.db)) == 400
+    assert "(501 times)" in found.reason, "each answer is counted"
+    assert len(world(stove.db)) == 1000
     stove.db.call("CONFIG", "SET", "maxmemory", "100mb")
-    assert stove.do("restore").reason == "removed 400 of 400 keys"
+    assert stove.do("restore").reason == "removed 1000 of 1000 keys"
     assert world(stove.db) == {}
 
 
@@ -360,21 +360,21 @@ def test_a_replica_is_refused(stove: Stove, tmp_path: Path) -> None:
 
 
 def test_another_process_that_goes_on_bars_the_first(stove: Stove) -> None:
-    stove.rows(rows(1000))
+    stove.rows(rows(2500))
 
     def overtaken() -> None:
         found = stove.find("fill")
         assert (found.again, found.part, found.outcome) == (True, True, "failed")
-        assert found.reason == "400 of 1000 keys are written; it goes on with the rest"
+        assert found.reason == "1000 of 2500 keys are written; it goes on with the rest"
 
     with batches(stove, 2, overtaken):
         late = stove.do("fill")
-    assert (late.outcome, len(world(stove.db))) == ("unknown", 400)
+    assert (late.outcome, len(world(stove.db))) == ("unknown", 1000)
     stove.db.call("DEL", "t:000000")
     found = stove.do("fill", attempt=2)
-    assert (found.outcome, found.evidence["written"]) == ("succeeded", 1000)
+    assert (found.outcome, found.evidence["written"]) == ("succeeded", 2500)
     assert stove.db.call("EXISTS", "t:000000") == 0, "what was written once is not written again"
-    assert stove.do("restore").reason == "removed 999 of 1000 keys; 1 had gone"
+    assert stove.do("restore").reason == "removed 2499 of 2500 keys; 1 had gone"
 
 
 def test_answers_that_were_lost_are_looked_up_and_nothing_of_others_is_taken_back(
@@ -392,7 +392,7 @@ def test_answers_that_were_lost_are_looked_up_and_nothing_of_others_is_taken_bac
 
 
 def test_when_marks_are_gone_nobody_writes_or_takes_back(stove: Stove) -> None:
-    stove.rows(rows(500))
+    stove.rows(rows(1200))
     with batches(stove, 1, lambda: stove.db.call("FLUSHALL")):
         found = stove.do("fill")
     assert found.outcome == "unknown"
@@ -403,7 +403,7 @@ def test_when_marks_are_gone_nobody_writes_or_takes_back(stove: Stove) -> None:
 
 
 def test_when_only_the_mark_of_how_far_it_is_goes_nobody_guesses(stove: Stove) -> None:
-    stove.rows(rows(1000))
+    stove.rows(rows(2500))
 
     def evicted() -> None:
         (name,) = stove.db.call("KEYS", "opskit:mark:*:done")
@@ -411,11 +411,11 @@ def test_when_only_the_mark_of_how_far_it_is_goes_nobody_guesses(stove: Stove) -
 
     with batches(stove, 2, evicted):
         found = stove.do("fill")
-    assert (found.outcome, len(world(stove.db))) == ("unknown", 600)
+    assert (found.outcome, len(world(stove.db))) == ("unknown", 1500)
     assert "the mark that says how far it is has gone" in found.reason
     assert stove.find("fill").outcome == "unknown"
     assert stove.do("fill", attempt=2).outcome == "unknown"
-    assert len(world(stove.db)) == 600
+    assert len(world(stove.db)) == 1500
 
 
 def test_a_user_who_may_do_nothing_else_is_enough(db: Keys, tmp_path: Path) -> None:

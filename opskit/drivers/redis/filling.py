@@ -11,7 +11,7 @@ from opskit.drivers.redis.guards import Guard
 from opskit.drivers.redis.listing import SOME
 from opskit.drivers.redis.pace import Polite, Unhurried
 from opskit.drivers.redis.session import Session
-from opskit.drivers.redis.shelf import RECORD, Notes, Shelf
+from opskit.drivers.redis.shelf import Notes, Shelf
 from opskit.drivers.redis.stocking import Batch, Fate, Range, Writer
 from opskit.drivers.redis.supply import Item
 from opskit.drivers.redis.warm import Warming, done
@@ -22,6 +22,8 @@ from opskit.model.job import Output
 _SAMPLE, _SHARE = 100, 0.01
 _GONE = 0.1
 """So much of a sample may be gone since."""
+_COPIED = 200
+"""So many keys are copied and overwritten at once: a change of any of them costs all of it."""
 _TRIES = 100
 """So often in a row a key may change between a look and a write."""
 
@@ -178,7 +180,7 @@ def _cut(filling: Filling) -> Iterator[tuple[int, Sequence[Item]]]:
 
 
 def _replace(filling: Filling, clock: Clock) -> None:
-    guard, size, tries = Guard(filling.session.connection, filling.deed.work), RECORD, 0
+    guard, size, tries = Guard(filling.session.connection, filling.deed.work), _COPIED, 0
     for first, items in _cut(filling):
         at = 0
         while at < len(items):
@@ -198,7 +200,7 @@ def _replace(filling: Filling, clock: Clock) -> None:
                 size = max(1, size // 2)
                 continue
             filling.took(first + at, len(some), base, fate)
-            at, size = at + len(some), min(RECORD, size * 2)
+            at, size = at + len(some), min(_COPIED, size * 2)
 
 
 def _replaced(

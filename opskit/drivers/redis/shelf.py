@@ -24,7 +24,7 @@ from opskit.model.frozen import frozen
 from opskit.model.warm import Warm
 
 LIST, OLD, SAID = "list", "old", "said"
-RECORD, RECORD_BYTES = 200, 1 << 20
+RECORD, RECORD_BYTES = 500, 1 << 20
 """So much is read from the list and written at once: the server does nothing else meanwhile."""
 MOST_BYTES = 1 << 30
 """So much is written at once at most; keys with their values."""
