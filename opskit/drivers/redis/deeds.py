@@ -1,14 +1,15 @@
 """One attempt at a deed on many keys of a Redis: what holds whichever deed it is."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import field
 
 from opskit.drivers.redis.archive import EvidenceError
-from opskit.drivers.redis.chunks import LostError
+from opskit.drivers.redis.chunks import Fate, LostError
 from opskit.drivers.redis.connection import BrokenError, EndedError, ServerError, TooLongError
-from opskit.drivers.redis.doing import refused, unfit
+from opskit.drivers.redis.doing import SETTLING, refused, unfit
 from opskit.drivers.redis.listing import ListingError
+from opskit.drivers.redis.rejoin import within
 from opskit.drivers.redis.session import Access, Session, opened
 from opskit.drivers.session import Write
 from opskit.drivers.target import Running, worded
@@ -47,6 +48,19 @@ class Attempt:
 
     def settled(self) -> str:
         """Keep what has not begun from ever beginning, and say what is done; "": nobody knows."""
+        try:
+            session = opened(self.access, within(SETTLING))
+        except (UnreachableError, EndedError):
+            return ""
+        try:
+            return self.barred(session)
+        except (ServerError, BrokenError, EndedError, TooLongError, LostError, EvidenceError):
+            return ""
+        finally:
+            session.close()
+
+    def barred(self, session: Session) -> str:
+        """Let no more of it be done, and say how far it is."""
         raise NotImplementedError
 
     def unable(self, session: Session, cluster: str) -> str:
@@ -58,6 +72,12 @@ class Attempt:
         if self.access.met not in ("", session.identity.run_id):
             return f"not sent: another process answers at {self.access.where}: look, then resume"
         return ""
+
+
+def no_other(found: Sequence[Fate | None]) -> str:
+    """Say how many pieces are done where no other will be."""
+    count = sum(one is not None for one in found)
+    return f"{count} of {len(found)} pieces are done, and no other will be"
 
 
 def carried_out(deed: Attempt, do: Callable[[Session], Output]) -> Output:

@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from opskit.drivers.redis import archive, names
-from opskit.drivers.redis.archive import Archive, EvidenceError, Kept
+from opskit.drivers.redis.archive import Archive, Kept
 from opskit.drivers.redis.chunks import Fate, Fates, LostError, Pieces, done, lacking, removed
-from opskit.drivers.redis.connection import BrokenError, EndedError, ServerError, TooLongError
+from opskit.drivers.redis.connection import ServerError
 from opskit.drivers.redis.counters import described, shown
-from opskit.drivers.redis.deeds import Attempt, carried_out
-from opskit.drivers.redis.doing import SETTLING, refused
+from opskit.drivers.redis.deeds import Attempt, carried_out, no_other
+from opskit.drivers.redis.doing import refused
 from opskit.drivers.redis.listing import (
     MANY,
     Listing,
@@ -22,11 +22,9 @@ from opskit.drivers.redis.listing import (
     raise_refused,
 )
 from opskit.drivers.redis.names import Roll
-from opskit.drivers.redis.rejoin import within
-from opskit.drivers.redis.session import Access, Session, opened
+from opskit.drivers.redis.session import Access, Session
 from opskit.drivers.session import Write
 from opskit.drivers.target import Running
-from opskit.errors import UnreachableError
 from opskit.model.evidence import MANIFEST
 from opskit.model.frozen import mutable
 from opskit.model.job import Job, Output
@@ -68,20 +66,8 @@ class Deed(Attempt):
         self.tell(found.said)
         self.more |= {"matched": len(found.names), "of": found.total, "digest": found.digest}
 
-    def settled(self) -> str:
-        try:
-            session = opened(self.access, within(SETTLING))
-        except (UnreachableError, EndedError):
-            return ""
-        try:
-            kept = self.kept()
-            found = self._ended(session, kept)
-        except (ServerError, BrokenError, EndedError, TooLongError, LostError, EvidenceError):
-            return ""
-        finally:
-            session.close()
-        count = sum(one is not None for one in found)
-        return f"{count} of {len(found)} pieces are done, and no other will be"
+    def barred(self, session: Session) -> str:
+        return no_other(self._ended(session, self.kept()))
 
     def _ended(self, session: Session, kept: Archive | Roll) -> list[Fate | None]:
         """Let no more of it be done, and return what became of each piece."""

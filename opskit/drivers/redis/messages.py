@@ -6,18 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from opskit.drivers.redis import aftermath, archive, parking
-from opskit.drivers.redis.archive import EvidenceError
 from opskit.drivers.redis.broker import moment
 from opskit.drivers.redis.chunks import Fate, Fates, LostError, done
-from opskit.drivers.redis.connection import BrokenError, EndedError, ServerError, TooLongError
-from opskit.drivers.redis.deeds import Attempt, carried_out
-from opskit.drivers.redis.doing import SETTLING, refused, unfit
+from opskit.drivers.redis.connection import ServerError
+from opskit.drivers.redis.deeds import Attempt, carried_out, no_other
+from opskit.drivers.redis.doing import refused, unfit
 from opskit.drivers.redis.parking import Kept, Message, Moves, Sought
-from opskit.drivers.redis.rejoin import NOT_DONE, within
-from opskit.drivers.redis.session import Access, Session, opened
+from opskit.drivers.redis.rejoin import NOT_DONE
+from opskit.drivers.redis.session import Access, Session
 from opskit.drivers.session import Write
 from opskit.drivers.target import Running
-from opskit.errors import UnreachableError
 from opskit.model.evidence import MANIFEST
 from opskit.model.frozen import mutable
 from opskit.model.job import Job, Output
@@ -46,19 +44,8 @@ class Deed(Attempt):
     def folder(self) -> Path:
         return archive.place_of(self.work.evidence, parking.KIND, self.job.run, self.action)
 
-    def settled(self) -> str:
-        try:
-            session = opened(self.access, within(SETTLING))
-        except (UnreachableError, EndedError):
-            return ""
-        try:
-            found = self._ended(session, parking.read(self.folder))
-        except (ServerError, BrokenError, EndedError, TooLongError, LostError, EvidenceError):
-            return ""
-        finally:
-            session.close()
-        count = sum(one is not None for one in found)
-        return f"{count} of {len(found)} pieces are done, and no other will be"
+    def barred(self, session: Session) -> str:
+        return no_other(self._ended(session, parking.read(self.folder)))
 
     def _ended(self, session: Session, kept: Kept) -> list[Fate | None]:
         """Let no more of it be done, and return what became of each piece."""

@@ -7,16 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from opskit.drivers.redis import archive, shelf
-from opskit.drivers.redis.archive import EvidenceError
 from opskit.drivers.redis.chunks import LostError, Pieces
-from opskit.drivers.redis.connection import BrokenError, EndedError, ServerError, TooLongError
+from opskit.drivers.redis.connection import EndedError
 from opskit.drivers.redis.deeds import Attempt, carried_out
-from opskit.drivers.redis.doing import SETTLING
 from opskit.drivers.redis.guards import raise_unfit
 from opskit.drivers.redis.listing import ListingError
-from opskit.drivers.redis.rejoin import within
 from opskit.drivers.redis.servers import Queried
-from opskit.drivers.redis.session import Session, opened
+from opskit.drivers.redis.session import Session
 from opskit.drivers.redis.shelf import RECORD, RECORD_BYTES, Shelf, Totals
 from opskit.drivers.redis.stocking import Range, Writer
 from opskit.drivers.redis.supply import LARGE, Item, in_file, items
@@ -60,22 +57,13 @@ class Warming(Attempt):
     def pieces(self, session: Session) -> Pieces:
         return Pieces(session, self.job.run, self.job.key, self.word)
 
-    def settled(self) -> str:
-        try:
-            session = opened(self.access, within(SETTLING))
-        except (UnreachableError, EndedError):
-            return ""
-        try:
-            ranges = self.writer(session).seize()
-            kept = shelf.read(self.folder)
-            if self.work.do == "restore":
-                from opskit.drivers.redis import warmed
+    def barred(self, session: Session) -> str:
+        ranges = self.writer(session).seize()
+        kept = shelf.read(self.folder)
+        if self.work.do == "restore":
+            from opskit.drivers.redis import warmed
 
-                return warmed.far(self, session, kept, ranges)
-        except (ServerError, BrokenError, EndedError, TooLongError, LostError, EvidenceError):
-            return ""
-        finally:
-            session.close()
+            return warmed.far(self, session, kept, ranges)
         return f"{done(ranges)} of {kept.count} keys are written, and no other will be"
 
 
