@@ -130,7 +130,7 @@ class Pieces:
         Unlike a bar this can be taken up again: an undo that was given up must be able to go on.
         """
         fence = f"{self._head}fence"
-        said = self._marks.scripted("fence", (fence.encode(),), (self._word.encode(), _MS))
+        said = self._marks.moved(fence, self._word)
         if not isinstance(said, bytes):
             raise LostError(_LOST)
         self._fence = (fence, said)

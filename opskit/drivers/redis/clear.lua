@@ -6,13 +6,6 @@
 -- Returned are 1 and the mark that was there before (then nothing is done), 2 where the key of the
 -- run is another one (nothing either), or 0 and the mark. A mark is a line with a letter for each
 -- key, in no order of theirs: r removed; g gone before; e refused, or there all the same. Then why.
-local there = redis.call('GET', KEYS[1])
-if there then
-  return {1, there}
-end
-if redis.call('GET', KEYS[2]) ~= ARGV[1] then
-  return {2, ''}
-end
 -- What may not be asked afterwards is not removed: it is refused here, before anything is done.
 redis.call('EXISTS', KEYS[3])
 redis.call('SET', KEYS[1], 'begun', 'PX', ARGV[2])

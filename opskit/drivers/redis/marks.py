@@ -92,15 +92,19 @@ class Marks:
         return decoded(found) if isinstance(found, bytes) else None
 
     def scripted(self, name: str, keys: Words, args: Words, guard: str = "") -> Reply:
-        """Do a script of opskit's own; the second of its keys is `guard`, or the key of the run."""
+        """Do a piece by a script; the second of its keys is `guard`, or the key of the run."""
         count, second = str(len(keys) + 1), guard or self.of_run
-        return self._connection.call("EVAL", _text(name), count, keys[0], second, *keys[1:], *args)
+        return self._connection.call("EVAL", _piece(name), count, keys[0], second, *keys[1:], *args)
 
     def scripted_on(self, name: str, mark: bytes, names: bytes, count: int, args: Words) -> Reply:
-        """Do a script whose further keys, so many, are written out already."""
-        head = written(("EVAL", _text(name), str(count + 2), mark, self.of_run))
+        """Do a piece by a script whose further keys, so many, are written out already."""
+        head = written(("EVAL", _piece(name), str(count + 2), mark, self.of_run))
         total = b"*%d\r\n" % (5 + count + len(args))
         return self._connection.ask(b"".join((total, head, names, written(args))))
+
+    def moved(self, fence: str, word: str) -> Reply:
+        """Move a fence, and return what it has now; None where the key of the run is another."""
+        return self._connection.call("EVAL", _text("fence"), "2", fence, self.of_run, word, _MS)
 
     def once(self, key: str, value: str, word: str) -> str | None:
         """Write a key unless it is there, and return what it has then; None: as for `bar`."""
@@ -123,6 +127,12 @@ class Marks:
 
 
 _BARRED = packed((b"barred", b"0", b"", b"", b""))
+
+
+@cache
+def _piece(name: str) -> bytes:
+    """Return a script of opskit's own that does a piece, with what each of these begins with."""
+    return _text("piece") + b"\n" + _text(name)
 
 
 @cache

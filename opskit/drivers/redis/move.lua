@@ -5,13 +5,6 @@
 -- first, the number of its list and its bytes.
 --
 -- Returned is as for removing keys. The letters: r moved; g gone before; e refused; - not come to.
-local there = redis.call('GET', KEYS[1])
-if there then
-  return {1, there}
-end
-if redis.call('GET', KEYS[2]) ~= ARGV[1] then
-  return {2, ''}
-end
 redis.call('SET', KEYS[1], 'begun', 'PX', ARGV[2])
 
 local letters, why = {}, ''

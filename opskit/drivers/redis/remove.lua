@@ -9,13 +9,6 @@
 -- key: r removed; c removed, and another value than the archived one, which stands in the mark; g
 -- gone before; k left, for its new value is too large to be kept; e refused; - not come to. Then
 -- why it was refused, in a line; then for each c a line `number end size` and the DUMP.
-local there = redis.call('GET', KEYS[1])
-if there then
-  return {1, there}
-end
-if redis.call('GET', KEYS[2]) ~= ARGV[1] then
-  return {2, ''}
-end
 local life, keep = ARGV[2], tonumber(ARGV[3])
 redis.call('SET', KEYS[1], 'begun', 'PX', life)
 

@@ -7,13 +7,6 @@
 --
 -- Returned is as for removing. The letters: r put back; b something stands there, and stays; x its
 -- time is over; e refused; - not come to.
-local there = redis.call('GET', KEYS[1])
-if there then
-  return {1, there}
-end
-if redis.call('GET', KEYS[2]) ~= ARGV[1] then
-  return {2, ''}
-end
 redis.call('SET', KEYS[1], 'begun', 'PX', ARGV[2])
 
 local clock = redis.call('TIME')

@@ -7,13 +7,6 @@
 --
 -- It goes before that one, or where what is taken next stands, if that has been taken by now. The
 -- letters: r put back; b it is not where it was moved to, so somebody has it; e refused; - not come to.
-local there = redis.call('GET', KEYS[1])
-if there then
-  return {1, there}
-end
-if redis.call('GET', KEYS[2]) ~= ARGV[1] then
-  return {2, ''}
-end
 redis.call('SET', KEYS[1], 'begun', 'PX', ARGV[2])
 
 local letters, why = {}, ''
