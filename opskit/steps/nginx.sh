@@ -97,9 +97,32 @@ emergency() {
     grep -v ' open socket #[0-9]* left in connection '
 }
 
+# Whether the master is at rest: it holds signals back while it carries out a reload, and lets them
+# in only while it waits. Where the kernel does not tell, it counts as at rest.
+at_rest() {
+  awk '/^(SigPnd|ShdPnd|SigBlk):/ && $2 ~ /[13579bdf]$/ { busy = 1 } END { exit busy }' \
+    "/proc/$master/status" 2>/dev/null
+}
+
+# Waits for a reload that somebody else has begun: its workers would be taken for ours.
+await_rest() {
+  tick
+  deadline=$((now + reload_timeout * 100))
+  until at_rest; do
+    tick
+    if [ "$now" -ge "$deadline" ]; then
+      why="nginx is still busy with another reload after $reload_timeout s"
+      return 1
+    fi
+    sleep 0.05
+  done
+}
+
 # Has nginx load its configuration and proves it: a worker that was not there before, every one
-# that was there has retired, and no [emerg] in the log. Otherwise sets why.
+# that was there has retired, no [emerg] in the log, and no other reload on its way. Otherwise sets
+# why.
 load() {
+  await_rest || return 1
   workers
   before=" $serving " why=''
   mark_log
@@ -123,7 +146,7 @@ load() {
         *) new="$new $worker" ;;
       esac
     done
-    if [ -n "$new" ] && [ -z "$stayed" ]; then return 0; fi
+    if [ -n "$new" ] && [ -z "$stayed" ] && at_rest; then return 0; fi
     tick
     if [ "$now" -ge "$deadline" ]; then
       why="nginx has no new workers $reload_timeout s after the reload (still serving:$stayed)"

@@ -183,6 +183,20 @@ def test_stages_to_green_and_back_leave_the_file_byte_for_byte(balancer: Balance
 
 
 @pytest.mark.acceptance
+def test_the_workers_of_a_reload_by_somebody_else_are_no_proof(balancer: Balancer) -> None:
+    """One that began before ours has read the old file; nginx tries a taken port for 2.5 s."""
+    nginx, before = balancer.nginx, balancer.nginx.active.read_bytes()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        busy = nginx.active.with_name("busy.conf")
+        busy.write_text(f"server {{ listen 127.0.0.1:{taken.getsockname()[1]}; return 204; }}\n")
+        nginx.run("-s", "reload")
+        process = balancer.start(to="green")
+        wait_until(lambda: nginx.active.read_bytes() != before)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, green_of(nginx)) == (0, True), out + err
+
+
+@pytest.mark.acceptance
 def test_f14_a_switch_that_nginx_does_not_take_fails_and_says_which_colour_answers(
     balancer: Balancer,
 ) -> None:
