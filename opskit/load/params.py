@@ -14,7 +14,7 @@ from opskit.load.yaml import Items, Node, Scalar, Table
 from opskit.model.runbook import Param, ParamType
 from opskit.model.value import Json
 from opskit.steps.base import is_template
-from opskit.steps.units import duration, seconds_of
+from opskit.steps.units import duration, figure, seconds_of
 
 SHORTEST_SECRET = 6
 LONGEST = 1024 * 1024
@@ -217,7 +217,7 @@ def _within(param: Param, text: str) -> int | float:
         value, write = seconds_of(text), "a duration such as 10s, 5m or 1h30m"
     if value is None:
         raise WrongValueError(f"{text[:80]!r} can't be read", write)
-    shown = duration if param.type == "duration" else "{:g}".format
+    shown = duration if param.type == "duration" else figure
     if param.minimum is not None and value < param.minimum:
         raise WrongValueError(f"{text} is too little", f"{shown(param.minimum)} or more")
     if param.maximum is not None and value > param.maximum:

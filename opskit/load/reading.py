@@ -11,7 +11,7 @@ from opskit.model.problem import Place, Problem
 from opskit.model.value import Json
 from opskit.steps import Key
 from opskit.steps.base import is_template
-from opskit.steps.units import bytes_of, seconds_of
+from opskit.steps.units import bytes_of, figure, seconds_of
 
 INT = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
@@ -239,7 +239,7 @@ def _number(reader: Reader, node: Scalar, key: Key, path: str) -> Json:
 
 def _bounded(reader: Reader, node: Scalar, key: Key, path: str, value: float) -> Json:
     if key.minimum is not None and value < key.minimum:
-        reader.wrong(node, path, f"{key.minimum:g} or more")
+        reader.wrong(node, path, f"{figure(key.minimum)} or more")
         return None
     return value
 

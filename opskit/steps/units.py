@@ -44,6 +44,12 @@ def bytes_of(written: str) -> int | None:
     return int(match[1]) * _UNITS[match[2] or "B"] if match else None
 
 
+def figure(number: float) -> str:
+    """Write a number in digits, however many it takes: `1249900000`, `80.5`; six if it is small."""
+    whole = abs(number) >= 1e6 or number == int(number)
+    return f"{number:.0f}" if whole and abs(number) < 1e21 else f"{number:g}"
+
+
 def duration(seconds: float) -> str:
     """Write seconds the way a person would: `1h30m`, `10s`, `250ms`."""
     if seconds and seconds < 1:

@@ -34,7 +34,7 @@ from opskit.model.job import Job, Output
 from opskit.model.value import Json
 from opskit.render.masking import masked
 from opskit.steps.activity import CHECKS
-from opskit.steps.units import duration
+from opskit.steps.units import duration, figure
 
 _SHOWN = 50
 """So many sessions go into the record as data, and are shown; those of a finding come first."""
@@ -308,6 +308,6 @@ def _slow(slow: Iterable[Cost], work: Activity) -> Iterator[Found]:
         if cost.text == OWN:
             continue
         weight = _level(work, "statement", cost.mean)
-        took = f"takes {_time(cost.mean)} on average, {cost.calls:g} times"
+        took = f"takes {_time(cost.mean)} on average, {figure(cost.calls)} times"
         text = f"{took}: {cost.text[:_WIDE]}"
         yield Found(check="statement", table=cost.user, name=cost.query, text=text, weight=weight)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from opskit.drivers.postgres.connection import Connection
 from opskit.drivers.postgres.findings import Found
 from opskit.model.frozen import frozen
+from opskit.steps.units import figure
 
 _TABLES = """
     SELECT /* opskit */ pg_catalog.json_agg(pg_catalog.json_build_array(
@@ -97,8 +98,8 @@ def scans(first: Tables | None, now: Tables, since: str) -> Iterator[Found]:
         if first is not None and before is None:
             continue  # it has become large meanwhile: what it was before is not known
         if times > 0:
-            told = f"{rows:,.0f} rows were read from end to end of it {since}, in {times:g} scans"
-            found.append((rows, one, f"{told}; it has {one.rows:,.0f}"))
+            told = f"{rows:,.0f} rows were read from end to end of it {since}"
+            found.append((rows, one, f"{told}, in {figure(times)} scans; it has {one.rows:,.0f}"))
     if lower:
         text = "counters of tables were reset meanwhile: look again"
         yield Found(check="scan", name="tables", text=text, unknown=True)

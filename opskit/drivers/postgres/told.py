@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from opskit.drivers.postgres.present import Moment, Present
 from opskit.drivers.postgres.statements import Cost
 from opskit.render.masking import masked
-from opskit.steps.units import duration
+from opskit.steps.units import duration, figure
 
 _DEEPEST = 12
 """From here on a tree is not drawn any deeper; the level is told as a number all the same."""
@@ -58,9 +58,9 @@ def statement_table(costs: Sequence[Cost], since: str) -> str:
     for cost in costs:
         blocks = cost.hit + cost.read
         rows.append(
-            (_time(cost.total), f"{100 * cost.total / whole:.0f}%", f"{cost.calls:g}",
+            (_time(cost.total), f"{100 * cost.total / whole:.0f}%", figure(cost.calls),
              _time(cost.mean), _many(cost.rows / cost.calls),
-             f"{100 * cost.hit / blocks:.0f}%" if blocks else "-", f"{cost.temp:g}", cost.user,
+             f"{100 * cost.hit / blocks:.0f}%" if blocks else "-", figure(cost.temp), cost.user,
              masked(cost.text, _WIDE))
         )  # fmt: skip
     return f"statements {since}; SHARE is of those listed, TEMP is blocks written\n" + aligned(rows)
