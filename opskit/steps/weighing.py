@@ -9,10 +9,13 @@ from typing import Literal, TypeAlias
 from opskit.model.job import Output
 from opskit.model.value import Json
 from opskit.model.work import Limits
+from opskit.steps.units import figure
 
 Level: TypeAlias = Literal["OK", "WARN", "CRIT", "UNKNOWN"]
 LEVELS: tuple[Level, ...] = ("OK", "WARN", "CRIT", "UNKNOWN")
-"""In the order of the exit statuses that monitoring plug-ins have; the last is the worst."""
+"""In the order of the exit statuses that monitoring plug-ins have."""
+_WORST: tuple[Level, ...] = ("CRIT", "UNKNOWN", "WARN", "OK")
+"""What is certainly wrong comes before what nobody knows, which never passes."""
 
 _LIMIT = r"(<=|>=|==|!=|<|>)\s*(-?\d+(?:\.\d+)?)"
 _SHOWN = 5
@@ -41,8 +44,9 @@ def weighed(limits: Limits, output: Output) -> tuple[Level, str]:
     if len(rows) != count:
         return "UNKNOWN", f"{count} rows are too much; have the query name the worst"
     found = [_row(limits, tuple(row.values())) for row in rows]
-    worst = max((level for level, _ in found), key=LEVELS.index)
-    told = [what for level, what in found if level == worst]
+    worst = next(level for level in _WORST if any(level == one for one, _ in found))
+    named = ("CRIT", "UNKNOWN") if worst == "CRIT" else (worst,)
+    told = [what for level in named for one, what in found if level == one]
     shown = told[: _SHOWN if worst != "OK" else 1]
     more = f", and {len(told) - len(shown)} more" if len(shown) < len(told) else ""
     return worst, ", ".join(shown) + more
@@ -57,8 +61,8 @@ def _row(limits: Limits, values: Sequence[Json]) -> tuple[Level, str]:
     sides: Mapping[Level, str] = {"CRIT": limits.crit, "WARN": limits.warn}
     for level, side in sides.items():
         if side and _beyond(number, side):
-            return level, f"{name}{number:g} ({side})"
-    return "OK", f"{name}{number:g}"
+            return level, f"{name}{figure(number)} ({side})"
+    return "OK", f"{name}{figure(number)}"
 
 
 def _number(value: Json) -> float | None:

@@ -12,6 +12,8 @@ from opskit.view.lines import ending
 STATUS: Mapping[str, int] = {"OK": 0, "WARN": 1, "CRIT": 2, "UNKNOWN": 3}
 _WORDS: Mapping[str, str] = {"WARN": "WARNING", "CRIT": "CRITICAL"}
 """As such plug-ins write them."""
+_WORST = ("CRIT", "UNKNOWN", "WARN", "OK")
+"""Somebody is called for what is certainly wrong: what nobody knows must not hide it."""
 _SOUND = frozenset({"done", "failed", "unknown"})
 """How a host can come out whose every check was made; a level says how each went."""
 
@@ -21,12 +23,19 @@ def told(run: Run, plan: Plan) -> tuple[str, int]:
     levels = {record.key: _level(record) for record in run.actions.values()}
     counts = {level: list(levels.values()).count(level) for level in LEVELS}
     gaps = list(_gaps(run, levels))
-    worst = "UNKNOWN" if gaps else next((level for level in LEVELS if counts[level]), "UNKNOWN")
-    ill = [r for level in LEVELS[:-1] for r in run.actions.values() if levels[r.key] == level]
-    details = [*gaps, *(f"{record.host}: {_said(record)}" for record in ill)]
+    found = {*levels.values(), *(("UNKNOWN",) if gaps else ())}
+    worst = next((level for level in _WORST if level in found), "UNKNOWN")
+    ill: dict[str, list[str]] = {level: [] for level in _WORST}
+    for record in run.actions.values():
+        if (level := levels[record.key]) in ill:
+            ill[level].append(f"{record.host}: {_said(record)}")
+    ill["UNKNOWN"][:0] = gaps
+    details = [line for level in _WORST[:-1] for line in ill[level]]
     checked = ", ".join(f"{n} {level}" for level, n in counts.items() if n) or "nothing was checked"
     hosts = amounts.count(len(run_hosts(plan)), "host")
     first = details[0] if details else f"{checked} on {hosts}"
+    if worst == "CRIT" and ill["UNKNOWN"]:
+        first += f"; and {len(ill['UNKNOWN'])} UNKNOWN"
     figures = " ".join(f"{level.lower()}={counts[level]}" for level in reversed(LEVELS))
     rest = [f"{checked} on {hosts}", *details] if details else []
     return text(run.runbook, worst, first, rest, figures), STATUS[worst]
@@ -44,8 +53,14 @@ def _plain(line: str) -> str:
 
 
 def _level(record: ActionRecord) -> str:
+    """Return what a check came to; one that could not look at all and found harm has found harm."""
     evidence = record.data.get("evidence")
-    return str(evidence.get("level", "")) if isinstance(evidence, Mapping) else ""
+    if not isinstance(evidence, Mapping):
+        return ""
+    counts = evidence.get("counts")
+    harm = counts.get("CRIT") if isinstance(counts, Mapping) else 0
+    level = str(evidence.get("level", ""))
+    return "CRIT" if harm and level == "UNKNOWN" else level
 
 
 def _said(record: ActionRecord) -> str:

@@ -27,14 +27,19 @@ def brought(*rows: Json, count: int | None = None) -> Output:
         ([{"n": "96"}], "CRIT", "96 (> 95)"),
         ([{"name": "a", "n": 3}, {"name": "b", "n": 99}], "CRIT", "b 99 (> 95)"),
         ([{"name": "a", "n": 90}, {"name": "b", "n": 91}], "WARN", "a 90 (> 80), b 91 (> 80)"),
-        ([{"name": "a", "n": 99}, {"name": "b", "n": None}], "UNKNOWN", "b NULL is no number"),
+        ([{"name": "b", "n": None}, {"name": "a", "n": 99}], "CRIT",
+         "a 99 (> 95), b NULL is no number"),
+        ([{"name": "a", "n": 90}, {"name": "b", "n": None}], "UNKNOWN", "b NULL is no number"),
+        ([{"n": 1249900000}], "CRIT", "1249900000 (> 95)"),
+        ([{"n": "-1234567.5"}], "OK", "-1234568"),
+        ([{"n": 0.0004}], "OK", "0.0004"),
         ([{"n": "NaN"}], "UNKNOWN", "NaN is no number"),
         ([{"n": "Infinity"}], "UNKNOWN", "Infinity is no number"),
         ([{"n": True}], "UNKNOWN", "True is no number"),
         ([{"a": "x", "b": "y", "n": 1}], "UNKNOWN", "x y 1 is no number"),
         ([], "UNKNOWN", "it brings no rows"),
     ],
-)
+)  # fmt: skip
 def test_the_worst_row_counts(rows: list[Json], level: Level, said: str) -> None:
     assert weighed(LIMITS, brought(*rows)) == (level, said)
 
