@@ -25,7 +25,8 @@ TRANSACTIONS = ("default", "none")
 ROWS = ("text", "json")
 SUMMARY = (
     "Run SQL on a PostgreSQL database. A read is one statement in a transaction that can't write; "
-    "a change is one transaction, done exactly once. Expressions are bound, never pasted in."
+    "a change is one transaction, done exactly once. Expressions are bound, never pasted in. Its "
+    "summary says how many rows it has written, or what its last answer has in a column `told`."
 )
 KEYS = (
     Key(

@@ -8,7 +8,7 @@ from opskit.model.run import ActionRecord, Run
 from opskit.model.states import ActionState
 from opskit.view import amounts, names, safe
 from opskit.view.labels import Labels
-from opskit.view.lines import ending
+from opskit.view.lines import ending, told
 from opskit.view.paint import Paint
 
 BAD: tuple[ActionState, ...] = ("unknown", "undo failed", "failed", "started")
@@ -29,6 +29,7 @@ def shown(run: Run, plan: Plan | None, said: Said, paint: Paint) -> Iterator[str
     yield from _unreachable(run, paint)
     yield from _checks(run, labels, paint)
     if plan is not None:
+        yield from _did(run, plan, labels)
         yield from _passed_over(run, plan, labels, paint)
         yield from _left(run, plan)
 
@@ -131,6 +132,23 @@ def _checks(run: Run, labels: Labels, paint: Paint) -> Iterator[str]:
     for record in levels.get("WARN", [])[:MOST]:
         what = f"{labels.step(record)}{ending(record.data)}"
         yield f"  {paint.warn('warning')} on {safe.one_line(record.host)}: {what}"
+
+
+def _did(run: Run, plan: Plan, labels: Labels) -> Iterator[str]:
+    """Say of the changes that stand what came of each, as rows that it has written."""
+    from opskit.plan import acts
+
+    said: dict[tuple[str, str], list[str]] = {}
+    for action in plan.actions:
+        record = run.actions.get(action.key)
+        if record is None or record.state != "succeeded" or not acts(plan, action):
+            continue
+        if what := told(record.data):
+            host = record.host or action.target
+            said.setdefault((labels.step(record), what), []).append(host)
+    for (step, what), hosts in list(said.items())[:MOST]:
+        many = f" (on {names.listed(hosts, 40)})" if len(run.hosts) > 1 and hosts != [""] else ""
+        yield f"  {'done':<18} {step}: {what}{many}"
 
 
 def _passed_over(run: Run, plan: Plan, labels: Labels, paint: Paint) -> Iterator[str]:

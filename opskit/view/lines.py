@@ -236,14 +236,14 @@ def labelled(data: Mapping[str, Json]) -> str:
 
 def ending(data: Mapping[str, Json]) -> str:
     """Say how a step ended: how long it took, its exit status, why it did not succeed."""
-    about, why = took(data), reason(data) or _told(data)
+    about, why = took(data), told(data)
     return (f" ({about})" if about else "") + (f": {why}" if why else "")
 
 
-def _told(data: Mapping[str, Json]) -> str:
-    """Say what came of a step, where it is of those that tell."""
+def told(data: Mapping[str, Json]) -> str:
+    """Say why a step did not succeed, or what came of it, where it is of those that tell."""
     evidence = data.get("evidence")
-    return short(evidence, "told") if isinstance(evidence, Mapping) else ""
+    return reason(data) or (short(evidence, "told") if isinstance(evidence, Mapping) else "")
 
 
 def took(data: Mapping[str, Json]) -> str:

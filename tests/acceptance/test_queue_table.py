@@ -127,7 +127,7 @@ def test_what_hangs_is_tried_again_and_an_undo_takes_that_back(desk: Desk) -> No
     plan = desk.opskit("plan", "queue-table-retry", "-p", "idempotent=report", "-p", "max_share=50")
     assert "UPDATE task_queue" in plan
     assert hashed(desk) == before
-    retry(desk)
+    assert "done               3 Let them be tried again: 5 rows\n" in retry(desk)
     assert count(desk, STUCK) == 0
     again = "task_name = 'report' AND status = 'pending'"
     assert count(desk, f"{again} AND worker_id = '' AND started_at IS NULL") == meant

@@ -103,6 +103,20 @@ def test_a_good_run_says_little() -> None:
     ]  # fmt: skip
 
 
+def test_what_changes_have_come_to_is_told_also_where_no_line_was_left_of_them() -> None:
+    put = [record(f"4@web{n}", "succeeded", reason="removed 7 of 7 keys") for n in (1, 2)]
+    read = record("5@web1", "succeeded", evidence={"told": "a read says nothing here"})
+    other = record("3@web1", "succeeded", evidence={"told": "3 rows updated"})
+    done = run("succeeded", {"web1": "done", "web2": "done"}, dict([*put, read, other]))
+    shown = summary.text(done, samples.plan())
+    assert [line.split(maxsplit=1)[1] for line in shown.splitlines() if ": " in line] == [
+        "3 Put the release in place: 3 rows updated (on web1)",
+        "4 Switch: removed 7 of 7 keys (on web1 web2)",
+    ]
+    undone = run("undone", {"web1": "undone"}, dict([record("4@web1", "undone", reason="7")]))
+    assert "Switch" not in summary.text(undone, samples.plan())
+
+
 def test_200_hosts_fit_80_columns_and_none_of_the_failed_is_left_out() -> None:
     odd = [f"web{n}" for n in range(1, 201, 2)]
     hosts: dict[str, HostState] = {f"web{n}": "done" for n in range(1, 201)}

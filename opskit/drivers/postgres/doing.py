@@ -252,8 +252,8 @@ def _transaction(doing: Doing, session: Session, marks: Marks, todo: Sequence[Se
         _run(doing, session, sentence)
     if wrong := _unexpected(doing):
         return doing.output("failed", f"{wrong}; nothing of it was kept", status=1)
-    if doing.work.judged and (said := doing.returned.row.get("told")):
-        doing.more["told"] = said.decode(errors="replace")
+    if said := doing.returned.told():
+        doing.more["told"] = said
     if not doing.lacks:
         value = doing.returned.value() if doing.work.kept else None
         marks.keep(

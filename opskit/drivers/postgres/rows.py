@@ -18,6 +18,13 @@ _BOOL, _JSON = 16, (114, 3802)
 _SENTENCE = 300
 _NUMBERS = (20, 21, 23, 26, 700, 701, 1700)
 _PIECE = 64 * 1024
+_DONE = {
+    "INSERT": " inserted", "UPDATE": " updated", "DELETE": " deleted", "MERGE": " merged",
+    "COPY": " copied",
+}  # fmt: skip
+"""What a statement's tag begins with → what it has done to so many rows."""
+_TOLD = 5
+"""Of so many statements it is told, the last of a step."""
 
 
 class Returned:
@@ -64,6 +71,13 @@ class Returned:
         if self._json:
             return b"[" + b",".join(self._rows) + b"]"
         return (self.first or b"")[: self._keep]
+
+    def told(self) -> str:
+        """Say what a change has done: in its own words (a column `told`), or in rows."""
+        if said := self.row.get("told"):
+            return said.decode(errors="replace")
+        done = [tag.split() for tag in self.tags if tag[-1:].isdigit()]
+        return ", ".join(_counted(words[0], words[-1]) for words in done[-_TOLD:])
 
     def evidence(self) -> dict[str, Json]:
         found: dict[str, Json] = {"did": list(self.tags[-20:]), "rows": self.total}
@@ -137,3 +151,7 @@ def as_expected(wanted: str, returned: Returned) -> str:
 def _short(found: str) -> str:
     """Leave room for a sentence that says what to do: a query may answer with one."""
     return repr(found) if len(found) <= _SENTENCE else f"{found[:_SENTENCE]!r}…"
+
+
+def _counted(verb: str, number: str) -> str:
+    return f"{number} {'row' if number == '1' else 'rows'}{_DONE.get(verb, '')}"
