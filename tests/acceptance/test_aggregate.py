@@ -26,7 +26,9 @@ SYNCED = """
     INSERT INTO sync_idempotency_record (id, idempotency_key, scope, device_id, user_id, tenant_id,
             request_hash, response_data, hit_count, created_at, expires_at)
         SELECT 1000000 + n, md5(n::text) || md5(n::text), 'item', 'recent', 1, 1 + n % 10, 'x',
-            jsonb_build_object('ok', n % 20 <> 0), (n % 3 = 0)::int, at, at + interval '1 day'
+            CASE WHEN n % 20 = 0 THEN '{"ok": false, "duration_ms": "slow"}'
+                 ELSE jsonb_build_object('ok', true, 'duration_ms', 40 + n % 90) END,
+            (n % 3 = 0)::int, at, at + interval '1 day'
         FROM (SELECT n, date_trunc('hour', now(), 'UTC') - (1 + n % 300) * interval '1 minute' AS at
               FROM generate_series(1, 3000) AS n) AS made;
     INSERT INTO sync_conflict_log (tenant_id, domain, resolution, created_at)
@@ -63,8 +65,9 @@ def number(desk: Desk) -> int:
     return int(desk.db.sql(f"SELECT count(*) {RECENT}")[0][0])
 
 
-def run(desk: Desk, how: str, back: str = "5h", status: int = 0) -> str:
+def run(desk: Desk, how: str, back: str = "5h", status: int = 0, took: str = "") -> str:
     words = ("-p", f"look_back={back}", "-p", "settle=0s", how)
+    words += ("-p", f"took={took}") if took else ()
     return " ".join(desk.opskit("run", "aggregate-analytics", *words, status=status).split())
 
 
@@ -72,13 +75,17 @@ def test_f16_an_hour_that_is_run_twice_has_one_snapshot(desk: Desk) -> None:
     said = run(desk, "--dry-run")
     assert number(desk) == 0
     assert said.count(":00:00+00 10") == 5, said
-    run(desk, "--yes")
+    assert "Aggregate them: 50 snapshots of 5 hours are made Next:" in run(desk, "--yes")
     assert number(desk) == 50
+    assert float(desk.db.sql(f"SELECT min(avg_sync_duration_ms) {RECENT}")[0][0]) > 40
     by_hand = """
         SELECT tenant_id, date_trunc('hour', created_at, 'UTC'), sum(1 + hit_count)::int,
-            count(*) FILTER (WHERE response_data->>'ok' = 'false')::int
+            count(*) FILTER (WHERE response_data->>'ok' = 'false')::int,
+            round(avg((response_data->>'duration_ms')::numeric)
+                  FILTER (WHERE response_data->>'duration_ms' <> 'slow'), 1)
         FROM sync_idempotency_record WHERE device_id = 'recent' GROUP BY 1, 2
-        EXCEPT SELECT tenant_id, "timestamp", total_sync_requests, failed_syncs
+        EXCEPT SELECT tenant_id, "timestamp", total_sync_requests, failed_syncs,
+            avg_sync_duration_ms
         FROM sync_analytics_snapshot
     """
     assert desk.db.sql(by_hand) == []
@@ -98,6 +105,14 @@ def test_an_hour_that_was_missed_is_caught_up_and_taken_back_alone(desk: Desk) -
     desk.opskit("undo", "last", "--yes")
     assert number(desk) == 40
     assert desk.db.sql(f"SELECT count(*) FROM sync_analytics_snapshot WHERE {gone}") == [(0,)]
+
+
+def test_how_long_syncs_took_stays_empty_where_nothing_says_it(desk: Desk) -> None:
+    said = run(desk, "--yes", "3h", took="elapsed")
+    assert (
+        "30 snapshots of 3 hours are made; no record says how long it took (took: elapsed)" in said
+    )
+    assert desk.db.sql(f"SELECT count(avg_sync_duration_ms) {RECENT}") == [(0,)]
 
 
 def test_more_hours_than_may_be_caught_up_are_refused(desk: Desk) -> None:

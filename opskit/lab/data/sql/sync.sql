@@ -23,7 +23,7 @@ create table upload_session (
 insert into tenants_tenant (name) select 'Tenant ' || g from generate_series(1, 10) g;
 insert into sync_idempotency_record (id, idempotency_key, scope, device_id, user_id, tenant_id, request_hash, response_data, created_at, expires_at)
 select g, encode(sha256(('op-' || g)::bytea), 'hex'), case when g % 4 = 0 then 'batch' else 'item' end, 'device-' || g % 200, g % 150,
-       1 + g % 10, encode(sha256(('request-' || g)::bytea), 'hex'), jsonb_build_object('ok', true, 'item', g), at, at + interval '24 hours'
+       1 + g % 10, encode(sha256(('request-' || g)::bytea), 'hex'), jsonb_build_object('ok', true, 'item', g, 'duration_ms', 60 + g % 120), at, at + interval '24 hours'
 from (select g, pg_temp.since() + g * interval '20 seconds' as at
       from generate_series(1, current_setting('lab.rows')::bigint) g) row;
 insert into sync_tenant_conflict_policy (tenant_id, domain, resolution_policy, auto_resolve)
