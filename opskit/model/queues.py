@@ -28,7 +28,10 @@ class Queues:
 
     `names`: which queues; none: those that the broker knows. `window`: between two looks, in
     seconds. `limits`: check → what it finds too much. `workers`: who must have answered, in
-    `answers`. `results`: the server that results go to, where it is another.
+    `answers`. `results`: the server that results go to, where it is another. `visibility`: after
+    how long the broker gives to another what was not acknowledged, `longest`: how long a task may
+    take, both in seconds and 0 where the answers say it. `once`: queues whose tasks must not be
+    done twice.
     """
 
     server: str
@@ -39,6 +42,9 @@ class Queues:
     workers: tuple[str, ...] = ()
     answers: Text | None = None
     results: str = ""
+    visibility: float = 0.0
+    longest: float = 0.0
+    once: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
 
 

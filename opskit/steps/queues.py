@@ -14,6 +14,7 @@ from opskit.steps.base import (
     Key,
     Scope,
     Value,
+    a_number,
     a_word,
     optional,
 )
@@ -27,6 +28,7 @@ CHECKS: Mapping[str, str] = {
     "copies": "CRIT",
     "retries": "CRIT",
     "memory": "CRIT",
+    "twice": "WARN",
     "old": "CRIT",
     "depth": "CRIT",
     "queues": "CRIT",
@@ -78,7 +80,14 @@ KEYS = (
     Key("workers", "text", default="", help="who must answer, with commas between: the names that "
         "`inspect ping` has"),
     Key("answers", "text", help="who has answered: JSON of name → `active`, `processed` and "
-        "`before` (numbers), or `error`"),
+        "`before`, and, for `twice`, `late` (1: acknowledged when done), `limit`, `running`, "
+        "`visibility` in seconds (numbers), or `error`"),
+    Key("visibility", "duration", default=0.0, minimum=0,
+        help="`visibility_timeout` of the broker; 0: what the workers say, or 1 h"),
+    Key("longest", "duration", default=0.0, minimum=0,
+        help="how long the longest task may take; 0: what the workers say"),
+    Key("once", "text", default="", help="queues whose tasks must not be done twice, with commas "
+        "between: `twice` is CRIT there"),
     Key("results", "text", default="", help="the server of the inventory that results go to, where "
         "it is another"),
     *_limits(),
@@ -110,6 +119,9 @@ def work(args: Mapping[str, Value], step: Step) -> Queues:
         workers=workers,
         answers=answers,
         results=a_word(args["results"], step, "results"),
+        visibility=a_number(args["visibility"], step, "visibility"),
+        longest=a_number(args["longest"], step, "longest"),
+        once=names(a_word(args["once"], step, "once")),
         leave_out=looks.left_out(args, step, CHECKS),
     )
 

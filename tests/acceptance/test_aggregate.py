@@ -66,8 +66,8 @@ def number(desk: Desk) -> int:
 
 
 def run(desk: Desk, how: str, back: str = "5h", status: int = 0, took: str = "") -> str:
-    words = ("-p", f"look_back={back}", "-p", "settle=0s", how)
-    words += ("-p", f"took={took}") if took else ()
+    words: tuple[str, ...] = ("-p", f"look_back={back}", "-p", "settle=0s", how)
+    words = (*words, "-p", f"took={took}") if took else words
     return " ".join(desk.opskit("run", "aggregate-analytics", *words, status=status).split())
 
 

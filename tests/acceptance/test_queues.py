@@ -146,6 +146,9 @@ def test_each_of_several_ills_is_found_and_mended(desk: Desk) -> None:
     until(lambda: notes.exists() and notes.read_text() == "first\n", 60)
     words = ("-p", "answer=1", "-p", "window=1s")
     assert "OK" in desk.opskit("run", "queue-recovery", "--nagios", *words)
+    assert "a task may run for 50s (task_time_limit), and the broker gives it to another" in (
+        desk.look(1, window=0, visibility="40s", once="celery")
+    )
     refused = desk.go("run", "queue-restore", 5, queue="celery", idempotent="shop.note")
     assert "messages of shop.poison are meant, too" in refused
     desk.call("DEL", "opskit:parked:celery")

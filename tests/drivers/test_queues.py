@@ -160,6 +160,38 @@ def test_what_was_taken_long_ago_and_what_is_not_due_yet(at: Broker) -> None:
     assert found.outcome == "succeeded"
 
 
+LATE = {**WORKS, "late": 1, "limit": 600, "running": 5, "visibility": 3600}
+TWICE: list[tuple[dict[str, int], dict[str, Any], str, str]] = [
+    ({}, {}, "", ""),
+    ({"limit": 0, "late": 0}, {}, "", ""),
+    ({"limit": 0}, {}, "WARN", "nothing limits how long a task may run (task_time_limit)"),
+    ({"limit": 0}, {}, "WARN", "the broker gives it to another worker after 1h: it is done twice"),
+    ({"limit": 5400}, {}, "WARN", "a task may run for 1h30m (task_time_limit)"),
+    ({"limit": 5400}, {"once": ("celery",)}, "CRIT", "longer than the longest task"),
+    ({"limit": 5400}, {"once": ("mail",)}, "WARN", "let visibility_timeout be longer"),
+    ({"limit": 5400}, {"visibility": 7200.0}, "", ""),
+    ({"limit": 600, "visibility": 300}, {}, "WARN", "to another worker after 5m"),
+    ({"running": 3700}, {}, "CRIT", "it has run a task for 1h1m40s"),
+    ({"late": 0}, {"longest": 4000.0}, "WARN", "the longest task takes up to 1h6m40s"),
+    ({"limit": 0}, {"longest": 60.0}, "", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("worker", "how", "level", "told"), TWICE)
+def test_a_task_that_may_outlast_the_patience_of_the_broker(
+    at: Broker, worker: dict[str, int], how: dict[str, Any], level: str, told: str
+) -> None:
+    at.send(*broker.bound("celery"))
+    both = said(a={**LATE, **worker}, b={**LATE, **worker})
+    output = at.look(window=0, workers=BOTH, answers=both, **how)
+    findings: Any = output.evidence["findings"]
+    found = [one for one in findings if one["check"] == "twice"]
+    assert bool(found) == bool(level)
+    assert output.evidence["level"] == (level or "OK")
+    assert all(told in one["text"] and one["level"] == level for one in found)
+    assert len(found) == (2 if "running" in worker else bool(level)), "what is alike is told once"
+
+
 def test_a_broker_that_may_lose_messages_comes_first(at: Broker) -> None:
     at.queue("celery", 1200)
     at.db.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")

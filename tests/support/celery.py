@@ -21,7 +21,7 @@ from celery.exceptions import Reject
 app = Celery("shop", broker=os.environ["BROKER"], backend=os.environ["BROKER"])
 app.conf.update(
     task_acks_late=True, worker_prefetch_multiplier=1, broker_connection_retry_on_startup=True,
-    broker_transport_options={"visibility_timeout": 60},
+    broker_transport_options={"visibility_timeout": 60}, task_time_limit=50,
 )
 
 

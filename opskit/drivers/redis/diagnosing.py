@@ -15,6 +15,8 @@ from opskit.model.queues import Queues
 from opskit.steps.units import duration
 
 _SAFE = "noeviction"
+_RAISE = "let visibility_timeout be longer than the longest task"
+_NO_LIMIT = "nothing limits how long a task may run (task_time_limit)"
 _NAMED = 20
 """So many messages or tasks are named by each check."""
 
@@ -105,7 +107,8 @@ def found_by(looked: Looked) -> Iterator[Found]:
     if not (said is not None and not said.doubt and not said.said):  # that explains the rest
         yield from _stuck(looked, first, last, said)
     yield from _repeated(looked, last)
-    yield from _old(looked, last)
+    yield from _twice(looked, said)
+    yield from _old(looked, last, visibility(looked.work, said))
     for queue in last.queues.values():
         if weight := looked.level("depth", queue.waiting):
             before = first.queues[queue.name].waiting
@@ -211,9 +214,48 @@ def _repeated(looked: Looked, last: Moment) -> Iterator[Found]:
             yield Found(check="retries", name=head.id, text=text, weight=weight)
 
 
-def _old(looked: Looked, last: Moment) -> Iterator[Found]:
-    """Tell of messages that were taken long ago; not of those whose time has not come."""
-    late = looked.work.limits["old"].crit
+def visibility(work: Queues, said: Answers | None) -> float:
+    """Return after how long the broker gives to another worker what was not acknowledged."""
+    told = [
+        one["visibility"] for one in (said.said if said else {}).values() if "visibility" in one
+    ]
+    return work.visibility or min(told, default=0) or work.limits["old"].crit
+
+
+def _twice(looked: Looked, said: Answers | None) -> Iterator[Found]:
+    """Tell of tasks that may run for longer than the broker waits: another worker gets them, too.
+
+    Only what is acknowledged when it is done (`late`); what somebody has named as the longest task
+    may wait behind another in any case.
+    """
+    work, waits = looked.work, visibility(looked.work, said)
+    weight = "CRIT" if {*work.once} & {*looked.bound} else "WARN"
+    gives = f"and the broker gives it to another worker after {duration(waits)}: it is done twice"
+    if work.longest > waits:
+        text = f"the longest task takes up to {duration(work.longest)}, {gives}"
+        yield Found(check="twice", name="broker", text=f"{text}; {_RAISE}", weight=weight)
+    alike: dict[int, list[str]] = {}
+    for name, one in sorted((said.said if said else {}).items()):
+        if not one.get("late"):
+            continue
+        if (ran := one.get("running", 0)) > waits:
+            text = f"it has run a task for {duration(ran)}, {gives}"
+            yield Found(check="twice", name=name, text=text, weight="CRIT")
+        limit = one.get("limit", 0)
+        if not work.longest and not 0 < limit <= waits:
+            alike.setdefault(limit, []).append(name)
+    for limit, names in alike.items():
+        may = f"a task may run for {duration(limit)} (task_time_limit)" if limit else _NO_LIMIT
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        text = f"{may}, {gives}; {_RAISE}"
+        yield Found(check="twice", name=names[0] + more, text=text, weight=weight)
+
+
+def _old(looked: Looked, last: Moment, late: float) -> Iterator[Found]:
+    """Tell of messages that were taken long ago; not of those whose time has not come.
+
+    `late`: after how long the broker gives them to another.
+    """
     for one in sorted(last.known.values(), key=lambda one: one.since)[:_NAMED]:
         due = _due(one)
         age = last.now - max(one.since, due or 0.0)
