@@ -207,22 +207,135 @@ def test_killed_around_its_commit_each_is_tried_again_once(desk: Desk, point: st
     assert told[0][0] - now[0][0] == 5
 
 
-def test_a_canary_comes_back_from_each_queue(desk: Desk) -> None:
-    """A worker of ours does what is due."""
-    desk.db.sql("UPDATE task_queue SET queue_name = 'reports' WHERE id < md5('p3')::uuid")
+WAITING = """
+    INSERT INTO task_queue (id, task_name, queue_name, status, created_at, scheduled_at,
+                            retry_count, error_message)
+        SELECT md5('w' || n)::uuid, 'export', 'reports',
+               (ARRAY['pending', 'retrying'])[1 + n % 2], now() - n * interval '1 minute',
+               now(), n % 2, 'card 4111 of a customer'
+        FROM generate_series(1, 20) AS n
+"""
+PARKED = "status = 'parked' AND task_name = 'export'"
+
+
+def move(desk: Desk, what: str, status: int | None = 0, kill: str = "", **how: object) -> str:
+    params = [word for name, value in how.items() for word in ("-p", f"{name}={value}")]
+    program = ("tests.support.deadly", *kill.split()) if kill else ()
+    words = ("run", f"queue-table-{what}", "--yes", *params)
+    return desk.opskit(*words, status=None if kill else status, program=program)
+
+
+def test_tasks_are_put_aside_and_an_undo_lets_them_wait_again_as_they_did(desk: Desk) -> None:
+    """While others are added; what a worker has at that moment stays with it."""
+    desk.db.sql(WAITING)
+    desk.db.sql("UPDATE task_queue SET status = 'processing' WHERE id = md5('w1')::uuid")
+    made = "queue_name <> 'made'"
+    before = hashed(desk, made)
+    plan = desk.opskit("plan", "queue-table-park", "--full", "-p", "tasks=export")
+    assert hashed(desk, made) == before
+    assert plan.count("\texport\t") == 19, "each that is meant is listed"
+    assert "now: case\n                  ok\n" in plan
+    with producing(desk):
+        assert "Put them aside: 19 rows\n" in move(desk, "park", tasks="export, none")
+        assert (count(desk, PARKED), count(desk, "task_name = 'export'")) == (19, 20)
+        desk.db.sql("UPDATE task_queue SET status = 'completed' WHERE id = md5('w2')::uuid")
+        assert "18 rows updated" in desk.opskit("undo", "last", "--yes")
+    desk.db.sql("UPDATE task_queue SET status = 'pending' WHERE id = md5('w2')::uuid")
+    assert hashed(desk, made) == before
+    assert b"4111" not in (desk.folder / "store.db").read_bytes()
+    desk.proved()
+
+
+ASIDE = [
+    pytest.param(what, how, told, marks=pytest.mark.soak if late else ())
+    for late, what, how, told in (
+        (False, "park", {"tasks": " ,"}, "nothing says which tasks are meant"),
+        (False, "park", {"tasks": "export", "queue": "reports"},
+         "20 tasks are 100.0 % of those that wait"),
+        (True, "park", {}, "nothing says which tasks are meant"),
+        (True, "park", {"tasks": "exp"}, "no task that waits is meant"),
+        (True, "park", {"tasks": "export", "max_rows": 19}, "20 tasks are meant, and 19 are"),
+        (True, "park", {"tasks": "export", "aside": "completed"}, "takes no status completed"),
+        (True, "restore", {"idempotent": "export"}, "no task is aside that is meant"),
+    )
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("what", "how", "told"), ASIDE)
+def test_what_is_too_much_or_says_nothing_is_refused(
+    desk: Desk, what: str, how: dict[str, object], told: str
+) -> None:
+    desk.db.sql(WAITING)
+    before = hashed(desk)
+    assert told in move(desk, what, 5, **how)  # type: ignore[arg-type]
+    assert hashed(desk) == before
+
+
+@pytest.mark.soak
+def test_a_table_that_takes_no_other_status_is_refused(desk: Desk) -> None:
+    desk.db.sql(WAITING)
+    known = "'pending', 'processing', 'completed', 'failed', 'retrying'"
+    desk.db.sql(f"ALTER TABLE task_queue ADD CONSTRAINT known CHECK (status IN ({known}))")
+    try:
+        assert "the table takes no status parked" in move(desk, "park", 5, tasks="export")
+        move(desk, "park", tasks="export", aside="failed")
+        assert count(desk, "status = 'failed' AND task_name = 'export'") == 20
+    finally:
+        desk.db.sql("ALTER TABLE task_queue DROP CONSTRAINT known")
+
+
+@pytest.mark.parametrize("point", ["sql-after-commit 0", LATER])
+def test_killed_around_its_commit_each_is_put_aside_once(desk: Desk, point: str) -> None:
+    desk.db.sql(WAITING)
+    before = hashed(desk)
+    move(desk, "park", kill=point, tasks="export")
+    desk.db.sql("UPDATE task_queue SET status = 'retrying' WHERE id = md5('w2')::uuid")
+    desk.opskit("resume", "last", status=None)  # it says that one waits again
+    assert count(desk, PARKED) == 19
+    desk.opskit("undo", "last", "--yes")
+    desk.db.sql("UPDATE task_queue SET status = 'pending' WHERE id = md5('w2')::uuid")
+    assert hashed(desk) == before
+
+
+def test_what_was_put_aside_goes_back_a_small_part_first(desk: Desk) -> None:
+    desk.db.sql(WAITING)
+    desk.db.sql(WAITING.replace("'w'", "'x'").replace("'export'", "'payout'"))
+    desk.db.sql("UPDATE task_queue SET status = 'parked' WHERE queue_name = 'reports'")
+    said = move(desk, "restore", 5, idempotent="export")
+    assert "tasks of payout are meant, too" in said
+    fails = "UPDATE task_queue SET status = 'failed', retry_count = 3 WHERE status = 'pending'"
+    with worker(desk, f"{fails} AND task_name = 'export'"):
+        said = move(desk, "restore", 1, idempotent="export", tasks="export", pause="1s")
+    assert "1 of the first have failed again" in said
+    assert (count(desk, PARKED), count(desk, "status = 'parked'")) == (19, 39)
+    move(desk, "restore", idempotent="export", tasks="export", first="10", pause="0s")
+    assert (count(desk, PARKED), count(desk, "status = 'parked'")) == (0, 20)
+    desk.db.sql("UPDATE task_queue SET started_at = now() WHERE id = md5('w3')::uuid")
+    desk.opskit("undo", "last", "--yes")
+    assert count(desk, PARKED) == 18, "what was begun meanwhile stays"
+
+
+@contextmanager
+def worker(desk: Desk, does: str) -> Iterator[None]:
     stop = threading.Event()
 
     def work() -> None:
         with psycopg.connect(desk.db.owner, autocommit=True) as connection:
             while not stop.wait(0.05):
-                connection.execute("UPDATE task_queue SET status = 'completed' WHERE"
-                                   " task_name = 'canary'")  # fmt: skip
+                connection.execute(does.encode())
 
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        desk.opskit("run", "queue-table-canary", "--yes", "-p", "task=canary")
-        assert count(desk, "task_name = 'canary' AND status = 'completed'") == 2
+        yield
     finally:
         stop.set()
         thread.join(20)
+
+
+def test_a_canary_comes_back_from_each_queue(desk: Desk) -> None:
+    """A worker of ours does what is due."""
+    desk.db.sql("UPDATE task_queue SET queue_name = 'reports' WHERE id < md5('p3')::uuid")
+    with worker(desk, "UPDATE task_queue SET status = 'completed' WHERE task_name = 'canary'"):
+        desk.opskit("run", "queue-table-canary", "--yes", "-p", "task=canary")
+        assert count(desk, "task_name = 'canary' AND status = 'completed'") == 2
