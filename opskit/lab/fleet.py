@@ -285,6 +285,7 @@ def _start(plan: Layout, wish: Wish) -> Lab:
         plan = plan.readdressed(net)
         plan.save()
         _lay_out(plan)
+        servers.lay_out(plan)
         ground.of(plan).start_keeper(plan, holder.fileno())
     pairs = keys.make(plan)
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from opskit.lab import address
-from opskit.lab.layout import Host, Layout, Role, Server
+from opskit.lab.layout import BROKER, Host, Layout, Role, Server
 
 Value = Mapping[str, object]
 SECRET = "postgres_owner"
@@ -32,8 +32,9 @@ def text(layout: Layout, overrides: Mapping[str, Value]) -> str:
             if layout.of(role)
         ),
         *(_line(name, {"hosts": _names(hosts)}) for name, hosts in layout.colours.items()),
+        *([_line("workers", {"hosts": _names(layout.of(Role.WEB))})] if layout.broker else []),
         "services:",
-        *_lines("app", _service()),
+        *_lines("app", _service(layout)),
     ]
     if layout.of(Role.LB):
         blocks += ["balancers:", *_lines("web", _balancer(layout.of(Role.LB)[0]))]
@@ -41,12 +42,13 @@ def text(layout: Layout, overrides: Mapping[str, Value]) -> str:
             blocks += _lines("app", _colours(layout.of(Role.LB)[0]))
     secrets: dict[str, str] = {}
     for server in layout.servers:
-        if server.databases:
+        if server.name == "postgres":
             lines = (_line(name, _database(server, name)) for name in server.databases)
             blocks += ["databases:", *lines]
             secrets[SECRET] = f"file:{layout.secret(SECRET)}"
         if server.name == "redis":
-            blocks += ["redis:", _line("cache", _cache(server))]
+            blocks += ["redis:", _line("cache", _redis(server, 0))]
+            blocks += [_line("broker", _redis(server, BROKER))] if layout.broker else []
             secrets[CACHE_SECRET] = f"file:{layout.secret(CACHE_SECRET)}"
     if secrets:
         blocks.append(f"secrets: {_flow(secrets)}")
@@ -59,9 +61,9 @@ def _database(server: Server, name: str) -> Value:
     return {"url": where, "password": SECRET, "read_role": "opskit_read"}
 
 
-def _cache(server: Server) -> Value:
+def _redis(server: Server, index: int) -> Value:
     """As the application, which may do all that is not dangerous."""
-    return {"url": f"redis://app@{server.address}:{server.port}/0", "password": CACHE_SECRET}
+    return {"url": f"redis://app@{server.address}:{server.port}/{index}", "password": CACHE_SECRET}
 
 
 def _connection(layout: Layout) -> Value:
@@ -74,7 +76,8 @@ def _connection(layout: Layout) -> Value:
     }
 
 
-def _service() -> Value:
+def _service(layout: Layout) -> Value:
+    queue = {"queue": queue_keys(layout)} if layout.broker else {}
     return {
         "hosts": "web",
         "root": "/srv/app",
@@ -83,6 +86,20 @@ def _service() -> Value:
         "restart": "labctl restart app",
         "pids": "labctl pids app",
         "user": None,
+        **queue,
+    }
+
+
+def queue_keys(layout: Layout, folder: str = "") -> Value:
+    """What takes messages from the queues of the broker; `folder`: where its programs are."""
+    labctl, labworker = f"{folder}labctl", f"{folder}labworker"
+    return {
+        "workers": [f"celery@{host.name}" for host in layout.of(Role.WEB)],
+        "celery": labworker,
+        "canary": f"{labworker} canary",
+        "stop": f"{labctl} pids worker | xargs -r kill -s TERM",
+        "start": f"{labctl} start worker",
+        "pids": f"{labctl} pids worker",
     }
 
 

@@ -14,6 +14,8 @@ from opskit.model.frozen import frozen
 VERSION = 1
 STATE_FILE = "lab.json"
 TYPED = ("version", "folder", "mode", "hosts", "servers")
+QUEUED = "limits"  # the data of a Redis that has queues among it
+BROKER = 1  # the index of the database that they are in; all else is in 0
 CUT_FLAG = "/run/lab.cut"  # on a host: it is cut off the net
 
 
@@ -43,7 +45,10 @@ class Host:
 
 @frozen
 class Server:
-    """PostgreSQL or Redis, beside the hosts; `programs` is the folder that its programs are in."""
+    """PostgreSQL or Redis, beside the hosts; `programs` is the folder that its programs are in.
+
+    `databases`: of PostgreSQL; of a Redis the data that it holds.
+    """
 
     name: str
     source: str  # embedded or system
@@ -108,6 +113,11 @@ class Layout:
         web = self.of(Role.WEB)
         half = len(web) // 2
         return {"blue": web[:half], "green": web[half:]} if half else {}
+
+    @property
+    def broker(self) -> Server | None:
+        """The Redis that queues are in, if there is one."""
+        return next((one for one in self.servers if QUEUED in one.databases), None)
 
     def readdressed(self, net: int) -> "Layout":
         """The same hosts and servers in another net."""

@@ -12,15 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from opskit.errors import OpskitError
 from opskit.lab import broker
 from opskit.lab.fixtures import Amount
+from opskit.lab.layout import BROKER, QUEUED
 from opskit.steps.limits import counted, names, rate
 
-NAME = "limits"
+NAME = QUEUED
 RATES = {"anon": (100, 3600), "user": (1000, 3600), "auth": (5, 60), "password_reset": (3, 3600)}
 """What the counters of the first library allow: how often within how many seconds."""
 GROUP, RATE = "auth.login", "5/h"
 """What the second library counts under."""
-BROKER = 1
-"""The index of the database that the queue is in; all else is in 0."""
 _HOUR, _BATCH, _SECONDS = 3600, 500, 30.0
 
 Command = tuple[bytes | str, ...]

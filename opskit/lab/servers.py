@@ -51,7 +51,7 @@ def find(wish: Wish) -> tuple[Server, ...]:
         databases = tables or postgres.EMPTY
         found.append(_server(postgres.NAME, source, folder, databases))
     if wish.redis or keyed:
-        found.append(_server(redis.NAME, *redis.find(wish.redis or "auto")))
+        found.append(_server(redis.NAME, *redis.find(wish.redis or "auto"), sorted(keyed)))
     if found and place.words():
         programs.need(["setpriv"])
     return tuple(found)
@@ -69,8 +69,8 @@ def _server(name: str, source: str, folder: Path, databases: Sequence[str] = ())
     )
 
 
-def start(layout: Layout, wish: Wish) -> None:
-    """Start what the layout has, side by side; returns when all have their data, too."""
+def lay_out(layout: Layout) -> None:
+    """The folders of the servers that the layout has, and a password for each user of theirs."""
     if not layout.servers:
         return
     place.make(layout.folder)
@@ -81,6 +81,10 @@ def start(layout: Layout, wish: Wish) -> None:
             file = layout.secret(f"{server.name}_{user}")
             file.touch(mode=0o600)
             file.write_text(secrets.token_urlsafe(18) + "\n", encoding="ascii")
+
+
+def start(layout: Layout, wish: Wish) -> None:
+    """Start what the layout has, side by side; returns when all have their data, too."""
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda server: _start(layout, server, wish), layout.servers))
 

@@ -146,12 +146,14 @@ def overrides(layout: Layout, host: Host) -> Mapping[str, object]:
     top = root(layout, host)
     keys: dict[str, object] = {"connection": {"state_dir": str(top / "home" / ".opskit")}}
     if host.role is Role.WEB:
-        labctl = shlex.quote(str(top / "usr/local/bin/labctl"))
+        folder = shlex.quote(f"{top}/usr/local/bin/")
+        queue = {"queue": inventory.queue_keys(layout, folder)} if layout.broker else {}
         keys["services"] = {
             "app": {
                 "root": f"{top}{texts.SERVICE_ROOT}",
-                "restart": f"{labctl} restart app",
-                "pids": f"{labctl} pids app",
+                "restart": f"{folder}labctl restart app",
+                "pids": f"{folder}labctl pids app",
+                **queue,
             }
         }
     else:

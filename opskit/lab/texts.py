@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from opskit.lab import address, release
-from opskit.lab.layout import CUT_FLAG, Host, Layout, Role
+from opskit.lab.layout import BROKER, CUT_FLAG, Host, Layout, Role
 from opskit.model.frozen import frozen
 
 SERVICE_ROOT = "/srv/app"
+WORKER = "/usr/local/bin/labworker"
 NGINX = """\
 {account}worker_processes 2;
 worker_shutdown_timeout 30s;
@@ -127,13 +128,41 @@ def web(
 ) -> tuple[File, ...]:
     """The service with its first release, and the supervisor."""
     live = f"{SERVICE_ROOT}/releases/{layout.release}"
-    conf = labctl_conf(layout, host, top=top, environment=environment or {})
+    mark = environment or {}
+    conf = labctl_conf(layout, host, top=top, environment=mark)
     files = {f"{live}/{name}": text for name, text in release.files(layout.release).items()}
     files[f"{SERVICE_ROOT}/shared/switches.json"] = b"{}\n"
     return (
-        File(path="/usr/local/bin/labctl", content=labctl(layout), mode=0o755),
+        File(path="/usr/local/bin/labctl", content=on_its_python(layout, "labctl"), mode=0o755),
         File(path="/etc/labctl/app.conf", content=conf.encode()),
         *(File(path=path, content=text, owned_by_user=True) for path, text in files.items()),
+        *worker(layout, host, top=top, environment=mark),
+    )
+
+
+def worker(
+    layout: Layout, host: Host, *, top: str, environment: Mapping[str, str]
+) -> tuple[File, ...]:
+    """What takes messages from the queues of the lab's broker, if it has one; not begun."""
+    broker = layout.broker
+    if broker is None:
+        return ()
+    conf = {
+        "root": f"{top}{SERVICE_ROOT}",
+        "user": layout.user,
+        "python": layout.python,
+        "words": [f"{top}{WORKER}", "work"],
+        "environment": {"WORKER_NAME": host.name, **environment},
+        "broker": broker.address,
+        "broker_port": broker.port,
+        "database": BROKER,
+        "user_of_broker": "app",
+        "password": layout.secret("redis_app").read_text(encoding="ascii").strip(),
+    }
+    text = (json.dumps(conf, indent=1) + "\n").encode()
+    return (
+        File(path=WORKER, content=on_its_python(layout, "labworker"), mode=0o755),
+        File(path="/etc/labctl/worker.conf", content=text, mode=0o600, owned_by_user=True),
     )
 
 
@@ -174,9 +203,9 @@ def labctl_conf(layout: Layout, host: Host, *, top: str, environment: Mapping[st
     return json.dumps(value, indent=1) + "\n"
 
 
-def labctl(layout: Layout) -> bytes:
-    """The supervisor, run by the Python that this lab's hosts have."""
-    return release.data("labctl").replace(b"/usr/bin/python3", layout.python.encode(), 1)
+def on_its_python(layout: Layout, name: str) -> bytes:
+    """A program that ships with the lab, run by the Python that this lab's hosts have."""
+    return release.data(name).replace(b"/usr/bin/python3", layout.python.encode(), 1)
 
 
 def accounts(layout: Layout, machine: Mapping[str, str]) -> tuple[File, ...]:

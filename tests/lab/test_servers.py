@@ -277,7 +277,7 @@ def talk(lab: labs.Lab, user: str, *commands: str) -> list[str]:
 @pytest.mark.acceptance
 def test_the_inventory_names_the_redis_and_its_user_may_leave_marks(stocked: Fleet) -> None:
     inventory = load.inventory(stocked.lab.inventory)
-    assert list(inventory.redis) == ["cache"]
+    assert list(inventory.redis) == ["cache", "broker"]
     entry = inventory.redis["cache"]
     file = Path(inventory.secrets[entry.password or ""].source.removeprefix("file:"))
     word = Secret(name=entry.password or "", value=file.read_text().strip())
@@ -300,6 +300,34 @@ def test_what_is_planted_in_redis_is_there(stocked: Fleet) -> None:
                 "TTL :1:throttle_user_forever", "SELECT 1", "LLEN celery")  # fmt: skip
     assert int(seen[0].removeprefix(":")) >= 5 * 200
     assert seen[1:] == [f":{len(names)}", ":-1", "+OK", ":3"]
+
+
+@pytest.mark.acceptance
+def test_queues_can_be_practised_without_celery(stocked: Fleet, tmp_path: Path) -> None:
+    """A task that comes again and again is found and put aside; a worker is restarted."""
+    broker, lab = ("--yes", "-p", "server=broker"), stocked.lab
+    assert told(lab, "web1", "labctl", "start", "worker").startswith("worker started")
+    look = opskit(lab, tmp_path, "run", "queue-recovery", *broker, "-p", "window=1s")
+    assert "shop.export was taken" in look.stdout
+    assert "of 1 workers answers" not in look.stdout
+    told(lab, "web1", "labworker", "control", "cancel_consumer", "celery")
+    until_all_wait(lab)
+    words = ("-p", "queue=celery", "-p", "tasks=shop.export", "-p", "max_share=100")
+    parked = opskit(lab, tmp_path, "run", "queue-park", *broker, *words)
+    assert "put aside 2 of 2 messages" in parked.stdout
+    told(lab, "web1", "labworker", "control", "add_consumer", "celery")
+    first = told(lab, "web1", "labctl", "pids", "worker")
+    done = opskit(lab, tmp_path, "run", "queue-restart", *broker, "-p", "queues=celery,reports")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert told(lab, "web1", "labctl", "pids", "worker") != first
+
+
+def until_all_wait(lab: labs.Lab) -> None:
+    """Wait until the worker has put back what it had in hand."""
+    end = time.monotonic() + 20
+    while talk(lab, "admin", "SELECT 1", "LLEN celery\x06\x163")[1] != ":2":
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 @pytest.mark.acceptance
