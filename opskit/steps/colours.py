@@ -224,7 +224,7 @@ def _nginx(
             where=str(step.place),
             hint="with nginx, each colour is one upstream",
         )
-    return ("nginx.sh", "colours.sh"), words
+    return ("sockets.sh", "nginx.sh", "colours.sh"), words
 
 
 def _haproxy(
@@ -236,7 +236,7 @@ def _haproxy(
         **where_haproxy_is(entry, pool, step),
         **_colours(entry, pool, step, "{blue: [blue1], green: [green1]}, each with its servers"),
     }
-    return ("haproxy.sh",), words
+    return ("socket.sh", "haproxy.sh"), words
 
 
 def _colours(entry: Mapping[str, Value], pool: str, step: Step, example: str) -> dict[str, str]:

@@ -4,6 +4,10 @@
 #                   second: names of servers, apart by blanks. Prints for each server of the two
 #         NAME SIDE ADMIN WEIGHT INITIAL STATUS CHECK CURRENT ADDRESS     side 1 or 2; current: sessions
 #                   and queued requests; or: fault MESSAGE
+#   action=servers  of the same, without the names. Prints for each server of the backend
+#         NAME STATE WEIGHT INITIAL STATUS CHECK CURRENT ELSEWHERE ADDRESS KIND     state: ready,
+#                   drain or maint; elsewhere: sessions that other backends have with the same address; kind:
+#                   main or backup; or: fault MESSAGE
 #   action=share    of such lines: PERCENT EXACT, the second's share of the weights that count
 #   action=weights  of such lines; -v share: what the second is to have. Prints NAME WEIGHT STATE
 #                   (ready or drain), or: fault MESSAGE
@@ -20,7 +24,8 @@ function drains(state) { return int(state / 8) % 4 > 0 }
 function rests(state) { return state % 8 > 0 || state >= 32 }
 
 BEGIN {
-  FS = action == "rows" ? " " : "\t"
+  asked = action == "rows" || action == "servers"
+  FS = asked ? " " : "\t"
   n = split(first, a, " "); for (i = 1; i <= n; i++) { side[a[i]] = 1; order[++wanted] = a[i] }
   n = split(second, a, " ")
   for (i = 1; i <= n; i++) {
@@ -29,7 +34,7 @@ BEGIN {
   }
 }
 
-action != "rows" {
+!asked {
   if ($1 == "") next
   count++
   name[count] = $1; of[count] = $2; admin[count] = $3; weight[count] = $4; initial[count] = $5
@@ -48,9 +53,11 @@ $0 == "=" { later = 1; FS = ","; next }
 }
 !later && NF > 1 { fault("HAProxy answers: " $0) }
 later && /^# / { sub(/^# /, ""); for (i = 1; i <= NF; i++) field[$i] = i; next }
+later && ($field["svname"] == "FRONTEND" || $field["svname"] == "BACKEND") { next }
+later && $field["pxname"] != backend { elsewhere[$field["addr"]] += $field["scur"] + $field["qcur"] }
 later && $field["pxname"] == backend {
   one = $field["svname"]
-  if (one == "FRONTEND" || one == "BACKEND") next
+  found[++seen] = one; backup[one] = $field["bck"]
   listed[one] = 1
   status[one] = $field["status"]; checked[one] = $field["check_status"]; sub(/^\* /, "", checked[one]); address[one] = $field["addr"]
   current[one] = $field["scur"] + $field["qcur"]
@@ -69,6 +76,14 @@ function tell_rows(  i, one) {
   for (i = 1; i <= wanted && !failed; i++) {
     one = order[i]
     print one "\t" side[one] "\t" state[one] "\t" uweight[one] "\t" iweight[one] "\t" status[one] "\t" (checked[one] == "" ? "-" : checked[one]) "\t" current[one] "\t" address[one]
+  }
+}
+
+function tell_servers(  i, one) {
+  if (seen == 0) fault("backend " backend " has no server")
+  for (i = 1; i <= seen && !failed; i++) {
+    one = found[i]
+    print one "\t" (rests(state[one]) ? "maint" : drains(state[one]) ? "drain" : "ready") "\t" uweight[one] "\t" iweight[one] "\t" status[one] "\t" (checked[one] == "" ? "-" : checked[one]) "\t" current[one] "\t" (elsewhere[address[one]] + 0) "\t" (address[one] == "" ? "-" : address[one]) "\t" (backup[one] ? "backup" : "main")
   }
 }
 
@@ -113,6 +128,7 @@ function tell_weights(  i, sum, part, most, given, total) {
 END {
   if (failed) exit
   if (action == "rows") tell_rows()
+  else if (action == "servers") tell_servers()
   else if (action == "share") tell_share()
   else tell_weights()
 }

@@ -3,81 +3,18 @@
 #
 # shellcheck shell=sh disable=SC2034,SC2154
 #
-# Stands behind shares.sh, with these set besides what is listed there:
-#   socket            the path of HAProxy's socket (level admin)
-#   backend           the backend
+# Stands behind shares.sh and socket.sh, with these set besides what is listed there:
 #   first, second     names of the servers of the two colours, apart by blanks
-#   state_file        where HAProxy reads states from when it is reloaded ('': it reads none)
-#   test              command that checks its configuration
 #   haproxy_awk       the program that reads the socket's answers (haproxy.awk)
-#   drain_timeout, lock_timeout     whole seconds
+#   drain_timeout     whole seconds
 #
 # Exit status: 0 done, or it was so already · 1 alone: connections are left
 #   3 refused, nothing changed · 4 failed, states and weights are as before
 #   5 failed, and they could not be proved to be · 143 interrupted
-#
-# The socket answers errors as text, and nothing else tells them from success: what a command
-# answers must be empty, and what it has done is read back.
 
 changed=no going_back=''
 
-# --- the socket -------------------------------------------------------------
-
-find_talker() {
-  for talker in socat perl python3; do
-    if command -v "$talker" >/dev/null 2>&1; then return; fi
-  done
-  refuse "this balancer has none of socat, python3 and perl to talk to $socket; install one"
-}
-
-# Prints what the socket answers to a command.
-talk() {
-  # shellcheck disable=SC2016  # perl's own names
-  case $talker in
-    socat) printf '%s\n' "$1" | timeout 10 socat -t 10 - "UNIX-CONNECT:$socket" 9<&- ;;
-    python3) timeout 10 python3 -c 'import socket, sys
-peer = socket.socket(socket.AF_UNIX)
-peer.connect(sys.argv[1])
-peer.sendall(sys.argv[2].encode() + b"\n")
-peer.shutdown(socket.SHUT_WR)
-while data := peer.recv(65536):
-    sys.stdout.buffer.write(data)' "$socket" "$1" 9<&- ;;
-    perl) timeout 10 perl -MIO::Socket::UNIX -e '
-      my $peer = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die "$!\n";
-      print $peer "$ARGV[1]\n";
-      shutdown $peer, 1;
-      print while <$peer>' "$socket" "$1" 9<&- ;;
-  esac
-}
-
-# Sets heard, or fails with why.
-hear() {
-  if heard=$(talk "$1" 2>&1); then
-    case $heard in
-      *'ermission denied'*) why="$socket does not allow it (its level must be admin): $heard" ;;
-      *) return 0 ;;
-    esac
-  else
-    why="$socket does not answer: $(printf '%s\n' "$heard" | tail -n 1)"
-  fi
-  return 1
-}
-
-# Gives an order that is answered by nothing when it is obeyed.
-order() {
-  hear "$1" || return 1
-  [ -z "$heard" ] || { why="HAProxy answers to '$1': $heard"; return 1; }
-}
-
-# Sets process: which one answers, and since when.
-find_process() {
-  hear 'show info' || return 1
-  process=$(printf '%s\n' "$heard" | awk -F ': ' '$1 == "Pid" { print $2 }')
-  since=$(printf '%s\n' "$heard" | awk -F ': ' '$1 == "Uptime_sec" { print $2 }')
-  many=$(printf '%s\n' "$heard" | awk -F ': ' '$1 == "Nbproc" { print $2 }')
-  stopping=$(printf '%s\n' "$heard" | awk -F ': ' '$1 == "Stopping" { print $2 }')
-  [ -n "$process" ] || { why="$socket does not answer as HAProxy does: $heard"; return 1; }
-}
+# --- the servers --------------------------------------------------------------
 
 ask_awk() { awk -v backend="$backend" -v first="$first" -v second="$second" "$@"; }
 
@@ -108,31 +45,9 @@ up_in() { printf '%s\n' "$rows" | awk -F '\t' -v of="$1" -v first="$first" '($2 
 # --- what must be so ----------------------------------------------------------
 
 survey() {
-  find_talker
-  find_process || refuse "$why"
-  [ "${many:-1}" -le 1 ] || refuse "HAProxy runs as $many processes, of which $socket is one; use threads (nbthread)"
-  [ "${stopping:-0}" -eq 0 ] || refuse "the HAProxy that answers on $socket is stopping: a reload is under way"
-  tested=$(sh -c "$test" 2>&1 </dev/null 9<&-) ||
-    refuse "HAProxy's configuration is not valid ($test): $(printf '%s\n' "$tested" | grep -F ALERT | head -n 1)"
-  if [ -n "$state_file" ]; then check_reloads; fi
+  find_haproxy
   read_rows || refuse "$why"
   how_named='http-response set-header '$header' %s'
-}
-
-# Refuses where a reload would undo what is done here, or bring in what nobody has loaded yet.
-check_reloads() {
-  set -f
-  # shellcheck disable=SC2046  # the words of a command
-  set -- $(printf '%s\n' "$test" | awk '{ for (i = 1; i < NF; i++) if ($i == "-f") print $(i + 1) }')
-  set +f
-  for each in "$@"; do
-    [ -r "$each" ] || refuse "$each can't be read; give the balancer's entry a sudo user who may"
-    if [ $(($(date +%s) - since + 2)) -lt "$(stat -c %Y "$each")" ]; then
-      refuse "$each was changed after HAProxy loaded it; a reload would bring that in. Load it or take it back first"
-    fi
-  done
-  [ $# -eq 0 ] || cat "$@" | grep -Eq '^[[:space:]]*load-server-state-from-file[[:space:]]+(global|local)' ||
-    refuse "HAProxy's configuration has no load-server-state-from-file, so a reload would undo the shares; write it (and server-state-file $state_file), or state_file: null"
 }
 
 # Refuses unless checks say that every server of a colour is up.
@@ -163,27 +78,13 @@ apply() {
       *) order "set server $backend/$name state $state" || return 1 ;;
     esac
   done <"$orders"
-  before_process=$process
-  find_process || return 1
-  [ "$process" = "$before_process" ] || { why="HAProxy was reloaded meanwhile (process $before_process, now $process)"; return 1; }
+  same_process || return 1
   read_rows || return 1
   unlike=$(printf '%s\n=\n%s\n' "$plan" "$rows" | awk -F '\t' '
     $0 == "=" { later = 1; next }
     !later { weight[$1] = $2; state[$1] = $3; next }
     $1 in weight && ($4 != weight[$1] || (int($3 / 8) % 2 == 1) != (state[$1] == "drain")) { printf "; %s has weight %s and state %s", $1, $4, $6 }')
   [ -z "$unlike" ] || { why="HAProxy has not done it: ${unlike#; }"; return 1; }
-}
-
-# Keeps the states where HAProxy finds them when it is reloaded.
-keep_states() {
-  [ -n "$state_file" ] || return 0
-  hear 'show servers state' || return 1
-  case $heard in
-    1*) printf '%s\n' "$heard" >"$state_file.opskit-new" ;;
-    *) why="HAProxy answers to 'show servers state': $heard"; return 1 ;;
-  esac
-  make_durable "$state_file.opskit-new"
-  mv -f "$state_file.opskit-new" "$state_file"
 }
 
 # Prints the rows as lines of NAME WEIGHT STATE.
@@ -226,10 +127,7 @@ put_in_place() {
 }
 
 begin() {
-  # What is kept lies in the login's own state directory: HAProxy may be chrooted, or may not write.
-  dir=${XDG_STATE_HOME:-$HOME/.local/state}/opskit-haproxy
-  mkdir -p "$dir" || refuse "$dir can't be made"
-  at=$(printf '%s' "$socket-$backend" | tr -c '0-9A-Za-z\n' _)
+  open_dir
   kept=$dir/$at.before-$run set=$dir/$at.set-$run orders=$dir/$at.orders
   take_lock
   survey

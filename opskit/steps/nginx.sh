@@ -156,23 +156,6 @@ load() {
   done
 }
 
-# Prints an address:port as the kernel's tables of connections write it, a line for each address
-# that a name has.
-in_kernel() {
-  host=${1%:*} port=${1##*:}
-  case $host in
-    \[*\]) ips=${host#\[} ips=${ips%\]} ;;
-    *[!0-9.]*)
-      ips=$(getent ahosts "$host" 2>/dev/null | awk '!seen[$1]++ { print $1 }') || ips=''
-      [ -n "$ips" ] || refuse "the address of $host can't be found on this balancer"
-      ;;
-    *) ips=$host ;;
-  esac
-  little=$(printf '\001\000' | od -An -tu2 | tr -d ' ')
-  printf '%s\n' "$ips" |
-    awk -v action=remote -v port="$port" -v little="$little" "$nginx_awk"
-}
-
 # --- the change -------------------------------------------------------------
 
 # Sets real and old: the file itself where a link was named, and where its old text is kept.

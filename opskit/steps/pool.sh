@@ -95,27 +95,12 @@ mark() {
 
 # --- connections ------------------------------------------------------------
 
-# Sets remote: the member as the kernel's tables of connections write it.
-find_remote() { remote=$(in_kernel "$member" | tr '\n' ' '); }
-
-# Sets open: how many connections nginx has to the member. Where nginx's descriptors can't be
-# read, all connections of this network to the member count: rather too many than too few.
+# Sets open: how many connections nginx has to the member.
 count_open() {
-  open=0
-  sockets=$(cat "/proc/$master/net/tcp" "/proc/$master/net/tcp6" 2>/dev/null |
-    awk -v remote="$remote" '
-      BEGIN { split(remote, r, " "); for (i in r) is[r[i]] = 1 }
-      ($3 in is) && $4 !~ /^(06|07|0A)$/ && $10 != "0" { printf "%s ", $10 }')
-  [ -n "$sockets" ] || return 0
+  find_sockets "$master"
   workers
-  set --
-  for worker in $serving $retiring; do set -- "$@" "/proc/$worker/fd"; done
-  # shellcheck disable=SC2012  # names under /proc/PID/fd are numbers
-  open=$(ls -ln "$@" 2>&1 | awk -v sockets="$sockets" '
-    BEGIN { n = split(sockets, s, " "); for (i in s) is[s[i]] = 1 }
-    /Permission denied/ { blind = 1 }
-    match($0, /socket:\[[0-9]+\]/) { if (substr($0, RSTART + 8, RLENGTH - 9) in is) found++ }
-    END { print blind ? n : found + 0 }')
+  # shellcheck disable=SC2086  # numbers
+  count_held $serving $retiring
 }
 
 # Waits until nginx has no connection to the member. While old workers live, one that still reads

@@ -3,7 +3,8 @@
 Plan adds to the arguments what the inventory says: `balancer`, the target's entry for the pool, and
 `addresses`, host name → address; `members`, the names of the pool's hosts, where it knows them;
 `about`, the hosts of the run; `page` and `site`, where members say how they are.
-The work is opskit's own shell text (nginx.sh, which says how it proves what it does, and pool.sh).
+The work is opskit's own shell text: pool.sh on nginx.sh, or backend.sh on socket.sh for HAProxy;
+they say how they prove what they do.
 """
 
 import ipaddress
@@ -15,7 +16,15 @@ from opskit.model.problem import Problem
 from opskit.model.runbook import Effect, Step
 from opskit.model.text import text
 from opskit.model.work import Command
-from opskit.steps.balancer import data, limits, pages, said, sudo_of, where_nginx_is
+from opskit.steps.balancer import (
+    data,
+    limits,
+    pages,
+    said,
+    sudo_of,
+    where_haproxy_is,
+    where_nginx_is,
+)
 from opskit.steps.base import (
     Key,
     Scope,
@@ -41,8 +50,8 @@ KEYS = (
         "check",
         "bool",
         default=False,
-        help="fail unless every member is in service and nginx runs what its file says; a read "
-        "(write `effect: read`)",
+        help="fail unless every member is in service and the balancer runs what its configuration "
+        "says; a read (write `effect: read`)",
     ),
     Key(
         "spare",
@@ -53,6 +62,12 @@ KEYS = (
     Key("pool", "text", required=True, help="pool, by its name under `balancers` in the inventory"),
     Key("drain_timeout", "duration", default=30.0, help="fail when connections last longer"),
     Key("reload_timeout", "duration", default=10.0, help="how soon nginx must run new workers"),
+    Key(
+        "up_timeout",
+        "duration",
+        default=30.0,
+        help="HAProxy: how soon its checks must say that a host that is put back is up",
+    ),
     Key("lock_timeout", "duration", default=30.0, help="how long to wait for another change"),
     Key(
         "min_up", "int", default=1, minimum=1, help="servers that must stay (check: be) in service"
@@ -94,19 +109,36 @@ def work(args: Mapping[str, Value], step: Step) -> Command:
     entry = mapping(args.get("balancer"))
     pool = a_word(args["pool"], step, "pool")
     action, name = _asked(args, step)
-    values = where_nginx_is(entry, pool, step) | limits(KEYS, args, step)
-    values["upstream"] = said(entry, "upstream", pool, step)
-    values |= _whom(args, entry, action, name, step) | _health(args, entry, action, step)
-    words = {"nginx_awk": data("words.awk") + data("nginx.awk"), "action": action, "pool": pool}
-    words |= {"members_awk": data("members.awk"), **values}
+    steering = _haproxy if said(entry, "type", pool, step) == "haproxy" else _nginx
+    files, words = steering(entry, pool, step)
+    words |= {"action": action, "pool": pool, "members_awk": data("members.awk")}
+    words |= limits(KEYS, args, step)
+    words |= _whom(args, entry, action, name, step) | _health(args, entry, action, step)
     assignments = "".join(f"{key}={shlex.quote(value)}\n" for key, value in words.items())
     return Command(
-        text=text(
-            assignments + "".join(map(data, ("common.sh", "members.sh", "nginx.sh", "pool.sh")))
-        ),
+        text=text(assignments + "".join(map(data, ("common.sh", "members.sh", *files)))),
         sudo=sudo_of(args.get("sudo"), entry.get("sudo"), step),
         summary=f"{action} {name} in pool {pool}" if name else f"check pool {pool}",
     )
+
+
+def _nginx(
+    entry: Mapping[str, Value], pool: str, step: Step
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the texts that steer nginx, and what they must be told."""
+    words = where_nginx_is(entry, pool, step)
+    words["upstream"] = said(entry, "upstream", pool, step)
+    words["nginx_awk"] = data("words.awk") + data("nginx.awk")
+    return ("sockets.sh", "nginx.sh", "pool.sh"), words
+
+
+def _haproxy(
+    entry: Mapping[str, Value], pool: str, step: Step
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the texts that steer HAProxy, and what they must be told."""
+    words = {**where_haproxy_is(entry, pool, step), "haproxy_awk": data("haproxy.awk")}
+    words["nginx_awk"] = data("words.awk") + "function directive(how) {}\n"
+    return ("sockets.sh", "socket.sh", "backend.sh"), words
 
 
 def _asked(args: Mapping[str, Value], step: Step) -> tuple[str, str]:
@@ -146,7 +178,7 @@ def _health(
 ) -> dict[str, str]:
     """Return where members say how they are ("": nobody is asked), and who of them is not asked."""
     who = one_of(args.get("healthy"), step, "healthy", HEALTHY)
-    found = {**pages(args, entry, step), "besides": ""}
+    found = {**pages(args, entry, step), "besides": "", "healthy": who}
     if who == "none":
         found["health"] = ""
     if action == "check" and who == "others":

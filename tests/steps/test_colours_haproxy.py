@@ -179,7 +179,7 @@ def test_what_makes_a_switch_unsafe_is_refused(balancer: Balancer) -> None:
     haproxy.conf.write_text(haproxy.conf.read_text().replace(haproxy.load, ""))
     os.utime(haproxy.conf, (1, 1))
     said = balancer.refuses(to="green")
-    assert "no load-server-state-from-file, so a reload would undo the shares" in said
+    assert "no load-server-state-from-file, so a reload would undo what is set here" in said
     haproxy.write()
 
 

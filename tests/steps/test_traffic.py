@@ -832,7 +832,9 @@ def test_hostile_values_stay_words() -> None:
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"balancer": words({"type": "haproxy", "file": "/x"})}, "of type 'haproxy'"),
+        ({"balancer": words({"type": "caddy", "file": "/x"})}, "of type 'caddy'"),
+        ({"balancer": words({"type": "haproxy"})}, "has no socket"),
+        ({"balancer": words({"type": "haproxy", "socket": "/x"})}, "has no state_file"),
         ({"balancer": words({"type": "nginx"})}, "has no file"),
         ({"drain": text("web9")}, "'web9' is no host of the inventory"),
         ({"drain_timeout": text("soon")}, "`drain_timeout` came to 'soon'"),

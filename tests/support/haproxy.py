@@ -80,11 +80,11 @@ class Haproxy:
         )
         wait_until(lambda: set(self.checks()) == {"L7OK"})
 
-    def reload(self) -> None:
+    def reload(self, *, settled: bool = True) -> None:
         before = self.info("Pid")
         os.kill(int((self.top / "pid").read_text()), signal.SIGUSR2)
         wait_until(lambda: self.info("Pid") not in ("", before))
-        wait_until(lambda: not {"", "INI"} & set(self.checks()))
+        wait_until(lambda: not settled or not {"", "INI"} & set(self.checks()))
 
     def stop(self) -> None:
         """End the master and its workers by their own ids."""
@@ -127,7 +127,12 @@ class Haproxy:
         return [row[column] for row in ours if row["svname"] not in ("BACKEND", "FRONTEND")]
 
     def checks(self) -> list[str]:
-        return [one.removeprefix("* ") for one in self._stat("check_status")]
+        """What checks say of each server; those in maintenance have none."""
+        found = zip(self._stat("check_status"), self._stat("status"), strict=True)
+        return [one.removeprefix("* ") for one, status in found if status != "MAINT"]
+
+    def sessions(self) -> list[int]:
+        return [int(one) for one in self._stat("scur")]
 
     def state(self) -> list[str]:
         """Weight and status of each server, in order; not that a check is just now in doubt."""

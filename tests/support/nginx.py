@@ -42,6 +42,7 @@ class Member(ThreadingHTTPServer):
 
     daemon_threads = True
     slow = 1.0
+    refused: tuple[str, ...] = ()
 
     def __init__(self, address: str = "127.0.0.1", port: int = 0) -> None:
         super().__init__((address, port), Answer)
@@ -69,7 +70,7 @@ class Answer(BaseHTTPRequestHandler):
         if self.path == "/slow":
             self.server.go_on.wait(self.server.slow)
         body = self.server.where.encode()
-        self.send_response(200)
+        self.send_response(503 if self.path in self.server.refused else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

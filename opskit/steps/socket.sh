@@ -1,0 +1,126 @@
+# Talk to a running HAProxy by its socket, and know what a reload of it would do.
+#
+# shellcheck shell=sh disable=SC2034,SC2154
+#
+# Stands behind common.sh, in front of the text that says what is changed (haproxy.sh or backend.sh),
+# with these set besides:
+#   socket            the path of HAProxy's socket (level admin)
+#   backend           the backend
+#   state_file        where HAProxy reads states from when it is reloaded ('': it reads none)
+#   test              command that checks its configuration
+#   lock_timeout      whole seconds
+#
+# The socket answers errors as text, and nothing else tells them from success: what a command
+# answers must be empty, and what it has done is read back.
+
+find_talker() {
+  for talker in socat perl python3; do
+    if command -v "$talker" >/dev/null 2>&1; then return; fi
+  done
+  refuse "this balancer has none of socat, python3 and perl to talk to $socket; install one"
+}
+
+# Prints what the socket answers to a command.
+talk() {
+  # shellcheck disable=SC2016  # perl's own names
+  case $talker in
+    socat) printf '%s\n' "$1" | timeout 10 socat -t 10 - "UNIX-CONNECT:$socket" 9<&- ;;
+    python3) timeout 10 python3 -c 'import socket, sys
+peer = socket.socket(socket.AF_UNIX)
+peer.connect(sys.argv[1])
+peer.sendall(sys.argv[2].encode() + b"\n")
+peer.shutdown(socket.SHUT_WR)
+while data := peer.recv(65536):
+    sys.stdout.buffer.write(data)' "$socket" "$1" 9<&- ;;
+    perl) timeout 10 perl -MIO::Socket::UNIX -e '
+      my $peer = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die "$!\n";
+      print $peer "$ARGV[1]\n";
+      shutdown $peer, 1;
+      print while <$peer>' "$socket" "$1" 9<&- ;;
+  esac
+}
+
+# Sets heard, or fails with why.
+hear() {
+  if heard=$(talk "$1" 2>&1); then
+    case $heard in
+      *'ermission denied'*) why="$socket does not allow it (its level must be admin): $heard" ;;
+      *) return 0 ;;
+    esac
+  else
+    why="$socket does not answer: $(printf '%s\n' "$heard" | tail -n 1)"
+  fi
+  return 1
+}
+
+# Gives an order that is answered by nothing when it is obeyed.
+order() {
+  hear "$1" || return 1
+  [ -z "$heard" ] || { why="HAProxy answers to '$1': $heard"; return 1; }
+}
+
+# Sets process: which one answers, and since when.
+find_process() {
+  hear 'show info' || return 1
+  process=$(printf '%s\n' "$heard" | awk -F ': ' '$1 == "Pid" { print $2 }')
+  since=$(printf '%s\n' "$heard" | awk -F ': ' '$1 == "Uptime_sec" { print $2 }')
+  many=$(printf '%s\n' "$heard" | awk -F ': ' '$1 == "Nbproc" { print $2 }')
+  stopping=$(printf '%s\n' "$heard" | awk -F ': ' '$1 == "Stopping" { print $2 }')
+  [ -n "$process" ] || { why="$socket does not answer as HAProxy does: $heard"; return 1; }
+}
+
+# Whether the process still answers that was found first.
+same_process() {
+  before_process=$process
+  find_process || return 1
+  [ "$process" = "$before_process" ] || { why="HAProxy was reloaded meanwhile (process $before_process, now $process)"; return 1; }
+}
+
+# Refuses an HAProxy in which a change would not last, or would be one of several.
+find_haproxy() {
+  find_talker
+  find_process || refuse "$why"
+  [ "${many:-1}" -le 1 ] || refuse "HAProxy runs as $many processes, of which $socket is one; use threads (nbthread)"
+  [ "${stopping:-0}" -eq 0 ] || refuse "the HAProxy that answers on $socket is stopping: a reload is under way"
+  tested=$(sh -c "$test" 2>&1 </dev/null 9<&-) ||
+    refuse "HAProxy's configuration is not valid ($test): $(printf '%s\n' "$tested" | grep -F ALERT | head -n 1)"
+  if [ -n "$state_file" ]; then check_reloads; fi
+}
+
+# Refuses where a reload would undo what is done here, or bring in what nobody has loaded yet.
+check_reloads() {
+  set -f
+  # shellcheck disable=SC2046  # the words of a command
+  set -- $(printf '%s\n' "$test" | awk '{ for (i = 1; i < NF; i++) if ($i == "-f") print $(i + 1) }')
+  set +f
+  for each in "$@"; do
+    [ -r "$each" ] || refuse "$each can't be read; give the balancer's entry a sudo user who may"
+    if [ $(($(date +%s) - since + 2)) -lt "$(stat -c %Y "$each")" ]; then
+      refuse "$each was changed after HAProxy loaded it; a reload would bring that in. Load it or take it back first"
+    fi
+  done
+  [ $# -eq 0 ] || cat "$@" | grep -Eq '^[[:space:]]*load-server-state-from-file[[:space:]]+(global|local)' ||
+    refuse "HAProxy's configuration has no load-server-state-from-file, so a reload would undo what is set here; write it (and server-state-file $state_file), or state_file: null"
+}
+
+# Keeps the states where HAProxy finds them when it is reloaded.
+keep_states() {
+  [ -n "$state_file" ] || return 0
+  hear 'show servers state' || return 1
+  case $heard in
+    1*) ;;
+    *) why="HAProxy answers to 'show servers state': $heard"; return 1 ;;
+  esac
+  why="$state_file can't be written, so a reload would undo what is set here"
+  { printf '%s\n' "$heard" >"$state_file.opskit-new"; } 2>/dev/null || return 1
+  make_durable "$state_file.opskit-new"
+  mv -f "$state_file.opskit-new" "$state_file"
+}
+
+# Sets dir, where what is kept lies, and at, how names in it begin. It is the login's own: HAProxy
+# may be chrooted, or may not write.
+open_dir() {
+  dir=${XDG_STATE_HOME:-$HOME/.local/state}/opskit-haproxy
+  mkdir -p "$dir" || refuse "$dir can't be made"
+  at=$(printf '%s' "$socket-$backend" | tr -c '0-9A-Za-z\n' _)
+}
