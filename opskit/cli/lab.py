@@ -228,6 +228,26 @@ def heal(host: str, as_json: bool, folder: Path | None) -> None:
 
 
 @lab.command()
+@click.argument("where")
+@click.argument("values", nargs=-1, metavar="[NAME=VALUE]...")
+@json_option
+@folder_option
+def switch(where: str, values: tuple[str, ...], as_json: bool, folder: Path | None) -> None:
+    """Break the service of a host, of blue or green, or of web (all): error_share=0.1, slow_ms=500.
+
+    What is not named is switched off; without values all is.
+    """
+    from opskit.lab import Lab, switches
+
+    layout = Lab.load(folder).layout
+    wanted = switches.parse(values)
+    switches.put(layout, where, wanted)
+    names = [host.name for host in switches.hosts(layout, where)]
+    text = f"{', '.join(names)}: {' '.join(values) or 'nothing is switched on'}"
+    _say({"hosts": names, "switches": wanted}, text, as_json=as_json)
+
+
+@lab.command()
 @click.argument("name")
 @click.option(
     "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Default: NAME.tar.gz"
@@ -246,13 +266,28 @@ def release(name: str, output: Path | None, fault: str | None, as_json: bool) ->
 @click.option("--seconds", "-s", default=10.0, show_default=True, help="For how long.")
 @click.option("--rate", type=float, help="Requests per second. Default: as fast as answers come.")
 @click.option("--threads", default=8, show_default=True, help="Half of them keep connections.")
-@click.option("--url", help="Default: the lab's first balancer.")
+@click.option("--posts", default=0.0, help="Share of requests that are POSTs with an id each.")
+@click.option("--sockets", default=0, help="How many WebSockets to hold open beside.")
+@click.option("--hold", type=float, help="Seconds each of them is held. Default: to the end.")
+@click.option(
+    "--balancer",
+    default="web",
+    show_default=True,
+    type=click.Choice(("web", "app", "edge")),
+    help="Which of the first balancer's: nginx; its two colours; those of HAProxy.",
+)
+@click.option("--url", help="Another server than the lab's.")
 @json_option
 @folder_option
-def load(  # noqa: PLR0917  # click passes them by name
+def load(
+    *,
     seconds: float,
     rate: float | None,
     threads: int,
+    posts: float,
+    sockets: int,
+    hold: float | None,
+    balancer: str,
     url: str | None,
     as_json: bool,
     folder: Path | None,
@@ -261,16 +296,19 @@ def load(  # noqa: PLR0917  # click passes them by name
     import signal
     import threading
 
-    from opskit.lab import Lab
+    from opskit.lab import Lab, inventory
     from opskit.lab import load as loads
 
-    target = url or Lab.load(folder).url
+    target = url or inventory.front(Lab.load(folder).layout, balancer)
     enough = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):  # also where a script's & had it ignored
         signal.signal(number, lambda *_: enough.set())
-    report = loads.run(target, seconds, rate=rate, threads=threads, enough=enough)
+    wish = loads.Load(
+        url=target, rate=rate, threads=threads, posts=posts, sockets=sockets, hold=hold
+    )
+    report = loads.run(wish, seconds, enough)
     _say(report.to_json(), report.describe(), as_json=as_json)
-    return 1 if report.failures else 0
+    return 1 if report.failures or report.sockets.get("not_opened") else 0
 
 
 @lab.command()

@@ -17,13 +17,14 @@ SSH = 2222
 SERVICE = 8000
 BALANCER = 8080
 COLOURS = 8081
+HAPROXY = 8082
 SERVERS = {"postgres": (2, 5432), "redis": (3, 6379)}
 """Where beside the hosts a server listens: the last part of its address, and its port."""
 
 
 def claim(servers: Iterable[str] = ()) -> tuple[int, socket.socket]:
     """A free net's number, and the socket that holds it for as long as it is open anywhere."""
-    ports = (SSH, SERVICE, BALANCER, COLOURS, *(SERVERS[name][1] for name in servers))
+    ports = (SSH, SERVICE, BALANCER, COLOURS, HAPROXY, *(SERVERS[name][1] for name in servers))
     for number in range(1, 255):
         holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:

@@ -18,7 +18,7 @@ from opskit.model.frozen import frozen
 FROZEN = "frozen"
 CUT = "cut"
 ROUNDS = 50
-SPINNERS = ("sshd", "nginx")
+SPINNERS = ("sshd", "nginx", "haproxy")
 
 
 @frozen

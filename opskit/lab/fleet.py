@@ -103,6 +103,8 @@ class Lab:
         for host in self.layout.hosts:
             login = f"ssh -p {address.SSH} {self.layout.user}@{host.address}"
             lines.append(f"  {host.name:8} {faults.state(self.layout, host):8} {login}")
+        if self.layout.of(Role.LB) and self.layout.no_haproxy:
+            lines.append(f"there is no HAProxy ({self.layout.no_haproxy})")
         lines += servers.describe(self.layout)
         return "\n".join(lines)
 
@@ -169,10 +171,7 @@ class Lab:
     @property
     def url(self) -> str:
         """Where the first balancer takes requests; raises InputError when there is none."""
-        balancers = self.layout.of(Role.LB)
-        if not balancers:
-            raise InputError("this lab has no balancer", hint="give a --url, or: lab up --lb 1")
-        return inventory.listen(balancers[0])
+        return inventory.front(self.layout, "web")
 
     def release(self, name: str, path: Path | str, fault: str | None = None) -> Path:
         """Write a release's tarball, good or with a fault."""
@@ -275,6 +274,7 @@ def _plan(
         release=release,
         disk_size="",
         hosts=layout.fleet(web, lb, 0),
+        no_haproxy=mode.no_haproxy(chosen, folder),
     )
 
 
@@ -321,6 +321,7 @@ def wait_for(plan: Layout, host: Host) -> bool:
     False when it has ended: the host is up, but serves nobody.
     """
     port = address.SERVICE if host.role is Role.WEB else address.BALANCER
+    ports = (port, address.HAPROXY) if host.role is Role.LB and plan.haproxy else (port,)
     seen = f"see {plan.log(host.name)}"
     processes.wait_until(
         lambda: address.speaks_ssh(host.address, address.SSH) or _died(plan, host),
@@ -331,7 +332,7 @@ def wait_for(plan: Layout, host: Host) -> bool:
         raise processes.TooLateError(f"{host.name} ended while it started; {seen}")
     ended = ground.of(plan).root(plan, host) / ENDED
     processes.wait_until(
-        lambda: address.listens(host.address, port) or ended.exists(),
+        lambda: all(address.listens(host.address, p) for p in ports) or ended.exists(),
         BOOT_SECONDS,
         f"{host.name} to listen on port {port}; {seen}",
     )

@@ -4,8 +4,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 
+from opskit.errors import InputError
 from opskit.lab import address
 from opskit.lab.layout import BROKER, Host, Layout, Role, Server
+from opskit.lab.texts import HAPROXY_CONF
 
 Value = Mapping[str, object]
 SECRET = "postgres_owner"
@@ -40,6 +42,8 @@ def text(layout: Layout, overrides: Mapping[str, Value]) -> str:
         blocks += ["balancers:", *_lines("web", _balancer(layout.of(Role.LB)[0]))]
         if layout.colours:
             blocks += _lines("app", _colours(layout.of(Role.LB)[0]))
+        if layout.haproxy:
+            blocks += _lines("edge", _haproxy(layout))
     secrets: dict[str, str] = {}
     for server in layout.servers:
         if server.name == "postgres":
@@ -127,6 +131,39 @@ def _colours(first: Host) -> Value:
         "health": "/health/",
         "listen": listen_colours(first),
     }
+
+
+def _haproxy(layout: Layout) -> Value:
+    return {
+        "type": "haproxy",
+        "hosts": "lb",
+        "members": "web",
+        "port": address.SERVICE,
+        "socket": "/run/haproxy.sock",
+        "backend": "app",
+        "state_file": "/var/lib/haproxy/states",
+        "test": f"haproxy -c -f {HAPROXY_CONF}",
+        "colours": {name: _names(hosts) for name, hosts in layout.colours.items()},
+        "health": "/health/",
+        "sudo": "root",
+        "listen": listen_haproxy(layout.of(Role.LB)[0]),
+    }
+
+
+def front(layout: Layout, name: str) -> str:
+    """Where the first host of a balancer takes requests; raises InputError when there is none."""
+    hosts = layout.of(Role.LB)
+    if not hosts:
+        raise InputError("this lab has no balancer", hint="give a --url, or: lab up --lb 1")
+    if name == "edge" and not layout.haproxy:
+        raise InputError("this lab has no HAProxy", hint=layout.no_haproxy)
+    where = {"web": listen, "app": listen_colours, "edge": listen_haproxy}[name](hosts[0])
+    return where.removesuffix("alive/")
+
+
+def listen_haproxy(host: Host) -> str:
+    """Where HAProxy takes requests for the colours."""
+    return f"http://{host.address}:{address.HAPROXY}/alive/"
 
 
 def listen_colours(host: Host) -> str:

@@ -246,15 +246,20 @@ def overrides(layout: Layout, host: Host) -> Mapping[str, object]:
     """With a file system of its own, only what a balancer must say about itself."""
     keys: dict[str, object] = {}
     where: dict[str, object] = {}
+    edge: dict[str, object] = {}
     if host in layout.of(Role.LB)[1:]:
         keys["listen"] = inventory.listen(host)
         where["listen"] = inventory.listen_colours(host)
+        edge["listen"] = inventory.listen_haproxy(host)
     if host.role is Role.LB and layout.mode is Mode.USER_NAMESPACES:
         nginx = programs.program("nginx")
         keys |= {"test": f"{nginx} -t", "reload": f"{nginx} -s reload", "sudo": None}
+        edge |= {"test": f"{programs.find('haproxy')} -c -f {texts.HAPROXY_CONF}", "sudo": None}
     if not keys:
         return {}
-    return {"balancers": {"web": keys, **({"app": keys | where} if layout.colours else {})}}
+    colours = {"app": keys | where} if layout.colours else {}
+    colours |= {"edge": edge} if layout.haproxy else {}
+    return {"balancers": {"web": keys, **colours}}
 
 
 def written(layout: Layout, host: Host) -> tuple[tuple[str, Path], ...]:

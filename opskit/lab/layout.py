@@ -77,6 +77,7 @@ class Layout:
     hosts: tuple[Host, ...]
     ready: bool = False
     servers: tuple[Server, ...] = ()
+    no_haproxy: str = "this lab was made without"  # why; nothing where there is one
 
     @property
     def key(self) -> Path:
@@ -118,6 +119,11 @@ class Layout:
     def broker(self) -> Server | None:
         """The Redis that queues are in, if there is one."""
         return next((one for one in self.servers if QUEUED in one.databases), None)
+
+    @property
+    def haproxy(self) -> bool:
+        """Whether there is an HAProxy beside each nginx, for the two colours."""
+        return bool(self.colours and self.of(Role.LB)) and not self.no_haproxy
 
     def readdressed(self, net: int) -> "Layout":
         """The same hosts and servers in another net."""

@@ -1,13 +1,13 @@
 """A load on a balancer with an honest count: every request ends in exactly one place.
 
 Half of the threads open a connection for each request, half keep theirs, because a deploy can
-fail the one and spare the other. A kept connection that the server closes while it lies idle is
-no failure if not one byte of the answer came: HTTP lets a client ask again, once. Such requests
-are counted apart, as reconnects.
+fail the one and spare the other. With a rate, times are counted from when a request was due, and
+whether the rate was held is told: a load that waits for a slow server would hide what it does.
+A part of the requests can be POSTs, each with an id of its own, and WebSockets can be held beside.
 """
 
 import contextlib
-import socket
+import secrets
 import threading
 import time
 from collections import Counter
@@ -17,10 +17,13 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from opskit.errors import InputError
+from opskit.lab.held import Held
+from opskit.lab.peer import NO_RELEASE, Peer
 from opskit.model.frozen import frozen
 
-TIMEOUT = 10.0  # seconds, for connecting and for each wait
-NO_RELEASE = "-"
+ID = "Idempotency-Key"
+SHOWN = 5  # slowest requests
+FAILURES_SHOWN = 20
 
 
 @frozen
@@ -32,10 +35,24 @@ class Answer:
     error: str
     ms: float
     reconnected: bool
+    way: str = ""  # such as: kept GET
+    due: float = 0.0  # seconds after the load's beginning
+    sent: float = 0.0
 
     @property
     def failed(self) -> bool:
         return self.status is None or self.status >= 400
+
+    def to_json(self) -> Mapping[str, object]:
+        """The request as JSON values, for those that are shown singly."""
+        return {
+            "way": self.way,
+            "due": round(self.due, 3),
+            "ms": round(self.ms, 1),
+            "status": self.status,
+            "release": self.release,
+            "error": self.error,
+        }
 
 
 @frozen
@@ -49,6 +66,12 @@ class Report:
     errors: Mapping[str, int]
     ms: Mapping[str, float]
     seconds: float
+    by_way: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    rate: Mapping[str, float | None] = field(default_factory=dict)
+    found_closed: int = 0
+    slowest: tuple[Mapping[str, object], ...] = ()
+    failed: tuple[Mapping[str, object], ...] = ()
+    sockets: Mapping[str, object] = field(default_factory=dict)
 
     def to_json(self) -> Mapping[str, object]:
         """The report as JSON values."""
@@ -57,103 +80,58 @@ class Report:
     def describe(self) -> str:
         """The report for a person."""
         rate = self.requests / self.seconds if self.seconds else 0
-        lines = [f"{self.requests} requests in {self.seconds:.1f} s ({rate:.0f}/s)"]
+        held = f"{rate:.0f}/s"
+        if self.rate.get("asked"):
+            held += f"; asked {self.rate['asked']:g}, worst second {self.rate['worst_second']:g}"
+        lines = [f"{self.requests} requests in {self.seconds:.1f} s ({held})"]
         for release, statuses in sorted(self.by_release.items()):
             counts = ", ".join(f"{status}: {count}" for status, count in sorted(statuses.items()))
             lines.append(f"  release {release}: {counts}")
         lines += [f"  {error}: {count}" for error, count in sorted(self.errors.items())]
+        for way, count in sorted(self.by_way.items()):
+            told = f"{count['requests']}, failed {count['failures']}"
+            lines.append(f"  {way}: {told}, asked again {count['reconnects']}")
         lines.append(
-            f"failed: {self.failures}   asked again after an idle close: {self.reconnects}"
+            f"failed: {self.failures}   asked again after a close in between: {self.reconnects}"
+            f"   kept connections found closed: {self.found_closed}"
         )
         times = "   ".join(f"{name} {value:.1f}" for name, value in self.ms.items())
-        return "\n".join([*lines, f"milliseconds: {times}"])
+        lines.append(f"milliseconds: {times}")
+        if self.sockets:
+            lines.append(_sockets(self.sockets))
+        return "\n".join(lines)
 
 
-class Peer:
-    """A client's connection to one server."""
-
-    def __init__(self, address: tuple[str, int], request: bytes) -> None:
-        self.address = address
-        self.request = request
-        self.open: socket.socket | None = None
-        self.used = False
-
-    def ask(self, *, keep: bool) -> tuple[int, str, bool]:
-        """Status, release, and whether it took a second connection; raises OSError, ValueError."""
-        try:
-            return (*self._ask(keep=keep), False)
-        except IdleCloseError:
-            return (*self._ask(keep=keep), True)
-
-    def _ask(self, *, keep: bool) -> tuple[int, str]:
-        fresh = self.open is None
-        peer = self.open or socket.create_connection(self.address, TIMEOUT)
-        self.open = None
-        received = b""
-        try:
-            peer.sendall(self.request)
-            while b"\r\n\r\n" not in received:
-                more = peer.recv(65536)
-                if not more:
-                    raise ConnectionError("closed before the answer was whole")
-                received += more
-            status, headers, rest = parse(received)
-            _read_body(peer, headers, rest)
-        except OSError as error:
-            peer.close()
-            if fresh or received or isinstance(error, TimeoutError):
-                raise
-            raise IdleCloseError from error
-        except ValueError:
-            peer.close()
-            raise
-        if keep and headers.get("connection", "").lower() != "close":
-            self.open = peer
-        else:
-            peer.close()
-        return status, headers.get("x-release", NO_RELEASE)
-
-    def close(self) -> None:
-        """Leave."""
-        if self.open:
-            self.open.close()
-
-
-class IdleCloseError(Exception):
-    """A kept connection had been closed before the request reached it."""
-
-
-def parse(received: bytes) -> tuple[int, Mapping[str, str], bytes]:
-    """Status, headers (names in lower case) and what there is of the body; raises ValueError."""
-    head, _, rest = received.partition(b"\r\n\r\n")
-    first, *lines = head.decode("latin-1").split("\r\n")
-    pairs = [line.partition(":") for line in lines]
-    return int(first.split()[1]), {name.lower(): value.strip() for name, _, value in pairs}, rest
-
-
-def _read_body(peer: socket.socket, headers: Mapping[str, str], rest: bytes) -> None:
-    missing = int(headers["content-length"]) - len(rest)
-    while missing > 0:
-        more = peer.recv(65536)
-        if not more:
-            raise ConnectionError("closed before the answer was whole")
-        missing -= len(more)
+def _sockets(told: Mapping[str, object]) -> str:
+    closed, refused = told["closed_by"], told["not_opened"]
+    assert isinstance(closed, dict)
+    assert isinstance(refused, dict)
+    text = f"WebSockets: {told['opened']} opened, {sum(refused.values())} refused, closed by "
+    text += ", ".join(f"{who}: {count}" for who, count in sorted(closed.items())) or "nobody yet"
+    return f"{text}; {told['echoes']} echoes, {told['unanswered']} words without one"
 
 
 @dataclass(kw_only=True, slots=True)
 class Load:
     """A running load: a context manager; `report()` counts what has ended so far.
 
-    `rate` is requests per second over all threads; None is as fast as answers come.
+    `rate` is requests per second over all threads; None is as fast as answers come. `posts` is the
+    share of requests that are POSTs; `sockets` is how many WebSockets are held, each for `hold`
+    seconds (None: to the end).
     """
 
     url: str
     rate: float | None = None
     threads: int = 8
+    posts: float = 0.0
+    sockets: int = 0
+    hold: float | None = None
     answers: list[Answer] = field(default_factory=list)
     _ending: threading.Event = field(default_factory=threading.Event)
     _running: list[threading.Thread] = field(default_factory=list)
     _times: list[float] = field(default_factory=list)
+    _peers: list[Peer] = field(default_factory=list)
+    _held: Held | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -169,13 +147,15 @@ class Load:
             raise InputError(f"not an http:// address: {self.url}")
         path = (url.path or "/") + (f"?{url.query}" if url.query else "")
         address = (url.hostname, url.port or 80)
-        self._times.append(time.monotonic())
+        if self.sockets:
+            self._held = Held(address=address, host=url.netloc, count=self.sockets, hold=self.hold)
+            self._held.start()
         for number in range(self.threads):
-            keep = number % 2 == 1
-            kept = "keep-alive" if keep else "close"
-            request = f"GET {path} HTTP/1.1\r\nHost: {url.netloc}\r\nConnection: {kept}\r\n\r\n"
-            words = (Peer(address, request.encode()), number, keep)
+            peer = Peer(address, keep=number % 2 == 1)
+            self._peers.append(peer)
+            words = (peer, number, f"{path} HTTP/1.1\r\nHost: {url.netloc}\r\n")
             self._running.append(threading.Thread(target=self._work, args=words, daemon=True))
+        self._times.append(time.monotonic())
         for thread in self._running:
             thread.start()
 
@@ -186,62 +166,113 @@ class Load:
             thread.join()
         if len(self._times) == 1:
             self._times.append(time.monotonic())
+        if self._held:
+            self._held.stop()
         return self.report()
 
-    def _work(self, peer: Peer, number: int, keep: bool) -> None:  # a thread's words
+    def _work(self, peer: Peer, number: int, line: str) -> None:  # a thread's words
         pause = self.threads / self.rate if self.rate else 0.0
-        due = self._times[0] + pause * number / self.threads
+        begun = self._times[0]
+        due = begun + pause * number / self.threads
+        mark, count, phase = secrets.token_hex(6), 0, number / self.threads
         with contextlib.closing(peer):
             while not self._ending.wait(max(0.0, due - time.monotonic()) if pause else 0):
-                due = due if pause else time.monotonic()
-                self.answers.append(_ask(peer, due, keep=keep))
+                now = time.monotonic()
+                due = due if pause else now
+                post = int(phase + (count + 1) * self.posts) > int(phase + count * self.posts)
+                request = _request(line, keep=peer.keep, number=f"{mark}-{count}" if post else "")
+                self.answers.append(_ask(peer, request, post=post, times=(begun, due, now)))
                 due += pause
+                count += 1
 
     def report(self) -> Report:
         """The count up to now."""
         until = self._times[1] if len(self._times) == 2 else time.monotonic()
-        return summarise(tuple(self.answers), until - self._times[0])
+        return summarise(
+            tuple(self.answers),
+            until - self._times[0],
+            rate=self.rate,
+            found_closed=sum(peer.found_closed for peer in self._peers),
+            sockets=self._held.report() if self._held else {},
+        )
 
 
-def _ask(peer: Peer, due: float, *, keep: bool) -> Answer:
+def _request(line: str, *, keep: bool, number: str) -> bytes:
+    kept = f"Connection: {'keep-alive' if keep else 'close'}\r\n"
+    if number:
+        return f"POST {line}{kept}{ID}: {number}\r\nContent-Length: 2\r\n\r\nok".encode()
+    return f"GET {line}{kept}\r\n".encode()
+
+
+def _ask(peer: Peer, request: bytes, *, post: bool, times: tuple[float, float, float]) -> Answer:
     status, release, error, reconnected = None, NO_RELEASE, "", False
+    begun, due, now = times
     try:
-        status, release, reconnected = peer.ask(keep=keep)
+        status, release, reconnected = peer.ask(request)
     except (OSError, ValueError, LookupError) as problem:
         error = type(problem).__name__
-    ms = (time.monotonic() - due) * 1000
-    return Answer(status=status, release=release, error=error, ms=ms, reconnected=reconnected)
+    return Answer(
+        status=status,
+        release=release,
+        error=error,
+        ms=(time.monotonic() - due) * 1000,
+        reconnected=reconnected,
+        way=f"{'kept' if peer.keep else 'fresh'} {'POST' if post else 'GET'}",
+        due=due - begun,
+        sent=now - begun,
+    )
 
 
-def summarise(answers: Sequence[Answer], seconds: float) -> Report:
+def summarise(
+    answers: Sequence[Answer],
+    seconds: float,
+    *,
+    rate: float | None = None,
+    found_closed: int = 0,
+    sockets: Mapping[str, object] | None = None,
+) -> Report:
     """Count answers."""
     by_release: dict[str, Counter[str]] = {}
+    by_way: dict[str, Counter[str]] = {}
     for answer in answers:
         if answer.status is not None:
             by_release.setdefault(answer.release, Counter())[str(answer.status)] += 1
+        way = by_way.setdefault(answer.way, Counter(requests=0, failures=0, reconnects=0))
+        way.update(requests=1, failures=answer.failed, reconnects=answer.reconnected)
     times = sorted(answer.ms for answer in answers) or [0.0]
     ranks = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "slowest": 1.0}
+    slow = sorted(answers, key=lambda answer: -answer.ms)[:SHOWN]
+    failed = [answer for answer in answers if answer.failed]
     return Report(
         requests=len(answers),
-        failures=sum(answer.failed for answer in answers),
+        failures=len(failed),
         reconnects=sum(answer.reconnected for answer in answers),
         by_release={release: dict(counts) for release, counts in by_release.items()},
         errors=dict(Counter(answer.error for answer in answers if answer.error)),
         ms={k: round(times[min(int(len(times) * v), len(times) - 1)], 2) for k, v in ranks.items()},
         seconds=round(seconds, 3),
+        by_way={way: dict(counts) for way, counts in by_way.items()},
+        rate=_rate(answers, seconds, rate),
+        found_closed=found_closed,
+        slowest=tuple(answer.to_json() for answer in slow),
+        failed=tuple(answer.to_json() for answer in failed[:FAILURES_SHOWN]),
+        sockets=sockets or {},
     )
 
 
-def run(
-    url: str,
-    seconds: float,
-    *,
-    rate: float | None = None,
-    threads: int = 8,
-    enough: threading.Event | None = None,
-) -> Report:
-    """Load a server for some seconds, or until `enough` is set."""
-    load = Load(url=url, rate=rate, threads=threads)
+def _rate(
+    answers: Sequence[Answer], seconds: float, asked: float | None
+) -> Mapping[str, float | None]:
+    """How many requests were sent each second: on average, and in the worst whole one."""
+    in_second = Counter(int(answer.sent) for answer in answers)
+    whole = range(int(seconds))
+    worst = min((in_second[second] for second in whole), default=len(answers))
+    mean = len(answers) / seconds if seconds else 0.0
+    return {"asked": asked, "mean": round(mean, 1), "worst_second": worst}
+
+
+def run(load: Load, seconds: float, enough: threading.Event | None = None) -> Report:
+    """Let a load run for some seconds, or until `enough` is set."""
     load.start()
     try:
         (enough or threading.Event()).wait(seconds)

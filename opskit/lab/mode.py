@@ -2,11 +2,14 @@
 
 import os
 import pwd
+import re
 from pathlib import Path
 
 from opskit.errors import InputError
 from opskit.lab import isolated, programs, release, shared
 from opskit.lab.layout import Mode
+
+LONGEST = 60  # of a folder's name; a socket's is 107 at the most, and some stand behind it
 
 
 def choose(folder: Path, wanted: Mode | None, *, balancers: bool) -> tuple[Mode, str]:
@@ -44,6 +47,17 @@ def probe(folder: Path, mode: Mode) -> str:
     words = [*unshare, "--propagation", "private", "/bin/sh", "-c", script, "probe.sh", str(folder)]
     tried = programs.run([*words, isolated.overlay_options(mode), *back])
     return tried.stderr.strip().replace("\n", "; ") if tried.returncode else ""
+
+
+def no_haproxy(mode: Mode, folder: Path) -> str:
+    """Why there is no HAProxy in a lab, or nothing where there can be one."""
+    if not programs.find("haproxy"):
+        return "not installed: apt-get install haproxy"
+    if mode is Mode.SHARED and len(str(folder)) > LONGEST:
+        return "the name of the lab's folder is too long for its socket"
+    if mode is Mode.SHARED and (odd := re.search(r"[^\w/.,:=@+~-]", str(folder))):
+        return f"the name of the lab's folder has {odd[0]!r} in it"
+    return ""
 
 
 def login(mode: Mode) -> tuple[str, int, int, str]:

@@ -13,6 +13,7 @@ PACKAGES = {
     "sshd": "openssh-server",
     "ssh-keygen": "openssh-client",
     "nginx": "nginx-light",
+    "haproxy": "haproxy",
     "unshare": "util-linux",
     "nsenter": "util-linux",
     "mount": "mount",

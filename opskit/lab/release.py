@@ -10,6 +10,7 @@ from pathlib import Path
 
 from opskit.errors import InputError, writing
 
+PROGRAM = ("app.py", "websocket.py")
 FAULTS = ("unhealthy", "slow", "errors", "crash", "wrong-release")
 BUILT = 1_700_000_000  # one time for all files: the same release has the same digest everywhere
 
@@ -29,11 +30,11 @@ def check(name: str) -> None:
 
 
 def files(name: str, fault: str | None = None) -> Mapping[str, bytes]:
-    """The files of a release: the program, its id, and what is wrong with it, if anything."""
+    """The files of a release: its program, its id, and what is wrong with it, if anything."""
     check(name)
     if fault is not None and fault not in FAULTS:
         raise InputError(f"no fault {fault!r}", hint=f"there are {', '.join(FAULTS)}")
-    content = {"RELEASE": f"{name}\n".encode(), "app.py": data("app.py")}
+    content = {"RELEASE": f"{name}\n".encode()} | {file: data(file) for file in PROGRAM}
     return content | ({"FAULT": f"{fault}\n".encode()} if fault else {})
 
 

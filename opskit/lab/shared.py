@@ -40,7 +40,16 @@ def start_keeper(layout: Layout, holder: int) -> None:
 def prepare(layout: Layout, host: Host, key: tuple[bytes, bytes]) -> None:
     """Write the host's folder."""
     top = root(layout, host)
-    for name in ("run", "tmp", "var/log/nginx", "home", "srv", "etc", "usr/local/bin"):
+    for name in (
+        "run",
+        "tmp",
+        "var/log/nginx",
+        "var/log/haproxy",
+        "home",
+        "srv",
+        "etc",
+        "usr/local/bin",
+    ):
         (top / name).mkdir(parents=True)
     (top / "home").chmod(0o700)
     files = _files(layout, host, str(top), key)
@@ -159,7 +168,11 @@ def overrides(layout: Layout, host: Host) -> Mapping[str, object]:
     else:
         nginx = _balancer_keys(host, str(top))
         file, listen = f"{top}/etc/nginx/opskit/active.conf", inventory.listen_colours(host)
-        colours = {"app": {**nginx, "file": file, "listen": listen}} if layout.colours else {}
+        colours: dict[str, object] = {}
+        if layout.colours:
+            colours["app"] = {**nginx, "file": file, "listen": listen}
+        if layout.haproxy:
+            colours["edge"] = _haproxy_keys(host, top)
         keys["balancers"] = {"web": nginx, **colours}
     return keys
 
@@ -174,6 +187,16 @@ def _balancer_keys(host: Host, top: str) -> Mapping[str, object]:
         "reload": f"{nginx} -s reload",
         "pid": f"{top}/run/nginx.pid",
         "error_log": f"{top}/var/log/nginx/error.log",
+        "sudo": None,
+    }
+
+
+def _haproxy_keys(host: Host, top: Path) -> Mapping[str, object]:
+    return {
+        "listen": inventory.listen_haproxy(host),
+        "socket": f"{top}/run/haproxy.sock",
+        "state_file": f"{top}/var/lib/haproxy/states",
+        "test": f"{programs.program('haproxy')} -c -f {top}{texts.HAPROXY_CONF}",
         "sudo": None,
     }
 

@@ -11,6 +11,8 @@ from opskit.model.frozen import frozen
 
 SERVICE_ROOT = "/srv/app"
 WORKER = "/usr/local/bin/labworker"
+HAPROXY_CONF = "/etc/haproxy/opskit.cfg"  # not haproxy.cfg, which a machine may have of its own
+HAPROXY_LOG = "/var/log/haproxy/access.log"
 NGINX = """\
 {account}worker_processes 2;
 worker_shutdown_timeout 30s;
@@ -59,6 +61,45 @@ split_clients "${remote_addr}${http_user_agent}" $app_pool {
     * app_blue;
 }
 """
+HAPROXY = """\
+global
+    log stdout format raw local0
+    stats socket "{top}/run/haproxy.sock" mode 600 level admin
+    server-state-file "{top}/var/lib/haproxy/states"
+    pidfile "{top}/run/haproxy.pid"
+    hard-stop-after 30s
+    maxconn 1000
+defaults
+    mode http
+    log global
+    option dontlognull
+    timeout connect 2s
+    timeout client 65s
+    timeout server 30s
+    timeout http-keep-alive 65s
+    timeout check 2s
+    timeout tunnel 1h
+    retries 0
+    load-server-state-from-file global
+    log-format "time=%Ts.%ms status=%ST ended=%ts release=%[capture.res.hdr(0)] \
+upstream=%si method=%HM path=%HPO ms=%Ta"
+frontend colours
+    bind {listen}
+    capture response header X-Release len 64
+    default_backend app
+backend app
+    balance roundrobin
+    option httpchk HEAD /health/
+    http-response set-header X-Pool %s
+    default-server inter {inter} rise 1 fall 3 check weight 100
+{servers}"""
+STATES = (
+    "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight "
+    "srv_iweight srv_time_since_last_change srv_check_status srv_check_result srv_check_health "
+    "srv_check_state srv_agent_state bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord "
+    "srv_use_ssl srv_check_port srv_check_addr srv_agent_addr srv_agent_port\n"
+)
+DRAINED = "3 app {number} {name} {address} 2 8 100 100 0 15 3 4 6 0 0 0 - {port} - 0 0 - - 0\n"
 SSHD = """\
 Port {port}
 ListenAddress {address}
@@ -120,6 +161,29 @@ def balancer(
     return (
         File(path="/etc/nginx/nginx.conf", content=conf.encode()),
         *(File(path=f"/etc/nginx/opskit/{n}", content=t.encode()) for n, t in files.items()),
+        *(haproxy(layout, host, top=top) if layout.haproxy else ()),
+    )
+
+
+def haproxy(layout: Layout, host: Host, *, top: str) -> tuple[File, ...]:
+    """HAProxy's configuration, and the states it begins with: all traffic on blue."""
+    web = layout.of(Role.WEB)
+    servers = [f"    server {one.name} {one.address}:{address.SERVICE}\n" for one in web]
+    conf = HAPROXY.format(
+        top=top,
+        listen=f"{host.address}:{address.HAPROXY}",
+        inter=f"{max(500, 20 * len(web) * len(layout.of(Role.LB)))}ms",  # each check is a request
+        servers="".join(servers),
+    )
+    drained = [
+        DRAINED.format(number=n + 1, name=one.name, address=one.address, port=address.SERVICE)
+        for n, one in enumerate(web)
+        if one in layout.colours["green"]
+    ]
+    return (
+        File(path=HAPROXY_CONF, content=conf.encode()),
+        File(path="/var/lib/haproxy/states", content="".join((STATES, *drained)).encode()),
+        File(path=HAPROXY_LOG, content=b""),
     )
 
 

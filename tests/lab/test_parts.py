@@ -13,7 +13,7 @@ import yaml
 from opskit import lab as labs
 from opskit.cli import lab as cli
 from opskit.errors import InputError, OpskitError
-from opskit.lab import address, inventory, layout, processes, programs, release
+from opskit.lab import address, inventory, layout, processes, programs, release, switches, texts
 from opskit.lab.layout import Layout, Mode
 
 
@@ -44,13 +44,13 @@ def test_a_release_is_the_same_bytes_each_time_and_says_its_name(tmp_path: Path)
         names = archive.getnames()
         told = archive.extractfile("RELEASE")
         assert told is not None
-        assert (names, told.read()) == (["RELEASE", "app.py"], b"B\n")
+        assert (names, told.read()) == (["RELEASE", "app.py", "websocket.py"], b"B\n")
 
 
 def test_a_broken_release_says_what_is_wrong_with_it(tmp_path: Path) -> None:
     path = release.write("C", tmp_path / "new" / "c.tar.gz", "unhealthy")
     with tarfile.open(path) as archive:
-        assert archive.getnames() == ["FAULT", "RELEASE", "app.py"]
+        assert archive.getnames() == ["FAULT", "RELEASE", "app.py", "websocket.py"]
     with pytest.raises(InputError, match="no fault 'typo'"):
         release.write("C", tmp_path / "c.tar.gz", "typo")
 
@@ -71,6 +71,43 @@ def test_the_inventory_is_yaml_with_everything_that_opskit_asks_for(plan: Layout
     assert value["services"]["app"]["user"] is None
     assert value["balancers"]["web"]["listen"] == "http://127.42.7.12:8080/"
     assert value["balancers"]["app"]["listen"] == "http://127.42.7.12:8081/alive/"
+    assert "edge" not in value["balancers"]
+    edge = yaml.safe_load(inventory.text(replace(plan, no_haproxy=""), {}))["balancers"]["edge"]
+    assert edge["colours"] == {"blue": ["web1"], "green": ["web2"]}
+    assert edge["listen"] == "http://127.42.7.12:8082/alive/"
+
+
+def test_haproxy_begins_with_all_traffic_on_blue_and_asks_a_large_fleet_less_often(
+    plan: Layout,
+) -> None:
+    conf, states, _ = texts.haproxy(plan, plan.host("lb1"), top="/x")
+    assert b"server web2 127.42.7.11:8000" in conf.content
+    assert b'stats socket "/x/run/haproxy.sock"' in conf.content
+    assert b"inter 500ms" in conf.content
+    _, _, green = states.content.decode().splitlines()
+    assert green.split()[:8] == ["3", "app", "2", "web2", "127.42.7.11", "2", "8", "100"]
+    large = replace(plan, hosts=layout.fleet(100, 2, 7))
+    assert b"inter 4000ms" in texts.haproxy(large, large.host("lb1"), top="")[0].content
+
+
+def test_what_is_no_switch_is_refused_with_examples() -> None:
+    right = ["error_share=0.1", "unhealthy=quiet", 'checks={"cache": "degraded"}']
+    assert switches.parse(right) == {
+        "error_share": 0.1,
+        "unhealthy": "quiet",
+        "checks": {"cache": "degraded"},
+    }
+    for wrong in ("eror_share=0.1", "error_share=2", "unhealthy=loud", "slow_ms", "slow_ms=true"):
+        with pytest.raises(InputError, match=r"no switch|can't be") as raised:
+            switches.parse([wrong])
+        assert "=" in str(raised.value.hint)
+
+
+def test_a_colour_is_broken_by_its_name_and_a_balancer_has_no_service(plan: Layout) -> None:
+    assert [host.name for host in switches.hosts(plan, "green")] == ["web2"]
+    assert [host.name for host in switches.hosts(plan, "web")] == ["web1", "web2"]
+    with pytest.raises(InputError, match="lb1 has no service"):
+        switches.hosts(plan, "lb1")
 
 
 @pytest.mark.parametrize("name", ["with blank", "it's: #odd", 'q"uote', "täg", "-x"])

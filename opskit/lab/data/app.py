@@ -3,7 +3,8 @@
     python3 app.py ADDRESS PORT SHARED
 
 Runs in its release's directory and takes its release id from the file RELEASE there (and what is
-wrong with it from FAULT). SHARED holds switches.json, read anew for each request, and the log.
+wrong with it from FAULT). SHARED holds switches.json, read anew for each request, and the logs:
+one of requests, and one of the ids of POSTs, so that whoever was delivered twice is seen there.
 Needs nothing but the standard library, because hosts need not have anything else.
 """
 
@@ -19,10 +20,17 @@ import struct
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
+
+sys.dont_write_bytecode = True  # a release's folder stays as it was shipped
+sys.path.insert(0, str(Path(__file__).parent))
+
+# Hosts run this with -I, so that only now what lies beside it is found.
+from websocket import Socket, accept  # type: ignore[import-not-found]  # noqa: E402
 
 IDLE_AFTER_STOP = 0.5  # seconds in which a kept connection may still send one more request
 DEFAULT_START = 0.3
@@ -30,6 +38,8 @@ SLOW_FAULT_MS = 2500
 SO_ATTACH_FILTER = 26
 LIBC_DROP_ALL = struct.pack("HBBI", 6, 0, 0, 0)  # one BPF instruction: return 0 bytes
 CHECKS = ("database", "cache", "queue")
+ID = "Idempotency-Key"  # the header by which a POST is known
+SOCKET_SECONDS = 2.0  # how long WebSockets live on after a stop, where no switch says otherwise
 
 connections = itertools.count(1)
 
@@ -43,16 +53,18 @@ class Service:
         self.fault = _first_line(Path("FAULT"), "")
         if self.fault == "wrong-release":
             self.release = f"{self.release}-wrong"
-        log = shared / "log" / "access.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        self.log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        (shared / "log").mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+        self.log = os.open(shared / "log" / "access.log", flags, 0o644)
+        self.posts = os.open(shared / "log" / "posts.log", flags, 0o644)
         self.stopping = False
+        self.stopped_at = 0.0
         self.stop_read, self.stop_write = os.pipe()
 
     def stop(self, *_: object) -> None:
         """Wake every thread that waits for bytes, and let each finish what it has begun."""
         if not self.stopping:
-            self.stopping = True
+            self.stopping, self.stopped_at = True, time.monotonic()
             os.close(self.stop_write)
 
     def switches(self) -> Mapping[str, object]:
@@ -70,12 +82,31 @@ class Service:
             values["error_share"] = 0.5
         return values
 
-    def write_log(self, status: int, method: str, path: str, connection: int, begun: float) -> None:
+    def socket_seconds(self) -> float:
+        """How much longer WebSockets may live, once the service is to stop."""
+        told = self.switches().get("socket_seconds")
+        seconds = float(told) if isinstance(told, int | float) else SOCKET_SECONDS
+        return max(0.0, self.stopped_at + seconds - time.monotonic())
+
+    def deliver(self, number: str) -> None:
+        """Note a POST by its id before it is answered; it survives a restart."""
+        os.write(self.posts, f"{number}\n".encode())
+
+    def delivered(self) -> Mapping[str, object]:
+        """How many POSTs with an id were delivered here, and which of them more than once."""
+        size = os.fstat(self.posts).st_size
+        counts = Counter(os.pread(self.posts, size, 0).decode().split())
+        twice = {number: count for number, count in counts.items() if count > 1}
+        return {"ids": len(counts), "deliveries": counts.total(), "twice": twice}
+
+    def write_log(
+        self, status: int, method: str, path: str, *, connection: int, begun: float, more: str = ""
+    ) -> None:
         """One line a request, in one write, so that lines of many threads can't mix."""
         now = time.time()
         line = (
             f"time={now:.3f} release={self.release} status={status} method={method} path={path} "
-            f"connection={connection} ms={(time.monotonic() - begun) * 1000:.1f}\n"
+            f"connection={connection} ms={(time.monotonic() - begun) * 1000:.1f}{more}\n"
         )
         os.write(self.log, line.encode())
 
@@ -110,13 +141,35 @@ class Connection(BaseHTTPRequestHandler):
             return bool(selector.select(IDLE_AFTER_STOP))
 
     def do_GET(self) -> None:  # http.server's name
-        self._answer(b"")
+        upgrade = self.headers.get("Upgrade", "").lower() == "websocket"
+        if upgrade and urlsplit(self.path).path == "/ws":
+            self._open_socket()
+        else:
+            self._answer(b"")
 
     def do_HEAD(self) -> None:
         self._answer(b"")
 
     def do_POST(self) -> None:
-        self._answer(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+        received = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        number = self.headers.get(ID, "").strip()
+        if number and not any(sign.isspace() for sign in number):
+            self.service.deliver(number)
+        self._answer(received)
+
+    def _open_socket(self) -> None:
+        """Become a WebSocket, until one of the two sides closes it."""
+        begun, key = time.monotonic(), self.headers.get("Sec-WebSocket-Key", "")
+        self.close_connection = True
+        self.send_response(101)
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Connection", "Upgrade")
+        self.send_header("Sec-WebSocket-Accept", accept(key))
+        self.send_header("X-Release", self.service.release)
+        self.end_headers()
+        self.wfile.flush()
+        closed = Socket(self.connection, self.service).serve()
+        self._log(101, "/ws", begun, f" closed={closed}")
 
     def _answer(self, received: bytes) -> None:
         begun = time.monotonic()
@@ -127,7 +180,11 @@ class Connection(BaseHTTPRequestHandler):
             _sleep_ms(parse_qs(url.query).get("ms", ["1000"])[0])
         status, value = answer(url.path, self.service, switches, len(received))
         sent = self._send(status, json.dumps(value).encode() + b"\n")
-        self.service.write_log(sent, self.command, url.path, self.number, begun)
+        self._log(sent, url.path, begun)
+
+    def _log(self, status: int, path: str, begun: float, more: str = "") -> None:
+        told = (status, self.command, path)
+        self.service.write_log(*told, connection=self.number, begun=begun, more=more)
 
     def _send(self, status: int, body: bytes) -> int:
         """The status for the log: 499 when the client had gone."""
@@ -166,6 +223,8 @@ def answer(
             return status, {"status": "ready" if path == "/ready/" and not unhealthy else state}
         case "/health/detailed/":
             return status, {"status": state, "checks": _checks(switches)}
+        case "/posts":
+            return 200, service.delivered()
     share = switches.get("error_share")
     if isinstance(share, int | float) and random.random() < share:
         return 500, {"error": "this release fails a share of its requests"}

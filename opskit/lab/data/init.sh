@@ -10,4 +10,7 @@ fi
 if [ -d "$root/etc/nginx/opskit" ]; then
     { nginx -p "$root/" -c "$root/etc/nginx/nginx.conf" -g 'daemon off;'; : >"$root/run/lab.ended"; } &
 fi
+if [ -f "$root/etc/haproxy/opskit.cfg" ]; then
+    haproxy -W -db -f "$root/etc/haproxy/opskit.cfg" >>"$root/var/log/haproxy/access.log" 2>&1 &
+fi
 exec "$(command -v sshd)" -D -e -f "$root/etc/ssh/sshd_config"
