@@ -68,6 +68,7 @@ global
     server-state-file "{top}/var/lib/haproxy/states"
     pidfile "{top}/run/haproxy.pid"
     hard-stop-after 30s
+    nbthread 1 # several would now and then lose a line of the log
     maxconn 1000
 defaults
     mode http
