@@ -116,14 +116,17 @@ def test_trouble_is_told_with_what_changed_before_and_what_to_do_next(fleet: Fle
     fleet.opskit("run", book, "--yes", "--limit", "web2", "--reason", "more | speed")
     switch(fleet, "web2", unhealthy="quiet")
     fleet.sh("web3", "touch /tmp/hang")
+    fleet.sh("lb1", "echo nonsense >/etc/nginx/opskit/broken.conf")
     fleet.lab.cut("web4", reset=True)
     try:
         said = looked(fleet, "--reason", "devices can't sync", status=6)
     finally:
         fleet.lab.heal("web4")
+        fleet.sh("lb1", "rm /etc/nginx/opskit/broken.conf")
         fleet.sh("web3", "rm -f /tmp/hang")
     assert 'CRIT page: status is "unhealthy", expected "healthy" [P2]' in said
     assert "UNKNOWN hangs: " in said
+    assert "CRIT configuration of nginx: " in said, "a reload would fail"
     assert "timed out after 5 s" in said
     assert "OK page, through the balancer" in said, "the other vantage point is looked from, too"
     assert said[: said.index("ended:")].count("OK disk free, %: ") == 4, (
@@ -139,7 +142,8 @@ def test_trouble_is_told_with_what_changed_before_and_what_to_do_next(fleet: Fle
     )
     assert "to take it back, `opskit undo " in told
     assert re.search(r"\| UNKNOWN \| web4 \| it can't be reached: ", told)
-    assert "1. opskit run rollback, where a deploy came before (page; web2)" in told
+    assert ". opskit run rollback, where a deploy came before (page; web2)" in told
+    assert ". what changed? a reload would fail now (configuration of nginx; lb1)" in told
     kept(fleet, path)
 
 
@@ -173,6 +177,10 @@ def test_it_is_over_when_no_request_fails_for_long_enough(fleet: Fleet) -> None:
         switch(fleet, host, unhealthy="quiet")
     said = fleet.opskit("run", "outage-over", *given, status=1).stdout
     assert "CRIT failed of 10 requests at once: 10 (> 0) [P0]" in said
+    with serving() as base:
+        given = ["-p", f"url={base}/moved", "-p", "watch=1s", "-p", "many=10"]
+        said = fleet.opskit("run", "outage-over", *given, status=1).stdout
+    assert "CRIT failed of 10 requests at once: 10 (> 0) [P0]" in said, "a redirect is no page"
 
 
 UNITS = """#!/bin/sh
