@@ -192,7 +192,7 @@ def test_servers_without_a_check_and_with_the_weight_0_are_refused(balancer: Bal
     (haproxy.top / "states").write_text("1\n")
     before = haproxy.info("Pid")
     os.kill(int((haproxy.top / "pid").read_text()), signal.SIGUSR2)
-    wait_until(lambda: haproxy.info("Pid") not in ("", before))
+    haproxy.wait_for_another(before)
     assert "server blue1 has no check" in balancer.refuses(to="green")
     haproxy.check, haproxy.weights = "check", (1, 1, 1, 1)
     haproxy.write()

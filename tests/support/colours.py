@@ -23,6 +23,7 @@ http {{
             proxy_pass http://$app_pool;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
+            proxy_read_timeout 10m;
             {retries}
             add_header X-Pool $app_pool always;
         }}

@@ -83,8 +83,12 @@ class Haproxy:
     def reload(self, *, settled: bool = True) -> None:
         before = self.info("Pid")
         os.kill(int((self.top / "pid").read_text()), signal.SIGUSR2)
-        wait_until(lambda: self.info("Pid") not in ("", before))
+        self.wait_for_another(before)
         wait_until(lambda: not settled or not {"", "INI"} & set(self.checks()))
+
+    def wait_for_another(self, before: str) -> None:
+        """Wait until only a new process answers: for a moment both do, now this one, now that."""
+        wait_until(lambda: all(self.info("Pid") not in ("", before) for _ in range(8)))
 
     def stop(self) -> None:
         """End the master and its workers by their own ids."""

@@ -38,7 +38,10 @@ http {{
 
 
 class Member(ThreadingHTTPServer):
-    """A member of the pool: answers with its own name; `/slow` takes a second, or until `go_on`."""
+    """A member of the pool: answers with its own name; `/slow` takes a second, or until `go_on`.
+
+    `held`: who has asked for it.
+    """
 
     daemon_threads = True
     slow = 1.0
@@ -47,6 +50,7 @@ class Member(ThreadingHTTPServer):
     def __init__(self, address: str = "127.0.0.1", port: int = 0) -> None:
         super().__init__((address, port), Answer)
         self.go_on = threading.Event()
+        self.held: list[str] = []
         self.where = f"{address}:{self.server_address[1]}"
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05})
         self.thread.start()
@@ -68,6 +72,7 @@ class Answer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         assert isinstance(self.server, Member)
         if self.path == "/slow":
+            self.server.held.append(f"{self.client_address}")
             self.server.go_on.wait(self.server.slow)
         body = self.server.where.encode()
         self.send_response(503 if self.path in self.server.refused else 200)
