@@ -185,7 +185,19 @@ BALANCER: tuple[Key, ...] = (
     Key("pid", "literal", help="file with the process id of the master"),
     Key("error_log", "literal", help="its error log"),
     Key("sudo", "literal", help="the user to become on it"),
-    Key("listen", "data", help="where it listens"),
+    Key(
+        "listen",
+        "data",
+        help="where it listens; for colours, a page of it that is asked for to see who answers: "
+        "`http://ADDRESS:PORT/PAGE`, or `https://` (any certificate will do)",
+    ),
+    Key(
+        "scheme",
+        "enum",
+        choices=("http", "https"),
+        help="`https` where the members speak TLS themselves and are asked so (any certificate "
+        "will do); http",
+    ),
     Key(
         "health",
         "literal",

@@ -3,6 +3,7 @@
 # shellcheck shell=sh disable=SC2034,SC2154
 #
 # Stands in front of shares.sh, with these set besides:
+#   at_scheme                  http or https
 #   at_url                     at_host as it stands in a URL
 #   at_host, at_port, page, at_site     where requests go: address, port, path, Host header
 #   header                     the header that says who answered, in lower case
@@ -14,7 +15,10 @@ asking_may_take=120
 
 # Prints a line for each of $1 answers: STATUS VALUE; "- -" where there was none.
 answers() {
-  if command -v bash >/dev/null 2>&1; then
+  if [ "$at_scheme" = https ]; then
+    command -v curl >/dev/null 2>&1 || refuse "this balancer has no curl to measure who answers over https; install it"
+    many_with_curl "$1"
+  elif command -v bash >/dev/null 2>&1; then
     many_with_bash "$1"
   elif command -v curl >/dev/null 2>&1; then
     many_with_curl "$1"
@@ -58,19 +62,27 @@ many_with_bash() {
 }
 
 # Not nc: busybox's ends its side of the connection when it has sent the request, which nginx takes
-# for a client that has left.
+# for a client that has left. One process for all, told by its standard input what to ask for. Over
+# TLS who answers is asked, not whether a certificate is good: the address is the balancer's own.
 many_with_curl() {
-  agent=$(user_agent) asked=0
-  while [ "$asked" -lt "$1" ]; do
-    curl -gsS --noproxy '*' --http1.1 -m 10 -o /dev/null -D - -A "$agent-$asked" -H "Host: $at_site" \
-      -H 'X-Forwarded-Proto: https' -H 'Connection: close' "http://$at_url:$at_port$page" \
-      2>/dev/null 9<&- | awk -v header="$header" '
-        { sub(/\r$/, "") }
-        NR == 1 { status = $2 }
-        tolower(substr($0, 1, length(header) + 1)) == header ":" { value = $2 }
-        END { print (status == "" ? "-" : status) " " (value == "" ? "-" : value) }' || :
-    asked=$((asked + 1))
-  done
+  agent=$(user_agent)
+  awk -v count="$1" -v agent="$agent" -v url="$at_scheme://$at_site$page" -v site="$at_site" -v to="$at_url:$at_port" '
+    function quoted(text) { gsub(/[\\"]/, "\\\\&", text); return "\"" text "\"" }
+    BEGIN {
+      for (i = 0; i < count; i++) {
+        print "url = " quoted(url) "\nconnect-to = " quoted("::" to) "\nuser-agent = " quoted(agent "-" i)
+        print "header = " quoted("Host: " site) "\nheader = \"X-Forwarded-Proto: https\"\nheader = \"Connection: close\""
+        print "output = /dev/null\ndump-header = -\nwrite-out = \"opskit-end\\n\"\nmax-time = 10"
+        print "silent\ninsecure\nhttp1.1\ngloboff\nnoproxy = \"*\"\nnext"
+      }
+    }' </dev/null | timeout "$asking_may_take" curl -q -K - 2>/dev/null 9<&- | awk -v header="$header" '
+      { sub(/\r$/, "") }
+      $1 ~ /^HTTP\// { status = $2; value = "" }
+      tolower(substr($0, 1, length(header) + 1)) == header ":" { value = $2 }
+      /opskit-end$/ {
+        print (status == "" ? "-" : status) " " (value == "" ? "-" : value)
+        status = value = ""
+      }' || :
 }
 
 # Asks for $1 answers. Sets got_first, got_second, got_other and got_broken (status 502 to 504 or no
@@ -84,7 +96,11 @@ count_answers() {
     $1 == "-" || ($1 >= 502 && $1 <= 504) { broken++ }
     $2 in of_first { a++; next }
     $2 in of_second { b++; next }
-    { other++; strange = "status " $1 ", " ($2 == "-" ? "no such header" : $2) }
+    {
+      other++
+      strange = "status " $1 ", " ($2 == "-" ? "no such header" : $2)
+      if ($1 ~ /^3/) strange = strange "; it sends clients elsewhere: where that is to TLS, write listen: https://..."
+    }
     END { printf "%d %d %d %d %s\n", a, b, other, broken, strange }')
   read -r got_first got_second got_other got_broken strange <<END
 $counted

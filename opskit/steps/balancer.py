@@ -85,7 +85,7 @@ def said(entry: Mapping[str, Value], key: str, pool: str, step: Step) -> str:
 
 
 def pages(args: Mapping[str, Value], entry: Mapping[str, Value], step: Step) -> dict[str, str]:
-    """Return the page on which servers say how they are ("": none is known), and as which site."""
+    """Return the page on which servers say how they are ("": none is known), and how to ask."""
     page = entry["health"] if "health" in entry else args.get("page")
     site = args.get("site")
     found = {
@@ -100,7 +100,7 @@ def pages(args: Mapping[str, Value], entry: Mapping[str, Value], step: Step) -> 
                 where=str(step.place),
                 hint="a page is a path such as /health/, a site a host name",
             )
-    return found
+    return {**found, "scheme": said(entry, "scheme", a_word(args["pool"], step, "pool"), step)}
 
 
 _IN_A_REQUEST = {"health": r"(/[!-~]*)?", "site": r"[0-9A-Za-z.:_\[\]-]*"}

@@ -144,8 +144,8 @@ def work(args: Mapping[str, Value], step: Step) -> Command:
         "members_awk": data("members.awk"),
         "pool": pool,
         **_asked(args, step),
-        **_site(entry, pool, step),
-        **_health(args, entry, pool, step),
+        **(asked := _health(args, entry, pool, step)),
+        **_site(entry, pool, step, asked["site"]),
         **limits(KEYS, args, step),
     }
     assignments = "".join(f"{key}={shlex.quote(value)}\n" for key, value in words.items())
@@ -278,27 +278,28 @@ def _health(
     return found
 
 
-def _site(entry: Mapping[str, Value], pool: str, step: Step) -> dict[str, str]:
+def _site(entry: Mapping[str, Value], pool: str, step: Step, site: str) -> dict[str, str]:
     """Return where on the balancer requests are made, and which header tells who answered."""
     listen = said(entry, "listen", pool, step)
     url = urlsplit(listen)
     header = said(entry, "header", pool, step) or "X-Pool"
     page = url.path or "/"
-    right = url.scheme == "http" and re.fullmatch(r"[0-9A-Za-z.:-]+", url.hostname or "")
+    right = url.scheme in ("http", "https") and re.fullmatch(r"[0-9A-Za-z.:-]+", url.hostname or "")
     if not right or url.query or not re.fullmatch(r"/[!-~]*", page):
         raise InputError(
             f"balancers.{pool}.listen is {listen[:80] or 'missing'}",
             where=str(step.place),
-            hint="shares are measured over http:// on the balancer itself; write for example "
-            "listen: http://127.0.0.1:8080/health/, a server with the same proxy_pass",
+            hint="shares are measured on the balancer itself; write for example "
+            "listen: http://127.0.0.1:8080/health/ (or https://), with the same proxy_pass",
         )
     if not re.fullmatch(r"[0-9A-Za-z-]+", header):
         raise InputError(f"{header[:80]!r} is no name of a header", where=str(step.place))
     return {
+        "at_scheme": url.scheme,
         "at_host": url.hostname or "",
         "at_url": f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname or "",
-        "at_port": str(url.port or 80),
-        "at_site": url.netloc,
+        "at_port": str(url.port or (443 if url.scheme == "https" else 80)),
+        "at_site": site or url.netloc,
         "page": page,
         "header": header.lower(),
     }

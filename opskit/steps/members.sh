@@ -5,6 +5,7 @@
 # Stands behind common.sh, with these set besides what is listed there:
 #   health        the page to ask for ('' when nobody is to be asked)
 #   site          the Host header ('' for the member's own address)
+#   scheme        https where the members speak TLS themselves, otherwise http
 #   members_awk   the program that judges an answer (members.awk)
 #
 # nginx's file says who was taken out, not who works: a member that is dead stands in it as up.
@@ -14,18 +15,29 @@ at_once=8 answer_within=5
 
 # Sets asker: what can open a connection here.
 find_asker() {
+  if [ "$scheme" = https ]; then
+    for asker in curl openssl; do
+      if command -v "$asker" >/dev/null 2>&1; then return; fi
+    done
+    refuse "this balancer has neither curl nor openssl to ask the pool's members over https for $health; install one, or write healthy: none"
+  fi
   for asker in bash nc; do
     if command -v "$asker" >/dev/null 2>&1; then return; fi
   done
   refuse "this balancer has neither bash nor nc to ask the pool's members for $health; install one, or write healthy: none"
 }
 
+# A certificate is not looked at: members have their own, or one for the site and not for themselves.
 connect() {
   # shellcheck disable=SC2016  # bash puts its own arguments in
   case $asker in
     bash) timeout "$answer_within" bash -pc \
       'exec 3<>"/dev/tcp/$1/$2" && printf "%s\r\n\r\n" "$3" >&3 && head -c 65536 <&3' bash "$@" ;;
     nc) printf '%s\r\n\r\n' "$3" | timeout "$answer_within" nc "$1" "$2" | head -c 65536 ;;
+    openssl) printf '%s\r\n\r\n' "$3" | timeout "$answer_within" openssl s_client -quiet -ign_eof \
+      -servername "${site:-$1}" -connect "$4:$2" | head -c 65536 ;;
+    curl) curl -qgsik --http1.0 --noproxy '*' -m "$answer_within" -A opskit -H 'X-Forwarded-Proto: https' \
+      --connect-to "::$4:$2" "https://${site:-$4:$2}$5" | head -c 65536 ;;
   esac
 }
 
@@ -39,7 +51,7 @@ answer_of() {
   bare=${where#\[}
   request=$(printf 'GET %s HTTP/1.0\r\nHost: %s\r\nX-Forwarded-Proto: https\r\nUser-Agent: opskit\r\nConnection: close' \
     "$2" "${site:-$where}")
-  connect "${bare%\]}" "$port" "$request" 2>/dev/null 9<&-
+  connect "${bare%\]}" "$port" "$request" "$where" "$2" 2>/dev/null 9<&-
 }
 
 # Prints what a member is, by its address:port: `healthy`, or what is wrong with it.

@@ -58,7 +58,7 @@ END
     return 1
   fi
   if [ "$got_other" -gt 0 ]; then
-    why="$got_other of $size answers of http://$at_host:$at_port$page were given by neither (header $header must tell, as by: $how_named): $strange"
+    why="$got_other of $size answers of $at_scheme://$at_host:$at_port$page were given by neither (header $header must tell, as by: $how_named): $strange"
     return 1
   fi
   if [ "$got_second" -lt "$fewest" ] || [ "$got_second" -gt "$most" ]; then

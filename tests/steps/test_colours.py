@@ -21,7 +21,7 @@ from opskit.steps import KINDS, colours
 from opskit.steps.base import Value
 from tests.support import colours as support
 from tests.support.colours import Colours
-from tests.support.nginx import Member, wait_until
+from tests.support.nginx import Member, certificate, free_port, wait_until
 
 PLACE = Place(file="book.yaml", line=7, column=3)
 HERE = Path(colours.__file__).parent
@@ -533,10 +533,7 @@ def test_answers_without_the_header_prove_nothing(balancer: Balancer) -> None:
 def test_without_bash_curl_asks(balancer: Balancer, tmp_path: Path) -> None:
     if not shutil.which("curl"):
         pytest.skip("no curl here")
-    for folder in [*os.environ["PATH"].split(":"), "/usr/sbin"]:
-        for program in Path(folder).glob("*"):
-            if program.name != "bash" and not (tmp_path / program.name).is_symlink():
-                (tmp_path / program.name).symlink_to(program)
+    programs_but("bash", tmp_path)
     (tmp_path / "nc").unlink(missing_ok=True)
     (tmp_path / "nc").symlink_to(str(shutil.which("busybox")))
     args = {"pool": "app", "to": "green", "share": 50, "sample": 20}
@@ -547,6 +544,90 @@ def test_without_bash_curl_asks(balancer: Balancer, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "pool app has blue 50 green 50" in done.stdout
+
+
+def programs_but(one: str, folder: Path) -> None:
+    """Have all programs of this machine in a folder, but one."""
+    for each in [*os.environ["PATH"].split(":"), "/usr/sbin"]:
+        for program in Path(each).glob("*"):
+            if program.name != one and not (folder / program.name).is_symlink():
+                (folder / program.name).symlink_to(program)
+
+
+TLS = """
+server {{
+    listen {plain} default_server;
+    return 301 https://www.example.com$request_uri;
+}}
+server {{
+    listen {tls} ssl default_server;
+    ssl_certificate {top}/cert.pem; ssl_certificate_key {top}/key.pem;
+    return 421;
+}}
+server {{
+    listen {tls} ssl;
+    server_name www.example.com;
+    ssl_certificate {top}/cert.pem; ssl_certificate_key {top}/key.pem;
+    location / {{
+        proxy_pass {scheme}://$app_pool;
+        proxy_set_header Host $host;
+        proxy_set_header X-Forwarded-Proto $scheme;
+        add_header X-Pool $app_pool always;
+    }}
+}}
+"""
+
+
+@pytest.mark.acceptance
+def test_a_site_that_only_speaks_tls_is_measured_and_its_members_are_asked(
+    balancer: Balancer, tmp_path: Path
+) -> None:
+    """A certificate of one's own, other sites at the address, Django's redirect and its hosts."""
+    nginx, site = balancer.nginx, "www.example.com"
+    context = certificate(nginx.top)
+    plain, tls = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    before = nginx.members
+
+    def listen(scheme: str) -> None:
+        keys = {"plain": plain, "tls": tls, "top": nginx.top, "scheme": scheme}
+        nginx.active.with_name("tls.conf").write_text(TLS.format(**keys))
+        was = nginx.workers()
+        nginx.run("-s", "reload")
+        wait_until(lambda: bool(nginx.workers()) and not nginx.workers() & was)
+
+    for member in before:
+        member.site = site
+    balancer.entry["listen"] = f"http://{plain}/"
+    listen("http")
+    said = balancer.refuses(to="green", share=50, site=site)
+    assert "status 301, no such header; it sends clients elsewhere" in said
+    balancer.entry["listen"] = f"https://{tls}/"
+    said = balancer.refuses(to="green", share=50)
+    assert "status 421, no such header" in said, "who it is asked as is what the members have"
+    try:
+        status, said = balancer(to="green", share=50, site=site)
+        assert (status, said.startswith("pool app has blue 50 green 50")) == (0, True), said
+        nginx.members = [Member(f"127.0.0.{n}", tls=context) for n in (4, 5)]
+        for member in nginx.members:
+            member.site = site
+        nginx.write()
+        listen("https")
+        assert "no answer" in balancer.refuses(to="green", site=site)
+        balancer.entry["scheme"] = "https"
+        status, said = balancer(to="green", site=site)
+        assert (status, "pool app has green 100" in said) == (0, True), said
+        balancer.entry["listen"] = f"http://{nginx.listen}/"
+        programs_but("curl", tmp_path)
+        balancer.shell = ["env", f"PATH={tmp_path}", "sh"]
+        assert "green can have traffic" in balancer(ready="green", site=site)[1], "by openssl"
+        nginx.members[1].site = "other"
+        assert "status 400" in balancer.refuses(ready="green", site=site)
+    finally:
+        for member in nginx.members if nginx.members is not before else []:
+            member.close()
+        nginx.members = before
+        for member in before:
+            member.site = ""
 
 
 # --- how many answers prove a share ---------------------------------------------------------------
@@ -617,7 +698,7 @@ ENTRY = {
         ({"colours": {}}, {"to": "green"}, "balancers.app of the inventory has no two colours"),
         ({"colours": {"a": "x", "b": "x"}}, {"to": "a"}, "has no two colours"),
         ({"colours": {"a": "x", "b": "y;z"}}, {"to": "a"}, "'y;z' can't be the name of a colour"),
-        ({"listen": "https://x/"}, {"to": "green"}, "balancers.app.listen is https://x/"),
+        ({"listen": "ftp://x/"}, {"to": "green"}, "balancers.app.listen is ftp://x/"),
         ({"listen": None}, {"to": "green"}, "balancers.app.listen is missing"),
         ({"header": "X Pool"}, {"to": "green"}, "'X Pool' is no name of a header"),
     ],

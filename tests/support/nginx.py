@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -40,15 +41,20 @@ http {{
 class Member(ThreadingHTTPServer):
     """A member of the pool: answers with its own name; `/slow` takes a second, or until `go_on`.
 
-    `held`: who has asked for it.
+    `held`: who has asked for it. With `site` it is as strict as a Django site that only speaks TLS.
     """
 
     daemon_threads = True
     slow = 1.0
     refused: tuple[str, ...] = ()
+    site = ""
 
-    def __init__(self, address: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self, address: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
+    ) -> None:
         super().__init__((address, port), Answer)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_side=True)
         self.go_on = threading.Event()
         self.held: list[str] = []
         self.where = f"{address}:{self.server_address[1]}"
@@ -75,14 +81,36 @@ class Answer(BaseHTTPRequestHandler):
             self.server.held.append(f"{self.client_address}")
             self.server.go_on.wait(self.server.slow)
         body = self.server.where.encode()
-        self.send_response(503 if self.path in self.server.refused else 200)
+        self.send_response(self.status())
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
         self.wfile.flush()
 
+    def status(self) -> int:
+        assert isinstance(self.server, Member)
+        if self.server.site and self.headers["Host"] != self.server.site:
+            return 400  # ALLOWED_HOSTS
+        if self.server.site and self.headers["X-Forwarded-Proto"] != "https":
+            return 301  # SECURE_SSL_REDIRECT
+        return 503 if self.path in self.server.refused else 200
+
     def log_message(self, *_: object) -> None:
         """A test's output is for the test."""
+
+
+def certificate(folder: Path) -> ssl.SSLContext:
+    """Make a certificate that only its maker trusts, in `folder`: cert.pem, key.pem."""
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    made = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=x"]
+    subprocess.run(
+        ["openssl", "req", "-x509", *made, "-keyout", str(key), "-out", str(cert), "-days", "2"],
+        check=True,
+        capture_output=True,
+    )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+    return context
 
 
 @dataclass(kw_only=True)
