@@ -1,34 +1,43 @@
-"""Whole runs of payouts-hold, its undo and payouts-reverse, killed at any time and gone on with."""
+"""Whole runs of payouts-freeze, -hold, -reverse and -guard, killed while they change something.
 
-import json
+Each is killed while the step that changes is under way, at any time of it, and gone on with by
+`resume`, which is killed now and then as well; so is its undo.
+"""
+
 import random
-import subprocess
-import time
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from opskit.load.evidence import opened
 from opskit.model.inventory import MARKERS
 from tests.acceptance.test_payouts import Money
-from tests.support.database import base, until
+from tests.support.database import base
+from tests.support.forked import Forks, forks
+from tests.support.killing import Killer
 from tests.support.postgres import Server
 
 pytestmark = pytest.mark.acceptance
-KILLS = pytest.mark.parametrize("kills", [1, pytest.param(30, marks=pytest.mark.soak)])
-CAPS = {"max_rows": "2", "max_amount": "EUR 350.50"}
+MANY = 50
+TURNS = [1, *(pytest.param(MANY, marks=pytest.mark.soak, id=f"{MANY}-{n}") for n in range(4))]
+KILLS = pytest.mark.parametrize("kills", TURNS)
+"""Four times MANY while the step is under way, and as many while its undo is."""
+CAPS = {"max_rows": "2", "max_amount": "EUR 350.50", "max_age": "1d"}
 """Exactly what is to be held; one row more, or one cent, would be refused."""
-EARLIEST, SPAN, SOON = 0.4, 12.0, 5.0
-"""When it is killed: that, up to so many times as much, in the time that `opskit runs` takes at the
-moment. To carry a run out takes two to five times as long as that, by how busy the machine is.
-Where few kills are wanted they come SOON: before most runs are over."""
-BACK = {"max_rows": "2", "max_amount": "USD 103.33", "ids": "6,8"}
+BACK = {"max_rows": "2", "max_amount": "USD 103.33", "ids": "6,8", "max_age": "1d"}
 
 
 @pytest.fixture(scope="module")
 def owner(postgres: Server) -> str:
     return postgres.database(empty=True)
+
+
+@pytest.fixture(scope="module")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    with forks(tmp_path_factory.mktemp("forks")) as found:
+        yield found
 
 
 @pytest.fixture
@@ -38,112 +47,119 @@ def desk(postgres: Server, owner: str, tmp_path: Path) -> Money:
     return found
 
 
-class Killer:
-    """Ends the process that is opskit at some time between its begin and its end."""
-
-    def __init__(self, desk: Money, seed: int, kills: int) -> None:
-        self.desk = desk
-        self.span = SOON if kills == 1 else SPAN
-        self.chance = random.Random(seed)
-        self.kills = 0
-
-    def begin(self, *words: str) -> bool:
-        """Do something, and perhaps kill it; tell whether it was."""
-        process = self.desk.background(*words)
-        try:
-            process.communicate(timeout=self.pace() * EARLIEST * self.span ** self.chance.random())
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-        else:
-            return False
-        self.kills += 1
-        until(lambda: self.desk.db.sessions() == [])
-        return True
-
-    def pace(self) -> float:
-        """How long the machine takes for the least that can be asked of opskit; seconds."""
-        began = time.monotonic()
-        runs(self.desk)
-        return time.monotonic() - began
-
-    def done(self, *words: str) -> str:
-        """Begin a run, kill it, go on with it until nothing of it is left to do; return its id."""
-        before = runs(self.desk)
-        while runs(self.desk) == before:
-            self.begin(*words)
-        run = runs(self.desk)[-1]
-        while state(self.desk, run) not in ("succeeded", "failed"):
-            self.begin("resume", run)
-        assert state(self.desk, run) == "succeeded", self.desk.opskit("report", run)
-        return run
-
-    def undone(self, run: str) -> None:
-        """Take a run back, killed as often as it comes."""
-        while state(self.desk, run) != "undone":
-            self.begin("undo", run, "--yes")
-            self.begin("resume", run)
+@pytest.fixture
+def killer(
+    desk: Money, forked: Forks, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Killer]:
+    made = Killer(desk, forked, random.Random(request.node.name))
+    yield made
+    if made.kills.total() >= MANY:
+        with capsys.disabled():
+            sys.stdout.write(f"\nkilled, {request.node.name}: {dict(made.kills)}\n")
 
 
-def runs(desk: Money) -> list[str]:
-    """Return the runs that were begun, the oldest first."""
-    lines = desk.opskit("runs", "--json", "--limit", "500").splitlines()
-    return [str(json.loads(line)["run"]) for line in lines][::-1]
+def often(killer: Killer, kills: int, turn: Callable[[], object], *ways: str) -> None:
+    """Do it until it was killed so often, and look at the whole record then."""
+    while any(killer.kills[way] < kills for way in ways):
+        turn()
+    assert isinstance(killer.desk, Money)
+    killer.desk.proved()
 
 
-def told(desk: Money, run: str) -> dict[str, Any]:
-    found = desk.opskit("status", run, "--json", status=None).splitlines()[-1]
-    return dict(json.loads(found))
-
-
-def state(desk: Money, run: str) -> str:
-    return str(told(desk, run)["state"])
-
-
-def whole(desk: Money, run: str, step: str) -> None:
+def whole(killer: Killer, run: str, step: str, report: str = "") -> None:
     """See that nothing is missing of the evidence: the report, the record, what was printed."""
-    report = opened(Path(desk.manifest))
-    assert [row["id"] for row in report.rows("same-key.csv") if row["verdict"] == "HOLD"] != []
-    desk.proved()
-    actions = {one["step"]: one for one in told(desk, run)["actions"] if not one["undoes"]}
-    assert actions[step]["evidence"]["did"]
-    assert actions[step]["stdout"]["bytes"] > 0
-    assert desk.opskit("output", run, step, "db:main")
+    if report:
+        rows = opened(Path(report)).rows("same-key.csv")
+        assert [row["id"] for row in rows if row["verdict"] == "HOLD"] != []
+    actions = {one["step"]: one for one in killer.told(run)["actions"] if not one["undoes"]}
+    did = actions[step]["evidence"]
+    assert did.get("did") or did["settled"], did
+    if report:
+        assert actions[step]["stdout"]["bytes"] > 0
+        assert killer.opskit("output", run, step, "db:main")[1]
+
+
+@KILLS
+def test_a_freeze_and_its_undo_are_done_once_whenever_they_are_killed(
+    desk: Money, killer: Killer, kills: int
+) -> None:
+    switch = "SELECT enabled FROM payout_switch"
+    noted = f"SELECT was_on, ended FROM {MARKERS}.payout_freeze WHERE run = %s"
+
+    def turn() -> None:
+        run = killer.run(*desk.asked("freeze", period="0.05s"))
+        assert desk.db.sql(switch) == [(False,)]
+        assert desk.db.sql(noted, run) == [(True, None)]
+        whole(killer, run, "Switch payouts off")
+        killer.undone(run)
+        assert desk.db.sql(switch) == [(True,)]
+        ((on, ended),) = desk.db.sql(noted, run)
+        assert (on, bool(ended)) == (True, True)
+
+    often(killer, kills, turn, "step", "undo")
 
 
 @KILLS
 def test_a_hold_and_its_undo_are_done_once_whenever_they_are_killed(
-    desk: Money, kills: int
+    desk: Money, killer: Killer, kills: int
 ) -> None:
-    held, released, before = Killer(desk, 1, kills), Killer(desk, 2, kills), desk.rows()
-    while held.kills < kills or released.kills < kills:
-        run = held.done(*desk.asked("hold", **CAPS))
+    before, sha256 = desk.rows(), opened(Path(desk.manifest)).digest
+    kept = (
+        f"SELECT payout, old_status, amount::text, report, approved_by, ended"
+        f" FROM {MARKERS}.payout_hold WHERE run = %s ORDER BY payout"
+    )
+    ended = f"SELECT count(*), min(ended), max(ended) FROM {MARKERS}.payout_hold WHERE run = %s"
+
+    def turn() -> None:
+        run = killer.run(*desk.asked("hold", **CAPS))
         assert desk.held() == [2, 4]
-        mine = desk.db.sql(
-            f"SELECT payout, old_status, amount::text, report, approved_by, ended"
-            f" FROM {MARKERS}.payout_hold WHERE run = %s ORDER BY payout", run,
-        )  # fmt: skip
-        sha256 = opened(Path(desk.manifest)).digest
-        assert mine == [
+        assert desk.db.sql(kept, run) == [
             ("2", "pending", "100.00", sha256, "second", None),
             ("4", "queued", "250.50", sha256, "second", None),
         ]
-        whole(desk, run, "Hold what is still pending")
-        released.undone(run)
+        whole(killer, run, "Hold what is still pending", desk.manifest)
+        killer.undone(run)
         assert desk.rows() == before
-        ended = f"SELECT count(*), min(ended), max(ended) FROM {MARKERS}.payout_hold WHERE run = %s"
         assert desk.db.sql(ended, run) == [(2, "released", "released")]
+
+    often(killer, kills, turn, "step", "undo")
 
 
 @KILLS
-def test_a_reversal_is_written_once_whenever_its_run_is_killed(desk: Money, kills: int) -> None:
-    killer, before = Killer(desk, 3, kills), desk.rows()
-    while killer.kills < kills:
-        run = killer.done(*desk.asked("reverse", **BACK))
-        made = "SELECT reverses, amount::text, idempotency_key FROM payouts WHERE id >= 1000"
-        assert desk.db.sql(f"{made} ORDER BY 1") == [
-            (6, "70.00", "reversal:6"), (8, "33.33", "reversal:8"),
-        ]  # fmt: skip
+def test_a_reversal_is_written_once_whenever_its_run_is_killed(
+    desk: Money, killer: Killer, kills: int
+) -> None:
+    before = desk.rows()
+    made = "SELECT reverses, amount::text, idempotency_key FROM payouts WHERE id >= 1000 ORDER BY 1"
+
+    def turn() -> None:
+        run = killer.run(*desk.asked("reverse", **BACK))
+        assert desk.db.sql(made) == [(6, "70.00", "reversal:6"), (8, "33.33", "reversal:8")]
         assert desk.rows()[:12] == before
-        whole(desk, run, "Reverse what was sent twice")
+        whole(killer, run, "Reverse what was sent twice", desk.manifest)
         desk.db.sql("DELETE FROM payouts WHERE id >= 1000")
+
+    often(killer, kills, turn, "step")
+
+
+@KILLS
+def test_a_guard_is_built_and_dropped_once_whenever_it_is_killed(
+    desk: Money, killer: Killer, kills: int
+) -> None:
+    desk.db.sql("ALTER TABLE payouts OWNER TO app")
+    before = desk.rows()
+    indexes = (
+        "SELECT c.relname, i.indisunique AND i.indisvalid AND i.indisready FROM pg_index i JOIN"
+        " pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = 'payouts'::regclass ORDER BY 1"
+    )
+    alone = desk.db.sql(indexes)
+
+    def turn() -> None:
+        run = killer.run(*desk.asked("guard", since="2026-02-01"))
+        assert set(desk.db.sql(indexes)) == {*alone, ("payouts_once_20260201", True)}
+        whole(killer, run, "Build the index")
+        killer.undone(run)
+        assert desk.db.sql(indexes) == alone
+        assert desk.rows() == before
+
+    often(killer, kills, turn, "step", "undo")

