@@ -59,7 +59,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     with postgres.server(**datasets.SETTINGS) as server, ExitStack() as stack:
         with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
             connection.execute(ROLES.encode())
-            connection.execute(b"GRANT pg_read_all_data TO reader")
+        postgres.let_read(server.url("template1"), "reader")
         urls, owners = {}, {}
         for name, planted in (("sound", False), ("ill", True)):
             url, _ = datasets.load(server, "teams", Amount(rows=20, planted=planted))

@@ -29,7 +29,8 @@ def server() -> Iterator[postgres.Server]:
     with postgres.server(**datasets.SETTINGS, track_commit_timestamp="on") as found:
         with psycopg.connect(found.url("postgres"), autocommit=True) as connection:
             connection.execute(ROLES.encode())
-            connection.execute(b"CREATE ROLE looker LOGIN IN ROLE pg_read_all_data")
+            connection.execute(b"CREATE ROLE looker LOGIN")
+        postgres.let_read(found.url("template1"), "looker")
         yield found
 
 

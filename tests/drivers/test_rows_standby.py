@@ -28,7 +28,7 @@ def test_a_batch_waits_until_a_standby_has_caught_up(attic: Attic) -> None:
     attic.db.sql("GRANT pg_monitor TO app")
     attic.fill(over=1000)
     seen = Attic(attic.db.as_run("seen"))
-    found = seen.do(WORK)
+    found = seen.do(WORK, timeout=60.0)
     assert found.outcome == "succeeded", found
     assert float(str(found.evidence["most_lag"])) > 0.5
     assert "s behind: waiting" in seen.db.printed

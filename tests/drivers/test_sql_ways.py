@@ -32,7 +32,8 @@ def listening() -> Iterator[Server]:
         rules = found.folder / "data" / "pg_hba.conf"
         rules.write_text(f"host all app 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
         one = base(found)
-        one.sql(f"ALTER ROLE app PASSWORD '{SECRET}'")
+        one.sql("SET password_encryption = 'scram-sha-256'; "  # 13 has another default
+                f"ALTER ROLE app PASSWORD '{SECRET}'")  # fmt: skip
         one.sql("SELECT pg_reload_conf()")
         yield found
 

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -38,6 +39,18 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._databases = 0
 
+    @property
+    def version(self) -> int:
+        """The major version of its programs."""
+        words = [*self._as, str(self.binaries / "postgres"), "--version"]
+        done = subprocess.run(words, capture_output=True, text=True, cwd="/", check=True)
+        return int(re.findall(r"\d+", done.stdout)[0])
+
+    def since(self, version: int) -> None:
+        """Skip a test of what no older one has; it does not count where scripts/test runs."""
+        if self.version < version:
+            pytest.skip(f"PostgreSQL {version} has it, and this is {self.version}")
+
     def make(self) -> None:
         """Make the cluster, with a template that has an empty record in it."""
         words = ["--auth=trust", "--username=owner", "--encoding=UTF8", "--locale=C", "--no-sync"]
@@ -45,9 +58,13 @@ class Server:
 
     def copy(self, of: "Server") -> None:
         """Become a standby of another server, which sends it all that it writes."""
-        words = ["-h", str(of.folder), "-p", str(of.port), "-U", "owner", "-D"]
-        where = [str(self.folder / "data"), "--write-recovery-conf", "--checkpoint=fast"]
-        self._done("pg_basebackup", *words, *where, "--no-sync")
+        words = ["-h", str(of.folder), "-p", str(of.port), "-U", "owner", "--checkpoint=fast"]
+        data = self.folder / "data"
+        self._done("pg_basebackup", *words, "--no-sync", "-D", str(data))
+        # By hand: the program may be a newer one, and writes what an older server can't read.
+        with (data / "postgresql.auto.conf").open("a") as conf:
+            conf.write(f"primary_conninfo = 'host={of.folder} port={of.port} user=owner'\n")
+        (data / "standby.signal").touch()
 
     def start(self) -> None:
         """Start it, and wait until it answers; a crash is recovered from first."""
@@ -195,6 +212,16 @@ def _binaries(folder: Path) -> Path:
                     shutil.copytree(part, folder / "programs" / part.name, copy_function=os.link)
             return folder / "programs" / package.name / "pginstall" / "bin"
     return installed
+
+
+def let_read(url: str, role: str) -> None:
+    """Let a role read all that its owner makes from now on in a database, and in its copies."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        if connection.info.server_version >= 140000:
+            connection.execute(f"GRANT pg_read_all_data TO {role}".encode())
+            return
+        for what in ("SELECT ON TABLES", "SELECT ON SEQUENCES", "USAGE ON SCHEMAS"):
+            connection.execute(f"ALTER DEFAULT PRIVILEGES GRANT {what} TO {role}".encode())
 
 
 def _installed() -> Path:
