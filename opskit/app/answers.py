@@ -25,6 +25,14 @@ _MEANINGS: Mapping[str, Mapping[str, str]] = {
         "undo": _UNDO + "; where this is unknown nothing is taken back",
         "abort": _ABORT,
     },
+    "inconclusive": {
+        "retry": "watch again, from the beginning",
+        "done": "take it as passed, for a reason; go on with the next step",
+        "failed": "take it as failed; what follows is as the runbook says",
+        "exclude": _EXCLUDE,
+        "undo": _UNDO,
+        "abort": _ABORT,
+    },
     LEFT: {
         "done": "it has happened; nothing follows, an undo can take it back",
         "failed": "it has not happened, or not well; nothing follows",

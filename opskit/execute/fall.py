@@ -47,6 +47,12 @@ def unsent(record: ActionRecord | None) -> bool:
     return record.data.get("unreachable") is True and record.data.get("sent") is False
 
 
+def verdict_of(record: ActionRecord | None) -> str:
+    """Return how a gate ended: pass, fail, inconclusive; "" for what is none."""
+    evidence = record.data.get("evidence") if record is not None else None
+    return str(evidence.get("verdict", "")) if isinstance(evidence, Mapping) else ""
+
+
 def stopped(record: ActionRecord) -> bool:
     """Tell whether a person stopped what failed."""
     evidence = record.data.get("evidence")

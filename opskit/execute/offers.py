@@ -13,6 +13,7 @@ LEFT = "left unknown"
 OFFERS: Mapping[str, tuple[str, ...]] = {
     "failed": ("retry", "done", "skip", "failed", EXCLUDE, UNDO, "abort"),
     "unknown": ("done", "failed", "retry", EXCLUDE, UNDO, "abort"),
+    "inconclusive": ("retry", "done", "failed", EXCLUDE, UNDO, "abort"),
     LEFT: ("done", "failed", "abort"),
     "manual": ("done", "failed", EXCLUDE, UNDO, "abort"),
     "confirm": ("yes", "no", EXCLUDE, UNDO, "abort"),

@@ -96,6 +96,8 @@ def find(outside: Outside, ready: Ready) -> tuple[Output, Mapping[str, Json]]:
     try:
         with _listening(outside, ready):
             output = outside.targets.rejoin(ready.job, _told(outside, ready, sink), ready.left)
+        if isinstance(ready.job.work, Command):
+            output = judge(ready.job.work, output)
     finally:
         sizes = sink.close()
     return output, sizes

@@ -6,7 +6,18 @@ from itertools import groupby
 from typing import assert_never
 
 from opskit.execute.attempt import Attempt
-from opskit.execute.fall import Fall, harmless, is_lost, policy, stopped, struck, unfinished, unsent
+from opskit.execute.fall import (
+    Fall,
+    harmless,
+    is_lost,
+    policy,
+    stopped,
+    struck,
+    unfinished,
+    unsent,
+    verdict_of,
+)
+from opskit.execute.gates import Gates
 from opskit.execute.offers import about
 from opskit.execute.send import Ready
 from opskit.execute.silence import Found
@@ -58,6 +69,7 @@ class Walk:
         self.spared = spared
         self.fallen: dict[str, Fall] = {}
         self._struck: set[str] = set()
+        self._gates = Gates(self.book, attempt.outside)
         self.question: Question | None = None
 
     @property
@@ -101,6 +113,7 @@ class Walk:
     def rejoin(self, chosen: Sequence[Action]) -> None:
         """Find what was lost from sight earlier, on all targets at once."""
         lost = [a for a in chosen if self._lives(a) and is_lost(self.plan, self.book, a)]
+        self._gates.watch(lost)
         chains = [list(chain) for chain in _by_target(lost)]
         self._finish([self.pool.submit(self._search, chain) for chain in chains])
 
@@ -108,6 +121,7 @@ class Walk:
         for action in chain:
             if not self.stopped:
                 self.attempt.rejoin(action)
+                self._refuse(action)
 
     def _chosen(self, wave: Sequence[Action]) -> list[Action]:
         """Pick one candidate of a step that runs once: the one begun, else the first alive."""
@@ -170,6 +184,7 @@ class Walk:
 
     def _perform(self, todo: Sequence[Action]) -> None:
         """Perform actions on all targets at once; starts that can share a commit do."""
+        self._gates.watch(todo)
         chains = [list(chain) for chain in _by_target(todo)]
         ready = [self._start(chain[0]) for chain in chains]
         first = [one for one in ready if isinstance(one, Ready)]
@@ -189,6 +204,8 @@ class Walk:
         silence = self.attempt.outside.silence
         while wait(work, timeout=silence.pause()).not_done:
             self._point_out(silence.look())
+            if self._spent():
+                self._gates.end()
         for future in work:
             future.result()
 
@@ -230,12 +247,18 @@ class Walk:
         bad = bad and policy(self.plan, action) != "continue"
         if bad or action.target in self.book.unreachable:
             self._struck |= set(self._hit(action))
+        self._refuse(action)
+
+    def _refuse(self, action: Action) -> None:
+        """Remember at once that a gate failed, so that the others may end."""
+        if self._gates.took(action):
+            self._struck |= set(self._hit(action))
 
     # --- what follows from outcomes ---
 
     def _settle(self, wave: Sequence[Action]) -> None:
         """Draw the consequences of how the actions of a wave stand."""
-        for action in wave:
+        for action in sorted(wave, key=self._undecided):  # what has failed needs nobody's answer
             if not self._hosts(action):
                 continue
             state = self.book.state(action)
@@ -260,6 +283,9 @@ class Walk:
     def _failed(self, action: Action) -> None:
         record = self.book.records[action.key]
         rule = policy(self.plan, action)
+        if self._undecided(action) and not self.tripped:
+            self.doubt(action, "inconclusive")
+            return
         if rule == "continue" or (unfinished(self.plan, action, record) and not self._spent()):
             return
         by_person = stopped(record)
@@ -298,16 +324,25 @@ class Walk:
         else:
             self.doubt(action, "unknown")
 
+    def _undecided(self, action: Action) -> bool:
+        """Tell whether a gate has come to no verdict, and nobody has answered for it."""
+        record = self.book.records.get(action.key)
+        if record is None or record.state != "failed" or "choice" in record.data:
+            return False
+        return verdict_of(record) == "inconclusive" and self.plan.stage(action).on_unknown != "fail"
+
     def doubt(self, action: Action, why: str) -> None:
-        """Come to the question what became of a change."""
+        """Come to the question what became of a change, or what a gate should have said."""
         name, record = self.plan.stage(action).name, self.book.records[action.key]
         untold = "; done_when could not tell" if action.done_when is not None else ""
+        asked = f"Nobody knows whether {name!r} happened on {record.host}"
+        if why == "inconclusive":
+            asked = f"{name!r} is inconclusive on {record.host}"
         self._hold(
             Question(
                 action=action,
                 why=why,
-                text=f"Nobody knows whether {name!r} happened on {record.host}: "
-                f"{record.data.get('reason', '')}" + untold,
+                text=f"{asked}: {record.data.get('reason', '')}{untold}",
                 choices=about(self.plan, self.book, action, why),
             )
         )

@@ -118,6 +118,8 @@ def _balancer(first: Host) -> Value:
         "reload": "nginx -s reload",
         "pid": "/run/nginx.pid",
         "error_log": "/var/log/nginx/error.log",
+        "log": "/var/log/nginx/access.log",
+        "log_fields": {"side": 2, "status": 1, "time": 4},
         "sudo": "root",
         "listen": listen(first),
     }

@@ -184,6 +184,24 @@ BALANCER: tuple[Key, ...] = (
     Key("reload", "data", help="command that reloads it"),
     Key("pid", "literal", help="file with the process id of the master"),
     Key("error_log", "literal", help="its error log"),
+    Key(
+        "log",
+        "literal",
+        help="access log that a `gate` reads: each line has the side that answered, the status and "
+        "the time it took",
+    ),
+    Key(
+        "log_fields",
+        "data",
+        help="which word of a line is what, 1 the first and -1 the last, or the name before it "
+        '(`status=200`, `"status":200`); when not written `{side: 1, status: 2, time: 3, unit: s}`',
+    ),
+    Key(
+        "counts",
+        "literal",
+        help="page that tells a `gate` in JSON what each side has had so far: "
+        '`{"app_green": {"requests": 1200, "errors": 3, "p95_ms": 34}, …}`',
+    ),
     Key("sudo", "literal", help="the user to become on it"),
     Key(
         "listen",

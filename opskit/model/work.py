@@ -38,6 +38,8 @@ class Command:
     """What a health check looks at; its exit status then says OK, WARN, CRIT or UNKNOWN."""
     bearing: Mapping[str, str] = field(default_factory=dict)
     """What a health check means beside its level: `severity`, `next`, `system`."""
+    verdict: bool = False
+    """It is a gate: it ends with a verdict, and without one nothing is known."""
 
 
 @frozen

@@ -12,7 +12,7 @@ from opskit.model.plan import Action, Stage
 from opskit.model.queues import Messages
 from opskit.model.rows import Rows
 from opskit.model.runbook import Phase, Step
-from opskit.model.text import Text
+from opskit.model.text import Fixed, Text
 from opskit.model.text import text as known
 from opskit.model.value import Json
 from opskit.model.warm import Warm
@@ -108,7 +108,8 @@ class Builder:
         self._stage(placed, step)
         render = self._renderer(placed, names, spot)
         when = self._when(placed, names, spot)
-        work = self._recall(placed, self._work(placed, render, spot), when)
+        work = self._left_out(placed, when)
+        work = work or self._recall(placed, self._work(placed, render, spot), when)
         target = _server_of(work) or spot.target
         elsewhere = f">{target}" if target != spot.host else ""
         key = f"{step.position}/{spot.host}{elsewhere}{suffix}"
@@ -155,8 +156,11 @@ class Builder:
         args = render.arguments()
         if placed.step.kind == "health":
             args = health.opened(args, placed.step)
-        if placed.step.kind in ("traffic", "colours"):
+        if placed.step.kind in ("traffic", "colours", "gate"):
             args |= pool(self.inventory, placed.step, args, spot.target, self.hosts)
+        if placed.step.kind == "gate":
+            reached = self.batches[: max(spot.batch, 0) + 1]
+            args["reached"] = tuple(known(host) for batch in reached for host in batch)
         if placed.step.kind == "warm" and args.get("file") is not None:
             args.pop("sql", None)  # rows are in the file that is named
         if placed.step.kind in _OF_DATABASES or "sql" in args:
@@ -169,6 +173,12 @@ class Builder:
             args |= server(self.inventory, placed.step, args)
         work = _equipped(KINDS[placed.step.kind].work(args, placed.step), render)
         return replace(work, host=spot.host) if isinstance(work, Recall) else work
+
+    def _left_out(self, placed: Placed, when: Text | None) -> Work | None:
+        """Return what stands for a gate that is left out: nobody need say where requests are."""
+        parts = when.parts if when is not None and placed.step.kind == "gate" else ()
+        left_out = any(isinstance(part, Fixed) and part.text == "False" for part in parts)
+        return Command(text=known("exit 7"), summary="no gate", verdict=True) if left_out else None
 
     def _recall(self, placed: Placed, work: Work, when: Text | None) -> Work:
         """Look a recalled value up, so that what uses it is known; the run holds to that value."""
@@ -303,7 +313,7 @@ class Builder:
             on_failure=step.on_failure,
             timeout=self._timeout(placed, step),
             silent=step.silent,
-            lasting=step.lasting and step.kind != "indexes",  # what it calls is rolled back
+            lasting=step.lasting and step.kind not in _LEAVES_NOTHING,
             names={n: k for n, k in frame.saved.items() if n != k},
         )
 
@@ -319,6 +329,10 @@ class Builder:
         if seconds <= 0:
             raise InputError("`timeout` came to 0", where=str(step.place), hint="write more than 0")
         return seconds
+
+
+_LEAVES_NOTHING = ("indexes", "gate")
+"""Kinds that may be carried like changes and leave nothing: what indexes call is rolled back."""
 
 
 def _taken_back(work: Work, key: str) -> Work | None:

@@ -52,6 +52,7 @@ KINDS: Mapping[str, StepKind] = {
     "sessions": sessions,
     "traffic": traffic,
     "colours": Later("colours"),
+    "gate": Later("gate"),
     "wait": wait,
     "assert": assertion,
     "confirm": confirm,
@@ -61,9 +62,9 @@ KINDS: Mapping[str, StepKind] = {
     "runbook": include,
 }
 SELF_UNDOING = frozenset(
-    {"upload", "template", "index", "payouts", "rows", "keys", "warm", "messages"}
+    {"upload", "template", "index", "payouts", "rows", "keys", "warm", "messages", "gate"}
 )
-"""Kinds whose effect opskit can take back without an `undo`."""
+"""Kinds whose effect opskit can take back without an `undo`, or that leave none."""
 
 
 def effect_of(kind: StepKind, args: Mapping[str, Json]) -> Effect:

@@ -44,6 +44,7 @@ from opskit.steps.base import (
     refuse,
     texts,
 )
+from opskit.steps.verdict import verdict
 from opskit.steps.weighing import LEVELS, Level, limit, weighed
 
 SEVERITIES = ("P0", "P1", "P2", "P3")
@@ -332,6 +333,8 @@ def judge(work: Work, output: Output) -> Output:
     """Turn what came back for a check into OK, WARN (both succeed), CRIT (failed) or UNKNOWN."""
     if answers(work) and output.lost:
         return output  # it may be taken again: what it comes to is judged then
+    if isinstance(work, Command) and work.verdict:
+        return verdict(output)
     if answers(work) and output.evidence.get("refused"):
         return replace(output, evidence={**output.evidence, "level": "UNKNOWN"})
     if isinstance(work, (Verify, Duplicates, Activity, Queues)):
