@@ -88,7 +88,7 @@ is_up() {
 begin() {
   open_dir
   kept=''
-  take_lock
+  take_socket_lock
   find_haproxy
   find_server || refuse "$why"
   kept=$dir/$at.out-$server
@@ -241,7 +241,7 @@ drain() {
     say "$name ($member) was out of backend $backend already; no session with it after $waited s"
     return
   fi
-  take_lock
+  take_socket_lock
   found_first=$state
   case $state in
     maint) ;; # somebody else was quicker

@@ -30,6 +30,7 @@ def where_haproxy_is(entry: Mapping[str, Value], pool: str, step: Step) -> dict[
         "backend": said(entry, "backend", pool, step) or pool,
         "state_file": said(entry, "state_file", pool, step),
         "test": said(entry, "test", pool, step) or HAPROXY_TEST,
+        "reloads_awk": data("reloads.awk"),
     }
     if not found["socket"]:
         raise InputError(

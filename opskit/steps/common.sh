@@ -23,15 +23,17 @@ seconds() { printf '%d.%02d' $(($1 / 100)) $(($1 % 100)); }
 
 plural() { if [ "$1" -ne 1 ]; then printf s; fi; }
 
-# Holds the directory dir for this process alone, which gives it back when it ends.
+# Holds a directory for this process alone, which gives it back when it ends. Whoever may read it
+# can, so it is one lock for all users.
 take_lock() {
   command -v flock >/dev/null || refuse "this host has no flock (package util-linux)"
   tick
   deadline=$((now + lock_timeout * 100))
-  exec 9<"$dir/."
+  [ -r "$1/." ] || refuse "$1 can't be read to lock it; is it there, and may $(id -un) read it?"
+  exec 9<"$1/."
   until flock -n 9; do
     tick
-    [ "$now" -lt "$deadline" ] || refuse "another change of $dir has held its lock for $lock_timeout s"
+    [ "$now" -lt "$deadline" ] || refuse "another change of $1 has held its lock for $lock_timeout s"
     sleep 0.1
   done
 }

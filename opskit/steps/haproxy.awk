@@ -8,7 +8,9 @@
 #         NAME STATE WEIGHT INITIAL STATUS CHECK CURRENT ELSEWHERE ADDRESS KIND     state: ready,
 #                   drain or maint; elsewhere: sessions that other backends have with the same address; kind:
 #                   main or backup; or: fault MESSAGE
-#   action=share    of such lines: PERCENT EXACT, the second's share of the weights that count
+#   action=share    of such lines: PERCENT EXACT, the second's share of the weights that count; where
+#                   a colour that is to have traffic is down as a whole, its share as it is set, and
+#                   behind it: which one (1 or 2), and a message
 #   action=weights  of such lines; -v share: what the second is to have. Prints NAME WEIGHT STATE
 #                   (ready or drain), or: fault MESSAGE
 #
@@ -87,21 +89,21 @@ function tell_servers(  i, one) {
   }
 }
 
-function tell_share(  i, sum, meant, who, exact, part) {
+function tell_share(  i, sum, meant, who, exact, part, dead, down) {
   for (i = 1; i <= count; i++) {
     sum[of[i]] += counts[i]
     if (drains(admin[i]) || rests(admin[i])) continue
     meant[of[i]] += weight[i]
     who[of[i]] = who[of[i]] (who[of[i]] == "" ? "" : ", ") name[i]
   }
-  if (sum[1] + sum[2] == 0) { fault("no server of backend " backend " takes requests"); return }
-  for (i = 1; i <= 2; i++) if (sum[i] == 0 && meant[i] > 0)
-    fault(who[i] ": down, and not drained; they would have traffic as soon as they are up")
+  for (i = 1; i <= 2; i++) if (sum[i] == 0 && meant[i] > 0) { dead = dead + i; down = who[i] ": down, and not drained" }
+  if (dead == 3 || meant[1] + meant[2] == 0) { fault("no server of backend " backend " takes requests"); return }
+  if (dead) for (i = 1; i <= 2; i++) sum[i] = meant[i]
   exact = 100 * sum[2] / (sum[1] + sum[2])
   part = int(exact + 0.5)
   if ((part == 0 || part == 100) && exact != part)
     fault("the weights give " exact " % to " second ": neither none nor a whole percent")
-  if (!failed) print part "\t" exact
+  if (!failed) print part "\t" exact (dead ? "\t" dead "\t" down : "")
 }
 
 # Weights may be 0 to 256. Within a colour they stand to each other as they did at first.

@@ -12,14 +12,15 @@
 #   3 refused, nothing changed · 4 failed, states and weights are as before
 #   5 failed, and they could not be proved to be · 143 interrupted
 
-changed=no going_back=''
+changed=no going_back='' dead='' dead_side='' measured=''
 
 # --- the servers --------------------------------------------------------------
 
 ask_awk() { awk -v backend="$backend" -v first="$first" -v second="$second" "$@"; }
 
 # Sets rows, a line for each server, and part, the share of the second; otherwise why. Who goes back
-# needs no share to begin with: then part is '' and why says the reason.
+# needs no share to begin with: then part is '' and why says the reason. Where all servers of one
+# colour that is to have traffic are down, dead says so, and dead_side which colour that is.
 read_rows() {
   hear "show servers state $backend" || return 1
   states=$heard
@@ -29,9 +30,11 @@ read_rows() {
     "fault$tab"*) why=${rows#*"$tab"}; return 1 ;;
   esac
   share_now=$(printf '%s\n' "$rows" | ask_awk -v action=share "$haproxy_awk")
-  part=${share_now%%"$tab"*}
+  IFS=$tab read -r part why dead_side dead <<END
+$share_now
+END
   if [ "$part" != fault ]; then return; fi
-  part='' why=${share_now#*"$tab"}
+  part=''
   [ -n "$going_back" ] # there is no share to tell where nobody answers, which is a reason to go back
 }
 
@@ -57,7 +60,14 @@ must_be_up() {
   [ -z "$ill" ] || refuse "$(colour_of "$1") can't have traffic: not all of it is up: ${ill#; }"
 }
 
+# Whether the colour that is down is the only one that is to have traffic.
+only_dead() { case $part,$dead_side in 0,1 | 100,2) ;; *) return 1 ;; esac; }
+
+# Refuses where a colour is down and it is not asked to be left.
+must_live() { [ -z "$dead" ] || refuse "$dead${1:-}"; }
+
 agree() {
+  must_live
   measure "$part" ||
     refuse "HAProxy's weights say $(shares "$part"), but $why; they disagree, so which colour is live is not known"
 }
@@ -100,12 +110,21 @@ take_back() {
     exit "${2:-4}"
   fi
   going_back=yes
-  if read_rows && apply "$found_first" && keep_states && [ -n "$part" ] && measure "$part"; then
-    printf 'failed: %s; states and weights are as before: %s\n' "$problem" "$(shares "$part")" >&2
+  if read_rows && apply "$found_first" && keep_states && [ -n "$part" ] && as_found; then
+    printf 'failed: %s; states and weights are as before: %s%s\n' "$problem" "$(shares "$part")" "${dead:+, of which $dead}" >&2
     exit "${2:-4}"
   fi
   printf 'failed: %s; and what was before could not be put back: %s\n' "$problem" "$why" >&2
   exit 5
+}
+
+# Whether it answers as it did when it was found.
+as_found() {
+  if [ -z "$dead" ]; then measure "$part"
+  else
+    why=$dead
+    [ -n "$found_dead" ]
+  fi
 }
 
 # Puts lines of NAME WEIGHT STATE in place and proves the share ($2) that they give the second.
@@ -117,6 +136,7 @@ put_in_place() {
   began=$now
   changed=yes
   apply "$1" || take_back "$why"
+  [ -z "$dead" ] || take_back "$dead"
   [ "$part" -eq "$2" ] || take_back "the weights come to $(shares "$part")"
   keep_states || take_back "$why"
   tick
@@ -129,21 +149,29 @@ put_in_place() {
 begin() {
   open_dir
   kept=$dir/$at.before-$run set=$dir/$at.set-$run orders=$dir/$at.orders
-  take_lock
+  take_socket_lock
   survey
-  found_first=$(as_orders)
+  found_first=$(as_orders) found_dead=$dead
 }
 
 tell() {
   say "$1"
-  say "$measured"
+  if [ -n "$measured" ]; then say "$measured"; fi
+}
+
+# A colour that is down is left as a whole or not at all: nobody gets a share of it.
+leave_dead() {
+  case $dead_side,$wanted in
+    1,100 | 2,0) say "$dead: left" ;;
+    *) must_live "; it can be left for the other colour with a share of 100" ;;
+  esac
 }
 
 to() {
   begin
   was=$part
   aim
-  agree
+  if [ -n "$dead" ]; then leave_dead; else agree; fi
   if [ "$part" -eq "$wanted" ]; then
     keep_states || refuse "$why" # it may have been cut off before
     tell "backend $backend has $(shares "$part") already"
@@ -191,9 +219,9 @@ back() {
   old=$(cat "$kept")
   if [ "$(as_orders)" = "$old" ]; then
     [ -n "$part" ] || refuse "$why"
-    agree
+    if [ -z "$dead" ]; then agree; fi
     keep_states || refuse "$why"
-    tell "backend $backend is as this run found it: $(shares "$part")"
+    tell "backend $backend is as this run found it: $(shares "$part")${dead:+, of which $dead}"
     return
   fi
   other_hand=$(strangers)
@@ -206,6 +234,7 @@ back() {
   apply "$old" || take_back "$why"
   keep_states || take_back "$why"
   [ -n "$part" ] || take_back "$why"
+  [ -z "$dead" ] || take_back "$dead"
   measure "$part" || take_back "$why"
   changed=no
   trap - TERM INT HUP
@@ -217,23 +246,25 @@ back() {
 
 show() {
   survey
-  agree
-  printf '%s\n' "$measured" >&2
+  if only_dead; then printf '%s\n' "$dead" >&2
+  else
+    agree
+    printf '%s\n' "$measured" >&2
+  fi
   shares "$part"
   echo
 }
 
 ready() {
   survey
-  agree
   case $to in
     "$one") gains=$first ;;
     *) gains=$second ;;
   esac
+  only_dead || agree
   must_be_up "$gains"
   must_be_healthy "$gains"
-  say "$to can have traffic of backend $backend, which has $(shares "$part") now$note"
-  say "$measured"
+  tell "$to can have traffic of backend $backend, which has $(shares "$part") now${dead:+, of which $dead}$note"
 }
 
 # Waits until the other colour has neither a session nor a request that waits.

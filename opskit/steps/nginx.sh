@@ -170,7 +170,7 @@ open_file() {
   resolve
   dir=${real%/*}
   fresh="$dir/.${real##*/}.opskit-new"
-  take_lock
+  take_lock "$dir"
 }
 
 # Puts the new text in place in one move, the old one beside it.

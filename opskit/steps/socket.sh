@@ -8,6 +8,7 @@
 #   backend           the backend
 #   state_file        where HAProxy reads states from when it is reloaded ('': it reads none)
 #   test              command that checks its configuration
+#   reloads_awk       the program that knows where it reads states from (reloads.awk)
 #   lock_timeout      whole seconds
 #
 # The socket answers errors as text, and nothing else tells them from success: what a command
@@ -94,13 +95,25 @@ check_reloads() {
   set -- $(printf '%s\n' "$test" | awk '{ for (i = 1; i < NF; i++) if ($i == "-f") print $(i + 1) }')
   set +f
   for each in "$@"; do
+    shift
+    if [ -d "$each" ]; then set -- "$@" "$each"/*.cfg; else set -- "$@" "$each"; fi
+  done
+  for each in "$@"; do
     [ -r "$each" ] || refuse "$each can't be read; give the balancer's entry a sudo user who may"
     if [ $(($(date +%s) - since + 2)) -lt "$(stat -c %Y "$each")" ]; then
       refuse "$each was changed after HAProxy loaded it; a reload would bring that in. Load it or take it back first"
     fi
   done
-  [ $# -eq 0 ] || cat "$@" | grep -Eq '^[[:space:]]*load-server-state-from-file[[:space:]]+(global|local)' ||
-    refuse "HAProxy's configuration has no load-server-state-from-file, so a reload would undo what is set here; write it (and server-state-file $state_file), or state_file: null"
+  [ $# -gt 0 ] || return 0
+  loads=$(cat "$@" | awk -v backend="$backend" "$reloads_awk")
+  case $loads in
+    "fault$tab"*) refuse "${loads#*"$tab"}, so a reload would undo what is set here; write it (and server-state-file $state_file), or state_file: null" ;;
+    "file$tab"*)
+      loads=${loads#*"$tab"}
+      [ "$(readlink -f -- "$loads")" = "$(readlink -f -- "$state_file")" ] ||
+        refuse "after a reload HAProxy reads the states of backend $backend from $loads and not from $state_file, so it would undo what is set here; write that as state_file of the inventory"
+      ;;
+  esac
 }
 
 # Keeps the states where HAProxy finds them when it is reloaded.
@@ -117,10 +130,22 @@ keep_states() {
   mv -f "$state_file.opskit-new" "$state_file"
 }
 
-# Sets dir, where what is kept lies, and at, how names in it begin. It is the login's own: HAProxy
-# may be chrooted, or may not write.
+# Sets dir, where what is kept lies, and at, how names in it begin. Beside the states, so that
+# another login finds it; where none are kept it is the login's own.
 open_dir() {
-  dir=${XDG_STATE_HOME:-$HOME/.local/state}/opskit-haproxy
-  mkdir -p "$dir" || refuse "$dir can't be made"
-  at=$(printf '%s' "$socket-$backend" | tr -c '0-9A-Za-z\n' _)
+  if [ -n "$state_file" ]; then
+    dir=$(dirname "$(readlink -f -- "$state_file" || printf '%s' "$state_file")")
+    [ -w "$dir" ] || refuse "$dir can't be written, where $state_file is; give the balancer's entry a sudo user who may"
+  else
+    dir=${XDG_STATE_HOME:-$HOME/.local/state}/opskit-haproxy
+    mkdir -p "$dir" || refuse "$dir can't be made"
+  fi
+  at=.opskit-$(printf '%s' "$socket-$backend" | tr -c '0-9A-Za-z\n' _)
+}
+
+# One change at a time of whatever this socket steers, also by different users.
+take_socket_lock() {
+  place=$(dirname "$(readlink -f -- "$socket" || printf '%s' "$socket")")
+  [ -d "$place" ] || refuse "$socket does not answer: there is no $place"
+  take_lock "$place"
 }

@@ -1,11 +1,13 @@
 """The colours step with HAProxy: its shell text against a real one, its socket, its traps."""
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,7 @@ class Balancer:
         self.haproxy = haproxy
         self.home = home
         self.entry = haproxy.entry()
-        self.run = "run-1"
+        self.run = f"run-{home.name}"
         self.shell = ["sh"]
         self.path = os.environ["PATH"]
 
@@ -179,7 +181,15 @@ def test_what_makes_a_switch_unsafe_is_refused(balancer: Balancer) -> None:
     haproxy.conf.write_text(haproxy.conf.read_text().replace(haproxy.load, ""))
     os.utime(haproxy.conf, (1, 1))
     said = balancer.refuses(to="green")
-    assert "no load-server-state-from-file, so a reload would undo what is set here" in said
+    assert "no load-server-state-from-file for backend app, so a reload would undo" in said
+    haproxy.write()
+    os.utime(haproxy.conf, (1, 1))
+    balancer.entry["state_file"] = f"{haproxy.top}/other"
+    said = balancer.refuses(to="green")
+    assert f"reads the states of backend app from {haproxy.top}/states and not from" in said
+    assert "write that as state_file of the inventory" in said
+    balancer.entry["state_file"] = f"{haproxy.top}/./states"
+    assert balancer(show=True)[0] == 0, "the same file under another name"
     haproxy.write()
 
 
@@ -243,11 +253,34 @@ def test_a_colour_that_dies_with_all_the_traffic_can_be_left(balancer: Balancer)
         member.close()
     try:
         wait_until(lambda: haproxy.state()[2:] == ["100 DOWN"] * 2)
-        assert "no server of backend app takes requests" in balancer.refuses(show=True)
+        status, said = balancer(show=True)
+        assert (status, said.startswith("green 100\n")) == (0, True), said
+        assert "green1, green2: down, and not drained" in said
+        assert "blue can have traffic" in balancer(ready="blue")[1]
+        said = balancer.refuses(to="blue", share=50)
+        assert "it can be left for the other colour with a share of 100" in said
+        mine, balancer.run = (
+            balancer.run,
+            f"{balancer.run}-2",
+        )  # somebody else, who did not bring it there
+        status, said = balancer(to="blue")
+        assert (status, "backend app has blue 100 (before: green 100)" in said) == (0, True), said
         status, said = balancer(back=True)
-        assert (status, "as this run found it: blue 100 (before: " in said) == (0, True), said
+        assert status == 4, said
+        assert "down, and not drained; states and weights are as before: blue 100" in said
+        balancer.run = mine
+        assert "as this run found it: blue 100" in balancer(back=True)[1]
         assert haproxy.state()[:2] == BLUE[:2]
+        for name in ("green1", "green2"):
+            haproxy.talk(f"set server app/{name} state ready")
+        wait_until(lambda: haproxy.state()[2:] == ["100 DOWN"] * 2)
+        assert "green1, green2: down, and not drained" in balancer.refuses(to="blue", share=50)
+        status, said = balancer(to="blue")
+        assert (status, "backend app has blue 100 (before: blue 50 green 50)" in said) == (0, True)
+        assert haproxy.talk("show servers state app").count(" 8 100 ") == 2, "both are drained"
     finally:
+        for name in ("green1", "green2"):
+            haproxy.talk(f"set server app/{name} state drain")
         haproxy.members[2:] = [Member(host, int(port)) for host, _, port in where]
         wait_until(lambda: haproxy.state()[2:] == BLUE[2:])
 
@@ -287,6 +320,41 @@ def test_what_somebody_else_has_set_since_is_not_overwritten(balancer: Balancer)
     assert haproxy.state() == BLUE
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
+
+
+@real
+@pytest.mark.acceptance
+def test_two_users_at_once_do_not_meet_and_find_what_each_other_kept(
+    balancer: Balancer, tmp_path: Path
+) -> None:
+    """Two logins have two homes; the socket and the file of states are one."""
+    haproxy, homes = balancer.haproxy, (tmp_path / "one", tmp_path / "two")
+    running = []
+    for home in homes:
+        balancer.home = home
+        running.append(balancer.start(to="green", share=50))
+    ends = [(process.communicate(timeout=60), process.returncode) for process in running]
+    assert [status for _, status in ends] == [0, 0], ends
+    assert sorted("already" in out for (out, _), _ in ends) == [False, True], ends
+    socket = Path(str(balancer.entry["socket"]))
+    with locked(socket.parent):
+        said = balancer.refuses(to="green", lock_timeout=1)
+    assert f"another change of {socket.parent} has held its lock for 1 s" in said
+    balancer.home = tmp_path / "three"
+    status, said = balancer(back=True)
+    assert (status, "as this run found it: blue 100" in said) == (0, True), said
+    assert haproxy.state() == BLUE
+    assert not [home for home in homes if home.exists()]
+
+
 @real
 @pytest.mark.acceptance
 @pytest.mark.parametrize("after", [pytest.param(0.4, marks=pytest.mark.soak), 0.8])
@@ -298,6 +366,43 @@ def test_killed_at_any_moment_it_can_be_put_back(balancer: Balancer, after: floa
     status, said = balancer(back=True)
     assert status == 0, said
     assert balancer.haproxy.state() == BLUE
+
+
+# --- what its configuration says of states --------------------------------------------------------
+
+GLOBAL = "global\n  server-state-file /var/s\n"
+LOAD = "  load-server-state-from-file"
+
+
+@pytest.mark.parametrize("awk", AWKS, ids=" ".join)
+@pytest.mark.parametrize(
+    ("conf", "says"),
+    [
+        (f"{GLOBAL}defaults\n{LOAD} global\nbackend app\n", "file /var/s"),
+        (f"{GLOBAL}backend app\n{LOAD} global\nbackend other\n{LOAD} none\n", "file /var/s"),
+        (f"{GLOBAL}defaults\n{LOAD} global\nbackend app\n{LOAD} none\n", "fault no load-server"),
+        (f"{GLOBAL}defaults\n{LOAD} global\ndefaults\nbackend app\n", "fault no load-server"),
+        (f"{GLOBAL}defaults a\n{LOAD} global\ndefaults b\nbackend app from a\n", "file /var/s"),
+        (f"{GLOBAL}backend app # {LOAD} global\n", "fault no load-server-state-from-file"),
+        (f"defaults\n{LOAD} global\nbackend app\n", "fault no server-state-file"),
+        (f"global\n server-state-base '/b c'\n server-state-file s\nlisten app\n{LOAD} global\n",
+         "file /b c/s"),
+        (f"global\n server-state-base /b/\ndefaults\n{LOAD} local\nbackend app\n", "file /b//app"),
+        (f"global\n server-state-base /b\nbackend app\n{LOAD} local\n  server-state-file-name x\n",
+         "file /b/x"),
+        (f'global\n server-state-file "$HOME/s"\nbackend app\n{LOAD} global\n', ""),
+        (f"{GLOBAL}defaults\n{LOAD} none\nbackend other\n", ""),
+    ],
+)  # fmt: skip
+def test_where_states_are_read_from_is_found_in_the_configuration(
+    awk: list[str], conf: str, says: str
+) -> None:
+    done = subprocess.run(
+        [*awk, "-v", "backend=app", "-f", str(HERE / "reloads.awk")],
+        input=conf.encode(), capture_output=True, check=True,
+    )  # fmt: skip
+    told = " ".join(done.stdout.decode().replace("HAProxy's configuration has ", "").split("\t"))
+    assert told.strip() == says or (says.startswith("fault") and told.startswith(says)), told
 
 
 # --- its arithmetic -------------------------------------------------------------------------------
@@ -337,6 +442,12 @@ def test_weights_keep_what_servers_are_to_each_other(awk: list[str]) -> None:
         "b2\t1\tready",
         "g1\t256\tready",
     ]
+    dead = ROWS.replace("UP", "DOWN")
+    assert told(awk, dead, action="share", **sides).split("\t")[:3] == ["0", "0", "1"]
+    mixed = ROWS.replace("5 5 DRAIN", "4 5 DOWN").replace("g1 2 8", "g1 2 0")
+    assert told(awk, mixed, action="share", **sides).split("\t")[:3] == ["50", "50", "2"]
+    both = mixed.replace("UP", "DOWN")
+    assert told(awk, both, action="share", **sides).startswith("fault\tno server of backend")
     few = "".join(f"g{n} 2 0 1 1 UP L7OK 0 a:{n}\n" for n in range(9))
     many = {"first": "b1", "second": " ".join(f"g{n}" for n in range(9)), "backend": "app"}
     rows = "b1 1 0 1 1 UP L7OK 0 b:1\n" + few
