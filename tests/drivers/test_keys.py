@@ -18,8 +18,8 @@ import pytest
 from opskit.drivers.redis import archive, names
 from opskit.drivers.redis.archive import Kept
 from opskit.drivers.redis.chunks import LostError, Pieces, removed
-from opskit.drivers.redis.connection import written
 from opskit.drivers.redis.counters import counted
+from opskit.drivers.redis.listing import ordered, text_of
 from opskit.drivers.redis.session import opened
 from opskit.model.inventory import Host
 from opskit.model.job import Contact, Job, Output
@@ -186,6 +186,23 @@ def test_without_values_the_names_are_kept_and_what_is_shown_is_removed(desk: De
     assert hashlib.sha256((kept / "names").read_bytes()).hexdigest() == digest
     assert b"t:\xff\n odd*?[x]" in names.read(kept).names
     assert len(names.read(kept).names) == 2107
+
+
+def test_names_stand_once_in_their_order_whatever_is_in_them() -> None:
+    plain = [b"t:2", b"t:10", b"\xff", b"", b"t:1"]
+    for some in (
+        [],
+        plain,
+        [b"t:2"],
+        [*plain, b"t:2", b"\xff"],
+        [*plain, b"a\nb"],
+        [b"a\n", b"a\n"],
+    ):
+        found = ordered(some)
+        assert found == sorted(set(some))
+        assert names.parsed(text_of(found, 3)) == found
+    assert names.parsed(b"0\n3\na\nb\n2\nde\n") == [b"a\nb", b"de"]  # as they all were once
+    assert text_of([b"a", b"b\n"], 0) != text_of([b"a", b"b", b""], 0)
 
 
 def test_a_pattern_that_the_server_must_match_has_the_same_names(desk: Desk) -> None:
@@ -553,15 +570,17 @@ def test_a_piece_of_names_that_is_sent_twice_is_done_once(desk: Desk) -> None:
     keys = [b"t:0000", b"t:0001", b"t:gone", b"t:0002"]
     session = opened(db.driver._access("main"))
     pieces = Pieces(session, db.run, "2/", word)
-    first = pieces.clear(0, written(keys), 4)
+    data = pieces.clearing(0, keys)
+    pieces.send(data)
+    assert pieces.bar(1, 1) is None  # whoever asks something else meanwhile has the right answer
+    first = pieces.cleared(data, 4)
     assert sorted(first.letters) == ["g", "r", "r", "r"]
     db.call("SET", "t:0001", "anew")
-    assert pieces.clear(0, written(keys), 4) == first
+    assert pieces.cleared(data, 4) == first
     assert db.own() == {b"t:0001": b"anew"}
-    assert pieces.bar(1, 1) is None
-    assert pieces.clear(1, written(keys[1:2]), 1).letters == "-"
+    assert pieces.cleared(pieces.clearing(1, keys[1:2]), 1).letters == "-"
     with pytest.raises(LostError):
-        Pieces(session, db.run, "3/", "another").clear(0, written(keys), 4)
+        pieces.cleared(Pieces(session, db.run, "3/", "another").clearing(0, keys), 4)
     assert db.own() == {b"t:0001": b"anew"}
     session.close()
 
@@ -606,8 +625,8 @@ def test_without_values_a_right_that_lacks_is_no_success(parted: Desk) -> None:
     found = parted.remove(pattern="t:*", share=100.0, archive=False, attempt=2)
     assert found.reason.startswith("removed 0 of 10 keys; 10 are LEFT: NOPERM")
     assert world(parted.db) == before
-    limited(parted, "~t:*", "-dump", "-restore")
-    found = parted.remove(pattern="t:*", share=100.0, archive=False, attempt=3)
+    limited(parted, "~t:*", "-dump", "-restore", "-dbsize")
+    found = parted.remove(names=("t:0000",), archive=False, attempt=3)  # by the list as it was made
     assert found.reason == "removed 10 of 10 keys"
 
 

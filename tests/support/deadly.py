@@ -140,17 +140,16 @@ def at_keys(at: str, count: Count) -> None:
     from opskit.drivers.redis.connection import Connection
     from opskit.drivers.redis.marks import Marks
 
-    for script in ("scripted", "scripted_on"):
-        match at:
-            case "keys-before":
-                around(Marks, script, count, None)
-            case "keys-after":
-                around(Marks, script, None, count)
-            case "keys-sent":
-                around(Marks, script, lambda: around(Connection, "_send", None, count), None)
-            case _:
-                pass
     match at:
+        case "keys-before":
+            around(Marks, "scripted", count, None)
+            around(Pieces, "send", count, None)
+        case "keys-after":
+            around(Marks, "scripted", None, count)
+            around(Pieces, "cleared", None, count)
+        case "keys-sent":
+            around(Marks, "scripted", lambda: around(Connection, "_send", None, count), None)
+            around(Pieces, "send", None, count)
         case "keys-kept":
             around(Pieces, "agreed", die, None)
         case "keys-agreed":

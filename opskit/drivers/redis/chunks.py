@@ -46,7 +46,9 @@ class Fates:
 
     @classmethod
     def of(cls, found: Sequence[Fate]) -> "Fates":
-        return cls(found=tuple(found), counts=Counter("".join(one.letters for one in found)))
+        letters = "".join(one.letters for one in found)
+        counts = Counter({one: letters.count(one) for one in set(letters)})
+        return cls(found=tuple(found), counts=counts)
 
     @property
     def why(self) -> str:
@@ -96,14 +98,21 @@ class Pieces:
         args = (_KEPT, *(key.known.encode() for key in keys))
         return self.do("remove", number, [key.name for key in keys], args, len(keys))
 
-    def clear(self, number: int, names: bytes, count: int) -> Fate:
-        """Remove so many keys, of which nothing is kept; `names` as they are sent.
+    def clearing(self, number: int, keys: Sequence[bytes]) -> bytes:
+        """Write out what removes a piece of which nothing is kept."""
+        args = (self._word.encode(), _MS)
+        return self._marks.spelt("clear", self._name(number).encode(), keys, args)
+
+    def send(self, data: bytes) -> None:
+        """Send a piece that is written out; others may be written out while it is done."""
+        self._session.connection.ahead(data)
+
+    def cleared(self, data: bytes, count: int) -> Fate:
+        """Return what became of the piece that was sent, of so many keys.
 
         How many of them were removed is known then, and not which: letters come in no order.
         """
-        mark = self._name(number).encode()
-        args = (self._word.encode(), _MS)
-        return self._told(self._marks.scripted_on("clear", mark, names, count, args), count)
+        return self._told(self._session.connection.answered(data), count)
 
     def restore(self, number: int, keys: Sequence[Kept]) -> Fate:
         ends = [word for key in keys for word in (b"%d" % max(key.end, 0), key.dump)]

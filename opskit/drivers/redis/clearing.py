@@ -8,7 +8,7 @@ from functools import partial
 from itertools import chain
 
 from opskit.drivers.redis import names
-from opskit.drivers.redis.chunks import Fate, Fates
+from opskit.drivers.redis.chunks import Fate, Fates, Pieces
 from opskit.drivers.redis.connection import spelled
 from opskit.drivers.redis.keys import CLUSTER, Deed, agreed_before, begin, piece, said, same
 from opskit.drivers.redis.listing import listed_names, scan
@@ -30,13 +30,23 @@ def clear(deed: Deed, session: Session) -> Output:
         deed.listed(listed)
         kept = names.kept(session, deed.work, listed, deed.folder, deed.job.run)
     begin(deed, pieces, kept)
+    return cleared_said(deed, session, kept, _done(deed, pieces, kept))
+
+
+def _done(deed: Deed, pieces: Pieces, kept: Roll) -> list[Fate]:
+    """Remove one piece after the other; the next is written out while the server is at one."""
+    written = (pieces.clearing(number, some) for number, some in enumerate(kept.chunks))
     found: list[Fate] = []
-    for number, some in enumerate(kept.chunks):
+    following = next(written, b"")
+    for some in kept.chunks:
         deed.watch()
-        found.append(piece(partial(pieces.clear, number, spelled(some), len(some)), len(some)))
+        data = following
+        pieces.send(data)
+        following = next(written, b"")
+        found.append(piece(partial(pieces.cleared, data, len(some)), len(some)))
         if found[-1].why:
             break
-    return cleared_said(deed, session, kept, found)
+    return found
 
 
 def cleared_said(deed: Deed, session: Session, kept: Roll, found: list[Fate]) -> Output:
@@ -55,9 +65,9 @@ def cleared_said(deed: Deed, session: Session, kept: Roll, found: list[Fate]) ->
 
 def _there(deed: Deed, session: Session, done: list[Sequence[bytes]]) -> int:
     """Return how many keys of these pieces are there: by a walk, where hardly others are."""
-    call, count = session.connection.call, sum(map(len, done))
-    total = call("DBSIZE")
-    if deed.work.pattern and isinstance(total, int) and total < count:
+    count = sum(map(len, done))
+    total = session.connection.call("DBSIZE") if deed.work.pattern else None
+    if isinstance(total, int) and total < count:
         there = {name for names_of in scan(session, deed.work.pattern) for name in names_of}
         return len(there.intersection(chain.from_iterable(done))) if there else 0
     number = 0

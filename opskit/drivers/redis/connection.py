@@ -63,6 +63,7 @@ class Connection:
         self._relay = relay
         self._limit = limit + _MORE
         self._reader = hiredis.Reader(replyError=Refusal, notEnoughData=_PENDING)
+        self._ahead: bytes | None = None
         self.watch: Watch = lambda: None
 
     def call(self, *words: bytes | str) -> Reply:
@@ -72,10 +73,23 @@ class Connection:
     def ask(self, data: bytes) -> Reply:
         """Send a command that is written out already; for the rest as `call`."""
         self._send(data)
+        return _accepted(self._receive())
+
+    def ahead(self, data: bytes) -> None:
+        """Send a command that is written out already, to do something else while it is done."""
+        self._send(data)
+        self._ahead = data
+
+    def answered(self, data: bytes) -> Reply:
+        """Return what is answered to a command that was sent ahead; for the rest as `call`.
+
+        Where something else was asked meanwhile its answer is gone: then it is sent again.
+        """
+        if self._ahead is not data:
+            return self.ask(data)
         found = self._receive()
-        if isinstance(found, Refusal):
-            raise ServerError(found.what, code=found.code)
-        return found
+        self._ahead = None
+        return _accepted(found)
 
     def calls(self, commands: Sequence[tuple[bytes | str, ...]]) -> list[Reply]:
         """Send commands together, some thousand at most; a refusal is among what is answered."""
@@ -103,6 +117,9 @@ class Connection:
             self._relay.close()
 
     def _send(self, data: bytes) -> None:
+        if self._ahead is not None:  # nobody has waited for that answer
+            self._receive()
+            self._ahead = None
         view, at = memoryview(data), 0
         with _broken():
             while at < len(view):
@@ -134,6 +151,12 @@ class Connection:
                 if not data:
                     raise BrokenError("the server closed the connection")
                 return data
+
+
+def _accepted(found: Reply) -> Reply:
+    if isinstance(found, Refusal):
+        raise ServerError(found.what, code=found.code)
+    return found
 
 
 def packed(words: tuple[bytes | str, ...]) -> bytes:

@@ -2,10 +2,12 @@
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
+from operator import eq
 
-from opskit.drivers.redis.connection import Refusal, Reply, ServerError, encoded
+from opskit.drivers.redis.connection import Refusal, Reply, ServerError, encoded, packed
 from opskit.drivers.redis.session import Session
 from opskit.errors import OpskitError
 from opskit.model.frozen import frozen
@@ -16,6 +18,7 @@ from opskit.steps.limits import names as windowed
 
 SOME, MANY = 200, 1000
 """So many commands are sent together; of so many keys a little is asked together."""
+LINES = b"lines"
 _STEP = "1000"
 _QUEUES = ("_kombu.binding.*",)
 _BROKER = ("celery", "unacked", "unacked_index", "unacked_mutex", "_kombu.binding.celery")
@@ -66,9 +69,14 @@ class Names:
         return f"{count}{share}; digest {self.digest}"
 
 
-def text_of(names: Iterable[bytes], index: int) -> bytes:
-    """Write names of a database down: each with its length before it, whatever is in it."""
-    return b"%d\n" % index + b"".join([b"%d\n%s\n" % (len(name), name) for name in names])
+def text_of(names: Sequence[bytes], index: int) -> bytes:
+    """Write names of a database down, one in a line; where a line has more than that, or less, each
+    with its length before it.
+    """
+    joined = b"\n".join(names)
+    if joined.count(b"\n") == len(names) - 1:
+        return b"%d %b\n%b\n" % (index, LINES, joined)
+    return b"%d\n" % index + b"".join([b"%d\n%b\n" % (len(name), name) for name in names])
 
 
 @frozen
@@ -171,12 +179,25 @@ def _clock(session: Session) -> float:
 def _scanned(session: Session, work: Keys) -> list[bytes]:
     """Walk through all keys some at a time; each once, though SCAN may tell of it twice."""
     most = MOST if work.override else work.most
-    found: set[bytes] = set()
+    found: list[bytes] = []
     for names in _walked(session, work):
-        found.update(names)
-        if len(found) > most:  # one more is enough to know
-            return sorted(found)[: most + 1]
-    return sorted(found)
+        found += names
+        if len(found) > most and len(once := ordered(found)) > most:
+            return once[: most + 1]  # one more is enough to know
+    return ordered(found)
+
+
+def ordered(names: Sequence[bytes]) -> list[bytes]:
+    """Return each name once, in their order: by their bytes.
+
+    Texts are sorted in half the time, and what is cut out of one lies together in memory.
+    """
+    lines = b"\n".join(names).decode("latin-1").split("\n")
+    if len(lines) != len(names):  # a name has several lines, or there is none
+        return sorted(set(names))
+    lines.sort()
+    found = "\n".join(lines).encode("latin-1").split(b"\n")
+    return list(dict.fromkeys(found)) if any(map(eq, found, islice(found, 1, None))) else found
 
 
 def _walked(session: Session, work: Keys) -> Iterator[list[bytes]]:
@@ -194,28 +215,40 @@ def _walked(session: Session, work: Keys) -> Iterator[list[bytes]]:
         raise ListingError(_queue(session))
     start = encoded(begins)
     for names in scan(session, ""):
-        joined = b"\n".join(names)  # looked at as a whole first, which is quick
+        joined = b"\n".join([b"", *names])  # looked at as a whole first, which is quick
         if _BINDING in joined and any(name.startswith(_BINDING) for name in names):
             raise ListingError(_queue(session))
         if _SESSION in joined and not work.override and any(_SESSION in name for name in names):
             raise ListingError(_sessions(session))
-        yield [name for name in names if name.startswith(start)]
+        yield _begun(names, joined, start)
+
+
+def _begun(names: list[bytes], joined: bytes, start: bytes) -> list[bytes]:
+    """Return those that begin so. `joined`: all of them, with a newline before each."""
+    count = joined.count(b"\n" + start)
+    if not count or count == len(names) == joined.count(b"\n"):  # a name may have newlines, too
+        return names if count else []
+    return [name for name in names if name.startswith(start)]
 
 
 def scan(session: Session, pattern: str) -> Iterator[list[bytes]]:
-    """Yield the names that fit a pattern ("": all), some at a time."""
-    cursor: Reply = b"0"
-    fitting = ("MATCH", pattern) if pattern else ()
-    while True:
-        assert isinstance(cursor, bytes)
-        said = session.connection.call("SCAN", cursor, *fitting, "COUNT", _STEP)
-        names = said[1] if isinstance(said, list) and len(said) == 2 else None
-        if not isinstance(said, list) or not isinstance(names, list):
-            raise ListingError("SCAN answers with something else")
-        cursor = said[0]
+    """Yield the names that fit a pattern ("": all), some at a time.
+
+    The server looks for the next ones while something is done with these.
+    """
+    line, fitting = session.connection, ("MATCH", pattern) if pattern else ()
+    asked = packed(("SCAN", b"0", *fitting, "COUNT", _STEP))
+    while asked:
+        said = line.answered(asked)
+        match said:
+            case [bytes(cursor), list(names)]:
+                pass
+            case _:
+                raise ListingError("SCAN answers with something else")
+        asked = packed(("SCAN", cursor, *fitting, "COUNT", _STEP)) if cursor != b"0" else b""
+        if asked:
+            line.ahead(asked)
         yield [name for name in names if isinstance(name, bytes)]
-        if cursor == b"0":
-            return
 
 
 def looked_at(session: Session, names: Sequence[bytes]) -> Iterator[Listed]:

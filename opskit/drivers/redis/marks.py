@@ -19,6 +19,7 @@ from opskit.drivers.redis.connection import (
     Refusal,
     Reply,
     packed,
+    spelled,
     written,
 )
 from opskit.drivers.redis.flags import Words
@@ -96,11 +97,11 @@ class Marks:
         count, second = str(len(keys) + 1), guard or self.of_run
         return self._connection.call("EVAL", _piece(name), count, keys[0], second, *keys[1:], *args)
 
-    def scripted_on(self, name: str, mark: bytes, names: bytes, count: int, args: Words) -> Reply:
-        """Do a piece by a script whose further keys, so many, are written out already."""
-        head = written(("EVAL", _piece(name), str(count + 2), mark, self.of_run))
-        total = b"*%d\r\n" % (5 + count + len(args))
-        return self._connection.ask(b"".join((total, head, names, written(args))))
+    def spelt(self, name: str, mark: bytes, keys: Sequence[bytes], args: Words) -> bytes:
+        """Write out what does a piece by a script, as it is sent."""
+        head = written(("EVAL", _piece(name), str(len(keys) + 2), mark, self.of_run))
+        total = b"*%d\r\n" % (5 + len(keys) + len(args))
+        return b"".join((total, head, spelled(keys), written(args)))
 
     def moved(self, fence: str, word: str) -> Reply:
         """Move a fence, and return what it has now; None where the key of the run is another."""

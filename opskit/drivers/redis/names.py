@@ -6,7 +6,7 @@ from pathlib import Path
 
 from opskit.drivers.evidence import EvidenceError, Folder, opened
 from opskit.drivers.redis.archive import laid, manifest
-from opskit.drivers.redis.listing import Names
+from opskit.drivers.redis.listing import LINES, Names
 from opskit.drivers.redis.session import Session
 from opskit.model.evidence import MANIFEST, Manifest
 from opskit.model.frozen import frozen
@@ -24,13 +24,15 @@ class Roll:
     path: Path
     digest: str
     names: Sequence[bytes]
+    chunks: Sequence[Sequence[bytes]]
+    """What is removed at once: the same pieces whoever goes on with it."""
 
-    @property
-    def chunks(self) -> list[Sequence[bytes]]:
-        """Return what is removed at once: the same pieces however often this is asked."""
-        longest = max(map(len, self.names), default=1) or 1
+    @classmethod
+    def of(cls, path: Path, digest: str, names: Sequence[bytes]) -> "Roll":
+        longest = max(map(len, names), default=1) or 1
         many = max(1, min(PIECE, PIECE_BYTES // longest))
-        return [self.names[first : first + many] for first in range(0, len(self.names), many)]
+        chunks = [names[first : first + many] for first in range(0, len(names), many)]
+        return cls(path=path, digest=digest, names=names, chunks=chunks)
 
 
 def kept(session: Session, work: Keys, found: Names, path: Path, run: str) -> Roll:
@@ -43,7 +45,7 @@ def kept(session: Session, work: Keys, found: Names, path: Path, run: str) -> Ro
         return count, manifest(session, work, found, run, count)
 
     _, digest = laid(path, write)
-    return Roll(path=path, digest=digest, names=found.names)
+    return Roll.of(path, digest, found.names)
 
 
 def read(path: Path) -> Roll:
@@ -54,13 +56,16 @@ def read(path: Path) -> Roll:
     data = file.read_bytes()
     if piece is None or hashlib.sha256(data).hexdigest() != piece.sha256:
         raise EvidenceError("it is not what it was", where=str(file))
-    return Roll(path=path, digest=evidence.digest, names=_parsed(data))
+    return Roll.of(path, evidence.digest, parsed(data))
 
 
-def _parsed(data: bytes) -> list[bytes]:
-    """Take names out of a list: each after its length, as they may have any bytes."""
+def parsed(data: bytes) -> list[bytes]:
+    """Take names out of a list: of a line each, or each after its length."""
+    head, _, rest = data.partition(b"\n")
+    if head.endswith(LINES):
+        return rest.removesuffix(b"\n").split(b"\n")
     found: list[bytes] = []
-    at = data.index(b"\n") + 1
+    at = len(head) + 1
     while at < len(data):
         start = data.index(b"\n", at) + 1
         end = start + int(data[at : start - 1])
