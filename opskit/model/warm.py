@@ -1,6 +1,6 @@
 """What is put into a cache before anybody asks for it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
 from opskit.model.frozen import frozen
@@ -13,6 +13,15 @@ was there before that; `hits`: how much of what is asked for is there."""
 
 Row: TypeAlias = Mapping[str, object]
 """A row of a source: its columns by their names."""
+
+
+@frozen
+class Table:
+    """Rows of a query that follow each other; `first` is the number of the first."""
+
+    first: int
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str | None, ...]]
 
 
 @frozen

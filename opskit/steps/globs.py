@@ -96,6 +96,16 @@ def foreign(start: str) -> bool:
     return _SESSIONS in start or start.startswith(_FOREIGN)
 
 
+def plain(whole: str) -> bool:
+    """Tell whether none of many names, a newline before each, is one of a session."""
+    return _SESSIONS not in whole
+
+
+def harmless(start: str) -> bool:
+    """Tell whether what begins so can't belong to a queue or to opskit by how it begins."""
+    return not any(one.startswith(start) or start.startswith(one) for one in _FOREIGN)
+
+
 def _outside(start: str, allow: tuple[str, ...], what: str) -> str:
     if foreign(start):
         return f"{what} belongs to a queue, to sessions or to opskit"

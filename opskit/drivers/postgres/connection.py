@@ -8,6 +8,7 @@ from dataclasses import field
 
 import psycopg
 from psycopg import pq
+from psycopg.adapt import Transformer
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import abc
 
@@ -62,6 +63,8 @@ class Taker:
 
     begin: Callable[[Result], None] = field(default=lambda _: None)
     row: Callable[[Row], None] = field(default=lambda _: None)
+    rows: Callable[[Sequence[tuple[str | None, ...]]], None] | None = None
+    """Takes all of a result instead, as texts, which is several times as quick."""
 
 
 class Connection:
@@ -123,20 +126,20 @@ class Connection:
 
         They come as a whole, which is several times as quick as one by one.
         """
-        columns: tuple[str, ...] = ()
-        rows: list[tuple[str | None, ...]] = []
+        self.ask(text)
+        return self.fetched()
 
-        def begin(result: Result) -> None:
-            nonlocal columns
-            columns = result.columns
-
-        def row(values: Row) -> None:
-            rows.append(tuple([None if one is None else str(one, "utf-8") for one in values]))
-
+    def ask(self, text: str) -> None:
+        """Send a query of opskit's own, to do something else until its rows are fetched."""
         with _broken():
             self._raw.send_query_params(text.encode(), [])
-        self._collect(Taker(begin=begin, row=row))
-        return (columns, rows) if rows else None
+            self._raw.flush()
+
+    def fetched(self) -> tuple[tuple[str, ...], list[tuple[str | None, ...]]] | None:
+        """Return what `fetch` does of the query that was sent."""
+        rows: list[tuple[str | None, ...]] = []
+        found = self._collect(Taker(rows=rows.extend))
+        return (found.columns, rows) if rows else None
 
     def close(self) -> None:
         with suppress(Exception):
@@ -247,6 +250,8 @@ def _greet(raw: abc.PGconn, timeout: float, watch: Watch, relay: Relay | None) -
 
 
 _SOON = 5
+_TEXT = 25
+"""The number of the type `text`: as that every cell is read."""
 _EVENTS: Mapping[int, int] = {
     pq.PollingStatus.READING: select.POLLIN,
     pq.PollingStatus.WRITING: select.POLLOUT,
@@ -259,11 +264,23 @@ def _take(result: abc.PGresult, found: Result, taker: Taker) -> None:
         found.columns = tuple(_text(result.fname(n) or b"") for n in count)
         found.types = tuple(result.ftype(n) for n in count)
         taker.begin(found)
+    if taker.rows is not None:
+        found.rows += result.ntuples
+        taker.rows(_texts(result))
+        return
     for number in range(result.ntuples):
         found.rows += 1
         taker.row([result.get_value(number, n) for n in range(result.nfields)])
     if result.status == pq.ExecStatus.TUPLES_OK:
         found.tag = _text(result.command_status or b"")
+
+
+def _texts(result: abc.PGresult) -> list[tuple[str | None, ...]]:
+    """Return all rows, each cell as the server has written it."""
+    found = Transformer()
+    found.set_pgresult(result, set_loaders=False)
+    found.set_loader_types([_TEXT] * result.nfields, pq.Format.TEXT)
+    return found.load_rows(0, result.ntuples, tuple)
 
 
 def _message(result: abc.PGresult) -> str:

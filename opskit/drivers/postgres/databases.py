@@ -23,7 +23,7 @@ from opskit.model.job import Contact, Job, Output
 from opskit.model.payouts import Payouts
 from opskit.model.rows import Rows
 from opskit.model.value import Secret
-from opskit.model.warm import Row, Source
+from opskit.model.warm import Source, Table
 from opskit.model.work import AtDatabase, Duplicates, Query, Repair, Survey, Verify, Work
 
 
@@ -123,9 +123,7 @@ class Databases:
             with self._lock:
                 self._running.pop(job.key, None)
 
-    def rows(
-        self, source: Source, watch: Callable[[], None], seconds: float
-    ) -> Iterator[tuple[int, Row]]:
+    def rows(self, source: Source, watch: Callable[[], None], seconds: float) -> Iterator[Table]:
         """Yield the rows of a query for another driver; OpskitError says why they can't be had."""
         from opskit.drivers.postgres import fetching  # few runs have such a query
 

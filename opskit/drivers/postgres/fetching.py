@@ -17,7 +17,7 @@ from opskit.drivers.postgres.doing import SNAPSHOT, NotSentError, sentences
 from opskit.drivers.postgres.session import Access, RoleError, as_reader, limit, opened
 from opskit.errors import OpskitError
 from opskit.model.text import Text
-from opskit.model.warm import Row
+from opskit.model.warm import Table
 
 AT_ONCE = 5000
 
@@ -26,10 +26,8 @@ class FetchError(OpskitError):
     """The rows can't be had."""
 
 
-def rows(
-    access: Access, query: Text, watch: Callable[[], None], seconds: float
-) -> Iterator[tuple[int, Row]]:
-    """Yield the rows with their numbers; what `watch` raises goes on to who asks for them."""
+def rows(access: Access, query: Text, watch: Callable[[], None], seconds: float) -> Iterator[Table]:
+    """Yield the rows, some thousand at a time; what `watch` raises goes on to who asks for them."""
     try:
         (sentence,) = sentences(query, read=True, transaction=True)
         session = opened(access, watch)
@@ -53,10 +51,12 @@ def rows(
         session.close()
 
 
-def _fetched(connection: Connection) -> Iterator[tuple[int, Row]]:
-    number = 0
-    while found := connection.fetch(f"FETCH {AT_ONCE} FROM opskit_rows"):
-        columns, values = found
-        for row in values:
-            number += 1
-            yield number, dict(zip(columns, row, strict=True))
+def _fetched(connection: Connection) -> Iterator[Table]:
+    """Yield what there is; the server looks for the next ones while somebody works with these."""
+    first, text = 1, f"FETCH {AT_ONCE} FROM opskit_rows"
+    connection.ask(text)
+    while found := connection.fetched():
+        columns, rows = found
+        connection.ask(text)
+        yield Table(first=first, columns=columns, rows=rows)
+        first += len(rows)

@@ -27,15 +27,15 @@ from opskit.model.job import Contact, Job, Output
 from opskit.model.keys import Keys
 from opskit.model.queues import Messages, Queues
 from opskit.model.value import Secret
-from opskit.model.warm import Row, Source, Warm
+from opskit.model.warm import Source, Table, Warm
 from opskit.model.work import AtRedis, RedisCall, RedisLook
 
 _PATIENCE = 30.0
-Queried: TypeAlias = "Callable[[Source, Callable[[], None], float], Iterator[tuple[int, Row]]]"
+Queried: TypeAlias = "Callable[[Source, Callable[[], None], float], Iterator[Table]]"
 """Yields the rows of a query; what it is given ends the wait, after so many seconds at most."""
 
 
-def no_rows(source: Source, watch: Callable[[], None], seconds: float) -> Iterator[tuple[int, Row]]:
+def no_rows(source: Source, watch: Callable[[], None], seconds: float) -> Iterator[Table]:
     raise InputError(f"no database {source.database} in this run")
 
 

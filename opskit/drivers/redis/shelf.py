@@ -17,7 +17,7 @@ from pathlib import Path
 from opskit.drivers.evidence import EvidenceError, Folder, opened
 from opskit.drivers.redis.listing import ListingError
 from opskit.drivers.redis.session import Session
-from opskit.drivers.redis.supply import Item
+from opskit.drivers.redis.supply import Heap, Item
 from opskit.errors import InputError
 from opskit.model.evidence import FORMAT, MANIFEST, Manifest, Source
 from opskit.model.frozen import frozen
@@ -65,27 +65,34 @@ class Counting:
     """Adds up what goes by."""
 
     def __init__(self, index: int) -> None:
-        self._digest = hashlib.sha256(b"%d\n" % index)
+        self._index = index
+        self._parts = [hashlib.sha256() for _ in range(5)]
         self.count = self.size = self.longest = self.largest = 0
         self.shortest = 1 << 62
 
-    def add(self, items: Sequence[Item]) -> None:
-        pieces = [b"%d %d %d\n%b%b" % (len(k), len(v), ttl, k, v) for k, v, ttl in items]
-        self._digest.update(b"".join(pieces))
-        self.count += len(items)
-        self.size += sum(len(k) + len(v) for k, v, _ in items)
-        self.largest = max(self.largest, *(len(v) for _, v, _ in items))
-        times = [ttl for _, _, ttl in items]
-        self.shortest = min(self.shortest, *times)
-        self.longest = max(self.longest, *times)
+    def add(self, heap: Heap) -> None:
+        names, values = b"".join(heap.keys), b"".join(heap.values)
+        widths, sizes = array("Q", map(len, heap.keys)), array("Q", map(len, heap.values))
+        times = array("Q", heap.times).tobytes()
+        parts = (widths.tobytes(), sizes.tobytes(), times, names, values)
+        for digest, part in zip(self._parts, parts, strict=True):  # however many come at once
+            digest.update(part)
+        self.count += len(heap.keys)
+        self.size += len(names) + len(values)
+        self.largest = max(self.largest, *sizes)
+        self.shortest = min(self.shortest, *heap.times)
+        self.longest = max(self.longest, *heap.times)
 
     def totals(self) -> Totals:
         """Return what it comes to; ListingError where there was nothing."""
         if not self.count:
             raise ListingError("the source has no row: nothing would be written")
+        whole = hashlib.sha256(b"%d\n" % self._index)
+        for one in self._parts:
+            whole.update(one.digest())
         return Totals(
             count=self.count, size=self.size, shortest=self.shortest, longest=self.longest,
-            largest=self.largest, digest=self._digest.hexdigest(),
+            largest=self.largest, digest=whole.hexdigest(),
         )  # fmt: skip
 
 
@@ -160,10 +167,10 @@ class Shelf:
         return known, stood
 
 
-def _packed(items: Sequence[Item], ends: Sequence[int]) -> bytes:
-    names, values = [k for k, _, _ in items], [v for _, v, _ in items]
+def _packed(heap: Heap, ends: Sequence[int]) -> bytes:
+    names, values = heap.keys, heap.values
     lengths = array("I", [*map(len, names), *map(len, values)])
-    head = _HEAD.pack(len(items), sum(map(len, names)), sum(map(len, values)))
+    head = _HEAD.pack(len(names), sum(map(len, names)), sum(map(len, values)))
     return b"".join([head, lengths.tobytes(), array("Q", ends).tobytes(), *names, *values])
 
 
@@ -182,7 +189,7 @@ def _unpacked(data: bytes, count: int) -> list[Item]:
 
 
 def laid(
-    pieces: Iterator[tuple[Sequence[Item], Sequence[int]]], session: Session, work: Warm,
+    pieces: Iterator[tuple[Heap, Sequence[int]]], session: Session, work: Warm,
     path: Path, run: str,
 ) -> tuple[Shelf, Totals]:  # fmt: skip
     """Bring all of it to the disk: keys with their values, and for how long each is to stay.
@@ -197,10 +204,10 @@ def laid(
     counting = Counting(session.index)
     try:
         file = folder.file(LIST)
-        for items, ends in pieces:
-            counting.add(items)
+        for heap, ends in pieces:
+            counting.add(heap)
             within(counting, work)
-            file.put(_packed(items, ends))
+            file.put(_packed(heap, ends))
         totals = counting.totals()
         digest = folder.close(_manifest(session, work, totals, run))
     except OSError as error:

@@ -8,11 +8,12 @@ import csv
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from opskit.drivers.redis.listing import ListingError
+from opskit.model.frozen import frozen
 from opskit.model.warm import Row, Source
 from opskit.steps import globs
 from opskit.steps.units import seconds_of
@@ -20,6 +21,30 @@ from opskit.steps.warm import FIELD
 
 Item: TypeAlias = "tuple[bytes, bytes, int]"
 """A key, its value, and how long it stays, in ms."""
+
+
+@frozen
+class Heap:
+    """Keys that are written at once, with their values and how long each stays, in ms."""
+
+    keys: Sequence[bytes]
+    values: Sequence[bytes]
+    times: Sequence[int]
+
+    @classmethod
+    def of(cls, items: Sequence[Item]) -> "Heap":
+        keys, values, times = zip(*items, strict=True)
+        return cls(keys=keys, values=values, times=times)
+
+    @property
+    def items(self) -> list[Item]:
+        return list(zip(self.keys, self.values, self.times, strict=True))
+
+    def cut(self, first: int, count: int) -> "Heap":
+        some = slice(first, first + count)
+        return Heap(keys=self.keys[some], values=self.values[some], times=self.times[some])
+
+
 LONGEST_KEY, LONGEST_VALUE = 1024, 1_000_000
 LARGE = 100_000
 """From so many bytes on a value is told of."""
@@ -107,11 +132,14 @@ def _csv(source: Source, lines: Iterator[str]) -> Iterator[tuple[int, Row]]:
 
 
 def items(
-    source: Source, rows: Iterator[tuple[int, Row]], allow: tuple[str, ...], *, long: bool
-) -> Iterator[Item]:
-    """Make a key of each row; ListingError where one can't be. `long`: over 30 days, too."""
+    source: Source, rows: Iterator[tuple[int, Row]], allow: tuple[str, ...], seen: set[bytes], *,
+    long: bool,
+) -> Iterator[Item]:  # fmt: skip
+    """Make a key of each row; ListingError where one can't be. `long`: over 30 days, too.
+
+    `seen`: the keys there were before, to which these are added.
+    """
     key_of, value_of, ttl_of = _made(source.key), _made(source.value), _times(source.ttl)
-    seen: set[bytes] = set()
     for number, row in rows:
         try:
             key = _key(key_of(row), allow)
@@ -124,7 +152,7 @@ def items(
         if len(value) > LONGEST_VALUE:
             told = f"its value has {len(value)} bytes"
             raise _at(source, number, f"{told}, more than {LONGEST_VALUE}")
-        if ttl > _LONGEST and not long:
+        if too_long(ttl, long=long):
             told = "it would stay for more than 30 days"
             raise _at(source, number, f"{told}: give an override, a reason")
         if key in seen:
@@ -186,9 +214,17 @@ def _text(row: Row, name: str) -> str:
         raise _UnfitError(f"its column {name} can't be written as JSON") from None
 
 
+def too_long(ttl: int, *, long: bool) -> bool:
+    return ttl > _LONGEST and not long
+
+
+def fixed_time(template: str) -> int | None:
+    """Return how long all keys stay, in ms; None where a column says it."""
+    return None if FIELD.search(template) else max(1, round(float(template) * 1000))
+
+
 def _times(template: str) -> Callable[[Row], int]:
-    if not FIELD.search(template):
-        fixed = max(1, round(float(template) * 1000))
+    if (fixed := fixed_time(template)) is not None:
         return lambda _: fixed
     text_of = _made(template)
 

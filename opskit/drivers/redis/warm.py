@@ -16,12 +16,12 @@ from opskit.drivers.redis.servers import Queried
 from opskit.drivers.redis.session import Session
 from opskit.drivers.redis.shelf import RECORD, RECORD_BYTES, Shelf, Totals
 from opskit.drivers.redis.stocking import Range, Writer
-from opskit.drivers.redis.supply import LARGE, Item, in_file, items
+from opskit.drivers.redis.supply import LARGE, Heap, Item, in_file, items
 from opskit.errors import OpskitError, UnreachableError
 from opskit.model.evidence import MANIFEST
 from opskit.model.frozen import mutable
 from opskit.model.job import Output
-from opskit.model.warm import Row, Warm
+from opskit.model.warm import Source, Table, Warm
 
 _PRINTED = 20
 CLUSTER = (
@@ -95,22 +95,56 @@ def done(ranges: Sequence[Range]) -> int:
 # --- what there is to write
 
 
-def supplied(deed: Warming) -> Iterator[tuple[Sequence[Item], Sequence[int]]]:
-    """Yield what is to be written, some at a time, with how long each key is to stay (ms)."""
+def supplied(deed: Warming) -> Iterator[Heap]:
+    """Yield what is to be written, some at a time."""
     work = deed.work
     source = work.source
     assert source is not None
-    left = max(1.0, deed.until - time.monotonic())
-    rows = in_file(source) if source.path else _asked(deed.queried(source, deed.watch, left))
-    found = items(source, rows, work.allow, long=bool(work.override))
-    lot = random.uniform
-    for some in heaps(found):
+    long = bool(work.override)
+    found: Iterator[Heap]
+    if source.path:
+        found = map(Heap.of, heaps(items(source, in_file(source), work.allow, set(), long=long)))
+    else:
+        left = max(1.0, deed.until - time.monotonic())
+        rows = _asked(deed.queried(source, deed.watch, left))
+        found = _of_columns(source, rows, work.allow, long=long)
+    for heap in found:
         deed.watch()
-        jitter = work.jitter
-        yield (
-            some,
-            [max(1, round(ms * (1 + lot(-jitter, jitter)))) for _, _, ms in some],
-        )
+        yield heap
+
+
+def _of_columns(
+    source: Source, found: Iterator[Table], allow: tuple[str, ...], *, long: bool
+) -> Iterator[Heap]:
+    """Make keys of many rows at once, or of one after the other where that is not plain."""
+    from opskit.drivers.redis.columns import Columns  # a file has no use for it
+
+    columns, seen = Columns(source, allow, long=long), set[bytes]()
+    for rows in found:
+        heap = columns.made(rows)
+        fresh = set(heap.keys) if heap is not None else set()
+        if heap is not None and len(fresh) == len(heap.keys) and seen.isdisjoint(fresh):
+            seen |= fresh
+            yield from _parts(heap)
+            continue
+        single = (dict(zip(rows.columns, row, strict=True)) for row in rows.rows)
+        yield from map(Heap.of, heaps(items(source, enumerate(single, rows.first), allow, seen,
+                                            long=long)))  # fmt: skip
+
+
+def _parts(heap: Heap) -> Iterator[Heap]:
+    for first in range(0, len(heap.keys), RECORD):
+        some = heap.cut(first, RECORD)
+        if sum(map(len, some.values)) <= RECORD_BYTES:
+            yield some
+        else:
+            yield from map(Heap.of, heaps(iter(some.items)))
+
+
+def lots(heap: Heap, jitter: float) -> list[int]:
+    """Return how long each key is to stay (ms): by lot longer or shorter."""
+    lot, low, width = random.random, 1 - jitter, 2 * jitter
+    return [max(1, round(ms * (low + width * lot()))) for ms in heap.times]
 
 
 def heaps(found: Iterator[Item]) -> Iterator[list[Item]]:
@@ -127,7 +161,7 @@ def heaps(found: Iterator[Item]) -> Iterator[list[Item]]:
         yield some
 
 
-def _asked(rows: Iterator[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
+def _asked(rows: Iterator[Table]) -> Iterator[Table]:
     """Pass rows on. What another driver can't do is said as what this one can't."""
     try:
         yield from rows
@@ -144,10 +178,11 @@ def _show(deed: Warming, session: Session) -> Output:
         raise ListingError(f"{deed.access.where} is a {session.identity.role}: name the master")
     counting = shelf.Counting(session.index)
     first: list[Item] = []
-    for some, _ in supplied(deed):
-        counting.add(some)
+    for heap in supplied(deed):
+        counting.add(heap)
         shelf.within(counting, deed.work)
-        first += some[: max(0, _PRINTED - len(first))]
+        if len(first) < _PRINTED:
+            first += heap.items[: _PRINTED - len(first)]
     totals = _same(deed, counting.totals())
     raise_unfit(session, deed.work, totals)
     deed.tell(totals.said, *map(_line, first))
@@ -209,7 +244,8 @@ def _listed(deed: Warming, session: Session, writer: Writer) -> Shelf:
         return kept
     if archive.begun(path):
         raise LostError(f"its marks are gone from the server, and some keys with it: see {path}")
-    made, totals = shelf.laid(supplied(deed), session, deed.work, path, deed.job.run)
+    pieces = ((heap, lots(heap, deed.work.jitter)) for heap in supplied(deed))
+    made, totals = shelf.laid(pieces, session, deed.work, path, deed.job.run)
     try:
         _same(deed, totals)
         raise_unfit(session, deed.work, totals)

@@ -19,6 +19,7 @@ from opskit.drivers.session import Write
 from opskit.drivers.target import Running
 from opskit.model.evidence import MANIFEST
 from opskit.model.job import Job, Output
+from opskit.model.warm import Table
 
 Piece = tuple[Sequence[Kept], Sequence[bytes]]
 """Keys as they were before, and what tells each as it was written."""
@@ -129,7 +130,7 @@ def rejoin(access: Access, job: Job, write: Write) -> Output:
     return asked(access, lambda session: _became(deed, session))
 
 
-def _nobody(*_: object) -> Iterator[tuple[int, dict[str, object]]]:
+def _nobody(*_: object) -> Iterator[Table]:
     raise AssertionError("whoever looks for a lost fill reads no rows")
 
 

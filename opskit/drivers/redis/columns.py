@@ -1,0 +1,80 @@
+"""Rows of a query that are made keys many at once: what must be true of each is asked of all.
+
+Nothing is refused here. Where a whole is not plainly right each of its rows is looked at by itself
+(`supply`), which says which one can't be, and why.
+"""
+
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+
+from opskit.drivers.redis.supply import (
+    LONGEST_KEY,
+    LONGEST_VALUE,
+    Heap,
+    fixed_time,
+    too_long,
+)
+from opskit.model.warm import Source, Table
+from opskit.steps import globs
+from opskit.steps.warm import FIELD
+
+
+class Columns:
+    """Makes keys of rows, where all is plainly right."""
+
+    def __init__(self, source: Source, allow: tuple[str, ...], *, long: bool) -> None:
+        self._keys, self._values = _column(source.key), _column(source.value)
+        time = fixed_time(source.ttl)
+        self._time = 0 if time is None or too_long(time, long=long) else time
+        self._starts = _starts(allow)
+
+    def made(self, rows: Table) -> Heap | None:
+        """Return what the rows become; None where that has to be asked row by row."""
+        if not self._time or not self._starts:
+            return None
+        texts = self._keys(rows), self._values(rows)
+        if texts[0] is None or texts[1] is None:
+            return None
+        keys = self._sound(texts[0])
+        try:
+            values = list(map(str.encode, texts[1]))
+        except UnicodeEncodeError:
+            return None
+        if not keys or max(map(len, values)) > LONGEST_VALUE:
+            return None
+        return Heap(keys=keys, values=values, times=[self._time] * len(keys))
+
+    def _sound(self, texts: Sequence[str]) -> list[bytes] | None:
+        """Return keys where each of them may be written."""
+        whole = "\n" + "\n".join(texts)
+        if not (whole.isascii() and "".join(texts).isprintable() and globs.plain(whole)):
+            return None  # with a newline in one of them it isn't, either
+        if sum(whole.count("\n" + start) for start in self._starts) != len(texts):
+            return None
+        return whole[1:].encode().split(b"\n") if max(map(len, texts)) <= LONGEST_KEY else None
+
+
+def _starts(allow: Sequence[str]) -> list[str]:
+    """Return the allowed beginnings, none of which begins another; none where one of them may be
+    that of a key which is never written.
+    """
+    if not all(one.strip() and globs.harmless(one) for one in allow):
+        return []
+    found = sorted(set(allow))
+    return [one for one in found if not any(one != two and one.startswith(two) for two in found)]
+
+
+def _column(template: str) -> Callable[[Table], Sequence[str] | None]:
+    """Return what makes texts of rows; None where a row lacks something for that."""
+    pieces = FIELD.split(template)
+    names, form = pieces[1::2], "%s".join(one.replace("%", "%%") for one in pieces[::2])
+
+    def made(rows: Table) -> Sequence[str] | None:
+        if not names or any(rows.columns.count(name) != 1 for name in names):
+            return None
+        found = [list(map(itemgetter(rows.columns.index(name)), rows.rows)) for name in names]
+        if any(None in one for one in found):
+            return None
+        return found[0] if form == "%s" else [form % cells for cells in zip(*found, strict=True)]
+
+    return made
