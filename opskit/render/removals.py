@@ -166,6 +166,14 @@ def left(statement: Statement, most: int) -> Sql:
     )
 
 
+def all_left(statement: Statement) -> Sql:
+    """How many rows are meant still, where few are of very many that have just gone.
+
+    To pass over those is most of the work, and without a LIMIT the server shares it out (Gather).
+    """
+    return statement.made(f"SELECT count(*) FROM {statement.source} WHERE {statement.which()}")
+
+
 @frozen
 class Kept:
     """Where what is removed is kept, and under what."""

@@ -145,6 +145,7 @@ class _Loop:
         self._waited = 0
         self._connection: Connection = attempt.session.connection
         self.left: int | None = None
+        self._walked = False
         part = (self._meant - attempt.done) / max(1, self._of)
         number = blocks(self._connection, made, attempt.work, self._began, part)
         self._walk = self._walking(number, self._of) if number else None
@@ -268,7 +269,7 @@ class _Loop:
             self._walk.go_on()
             if not self._walk.over:
                 return None
-            self._walk = None
+            self._walk, self._walked = None, True
             return None if self._count_left() else ""
         if self._floor is not None:  # some may have been locked when it was their turn
             self._floor = None
@@ -282,7 +283,7 @@ class _Loop:
         return None
 
     def _count_left(self) -> int:
-        self.left = _left(self._attempt, self._made, self._began)
+        self.left = _left(self._attempt, self._made, self._began, walked=self._walked)
         return self.left
 
     def _followers(self) -> None:
@@ -304,9 +305,11 @@ class _Loop:
             attempt.nap(_LAG_EVERY)
 
 
-def _left(attempt: Attempt, made: Subject, began: str) -> int:
-    statement = removals.left(Statement(attempt.work.chosen, made.full, began), _LEFT + 1)
-    (found,) = attempt.session.connection.one(statement.text, *statement.values)
+def _left(attempt: Attempt, made: Subject, began: str, *, walked: bool = False) -> int:
+    """Return how many rows are meant still. `walked`: few are, where a large part of all went."""
+    statement = Statement(attempt.work.chosen, made.full, began)
+    asked = removals.all_left(statement) if walked else removals.left(statement, _LEFT + 1)
+    (found,) = attempt.session.connection.one(asked.text, *asked.values)
     return int(found or 0)
 
 
