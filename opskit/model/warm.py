@@ -47,7 +47,8 @@ class Warm:
 
     `jitter`: by how much of it a time to live is longer or shorter. `most`: so many keys at most.
     `memory`: of what the server may use, so much at most, in percent. `wait`: nothing is begun
-    where another client waits longer for an answer, in seconds (0: not looked at). `rate`: so many
+    where another client waits longer for an answer, in seconds (0: not looked at). `cpu`: nor where
+    the server's processor is busier, in percent (0: not looked at). `rate`: so many
     keys a second (0: as many as go), halved where it slows others down; after so many `breaches` it
     ends. `keep`: what is overwritten is kept, so that it can be put back. `override`: why keys may
     stay for more than 30 days. `digest`: what the list must be. `evidence`: the folder in which
@@ -64,6 +65,7 @@ class Warm:
     most: int = 100_000
     memory: float = 80.0
     wait: float = 0.2
+    cpu: float = 80.0
     rate: float = 0.0
     breaches: int = 10
     keep: bool = True

@@ -86,6 +86,14 @@ KEYS = (
         "of a hundred), nothing is written; 0: not looked at",
     ),
     Key(
+        "max_cpu",
+        "number",
+        default=80,
+        minimum=0,
+        help="where the server's processor is busier than so many percent before it begins, "
+        "nothing is written; with `rate` it also ends where that stays so; 0: not looked at",
+    ),
+    Key(
         "rate",
         "number",
         default=0,
@@ -117,7 +125,7 @@ SCOPE: Scope = "controller"
 _COUNTING = ("window", "warn", "crit")
 _WRITING = (
     "file", "sql", "database", "key", "value", "ttl", "jitter", "allow", "max_keys", "max_memory",
-    "max_wait", "rate", "breaches", "keep_old", "override", "digest", "evidence",
+    "max_wait", "max_cpu", "rate", "breaches", "keep_old", "override", "digest", "evidence",
 )  # fmt: skip
 
 
@@ -194,6 +202,7 @@ def work(args: Mapping[str, Value], step: Step) -> Warm:
         most=min(int(_within(args, step, "max_keys", 1, 10**12)), MOST),
         memory=_within(args, step, "max_memory", 1, 100),
         wait=_within(args, step, "max_wait", 0, 3600),
+        cpu=_within(args, step, "max_cpu", 0, 100),
         rate=_within(args, step, "rate", 0, 10**7),
         breaches=int(_within(args, step, "breaches", 1, 10**6)),
         keep=a_flag(args.get("keep_old", True), step, "keep_old"),

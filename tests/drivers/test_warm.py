@@ -5,6 +5,7 @@ import resource
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from opskit.drivers.redis.stocking import Batch, Writer
 from opskit.model.warm import Source, Warm
 from tests.drivers.test_keys import world
 from tests.support import redis as support
-from tests.support.redis import Keys, Server, server
+from tests.support.redis import Keys, Peer, Server, server
 from tests.support.warming import HOUR, Stove, rows
 
 pytestmark = pytest.mark.acceptance
@@ -559,6 +560,56 @@ def test_where_others_wait_already_nothing_is_begun(stove: Stove) -> None:
     assert world(stove.db) == {}
     assert not stove.place.exists()
     assert stove.do("fill", wait=0.0).outcome == "succeeded"
+
+
+@contextmanager
+def busy(db: Keys) -> Iterator[None]:
+    """Let the server reckon all the time."""
+    stop, reckons = threading.Event(), "local n = 0 for i = 1, 300000 do n = n + i end return n"
+
+    def go() -> None:
+        with closing(Peer(db.server.port)) as peer:
+            while not stop.is_set():
+                peer.call("EVAL", reckons, "0")
+
+    thread = threading.Thread(target=go)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(20)
+
+
+def test_where_the_processor_is_busy_already_nothing_is_begun(stove: Stove) -> None:
+    """How busy it gets depends on this machine: the limit is one that a server alone never has."""
+    stove.rows(rows(3))
+    work = Warm(do="fill", server="main", source=Source(), cpu=3.0)
+    session = opened(stove.db.driver._access("main"), within(20.0))
+    rated = Guard(session.connection, replace(work, rate=1000.0))
+    unhurried = Guard(session.connection, work)
+    with busy(stove.db):
+        for do in ("show", "fill"):
+            found = stove.do(do, cpu=3.0, wait=0.0)
+            assert (found.outcome, found.sent) == ("failed", False)
+            assert "% busy, more than 3 % (max_cpu)" in found.reason
+        assert not stove.place.exists()
+        told = []
+        for _ in range(4):
+            time.sleep(0.2)
+            rated._next = unhurried._next = 0.0
+            told.append(rated.look())
+            assert unhurried.look() == "", "its own writes keep the server busy"
+    assert told[:2] == ["", ""]
+    assert "% busy, more than 3 % (max_cpu)" in told[3]
+    time.sleep(0.2)
+    rated._next = 0.0
+    rated.look()  # for the time that was busy
+    time.sleep(0.3)
+    rated._next = 0.0
+    assert rated.look() == "", "it is quiet again"
+    session.close()
+    assert stove.do("fill", cpu=80.0).outcome == "succeeded"
 
 
 def test_a_stop_before_the_bystander_knows_how_long_he_waits_is_heeded(stove: Stove) -> None:

@@ -44,7 +44,7 @@ class Stove:
         of = self.key if do == "restore" else ""
         deed = Warm(**{
             "do": do, "server": self.db.redis.name, "source": self.source, "allow": ("t:",),
-            "evidence": str(self.folder / "evidence"), "of": of, **how,
+            "evidence": str(self.folder / "evidence"), "of": of, "cpu": 0.0, **how,
         })  # fmt: skip
         return Job(
             run=self.db.run, key=f"{self.key}!1" if do == "restore" else self.key, attempt=attempt,

@@ -16,6 +16,10 @@ _FULL = 0.8
 _OFTEN = 0.5
 _ASKED, _FEWEST, _ASKING = 200, 20, 2.0
 """So many answers tell how long others wait; fewer where they take longer than so many seconds."""
+_GLANCE, _LOOK = 0.1, 0.5
+"""For so long it is seen how busy the processor is; where that is too much once more, longer."""
+_HOT = 3
+"""So many looks in a row at a processor that is too busy end a fill that has a rate."""
 
 
 def figures(connection: Connection, *sections: str) -> Mapping[str, str]:
@@ -34,6 +38,7 @@ def number(found: Mapping[str, str], name: str) -> int:
 def raise_unfit(session: Session, work: Warm, totals: Totals) -> None:
     """Refuse a database that is no cache, and more than there is room for."""
     _raise_slow(session, work)
+    _raise_hot(session.connection, work)
     if of_a_queue(session, thoroughly=True):
         where = f"database {session.index} is that of a queue (Celery)"
         raise ListingError(f"{where}: nothing is written there")
@@ -67,6 +72,43 @@ def _raise_slow(session: Session, work: Warm) -> None:
         raise ListingError(f"the server is busy: {told}, {more}: nothing is added to that")
 
 
+def _raise_hot(connection: Connection, work: Warm) -> None:
+    """Refuse a server whose processor is busy already; a moment alone says nothing."""
+    share = 0.0
+    for seconds in (_GLANCE, _LOOK) if work.cpu else ():
+        used = Processor(connection)
+        time.sleep(seconds)
+        share = used.share(figures(connection, "cpu"))
+        if share <= work.cpu:
+            return
+    if share:
+        told = f"the server's processor is {share:.0f} % busy, more than {work.cpu:g} % (max_cpu)"
+        raise ListingError(f"{told}: nothing is added to that")
+
+
+def _seconds(found: Mapping[str, str]) -> float | None:
+    """Return how long the processor has worked for the server's main thread, or all of it."""
+    for thread in ("_main_thread", ""):
+        with suppress(KeyError, ValueError):
+            return sum(float(found[f"used_cpu_{how}{thread}"]) for how in ("user", "sys"))
+    return None
+
+
+class Processor:
+    """Tells from one look at a server to the next how busy its processor was, in percent."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._used, self._at = _seconds(figures(connection, "cpu")), time.monotonic()
+
+    def share(self, found: Mapping[str, str]) -> float:
+        """Return it for the time since the last look; 0 where the server says nothing of it."""
+        before, began = self._used, self._at
+        self._used, self._at = _seconds(found), time.monotonic()
+        if before is None or self._used is None or self._at <= began:
+            return 0.0
+        return 100 * (self._used - before) / (self._at - began)
+
+
 def p99(times: Collection[float]) -> float:
     found = sorted(times)
     return found[min(len(found) - 1, int(len(found) * 0.99))] if found else 0.0
@@ -84,6 +126,8 @@ class Guard:
         self._work = work
         self._evicted = number(figures(connection, "stats"), "evicted_keys")
         self._next = time.monotonic() + _OFTEN
+        self._processor = Processor(connection)
+        self._hot = 0
 
     def look(self) -> str:
         """Return why nothing more is to be written; "" where nothing is wrong."""
@@ -91,7 +135,7 @@ class Guard:
             return ""
         self._next = time.monotonic() + _OFTEN
         with suppress(ServerError):
-            return self.judged(figures(self._connection, "stats", "memory"))
+            return self.judged(figures(self._connection, "stats", "memory", "cpu"))
         return ""
 
     def judged(self, found: Mapping[str, str]) -> str:
@@ -101,4 +145,12 @@ class Guard:
         used, most = number(found, "used_memory"), number(found, "maxmemory")
         if most and used > most * self._work.memory / 100:
             return f"more than {self._work.memory:g} % of the server's memory is used (max_memory)"
-        return ""
+        return self._too_hot(found)
+
+    def _too_hot(self, found: Mapping[str, str]) -> str:
+        """Say whether the processor stays too busy; without a rate it is, by what is written."""
+        most, share = self._work.cpu, self._processor.share(found)
+        self._hot = self._hot + 1 if most and self._work.rate and share > most else 0
+        if self._hot < _HOT:
+            return ""
+        return f"the server's processor is {share:.0f} % busy, more than {most:g} % (max_cpu)"
