@@ -98,6 +98,10 @@ class Target:
         self._nonce = secrets.token_hex(16)
         self._wrote = False
 
+    def beside(self) -> "Target":
+        """Return shells of their own on the same host, over the same line."""
+        return Target(self.host, self.run, lambda _: self.link, self._leases)
+
     @property
     def timeout(self) -> float:
         return self.host.connection.connect_timeout

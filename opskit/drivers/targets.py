@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any, Literal, Protocol
 
 from opskit.drivers import command
+from opskit.drivers.lanes import Lanes
 from opskit.drivers.session import Write
 from opskit.drivers.stop import Verdict, end_change, end_read, see_ended
 from opskit.drivers.target import Running, Target
@@ -66,7 +67,7 @@ def connector() -> Any:  # noqa: ANN401 - a Connector, of a module that is not l
 
 
 class Targets:
-    """The hosts of one run. `perform` is called from many threads, one at a time per host."""
+    """The hosts of one run. `perform` is called from many threads; a host is changed by one."""
 
     def __init__(
         self,
@@ -104,6 +105,7 @@ class Targets:
         self._requester: Any = None
         self._lock = threading.Lock()
         self._targets: dict[str, Target] = {}
+        self._lanes = Lanes()
 
     def open(self, host: str, *, writes: bool, become: str | None = None) -> Contact:
         """Connect to `host`; UnreachableError says why not. Without `writes` it creates nothing."""
@@ -125,11 +127,13 @@ class Targets:
         """Do the work once. What goes wrong outside is in the output, never raised."""
         match job.work:
             case Command():
-                return command.perform(self._of(job), job, job.work, write)
+                with self._lanes.of(self._of(job), job.effect) as target:
+                    return command.perform(target, job, job.work, write)
             case Upload() | Remove():
                 return self._file(job, job.work, write)
             case Request():
-                return self._request(self._of(job), job, job.work, write)
+                with self._lanes.of(self._of(job), job.effect) as target:
+                    return self._request(target, job, job.work, write)
             case Survey():
                 return self._postgres().perform(job, write)  # type: ignore[no-any-return]
             case work if isinstance(work, AtDatabase):
@@ -186,7 +190,7 @@ class Targets:
         """
         self.hang_up()
         asked = self._give_up()
-        busy = [(t, run) for t in self._targets.values() if (run := t.running)]
+        busy = [(t, run) for t in self._all() if (run := t.running)]
         return {**_stop_all(busy, grace), **see_ended(asked)}
 
     def _give_up(self) -> list[Running]:
@@ -201,7 +205,7 @@ class Targets:
     def end(self, why: Mapping[tuple[str, int], str], grace: float) -> None:
         """End attempts that still run (action key, number → why); their output says how it went."""
         busy = []
-        for target in list(self._targets.values()):
+        for target in self._all():
             running = target.running
             reason = running and why.get((running.key, running.attempt))
             if running is not None and reason and not running.give_up.is_set():
@@ -223,7 +227,7 @@ class Targets:
         `over`: the run has ended, and its locks are free. Connections go a moment later, or with
         the process: a hundred that part at once keep the machine from saying how the run ended.
         """
-        targets = list(self._targets.values())
+        targets = self._all()
         if targets:
             pool = ThreadPoolExecutor(min(32, len(targets)))
             done = [
@@ -240,6 +244,7 @@ class Targets:
         if lines := [*targets, *shared]:
             _part(lines)
         self._targets, self._connector, self._requester = {}, None, None
+        self._lanes = Lanes()
 
     def _postgres(self) -> Any:  # noqa: ANN401 - of a module that loads the PostgreSQL library
         from opskit.drivers.postgres import databases
@@ -269,6 +274,9 @@ class Targets:
                     lambda source, *ends: self._postgres().rows(source, *ends),
                 )  # fmt: skip
             return self._keys
+
+    def _all(self) -> list[Target]:
+        return [*self._targets.values(), *self._lanes.more()]
 
     def _of(self, job: Job) -> Target:
         return self._target(job.host.name, job.host)

@@ -2,15 +2,16 @@
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import replace
 
 from opskit.errors import UnreachableError
 from opskit.execute.book import Book
 from opskit.execute.late import LateError, Works, holds, secret_names
 from opskit.execute.pauses import Pauses, backoff
+from opskit.execute.reaching import Reach, Spot
 from opskit.execute.saving import Saving
-from opskit.execute.search import Search, become_of
+from opskit.execute.search import Search
 from opskit.execute.send import Outside, Ready, ask, drive
 from opskit.model.event import Event, EventKind
 from opskit.model.inventory import CONTROLLER, Host, database_of, redis_of
@@ -18,11 +19,8 @@ from opskit.model.job import Job, Output
 from opskit.model.plan import Action, Plan, Stage
 from opskit.model.value import Json, Secret
 from opskit.model.work import Check, Notify, Wait, Work
-from opskit.plan import reads_only
 from opskit.steps.health import judge
 
-Spot = tuple[str, str | None]
-"""A target, and who commands are run as there by sudo (None: whoever logs in)."""
 _AGAIN = 5
 """How often in a row an action is begun anew because it had never begun."""
 
@@ -36,8 +34,7 @@ class Attempt:
         self.plan = plan
         self.book = book
         self.outside = outside
-        self.writes = not reads_only(plan)
-        self.opened: set[Spot] = set() if opened is None else opened
+        self.reach = Reach(plan, book, outside, opened)
         self.works = Works()
         self.saving = Saving(book, outside)
         self.search = Search(book, outside)
@@ -134,39 +131,6 @@ class Attempt:
             self._event("step ended", action, stage, attempt=number, data=data),
         )
 
-    def is_open(self, action: Action) -> bool:
-        """Tell whether what an action needs to be connected to has been."""
-        return self._spots(action) <= self.opened
-
-    def _spots(self, action: Action) -> set[Spot]:
-        become = become_of(action.work) if self.plan.stage(action).effect == "change" else None
-        return {(action.target, None), (action.target, become)}
-
-    def open(self, action: Action) -> list[Event]:
-        """Connect where an action needs it, if that has not been done; return what says so.
-
-        What was heard is recorded before anything is sent: it tells a resume whether the traces
-        that it finds, or does not find, are of this run.
-        """
-        events = []
-        for target, become in sorted(self._spots(action) - self.opened, key=lambda s: s[1] or ""):
-            with suppress(UnreachableError) if become else nullcontext():  # it is said on sending
-                events.append(self._opened(target, become))
-        return events
-
-    def _opened(self, target: str, become: str | None) -> Event:
-        contact = self.outside.targets.open(target, writes=self.writes, become=become)
-        self.opened.add((target, become))
-        data: dict[str, Json] = {
-            "nonce": contact.nonce,
-            "boot_id": contact.boot_id,
-            "state_dir": contact.state_dir,
-            "user": contact.user,
-            "address": contact.address,
-            **({"become": become} if become else {}),
-        }
-        return Event(kind="host opened", host=target, data=data)
-
     # --- the action itself ---
 
     def carry_out(self, action: Action, spent: Callable[[], bool]) -> None:
@@ -177,13 +141,8 @@ class Attempt:
         pause = self.pauses.due(action, self.plan.stage(action))
         if pause and not self.pauses.rests(pause, spent):
             return
-        try:
-            opening = self.open(action)
-        except UnreachableError as error:
-            if self.outside.stop.pressed:
-                return  # perhaps it was only given up: a resume tries again
-            reason = error.line
-            self.post(Event(kind="host unreachable", host=action.target, data={"reason": reason}))
+        opening = self.reach.first(action, self.post)
+        if opening is None:
             return
         ready = self.consider(action)
         if ready is None or self._needless(ready):
@@ -266,7 +225,7 @@ class Attempt:
             unmasked=self.book.forgetful(),
         )
         with suppress(UnreachableError):
-            self.post(*self.open(action), wait=False)
+            self.post(*self.reach.open(action), wait=False)
         output, sizes = self.search.began(ready)
         if record.state == "started" or not output.lost:
             self._end(ready, output, sizes, wait=True)
@@ -346,7 +305,7 @@ class Attempt:
         if action.done_when is None or (ready := self.consider(action)) is None:
             return False
         try:
-            self.post(*self.open(action), wait=False)
+            self.post(*self.reach.open(action), wait=False)
             work = self.works.fill(action.done_when, self.book.values(action))
             secrets = self._secrets(action, work)
         except (UnreachableError, LateError):

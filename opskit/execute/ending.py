@@ -110,7 +110,7 @@ class Ending:
 
     def exit(self, state: RunState) -> Exit:
         """Return the exit status that goes with a state."""
-        if state == "failed" and self._refused():
+        if state in ("failed", "undone") and self._refused():
             return Exit.REFUSED
         match state:
             case "succeeded":
@@ -127,11 +127,15 @@ class Ending:
     def _refused(self) -> bool:
         """Tell whether the run ended before the first change that it had to make.
 
-        Where it had none to make, because nothing of what was asked could be looked at.
+        Where it had none to make, because nothing of what was asked could be looked at. What only
+        prepares does not count, once it is taken back.
         """
         due = [a for a in self.plan.actions if a.batch >= 0 and acts(self.plan, a)]
         if due:
-            return not any(self._begun(action) for action in due)
+            early = [one for one in due if self.plan.stage(one).prepares]
+            left = any(self._begun(one) and self._acted(one) for one in early)
+            begun = any(self._begun(one) for one in due if not self.plan.stage(one).prepares)
+            return not left and not begun
         failed = [one for one in self.book.records.values() if one.state == "failed"]
         return bool(failed) and all(one.refused for one in failed)
 

@@ -1,8 +1,9 @@
 """The order of a run: preflight, batches, undo where it is due, always, the end."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 
 from opskit.errors import Exit
@@ -15,10 +16,13 @@ from opskit.execute.send import Outside
 from opskit.execute.stop import GRACE
 from opskit.execute.walk import Question, Walk, waves
 from opskit.model.event import Entry, Event
-from opskit.model.plan import Plan
+from opskit.model.plan import Action, Plan
 from opskit.model.states import RunState
 from opskit.model.value import Json
 from opskit.plan import ALWAYS, PREFLIGHT, reverse
+
+_THREADS = 256
+"""So many threads look at hosts, where a host is looked at by several."""
 
 
 def execute(
@@ -35,10 +39,16 @@ def execute(
     needed the run is left *waiting*, with the question in the record.
     """
     book = Book(plan, past, dict(facts))
-    threads = max(1, len({a.target for a in plan.actions}))
-    with ThreadPoolExecutor(threads, thread_name_prefix="target") as pool:
+    with ThreadPoolExecutor(_threads(plan), thread_name_prefix="target") as pool:
         outside.stop.arm(lambda: outside.targets.stop(grace=GRACE))
         return Course(plan, book, outside, pool).run(pause_after_batch=pause_after_batch)
+
+
+def _threads(plan: Plan) -> int:
+    """Return how many actions of a plan may be under way at once; those too many wait."""
+    targets = len({a.target for a in plan.actions})
+    lanes = max((stage.at_once for stage in plan.stages.values()), default=1)
+    return max(1, min(targets * lanes, max(targets, _THREADS)))
 
 
 def take_back(
@@ -238,7 +248,9 @@ class Course:
         names: list[Json] = list(dict.fromkeys(a.host or a.target for a in back.actions))
         only: dict[str, Json] = {} if hosts is None else {"only": sorted(hosts)}
         self.attempt.post(Event(kind="undo began", data={"hosts": names, "why": why, **only}))
-        walk = Walk(back, Attempt(back, self.book, self.outside, self.attempt.opened), self.pool)
+        walk = Walk(
+            back, Attempt(back, self.book, self.outside, self.attempt.reach.opened), self.pool
+        )
         walk.go(back.actions)
         self.walk.question = self.walk.question or walk.question
         self.undo_failed |= walk.fallen.keys()
@@ -252,11 +264,21 @@ class Course:
             return
         self.book.facts = {**self.book.facts, "status": self.ending().state()}
         plan = replace(self.plan, max_failures=len(self.plan.hosts))
-        for wave in waves(always):
-            walk = Walk(plan, self.attempt, self.pool, spared=self.book.excluded)
-            walk.fallen = {h: f for h, f in self.walk.fallen.items() if f.state == "unreachable"}
-            walk.go(wave)
-            self.walk.question = self.walk.question or walk.question
+        for beside, group in groupby(waves(always), lambda w: plan.stage(w[0]).at_once > 1):
+            together = list(group)
+            if beside and len(together) > 1:
+                with ThreadPoolExecutor(len(together), thread_name_prefix="always") as pool:
+                    questions = list(pool.map(partial(self._late, plan), together))
+            else:
+                questions = [self._late(plan, wave) for wave in together]
+            self.walk.question = next(filter(None, [self.walk.question, *questions]), None)
+
+    def _late(self, plan: Plan, wave: Sequence[Action]) -> Question | None:
+        """Do one step of `always`; return the question that it has come to."""
+        walk = Walk(plan, self.attempt, self.pool, spared=self.book.excluded)
+        walk.fallen = {h: f for h, f in self.walk.fallen.items() if f.state == "unreachable"}
+        walk.go(wave)
+        return walk.question
 
     def ending(self) -> Ending:
         """Judge the run as it stands."""

@@ -1,8 +1,9 @@
 """Waves of actions: all hosts of a step at once, one after another on the same target."""
 
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from itertools import groupby
+from itertools import groupby, repeat
 from typing import assert_never
 
 from opskit.execute.attempt import Attempt
@@ -189,11 +190,13 @@ class Walk:
         ready = [self._start(chain[0]) for chain in chains]
         first = [one for one in ready if isinstance(one, Ready)]
         self.attempt.post(*(event for one in first for event in self.attempt.start_of(one)))
-        work = [
-            self.pool.submit(self._chain, chain, first)
-            for chain, first in zip(chains, ready, strict=True)
-            if first is not None
-        ]
+        work = []
+        for chain, found in zip(chains, ready, strict=True):
+            if found is not None:
+                rest = deque(chain[1:] if isinstance(found, Ready) else chain)
+                lanes = min(self.plan.stage(chain[0]).at_once, len(chain))
+                more = repeat(True, lanes - 1)
+                work += [self.pool.submit(self._chain, rest, one) for one in (found, *more)]
         self._finish(work)
 
     def _finish(self, work: Sequence["Future[None]"]) -> None:
@@ -219,18 +222,24 @@ class Walk:
     def _start(self, action: Action) -> Ready | bool | None:
         """Make an action ready whose target is open already. True: something comes first."""
         due = self.attempt.pauses.due(action, self.plan.stage(action))
-        if action.skip_if is not None or due or not self.attempt.is_open(action):
+        if action.skip_if is not None or due or not self.attempt.reach.is_open(action):
             return True
         ready = self.attempt.consider(action)
         return ready if ready is not None else True
 
-    def _chain(self, chain: Sequence[Action], first: Ready | bool | None) -> None:
-        """Perform the actions of one target, one after another, unless the run is to halt."""
+    def _chain(self, rest: deque[Action], first: Ready | bool) -> None:
+        """Perform the actions of one target, one after another, unless the run is to halt.
+
+        Where several may be done at once, each of several threads takes the next that is left.
+        """
         if isinstance(first, Ready):
             self.attempt.perform(first, self._spent)
             self._strike(first.action)
-            chain = chain[1:]
-        for action in chain:
+        while rest:
+            try:
+                action = rest.popleft()
+            except IndexError:  # another thread has taken the last one
+                return
             if self.stopped or self._spent() or action.target in self.book.unreachable:
                 return
             if self._due(action):

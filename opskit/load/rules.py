@@ -12,9 +12,20 @@ from opskit.model.runbook import Param, Runbook, Step
 from opskit.steps import SELF_UNDOING
 from opskit.steps.base import is_template
 
-_NOT_IN_UNDO = ("phase", "on_failure")
-_NOT_IN_ALWAYS = ("phase", "undo")
-_NOT_IN_DONE_WHEN = ("phase", "on_failure", "save", "for_each", "on", "when", "creates", "unless")
+_NOT_IN_UNDO = ("phase", "on_failure", "prepares")
+_NOT_IN_ALWAYS = ("phase", "undo", "prepares")
+_NOT_IN_DONE_WHEN = (
+    "phase",
+    "prepares",
+    "at_once",
+    "on_failure",
+    "save",
+    "for_each",
+    "on",
+    "when",
+    "creates",
+    "unless",
+)
 
 
 def check_step(reader: Reader, draft: Draft, role: Role) -> None:
@@ -24,6 +35,11 @@ def check_step(reader: Reader, draft: Draft, role: Role) -> None:
     _where(reader, draft)
     _saving(reader, draft)
     step = draft.step
+    if step.at_once != 1 and (step.effect != "read" or step.for_each is None):
+        told = "`at_once` is for a read that is repeated (`for_each`)"
+        reader.error(draft.at("at_once"), told, "take it out")
+    if step.prepares and step.effect == "read":
+        reader.error(draft.at("prepares"), "a read prepares nothing", "take it out")
     if step.on_unknown == "retry" and not step.repeatable:
         reader.error(
             draft.at("on_unknown"),

@@ -35,6 +35,10 @@ class Stage:
     silent: Silent = field(default_factory=Silent)
     lasting: bool = True
     """Whether a change that is not taken back leaves something behind."""
+    prepares: bool = False
+    """Whether nobody uses what it changes before a later step."""
+    at_once: int = 1
+    """So many of its actions at once on a target."""
     names: Mapping[str, str] = field(default_factory=dict)
     """Saved names as the step writes them → as the run keeps them, where these differ."""
 

@@ -101,6 +101,8 @@ class Step:
     on: On = field(default_factory=On)
     when: str | None = None
     for_each: Json = None
+    at_once: int | str = 1
+    """So many of its items at once on a target, or a template for that."""
     save: Save | None = None
     until: Until | None = None
     retry: Retry | None = None
@@ -116,6 +118,8 @@ class Step:
     undo: tuple["Step", ...] = ()
     lasting: bool = True
     """False where `undo: []` says that the step leaves nothing that would have to be taken back."""
+    prepares: bool = False
+    """Whether nobody uses what it changes before a later step."""
     secrets: Mapping[str, str] = field(default_factory=dict)
     stdin: str | None = None
     sudo: str | None = None

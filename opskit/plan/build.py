@@ -21,7 +21,6 @@ from opskit.model.work import (
     AtRedis,
     Command,
     Recall,
-    Remove,
     Repair,
     Upload,
     Work,
@@ -31,6 +30,7 @@ from opskit.plan.databases import database
 from opskit.plan.expand import Placed
 from opskit.plan.pool import pool
 from opskit.plan.spread import Spot, spread
+from opskit.plan.traces import taken_back
 from opskit.plan.values import host_of, local, misses
 from opskit.render import TemplateError, evaluate, host_view, value
 from opskit.steps import KINDS, health
@@ -258,7 +258,7 @@ class Builder:
         So does what builds or drops an index, what holds payouts, and what keeps the rows or keys
         that it removes, and what fills a cache.
         """
-        taken = _taken_back(work, key)
+        taken = taken_back(work, key)
         if taken is None:
             return ()
         step = replace(
@@ -314,18 +314,32 @@ class Builder:
             timeout=self._timeout(placed, step),
             silent=step.silent,
             lasting=step.lasting and step.kind not in _LEAVES_NOTHING,
+            prepares=step.prepares,
+            at_once=self._at_once(placed, step),
             names={n: k for n, k in frame.saved.items() if n != k},
         )
+
+    def _number(self, placed: Placed, step: Step, key: str, written: str) -> float:
+        """Return a number among the common keys that is a template, with what a run has."""
+        names = placed.frame.names(dict(self.general))
+        spot = Spot(batch=0, host="", target="")
+        render = self._renderer(replace(placed, step=step), names, spot)
+        return a_number(known(render.word(written, key)), step, key)
+
+    def _at_once(self, placed: Placed, step: Step) -> int:
+        number: float | str = step.at_once
+        if isinstance(number, str):
+            number = self._number(placed, step, "at_once", number)
+        if number not in range(1, _AT_ONCE + 1):
+            told, hint = f"`at_once` came to {number:g}", f"write 1, 2, … or {_AT_ONCE}"
+            raise InputError(told, where=str(step.place), hint=hint)
+        return int(number)
 
     def _timeout(self, placed: Placed, step: Step) -> float:
         """Return a step's limit in seconds, where it is a template rendered with what a run has."""
         if not isinstance(step.timeout, str):
             return step.timeout
-        names = placed.frame.names(dict(self.general))
-        render = self._renderer(
-            replace(placed, step=step), names, Spot(batch=0, host="", target="")
-        )
-        seconds = a_number(known(render.word(step.timeout, "timeout")), step, "timeout")
+        seconds = self._number(placed, step, "timeout", step.timeout)
         if seconds <= 0:
             raise InputError("`timeout` came to 0", where=str(step.place), hint="write more than 0")
         return seconds
@@ -335,29 +349,6 @@ _LEAVES_NOTHING = ("indexes", "gate")
 """Kinds that may be carried like changes and leave nothing: what indexes call is rolled back."""
 
 
-def _taken_back(work: Work, key: str) -> Work | None:
-    """Return what takes back what a work has done, where opskit can tell from its traces."""
-    match work:
-        case Upload():
-            return Remove(dest=work.dest, of=key, sudo=work.sudo)
-        case Repair(do="create" | "drop"):
-            return replace(work, do="undo", of=key, free=None)
-        case Payouts(do="hold"):
-            return replace(work, do="release", of=key)
-        case Payouts(do="freeze"):
-            return replace(work, do="thaw", of=key)
-        case Payouts(do="guard"):
-            return replace(work, do="unguard", of=key)
-        case Rows(do="remove", archive=True):
-            return replace(work, do="restore", of=key)
-        case Keys(do="remove", archive=True) | Warm(do="fill" | "refresh"):
-            return replace(work, do="restore", of=key)
-        case Messages(do="park" | "replay"):
-            return replace(work, do="unpark" if work.do == "park" else "unreplay", of=key)
-        case _:
-            return None
-
-
 def _server_of(work: Work) -> str | None:
     """Return the target of what is done at a server by its name; None for all else."""
     if isinstance(work, AtDatabase):
@@ -365,6 +356,8 @@ def _server_of(work: Work) -> str | None:
     return redis_target(work.server) if isinstance(work, AtRedis) else None
 
 
+_AT_ONCE = 8
+"""So many reads at once has a host: each is a shell, and many an sshd gives ten to a connection."""
 _OF_DATABASES = frozenset(
     {"sql", "indexes", "index", "duplicates", "payouts", "rows", "activity", "sessions"}
 )

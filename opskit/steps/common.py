@@ -64,6 +64,15 @@ COMMON: tuple[Key, ...] = (
         help="repeat for each of a list known when planning (`item`, `index`); a text is an "
         "expression",
     ),
+    Key(
+        "at_once",
+        "int",
+        default=1,
+        minimum=1,
+        rendered=True,
+        help="of a read over `for_each`: so many of its items at once on a target, 8 at most; "
+        "steps that have it and follow each other under `always` are done at once, too",
+    ),
     Key("save", "table", keys=SAVE, main="name", help="the name that its standard output gets"),
     Key("until", "table", keys=UNTIL, main="for", help="repeat a read until it succeeds"),
     Key(
@@ -96,6 +105,13 @@ COMMON: tuple[Key, ...] = (
         keys=SILENT,
         main="after",
         help="how long it may print nothing before that is pointed out",
+    ),
+    Key(
+        "prepares",
+        "bool",
+        default=False,
+        help="what it changes nobody uses before a later step: a run that ends before such a step, "
+        "and has taken this back, was refused (5)",
     ),
     Key("undo", "steps", help="a step or a list of steps that takes it back"),
     Key("secrets", "map", help="environment variable (in `http`: header) → name of a secret"),

@@ -258,6 +258,10 @@ def _rules(action: Action, stage: Stage) -> Iterator[str]:
         yield f"saved as {stage.save.name}{' (secret)' if stage.save.secret else ''}"
     if action.done_when is not None:
         yield f"doubt is settled by: {works.headline(action.done_when)}"
+    if stage.at_once > 1:
+        yield f"{stage.at_once} at once"
+    if stage.prepares:
+        yield "nobody uses it before a later step"
     if stage.repeatable:
         yield "may be repeated when in doubt"
     if stage.silent.stop:

@@ -307,29 +307,29 @@ def test_what_must_not_be_done_is_refused_before_anything_is(site: Site) -> None
         "core.0012_nested": f"migrations.SeparateDatabaseAndState([{WRITES}]),",
         "core.0013_own": OWN,
     }
-    said = site.deploy("B", bad, status=3)
+    said = site.deploy("B", bad, status=5)
     assert site.sql("SELECT count(*) FROM core_tenant") == [(5,)]
     assert "core.0012_nested: it runs Python inside of another operation" in said
     assert "core.0013_own: RuntimeError it would change the database instead of saying how" in said
     assert "core.0010_rename: RENAME takes the name away that running programs use" in said
     assert "core.0011_python: it runs Python, which has no SQL to be read" in said
     site.write(order=[*ORDER[1::-1], *ORDER[2:]])
-    said = site.deploy("B", SEVEN, status=3)
+    said = site.deploy("B", SEVEN, status=5)
     assert f"{ORDER[0]} would come before {ORDER[1]}" in said
     site.write()
     site.sql("BEGIN; LOCK core_tenant IN ACCESS SHARE MODE; PREPARE TRANSACTION 'left'")
     with psycopg.connect(site.url, application_name="report") as reader:
         reader.execute("SELECT count(*) FROM core_tenant")
-        said = site.deploy("B", SEVEN, "patience=1s", "old=500ms", status=3)
+        said = site.deploy("B", SEVEN, "patience=1s", "old=500ms", status=5)
         pid = reader.info.backend_pid
     assert f"process {pid} (role owner, report) holds core_tenant in a transaction that is" in said
     assert "a prepared transaction (role None, None) holds core_tenant" in said
     site.sql("ROLLBACK PREPARED 'left'")
     with pytest.raises(psycopg.errors.UniqueViolation):
         site.sql("CREATE UNIQUE INDEX CONCURRENTLY bad ON core_tenant ((1))")
-    assert "index bad of core_tenant is INVALID" in site.deploy("B", SEVEN, status=3)
+    assert "index bad of core_tenant is INVALID" in site.deploy("B", SEVEN, status=5)
     site.project.options = "'options': '-c lock_timeout=0'"
-    assert "PGOPTIONS does not get there" in site.deploy("B", SEVEN, status=3)
+    assert "PGOPTIONS does not get there" in site.deploy("B", SEVEN, status=5)
     assert site.applied() == ["core.0009_base"]
     assert site.live == "A"
     assert not (site.root / "releases" / "B").exists()
@@ -387,7 +387,7 @@ def test_f13_the_backup_that_is_named_is_the_one_of_the_record_and_nothing_goes_
     assert "min old, and may be 0 h old" in site.deploy("B", SEVEN, status=5)
     site.write(backup={**restore, "database": site.project.database, "max_age": "5h"})
     contract = {"core.0010_drop": 'migrations.RemoveField("Tenant", "name"),'}
-    assert "DROP COLUMN takes away" in site.deploy("B", contract, status=3)
+    assert "DROP COLUMN takes away" in site.deploy("B", contract, status=5)
     site.write(backup={**restore}, order=[])
     site.deploy("B", contract, "phase=contract")
     newer = site.folder / "app-2.dump"

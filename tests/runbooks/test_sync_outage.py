@@ -31,6 +31,7 @@ CHECKS = [
     {"label": "page", "path": "/health/", "json": {"status": "healthy"}, "severity": "P2",
      "next": "opskit run rollback, where a deploy came before"},
     {"label": "hangs", "run": "test ! -e /tmp/hang || sleep 60", "severity": "P1"},
+    {"label": "hangs too", "run": "test ! -e /tmp/hang || sleep 60", "severity": "P1"},
 ]  # fmt: skip
 
 
@@ -132,6 +133,7 @@ def test_trouble_is_told_with_what_changed_before_and_what_to_do_next(fleet: Fle
     assert said[: said.index("ended:")].count("OK disk free, %: ") == 4, (
         "one hangs, all else goes on"
     )
+    overlaps(fleet)
     path = fleet.folder / "incident.md"
     fleet.opskit("incident", "-o", path)
     told = path.read_text()
@@ -145,6 +147,16 @@ def test_trouble_is_told_with_what_changed_before_and_what_to_do_next(fleet: Fle
     assert ". opskit run rollback, where a deploy came before (page; web2)" in told
     assert ". what changed? a reload would fail now (configuration of nginx; lb1)" in told
     kept(fleet, path)
+
+
+def overlaps(fleet: Fleet) -> None:
+    """Every look at the host has begun before one that hangs has ended."""
+    lines = fleet.opskit("audit", "log", "last", "--json").stdout.splitlines()
+    events = [one for one in map(json.loads, lines) if one["key"].startswith("1/web3")]
+    kinds = [f"{one['event']} {'timed out' in one.get('reason', '')}" for one in events]
+    hung = kinds.index("step ended True")
+    assert kinds.count("step ended True") == 2
+    assert kinds.count("step started False") == kinds[:hung].count("step started False") > 5
 
 
 def kept(fleet: Fleet, path: Path) -> None:
