@@ -229,9 +229,13 @@ class RedisCall:
 
 @frozen
 class RedisLook:
-    """Look before the first change whether a Redis server is the one that is meant."""
+    """Look before the first change whether a Redis server is the one that is meant.
+
+    `spread`: what is changed there may be spread over the primaries of a cluster.
+    """
 
     server: str
+    spread: bool = False
 
 
 @frozen

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from opskit.errors import InputError
 from opskit.model.inventory import Inventory, Redis, redis_target
+from opskit.model.keys import Keys
 from opskit.model.plan import Action, Plan, Stage
 from opskit.model.queues import Messages, Queues
 from opskit.model.runbook import Step
@@ -50,7 +51,13 @@ def looks(
     inventory: Inventory, actions: Iterable[Action], stages: dict[str, Stage]
 ) -> Iterator[Action]:
     """Yield a look at each server that is changed, to be taken before anything is."""
+    actions = tuple(actions)
     places = {work.server: stages[position].place for work, position in _changes(actions, stages)}
+    narrow = {
+        work.server
+        for work, _ in _changes(actions, stages)
+        if not (isinstance(work, Keys) or (isinstance(work, RedisCall) and not work.transaction))
+    }
     for name, place in places.items():
         position = f"{SURVEY}redis:{name}"
         stages[position] = Stage(
@@ -69,7 +76,7 @@ def looks(
             batch=PREFLIGHT,
             host="",
             target=redis_target(name),
-            work=RedisLook(server=name),
+            work=RedisLook(server=name, spread=name not in narrow),
         )
     for action in actions:
         if isinstance(action.work, Messages) and action.undoes is None:

@@ -479,7 +479,7 @@ def test_an_undo_that_is_given_up_says_how_far_it_is_and_goes_on_when_asked_agai
     session = opened(desk.db.driver._access("main"))
     assert desk.contact is not None
     late = Pieces(session, desk.db.run, "2/!1", desk.contact.state_dir.split()[0])
-    late._fence = (f"opskit:mark:{desk.db.run}:2/!1:fence", b"1")
+    late._fences = [(f"opskit:mark:{desk.db.run}:2/!1:fence", b"1")]
     with pytest.raises(LostError, match="another process goes on"):
         late.restore(4, desk.kept().chunks[4])
     session.close()

@@ -8,6 +8,7 @@ from opskit.drivers.redis import archive
 from opskit.drivers.redis.archive import Archive, EvidenceError
 from opskit.drivers.redis.chunks import LostError, done, lacking
 from opskit.drivers.redis.clearing import cleared_said
+from opskit.drivers.redis.cluster import reached
 from opskit.drivers.redis.connection import BrokenError, EndedError, ServerError, TooLongError
 from opskit.drivers.redis.deeds import Attempt
 from opskit.drivers.redis.keys import Deed, removed_said, restored_said, same
@@ -31,7 +32,7 @@ def rejoin(access: Access, job: Job, write: Write) -> Output:
     What is left of it another attempt does: `again`, and `part` where something was done.
     """
     deed = lost(Deed, access, job, write)
-    return asked(access, lambda session: _became(deed, session))
+    return asked(access, lambda session: _became(deed, session), reached)
 
 
 A = TypeVar("A", bound=Attempt)
@@ -47,10 +48,12 @@ def lost(kind: type[A], access: Access, job: Job, write: Write) -> A:
     )  # fmt: skip
 
 
-def asked(access: Access, became: Callable[[Session], Output]) -> Output:
+def asked(
+    access: Access, became: Callable[[Session], Output], way: Callable[..., Session] = opened
+) -> Output:
     """Ask a server what became of something; say why not where it can't be asked."""
     try:
-        session = opened(access, within(PATIENCE), anybody=True)
+        session = way(access, within(PATIENCE), anybody=True)
     except (UnreachableError, EndedError) as error:
         return Output(outcome="unknown", lost=True, reason=f"it can't be asked: {error.line}")
     try:
@@ -79,7 +82,8 @@ def _became(deed: Deed, session: Session) -> Output:
         if not deed.folder.exists():  # it may be on another machine
             sure(deed, session, pieces)
         return Output(outcome="failed", sent=False, again=True, reason=NOT_DONE)
-    kept = deed.kept()
+    kept = deed.kept(session)
+    pieces, theirs = deed.pieces(session, kept=kept), deed.pieces(session, deed.action, kept)
     same(kept, theirs.list_digest())
     counts = [len(keys) for keys in kept.chunks]
     if isinstance(kept, Archive) and deed.work.do == "restore":

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from opskit.drivers.evidence import Evidence, EvidenceError, File, Folder, opened
+from opskit.drivers.redis.cluster import Layout
 from opskit.drivers.redis.connection import TooLongError
 from opskit.drivers.redis.listing import Listed, Listing, ListingError, Names, raise_refused
 from opskit.drivers.redis.session import Session
@@ -30,6 +31,8 @@ MOST_BYTES = 256 * 1024 * 1024
 CHUNK, CHUNK_BYTES = 250, 1024 * 1024
 """So much is removed at once: the server does nothing else meanwhile."""
 _BEGUN = "begun"
+SHAPE = "cluster"
+"""What a manifest calls the way in which the slots of a cluster were spread."""
 _DUMPS, _MORE_DUMPS, _LIGHT = 100, 500, 256 * 1024
 """So many values are asked for together; more, while that many are no more than so many bytes."""
 
@@ -57,19 +60,36 @@ class Archive:
     keys: tuple[Kept, ...]
     gone: int = 0
     """How many had gone by themselves between the listing and this."""
+    shape: str = ""
+    layout: Layout | None = None
+    """Of a cluster: how its slots were spread when this was listed, and who has them."""
 
     @property
     def chunks(self) -> tuple[tuple[Kept, ...], ...]:
         """Return what is removed at once: the same pieces however often this is asked."""
-        found: list[list[Kept]] = []
-        size = 0
-        for key in self.keys:
-            size += len(key.dump)
-            if not found or len(found[-1]) >= CHUNK or size > CHUNK_BYTES:
-                found.append([])
-                size = len(key.dump)
-            found[-1].append(key)
-        return tuple(map(tuple, found))
+        if self.layout is None:
+            return tuple(_pieces(self.keys))
+        shared = self.layout.shared(self.keys, lambda key: key.name)
+        return tuple(piece for keys in shared for piece in _pieces(keys))
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Return the number of its primary for each piece, where there are several."""
+        layout = self.layout
+        return () if layout is None else tuple(layout.of(keys[0].name) for keys in self.chunks)
+
+
+def _pieces(keys: Sequence[Kept]) -> Iterator[tuple[Kept, ...]]:
+    piece: list[Kept] = []
+    size = 0
+    for key in keys:
+        size += len(key.dump)
+        if piece and (len(piece) >= CHUNK or size > CHUNK_BYTES):
+            yield tuple(piece)
+            piece, size = [], len(key.dump)
+        piece.append(key)
+    if piece:
+        yield tuple(piece)
 
 
 def folder_of(work: Keys, run: str, action: str) -> Path:
@@ -112,7 +132,10 @@ def kept(session: Session, work: Keys, listing: Listing, path: Path, run: str) -
 
     found, digest = laid(path, write)
     gone = len(listing.keys) - len(found)
-    return Archive(path=path, digest=digest, keys=tuple(found), gone=gone)
+    return Archive(
+        path=path, digest=digest, keys=tuple(found), gone=gone, shape=session.shape,
+        layout=session.layout,
+    )  # fmt: skip
 
 
 T = TypeVar("T")
@@ -159,7 +182,8 @@ def read(path: Path) -> Archive:
     evidence = opened(path / MANIFEST)
     keys, counts = tuple(_lines(evidence)), evidence.manifest.counts
     gone = counts["listed"] - counts["kept"]
-    return Archive(path=path, digest=evidence.digest, keys=keys, gone=gone)
+    shape = evidence.manifest.asked.get(SHAPE, "")
+    return Archive(path=path, digest=evidence.digest, keys=keys, gone=gone, shape=shape)
 
 
 def _dumped(session: Session, keys: Sequence[Listed]) -> Iterator[tuple[Kept, str]]:
@@ -217,6 +241,8 @@ def manifest(session: Session, work: Keys, found: Names, run: str, rows: int) ->
         "pattern": work.pattern, "max_keys": str(work.most), "max_share": f"{work.share:g}",
         "override": work.override, "digest": found.digest,
     }  # fmt: skip
+    if session.shape:
+        asked[SHAPE] = session.shape
     return Manifest(
         format=FORMAT, source=source, asked=asked, rows=rows, totals=(), level="",
         counts={"listed": len(found.names), "kept": rows}, findings=[], pieces=(),

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import field
 
 from opskit.drivers.redis.archive import Archive, Kept
-from opskit.drivers.redis.connection import BrokenError, Reply, ServerError
-from opskit.drivers.redis.marks import LIFE, Marks
+from opskit.drivers.redis.connection import BrokenError, Reply, ServerError, spelled
+from opskit.drivers.redis.marks import LIFE, WORDS, Marks, tagged
 from opskit.drivers.redis.session import Session
 from opskit.errors import OpskitError
 from opskit.model.frozen import frozen
@@ -59,40 +59,49 @@ class Pieces:
     """The pieces of one action at one server."""
 
     def __init__(self, session: Session, run: str, action: str, word: str) -> None:
-        """`word`: what the key of the run must have there."""
+        """`word`: what the key of the run must have there; in a cluster one for each primary."""
         self._session = session
-        self._marks = Marks(session.connection, run)
-        self._head = f"opskit:mark:{run}:{action}:"
-        self._word = word
-        self._fence: tuple[str, bytes] | None = None
+        tags, self._words = session.tags, word.split(WORDS)
+        self._marks = [Marks(session.connection, run, tag) for tag in tags]
+        self._heads = [f"opskit:mark:{tagged(tag)}{run}:{action}:" for tag in tags]
+        self._fences: list[tuple[str, bytes]] | None = None
+        self.places: Sequence[int] = ()
+        """For each piece the number of its primary, where there are several."""
+        if len(self._words) != len(tags):
+            raise LostError("other primaries are there than those where this run has been")
 
     def lacking(self) -> str:
         """Return what the server refuses of what putting back takes; "" where it would do that.
 
         It is tried with a key of this run, which is gone in a moment.
         """
-        call, one = self._session.connection.call, f"{self._head}try"
+        call = self._session.connection.call
         try:
-            dump = call("DUMP", self._marks.of_run)
-            if isinstance(dump, bytes):
-                call("RESTORE", one, "1000", dump, "REPLACE")
-            call("UNLINK", one)
+            for marks, head in zip(self._marks, self._heads, strict=True):
+                dump = call("DUMP", marks.of_run)
+                if isinstance(dump, bytes):
+                    call("RESTORE", f"{head}try", "1000", dump, "REPLACE")
+                call("UNLINK", f"{head}try")
         except ServerError as error:
             return error.what
         return ""
 
     def agreed(self, digest: str) -> None:
         """Note at the server by which archive this is done; another one must not be begun."""
-        found = self._marks.once(f"{self._head}list", digest, self._word)
-        if found is None:
-            raise LostError(_LOST)
-        if found != digest:
-            raise LostError("it was begun by another list before: see the folder of evidence")
+        for marks, head, word in zip(self._marks, self._heads, self._words, strict=True):
+            found = marks.once(f"{head}list", digest, word)
+            if found is None:
+                raise LostError(_LOST)
+            if found != digest:
+                raise LostError("it was begun by another list before: see the folder of evidence")
 
     def list_digest(self) -> str:
         """Return by which archive it was begun; "" where it was not, or its marks are gone."""
-        found = self._session.connection.call("GET", f"{self._head}list")
-        return found.decode(errors="replace") if isinstance(found, bytes) else ""
+        for head in self._heads:  # of a cluster the first may have it alone: killed in between
+            found = self._session.connection.call("GET", f"{head}list")
+            if isinstance(found, bytes):
+                return found.decode(errors="replace")
+        return ""
 
     def remove(self, number: int, keys: Sequence[Kept]) -> Fate:
         args = (_KEPT, *(key.known.encode() for key in keys))
@@ -100,8 +109,8 @@ class Pieces:
 
     def clearing(self, number: int, keys: Sequence[bytes]) -> bytes:
         """Write out what removes a piece of which nothing is kept."""
-        args = (self._word.encode(), _MS)
-        return self._marks.spelt("clear", self._name(number).encode(), keys, args)
+        args = (self._words[0].encode(), _MS)
+        return self._marks[0].spelt("clear", self._name(number).encode(), keys, args)
 
     def send(self, data: bytes) -> None:
         """Send a piece that is written out; others may be written out while it is done."""
@@ -113,6 +122,10 @@ class Pieces:
         How many of them were removed is known then, and not which: letters come in no order.
         """
         return self._told(self._session.connection.answered(data), count)
+
+    def sweep(self, number: int, keys: Sequence[bytes]) -> Fate:
+        """The same for a piece of a cluster, whose keys are of many slots."""
+        return self.do("sweep", number, keys, (), len(keys))
 
     def restore(self, number: int, keys: Sequence[Kept]) -> Fate:
         ends = [word for key in keys for word in (b"%d" % max(key.end, 0), key.dump)]
@@ -138,11 +151,12 @@ class Pieces:
 
         Unlike a bar this can be taken up again: an undo that was given up must be able to go on.
         """
-        fence = f"{self._head}fence"
-        said = self._marks.moved(fence, self._word)
-        if not isinstance(said, bytes):
-            raise LostError(_LOST)
-        self._fence = (fence, said)
+        self._fences = []
+        for marks, head, word in zip(self._marks, self._heads, self._words, strict=True):
+            said = marks.moved(f"{head}fence", word)
+            if not isinstance(said, bytes):
+                raise LostError(_LOST)
+            self._fences.append((f"{head}fence", said))
 
     def fate(self, number: int, count: int) -> Fate | None:
         """Return what became of a piece; None where it has left no mark."""
@@ -151,17 +165,21 @@ class Pieces:
 
     def bar(self, number: int, count: int) -> Fate | None:
         """Keep a piece from ever being done, or return what became of it; None where barred."""
-        found = self._marks.once(self._name(number), BARRED, self._word)
+        place = self._place(number)
+        found = self._marks[place].once(self._name(number), BARRED, self._words[place])
         if found is None:
             raise LostError(_LOST)
         return None if found == BARRED else self.fate(number, count)
 
     def whole(self) -> bool:
         """Tell whether no mark of this run can have gone with all keys."""
-        return self._marks.has(self._word)
+        return all(one.has(word) for one, word in zip(self._marks, self._words, strict=True))
+
+    def _place(self, number: int) -> int:
+        return self.places[number] if self.places else 0
 
     def _name(self, number: int) -> str:
-        return f"{self._head}{number}"
+        return f"{self._heads[self._place(number)]}{number}"
 
     def do(
         self,
@@ -178,9 +196,11 @@ class Pieces:
         `fence`: a key, and what it must have; without it the one that was seized, or the key of the
         run, and its word.
         """
-        guard, word = fence or self._fence or ("", self._word.encode())
+        place = self._place(number)
+        seized = self._fences[place] if self._fences else ("", self._words[place].encode())
+        guard, word = fence or seized
         mark = self._name(number).encode()
-        said = self._marks.scripted(name, (mark, *keys), (word, _MS, *args), guard)
+        said = self._marks[place].scripted(name, (mark, *keys), (word, _MS, *args), guard)
         return self._told(said, count)
 
     def _told(self, said: Reply, count: int) -> Fate:

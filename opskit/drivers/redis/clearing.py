@@ -9,9 +9,10 @@ from itertools import chain
 
 from opskit.drivers.redis import names
 from opskit.drivers.redis.chunks import Fate, Fates, Pieces
-from opskit.drivers.redis.connection import spelled
-from opskit.drivers.redis.keys import CLUSTER, Deed, agreed_before, begin, piece, said, same
-from opskit.drivers.redis.listing import listed_names, scan
+from opskit.drivers.redis.cluster import RESHARDED
+from opskit.drivers.redis.connection import ServerError, spelled
+from opskit.drivers.redis.keys import Deed, agreed_before, begin, piece, said, same
+from opskit.drivers.redis.listing import listed_names, raise_refused, scan
 from opskit.drivers.redis.names import Roll
 from opskit.drivers.redis.session import Session
 from opskit.model.job import Output
@@ -19,11 +20,11 @@ from opskit.model.job import Output
 
 def clear(deed: Deed, session: Session) -> Output:
     """Remove what is listed, in pieces that each leave a mark: whoever goes on does none twice."""
-    if wrong := deed.unable(session, CLUSTER):
+    if wrong := deed.unable(session):
         return deed.unsent(wrong)
     pieces = deed.pieces(session)
     if digest := agreed_before(deed, pieces):
-        kept = names.read(deed.folder)
+        kept = deed.roll(session)
         same(kept, digest)
     else:
         listed = listed_names(session, deed.work)
@@ -35,6 +36,8 @@ def clear(deed: Deed, session: Session) -> Output:
 
 def _done(deed: Deed, pieces: Pieces, kept: Roll) -> list[Fate]:
     """Remove one piece after the other; the next is written out while the server is at one."""
+    if kept.layout is not None:
+        return _swept(deed, pieces, kept)
     written = (pieces.clearing(number, some) for number, some in enumerate(kept.chunks))
     found: list[Fate] = []
     following = next(written, b"")
@@ -49,6 +52,17 @@ def _done(deed: Deed, pieces: Pieces, kept: Roll) -> list[Fate]:
     return found
 
 
+def _swept(deed: Deed, pieces: Pieces, kept: Roll) -> list[Fate]:
+    """The same in a cluster."""
+    pieces.places, found = kept.places, list[Fate]()
+    for number, some in enumerate(kept.chunks):
+        deed.watch()
+        found.append(piece(partial(pieces.sweep, number, some), len(some)))
+        if found[-1].why:
+            break
+    return found
+
+
 def cleared_said(deed: Deed, session: Session, kept: Roll, found: list[Fate]) -> Output:
     """Look what is there of what was removed, and say what became of the keys.
 
@@ -57,10 +71,17 @@ def cleared_said(deed: Deed, session: Session, kept: Roll, found: list[Fate]) ->
     fates, chunks = Fates.of(found), kept.chunks
     done = [some for some, fate in zip(chunks, found, strict=False) if not fate.why]
     counts = fates.counts
+    anew, unseen = 0, ""
+    try:
+        anew = _there(deed, session, done)
+    except ServerError as error:
+        if error.code != RESHARDED:
+            raise
+        unseen = error.what
     left = counts["e"] + counts["-"] + sum(map(len, chunks[len(found) :]))
     deed.more |= {"removed": counts["r"], "gone": counts["g"],
-                  "anew": _there(deed, session, done), "left": left}  # fmt: skip
-    return said(deed, kept, counts["r"], fates)
+                  "anew": anew, "left": left}  # fmt: skip
+    return said(deed, kept, counts["r"], fates, unseen=unseen)
 
 
 def _there(deed: Deed, session: Session, done: list[Sequence[bytes]]) -> int:
@@ -72,6 +93,11 @@ def _there(deed: Deed, session: Session, done: list[Sequence[bytes]]) -> int:
         return len(there.intersection(chain.from_iterable(done))) if there else 0
     number = 0
     for some in done:
+        if session.layout is not None:  # a command takes keys of one slot
+            said = session.connection.calls([("EXISTS", name) for name in some])
+            raise_refused(said)
+            number += said.count(1)
+            continue
         found = session.connection.ask(
             b"*%d\r\n$6\r\nEXISTS\r\n%s" % (len(some) + 1, spelled(some))
         )

@@ -4,6 +4,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TypeAlias, cast
 from urllib.parse import unquote, urlsplit
 
@@ -58,7 +59,8 @@ class EndedError(OpskitError):
 class Connection:
     """Used by one thread at a time. `watch` is asked while something is waited for."""
 
-    def __init__(self, raw: socket.socket, relay: Relay | None, limit: int) -> None:
+    def __init__(self, raw: socket.socket, relay: Relay | None, limit: int, host: str = "") -> None:
+        self.host = host
         self._raw = raw
         self._relay = relay
         self._limit = limit + _MORE
@@ -215,7 +217,7 @@ def connect(server: Redis, watch: Watch, through: Callable[[], Open] | None) -> 
             raise BrokenError(f"it can't be reached ({error.strerror or error})") from None
         raise
     raw.settimeout(_LOOK)
-    found = Connection(raw, relay, server.max_output)
+    found = Connection(raw, relay, server.max_output, host)
     found.watch = watch
     return found
 
@@ -241,6 +243,14 @@ def user_of(server: Redis) -> str:
 def index_of(server: Redis) -> int:
     """Return which of the server's databases is meant."""
     return int(urlsplit(server.url).path.strip("/") or 0)
+
+
+def elsewhere(server: Redis, host: str, port: int) -> Redis:
+    """Return the entry of another server that is reached in the same way."""
+    parts = urlsplit(server.url)
+    who, at, _ = parts.netloc.rpartition("@")
+    name = f"[{host}]" if ":" in host else host
+    return replace(server, url=parts._replace(netloc=f"{who}{at}{name}:{port}").geturl())
 
 
 def address_of(server: Redis) -> str:

@@ -6,7 +6,13 @@ from dataclasses import field
 
 from opskit.drivers.redis.archive import EvidenceError
 from opskit.drivers.redis.chunks import Fate, LostError
-from opskit.drivers.redis.connection import BrokenError, EndedError, ServerError, TooLongError
+from opskit.drivers.redis.connection import (
+    BrokenError,
+    EndedError,
+    ServerError,
+    TooLongError,
+    Watch,
+)
 from opskit.drivers.redis.doing import SETTLING, refused, unfit
 from opskit.drivers.redis.listing import ListingError
 from opskit.drivers.redis.rejoin import within
@@ -46,10 +52,14 @@ class Attempt:
             outcome="failed", sent=False, status=status, reason=reason, evidence=dict(self.more)
         )
 
+    def opened(self, watch: Watch, *, reads: bool = False) -> Session:
+        """Open a session with the server; with all of a cluster where a kind knows of these."""
+        return opened(self.access, watch, reads=reads)
+
     def settled(self) -> str:
         """Keep what has not begun from ever beginning, and say what is done; "": nobody knows."""
         try:
-            session = opened(self.access, within(SETTLING))
+            session = self.opened(within(SETTLING))
         except (UnreachableError, EndedError):
             return ""
         try:
@@ -63,14 +73,18 @@ class Attempt:
         """Let no more of it be done, and say how far it is."""
         raise NotImplementedError
 
-    def unable(self, session: Session, cluster: str) -> str:
-        """Return why nothing is changed at this server; `cluster`: what is said of one."""
-        if wrong := unfit(self.access, session):
+    def unable(self, session: Session, cluster: str = "") -> str:
+        """Return why nothing is changed at this server; `cluster`: what is said of one, unless
+        the session is with all of it."""
+        if session.layout is None and (wrong := unfit(self.access, session)):
             return f"not sent: {wrong if 'cluster' not in wrong else cluster}"
         if not self.word:
             return "not sent: the run has left no mark of itself there yet: resume it"
         if self.access.met not in ("", session.identity.run_id):
-            return f"not sent: another process answers at {self.access.where}: look, then resume"
+            who = "another process answers"
+            if session.layout is not None:
+                who = "slots of the cluster have moved, or another process answers"
+            return f"not sent: {who} at {self.access.where}: look, then resume"
         return ""
 
 
@@ -84,7 +98,7 @@ def carried_out(deed: Attempt, do: Callable[[Session], Output]) -> Output:
     """Do it once, or look. What goes wrong outside is in the output, never raised."""
     running = deed.running
     try:
-        session = opened(deed.access, deed.watch, reads=deed.job.effect == "read")
+        session = deed.opened(deed.watch, reads=deed.job.effect == "read")
     except UnreachableError as error:
         return Output(outcome="failed", sent=False, unreachable=True, reason=error.line)
     except EndedError as error:
@@ -92,6 +106,8 @@ def carried_out(deed: Attempt, do: Callable[[Session], Output]) -> Output:
         return Output(outcome="failed", sent=False, reason=error.what, evidence=proof)
     try:
         deed.more.update(session.identity.evidence(session.index))
+        if session.layout is not None:
+            deed.more["primaries"] = len(session.tags)
         return _guarded(deed, session, do)
     finally:
         session.close()

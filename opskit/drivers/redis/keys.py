@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from opskit.drivers.redis import archive, names
+from opskit.drivers.redis import archive, cluster, names
 from opskit.drivers.redis.archive import Archive, Kept
 from opskit.drivers.redis.chunks import Fate, Fates, LostError, Pieces, done, lacking, removed
-from opskit.drivers.redis.connection import ServerError
+from opskit.drivers.redis.cluster import RESHARDED
+from opskit.drivers.redis.connection import ServerError, Watch
 from opskit.drivers.redis.counters import described, shown
 from opskit.drivers.redis.deeds import Attempt, carried_out, no_other
 from opskit.drivers.redis.doing import refused
@@ -54,12 +56,29 @@ class Deed(Attempt):
     def folder(self) -> Path:
         return archive.folder_of(self.work, self.job.run, self.action)
 
-    def pieces(self, session: Session, key: str = "") -> Pieces:
-        return Pieces(session, self.job.run, key or self.job.key, self.word)
+    def opened(self, watch: Watch, *, reads: bool = False) -> Session:
+        return cluster.reached(self.access, watch, reads=reads)
 
-    def kept(self) -> Archive | Roll:
+    def pieces(
+        self, session: Session, key: str = "", kept: "Archive | Roll | None" = None
+    ) -> Pieces:
+        made = Pieces(session, self.job.run, key or self.job.key, self.word)
+        made.places = kept.places if kept is not None else ()
+        return made
+
+    def kept(self, session: Session) -> Archive | Roll:
         """Read what was listed."""
-        return archive.read(self.folder) if self.work.archive else names.read(self.folder)
+        return self.stock(session) if self.work.archive else self.roll(session)
+
+    def stock(self, session: Session) -> Archive:
+        found = archive.read(self.folder)
+        unmoved(found.shape, session, found.path)
+        return replace(found, layout=session.layout)
+
+    def roll(self, session: Session) -> Roll:
+        found = names.read(self.folder)
+        unmoved(found.shape, session, found.path)
+        return Roll.of(found.path, found.digest, found.names, found.shape, session.layout)
 
     def listed(self, found: Names) -> None:
         """Tell what was."""
@@ -67,16 +86,23 @@ class Deed(Attempt):
         self.more |= {"matched": len(found.names), "of": found.total, "digest": found.digest}
 
     def barred(self, session: Session) -> str:
-        return no_other(self._ended(session, self.kept()))
+        return no_other(self._ended(session, self.kept(session)))
 
     def _ended(self, session: Session, kept: Archive | Roll) -> list[Fate | None]:
         """Let no more of it be done, and return what became of each piece."""
-        pieces = self.pieces(session)
+        pieces = self.pieces(session, kept=kept)
         if self.work.do != "restore":
             return [pieces.bar(number, len(keys)) for number, keys in enumerate(kept.chunks)]
         assert isinstance(kept, Archive), "of names alone there is no undo"
         pieces.seize()
-        return done(pieces, lacking(self.pieces(session, self.action), kept))
+        return done(pieces, lacking(self.pieces(session, self.action, kept), kept))
+
+
+def unmoved(shape: str, session: Session, path: Path) -> None:
+    """Make sure that each key and each mark is where it was when the list was made."""
+    if shape != session.shape:
+        told = "slots of the cluster have moved since it was listed: nothing more is done by it"
+        raise LostError(f"{told}; what was kept is at {path}")
 
 
 def perform(access: Access, job: Job, running: Running, write: Write, word: str) -> Output:
@@ -113,16 +139,16 @@ def _show(deed: Deed, session: Session) -> Output:
 
 
 def _remove(deed: Deed, session: Session) -> Output:
-    if wrong := deed.unable(session, CLUSTER):
+    if wrong := deed.unable(session):
         return deed.unsent(wrong)
     pieces = deed.pieces(session)
     if digest := agreed_before(deed, pieces):
-        kept = archive.read(deed.folder)
+        kept = deed.stock(session)
         same(kept, digest)
     else:
         kept = _listed(deed, session, pieces)
     begin(deed, pieces, kept)
-    found: list[Fate] = []
+    pieces.places, found = kept.places, list[Fate]()
     for number, keys in enumerate(kept.chunks):
         deed.watch()
         found.append(_piece(pieces.remove, number, keys))
@@ -166,12 +192,6 @@ def piece(do: Callable[[], Fate], count: int) -> Fate:
         return Fate(letters="-" * count, why=refused(error, ""))
 
 
-CLUSTER = (
-    "it is part of a cluster, where keys are spread over several masters: opskit removes"
-    " no sets of keys there yet"
-)
-
-
 def _listed(deed: Deed, session: Session, pieces: Pieces) -> Archive:
     """Keep what is there, and return it; that is what is removed."""
     listing = listed(session, deed.work)
@@ -185,27 +205,38 @@ def _listed(deed: Deed, session: Session, pieces: Pieces) -> Archive:
 def removed_said(deed: Deed, session: Session, kept: Archive, found: list[Fate]) -> Output:
     """Look whether the keys are gone, and say what became of them."""
     fates = Fates.of(found)
-    still, anew = _read_back(session, kept, found)
+    still, anew, unseen = list[bytes](), 0, ""
+    try:
+        still, anew = _read_back(session, kept, found)
+    except ServerError as error:
+        if error.code != RESHARDED:
+            raise
+        unseen = error.what
     counts = fates.counts
     number = counts["r"] + counts["c"]
     left = counts["e"] + counts["-"] + counts["k"] + len(still)
     left += sum(map(len, kept.chunks[len(found) :]))
     deed.more |= {"removed": number, "gone": counts["g"] + kept.gone, "changed": counts["c"],
                   "anew": anew, "left": left}  # fmt: skip
-    return said(deed, kept, number, fates, still=still)
+    return said(deed, kept, number, fates, still=still, unseen=unseen)
 
 
 def said(
-    deed: Deed, kept: Archive | Roll, number: int, fates: Fates, *, still: Sequence[bytes] = ()
-) -> Output:
-    """Say what became of so many keys: as many as fitted are removed or have gone, or it failed."""
+    deed: Deed, kept: Archive | Roll, number: int, fates: Fates, *,
+    still: Sequence[bytes] = (), unseen: str = "",
+) -> Output:  # fmt: skip
+    """Say what became of so many keys: as many as fitted are removed or have gone, or it failed.
+
+    `unseen`: why nobody could look whether they are gone.
+    """
     count = len(kept.names) if isinstance(kept, Roll) else len(kept.keys) + kept.gone
     line, left = _sentence(number, count, deed.more), deed.more["left"]
     deed.tell(line, *(f"still there: {shown(name)}" for name in still[:20]),
               f"{kept.path / MANIFEST}", f"sha256 {kept.digest}")  # fmt: skip
-    if left:
-        why = f": {fates.why}" if fates.why else ""
-        return Output(outcome="failed", status=1, reason=f"{line}{why}", evidence=deed.more)
+    if left or unseen:
+        why = cluster.moved(fates.why) or unseen
+        reason = f"{line}: {why}" if why else line
+        return Output(outcome="failed", status=1, reason=reason, evidence=deed.more)
     return Output(
         outcome="succeeded", status=0, reason=line, stdout=b"%d" % number, evidence=deed.more
     )
@@ -244,7 +275,7 @@ def _read_back(session: Session, kept: Archive, found: list[Fate]) -> tuple[list
 
 
 def _restore(deed: Deed, session: Session) -> Output:
-    if wrong := deed.unable(session, CLUSTER):
+    if wrong := deed.unable(session):
         return deed.unsent(wrong)
     theirs = deed.pieces(session, deed.action)
     digest, path = theirs.list_digest(), deed.folder
@@ -254,11 +285,12 @@ def _restore(deed: Deed, session: Session) -> Output:
             return deed.unsent(f"{told}; what was kept is at {path}")
         return Output(outcome="succeeded", status=0, reason="nothing was removed",
                       evidence=deed.more)  # fmt: skip
-    kept = archive.read(path)
+    kept = deed.stock(session)
     if kept.digest != digest:
         raise LostError(f"it was removed by another list than the one at {path}")
     deed.acting = True
-    ours, found = deed.pieces(session), []
+    theirs, ours = deed.pieces(session, deed.action, kept), deed.pieces(session, kept=kept)
+    found: list[Fate] = []
     ours.seize()
     for number, keys in enumerate(kept.chunks):
         deed.watch()
@@ -281,7 +313,7 @@ def restored_said(deed: Deed, found: list[Fate]) -> Output:
     line = "; ".join([f"put back {counts['r']} keys", *more])
     deed.tell(line)
     if left:
-        reason = f"{line}: {fates.why}"
+        reason = f"{line}: {cluster.moved(fates.why)}"
         return Output(outcome="failed", status=1, reason=reason, evidence=deed.more)
     return Output(outcome="succeeded", status=0, reason=line, evidence=deed.more)
 

@@ -7,7 +7,14 @@ from contextlib import suppress
 from itertools import islice
 from operator import eq
 
-from opskit.drivers.redis.connection import Refusal, Reply, ServerError, encoded, packed
+from opskit.drivers.redis.connection import (
+    Connection,
+    Refusal,
+    Reply,
+    ServerError,
+    encoded,
+    packed,
+)
 from opskit.drivers.redis.session import Session
 from opskit.errors import OpskitError
 from opskit.model.frozen import frozen
@@ -122,7 +129,16 @@ def _fit(session: Session, work: Keys, names: Sequence[bytes], now: float) -> Na
     )  # fmt: skip
     if wrong := _too_much(found, work) or _other(found, work):
         raise ListingError(wrong)
+    _unmoved(session)
     return found
+
+
+def _unmoved(session: Session) -> None:
+    """Make sure that no slot was moved meanwhile: a key that goes from a primary that is yet to be
+    walked through to one that was is not found at either."""
+    if session.layout is not None and session.again().run_id != session.identity.run_id:
+        told = "slots of the cluster have moved, or a primary was started anew"
+        raise ListingError(f"{told}, while keys were listed: look again")
 
 
 def _too_much(listing: Names, work: Keys) -> str:
@@ -236,7 +252,12 @@ def scan(session: Session, pattern: str) -> Iterator[list[bytes]]:
 
     The server looks for the next ones while something is done with these.
     """
-    line, fitting = session.connection, ("MATCH", pattern) if pattern else ()
+    for line in session.lines:
+        yield from _through(line, pattern)
+
+
+def _through(line: Connection, pattern: str) -> Iterator[list[bytes]]:
+    fitting = ("MATCH", pattern) if pattern else ()
     asked = packed(("SCAN", b"0", *fitting, "COUNT", _STEP))
     while asked:
         said = line.answered(asked)

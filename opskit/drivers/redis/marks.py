@@ -28,6 +28,8 @@ from opskit.model.job import Job
 
 LIFE = 7 * 86400
 """How long marks stay; seconds. The key of the run is older than they, so it goes first."""
+WORDS = ","
+"""What stands between the words of the keys of a run, where a cluster has several."""
 _MS = str(LIFE * 1000)
 _SMALL = 16 * 1024
 """Up to how many bytes of answers are kept with a mark where nothing is saved of them."""
@@ -59,9 +61,11 @@ class Script:
 class Marks:
     """The marks of a run at one server; used within the session that changes it."""
 
-    def __init__(self, connection: Connection, run: str) -> None:
+    def __init__(self, connection: Connection, run: str, tag: str = "") -> None:
+        """`tag`: in a cluster, a text whose slot the primary has that is meant."""
         self._connection = connection
         self._run = run
+        self._tag = tag
 
     def begin(self, word: str) -> str:
         """Write the key of the run, unless it is there; return what it has."""
@@ -95,6 +99,9 @@ class Marks:
     def scripted(self, name: str, keys: Words, args: Words, guard: str = "") -> Reply:
         """Do a piece by a script; the second of its keys is `guard`, or the key of the run."""
         count, second = str(len(keys) + 1), guard or self.of_run
+        if self._tag:
+            more: list[bytes | str] = [*args, *keys[1:], str(len(keys) - 1)]
+            return self._connection.call("EVAL", _afar(name), "2", keys[0], second, *more)
         return self._connection.call("EVAL", _piece(name), count, keys[0], second, *keys[1:], *args)
 
     def spelt(self, name: str, mark: bytes, keys: Sequence[bytes], args: Words) -> bytes:
@@ -121,7 +128,7 @@ class Marks:
     @property
     def of_run(self) -> str:
         """The key of the run."""
-        return f"opskit:run:{self._run}"
+        return f"opskit:run:{tagged(self._tag)}{self._run}"
 
     def _of(self, job: Job) -> str:
         return f"opskit:mark:{job.run}:{job.key}:{job.attempt}"
@@ -134,6 +141,17 @@ _BARRED = packed((b"barred", b"0", b"", b"", b""))
 def _piece(name: str) -> bytes:
     """Return a script of opskit's own that does a piece, with what each of these begins with."""
     return _text("piece") + b"\n" + _text(name)
+
+
+@cache
+def _afar(name: str) -> bytes:
+    """Return the same for keys of many slots, which are no keys of the script."""
+    return _text("spread") + b"\n" + _piece(name)
+
+
+def tagged(tag: str) -> str:
+    """Return what puts a key into the slot of a tag; nothing without one."""
+    return f"{{{tag}}}:" if tag else ""
 
 
 @cache

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from opskit.drivers.evidence import EvidenceError, Folder, opened
-from opskit.drivers.redis.archive import laid, manifest
+from opskit.drivers.redis.archive import SHAPE, laid, manifest
+from opskit.drivers.redis.cluster import Layout
 from opskit.drivers.redis.listing import LINES, Names
 from opskit.drivers.redis.session import Session
 from opskit.model.evidence import MANIFEST, Manifest
@@ -26,13 +27,36 @@ class Roll:
     names: Sequence[bytes]
     chunks: Sequence[Sequence[bytes]]
     """What is removed at once: the same pieces whoever goes on with it."""
+    shape: str = ""
+    layout: Layout | None = None
+    """As for an archive."""
 
     @classmethod
-    def of(cls, path: Path, digest: str, names: Sequence[bytes]) -> "Roll":
+    def of(
+        cls,
+        path: Path,
+        digest: str,
+        names: Sequence[bytes],
+        shape: str = "",
+        layout: Layout | None = None,
+    ) -> "Roll":
         longest = max(map(len, names), default=1) or 1
         many = max(1, min(PIECE, PIECE_BYTES // longest))
-        chunks = [names[first : first + many] for first in range(0, len(names), many)]
-        return cls(path=path, digest=digest, names=names, chunks=chunks)
+        shared: Sequence[Sequence[bytes]] = [names]
+        if layout is not None:
+            shared = layout.shared(names, lambda name: name)
+        chunks = [
+            some[first : first + many] for some in shared for first in range(0, len(some), many)
+        ]
+        return cls(
+            path=path, digest=digest, names=names, chunks=chunks, shape=shape, layout=layout
+        )
+
+    @property
+    def places(self) -> Sequence[int]:
+        """Return the number of its primary for each piece, where there are several."""
+        layout = self.layout
+        return () if layout is None else [layout.of(some[0]) for some in self.chunks]
 
 
 def kept(session: Session, work: Keys, found: Names, path: Path, run: str) -> Roll:
@@ -45,7 +69,7 @@ def kept(session: Session, work: Keys, found: Names, path: Path, run: str) -> Ro
         return count, manifest(session, work, found, run, count)
 
     _, digest = laid(path, write)
-    return Roll.of(path, digest, found.names)
+    return Roll.of(path, digest, found.names, session.shape, session.layout)
 
 
 def read(path: Path) -> Roll:
@@ -56,7 +80,8 @@ def read(path: Path) -> Roll:
     data = file.read_bytes()
     if piece is None or hashlib.sha256(data).hexdigest() != piece.sha256:
         raise EvidenceError("it is not what it was", where=str(file))
-    return Roll.of(path, evidence.digest, parsed(data))
+    shape = evidence.manifest.asked.get(SHAPE, "")
+    return Roll.of(path, evidence.digest, parsed(data), shape)
 
 
 def parsed(data: bytes) -> list[bytes]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TypeAlias
 
 from opskit.drivers.redis import doing, rejoin
+from opskit.drivers.redis.cluster import reached
 from opskit.drivers.redis.connection import (
     BrokenError,
     EndedError,
@@ -15,7 +16,7 @@ from opskit.drivers.redis.connection import (
     address_of,
     user_of,
 )
-from opskit.drivers.redis.marks import Marks
+from opskit.drivers.redis.marks import WORDS, Marks
 from opskit.drivers.redis.session import Access, Session, opened
 from opskit.drivers.relay import Open
 from opskit.drivers.session import Write
@@ -74,11 +75,12 @@ class Servers:
     def open(self, name: str, *, writes: bool) -> Contact:
         """Look who answers, and leave the key of the run where changes will leave their marks."""
         access = self._access(name)
-        session = _opened(access)
+        session = self._opened(access, wide=writes and name in self._marked)
         try:
             word = ""
-            if writes and name in self._marked and not doing.unfit(access, session):
-                word = Marks(session.connection, self._about.run).begin(secrets.token_hex(8))
+            fit = session.layout is not None or not doing.unfit(access, session)
+            if writes and name in self._marked and fit:
+                word = self._begun(session)
             server = access.server
             user, address = user_of(server) or "default", address_of(server)
             found = rejoin.contact_of(session.identity, word, user, address)
@@ -92,6 +94,11 @@ class Servers:
         if writes:
             self._met[name] = found
         return found
+
+    def _begun(self, session: Session) -> str:
+        """Leave the key of the run, in a cluster one at each primary; return what they have."""
+        marks = [Marks(session.connection, self._about.run, tag) for tag in session.tags]
+        return WORDS.join(one.begin(secrets.token_hex(8)) for one in marks)
 
     def perform(self, job: Job, write: Write) -> Output:
         running = Running(key=job.key, attempt=job.attempt)
@@ -125,7 +132,7 @@ class Servers:
                     word = self._word(name)
                     return messages.perform(self._access(name), job, running, write, word)
                 case RedisLook(server=name):
-                    return self._look(name)
+                    return self._look(name, wide=job.work.spread)
                 case _:
                     raise TypeError(f"a Redis server does no {type(job.work).__name__}")
         except UnreachableError as error:  # of the host that leads there
@@ -163,20 +170,29 @@ class Servers:
         with self._lock:
             return list(self._running.values())
 
-    def _look(self, name: str) -> Output:
+    def _look(self, name: str, *, wide: bool) -> Output:
         """Look before a run begins whether it is the server that is meant."""
         access = self._access(name)
         try:
-            session = _opened(access)
+            session = self._opened(access, wide=wide)
         except UnreachableError as error:
             return Output(outcome="failed", sent=False, unreachable=True, reason=error.line)
         session.close()
-        wrong = doing.unfit(access, session) if name in self._marked else ""
+        spread = session.layout is not None
+        wrong = doing.unfit(access, session) if name in self._marked and not spread else ""
         who = session.identity
         evidence = {**who.evidence(session.index), "evicts": who.policy}
         if wrong:
             return Output(outcome="failed", status=1, reason=wrong, evidence=evidence)
         return Output(outcome="succeeded", status=0, evidence=evidence)
+
+    def _opened(self, access: Access, *, wide: bool) -> Session:
+        """Open a session; `wide`: with all primaries where it is one of a cluster."""
+        try:
+            return (reached if wide else opened)(access, rejoin.within(_PATIENCE))
+        except EndedError as error:
+            where, hint = access.where, "it hangs: see why"
+            raise UnreachableError(error.what, where=where, hint=hint) from None
 
     def _access(self, name: str) -> Access:
         server = self._servers.get(name)
@@ -192,10 +208,3 @@ class Servers:
             password=secret.reveal() if secret is not None else "",
             through=None if via is None else lambda: self._through(via),
         )
-
-
-def _opened(access: Access) -> Session:
-    try:
-        return opened(access, rejoin.within(_PATIENCE))
-    except EndedError as error:
-        raise UnreachableError(error.what, where=access.where, hint="it hangs: see why") from None

@@ -1,7 +1,8 @@
 """A session at a Redis server: what holds in it, and who it turns out to be with."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from opskit.drivers.redis.connection import (
     BrokenError,
@@ -10,6 +11,7 @@ from opskit.drivers.redis.connection import (
     TooLongError,
     Watch,
     connect,
+    elsewhere,
     index_of,
     user_of,
 )
@@ -18,6 +20,9 @@ from opskit.errors import UnreachableError
 from opskit.model.frozen import frozen
 from opskit.model.inventory import Redis
 from opskit.model.value import Json
+
+if TYPE_CHECKING:  # few servers are part of a cluster
+    from opskit.drivers.redis.cluster import Layout
 
 OLDEST = (7, 0)
 """The oldest server that will do: older ones don't say of a subcommand what it does."""
@@ -72,14 +77,26 @@ class Access:
 class Session:
     """A connection with whom the inventory means."""
 
+    tags: tuple[str, ...] = ("",)
+    """Where marks are left: at each primary of a cluster, beside its keys."""
+    layout: "Layout | None" = None
+    """Which primary has which keys, where there are several."""
+
     def __init__(self, connection: Connection, identity: Identity, index: int) -> None:
         self.connection = connection
+        self.lines: Sequence[Connection] = (connection,)
+        """One to each server that has keys: what is asked of all of them goes by these."""
         self.identity = identity
         self.index = index
 
     def again(self) -> Identity:
         """Ask once more who answers."""
-        return _identity(self.connection)
+        return identity(self.connection)
+
+    @property
+    def shape(self) -> str:
+        """What tells this layout from another one; "" where there is none."""
+        return self.layout.shape if self.layout is not None else ""
 
     def close(self) -> None:
         self.connection.close()
@@ -97,23 +114,35 @@ def opened(
     try:
         connection = connect(access.server, watch, access.through)
         _greet(connection, access, reads=reads)
-        identity = _identity(connection)
+        found = identity(connection)
         if not anybody:
-            _assert(identity, access)
-        return Session(connection, identity, index_of(access.server))
+            _assert(found, access)
+        return Session(connection, found, index_of(access.server))
     except (BrokenError, ServerError, TooLongError) as error:
-        _close(connection)
+        close(connection)
         raise UnreachableError(
             f"no session can be had: {error.what}", where=access.where, hint=_hint(error)
         ) from None
     except BaseException:
-        _close(connection)
+        close(connection)
         raise
 
 
-def _close(connection: Connection | None) -> None:
-    if connection is not None:
+def beside(access: Access, address: tuple[str, int], watch: Watch, *, reads: bool) -> Connection:
+    """Connect to another server of the same cluster, as the one that the inventory names."""
+    connection = connect(elsewhere(access.server, *address), watch, access.through)
+    try:
+        _greet(connection, access, reads=reads)
+    except BaseException:
         connection.close()
+        raise
+    return connection
+
+
+def close(*connections: Connection | None) -> None:
+    for one in connections:
+        if one is not None:
+            one.close()
 
 
 def _greet(connection: Connection, access: Access, *, reads: bool) -> None:
@@ -138,7 +167,7 @@ def _hint(error: BrokenError | ServerError | TooLongError) -> str:
     return "see that it runs and can be reached from here, or through the host in `via`"
 
 
-def _identity(connection: Connection) -> Identity:
+def identity(connection: Connection) -> Identity:
     said = connection.call(*_ASK)
     if not isinstance(said, bytes):
         raise BrokenError("what answers does not say who it is")

@@ -1,0 +1,112 @@
+"""A cluster of three primaries of Redis on the loopback, whose slots can be moved."""
+
+import contextlib
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from opskit.drivers.redis.cluster import SLOTS, slot_of
+from tests.support.redis import Server, server, until
+
+PRIMARIES = 3
+
+
+@dataclass
+class Cluster:
+    """Slots are spread over the servers in three parts."""
+
+    servers: list[Server]
+
+    def form(self) -> None:
+        first, step = self.servers[0], -(-SLOTS // PRIMARIES)
+        for number, one in enumerate(self.servers):
+            last = min(SLOTS, (number + 1) * step) - 1
+            one.call("CLUSTER", "ADDSLOTSRANGE", str(number * step), str(last))
+            one.call("CLUSTER", "SET-CONFIG-EPOCH", str(number + 1))
+        for one in self.servers[1:]:
+            words = ("127.0.0.1", str(one.port), one.settings["cluster-port"])
+            first.call("CLUSTER", "MEET", *words)
+        until(self.whole)
+
+    def whole(self) -> bool:
+        """Tell whether all of them know of all slots."""
+        return all(self._sees(one) for one in self.servers)
+
+    def _sees(self, one: Server) -> bool:
+        known = one.call("CLUSTER", "INFO")
+        shards = {tuple(row[:2]): row[2][2] for row in one.call("CLUSTER", "SLOTS")}
+        return b"cluster_state:ok" in known and len(set(shards.values())) == PRIMARIES
+
+    def of(self, name: str) -> Server:
+        """Return who has a key."""
+        slot = slot_of(name.encode())
+        for first, last, who, *_ in self.servers[0].call("CLUSTER", "SLOTS"):
+            if first <= slot <= last:
+                return next(one for one in self.servers if one.port == who[1])
+        raise AssertionError(f"nobody has {slot}")
+
+    def call(self, *words: str | bytes) -> Any:  # noqa: ANN401 - whatever is answered
+        """Ask who has the key, which is the second word."""
+        name = words[1] if isinstance(words[1], str) else words[1].decode()
+        return self.of(name).call(*words)
+
+    def fill(self, texts: Mapping[str, str]) -> None:
+        """Write texts that end in an hour."""
+        for one in self.servers:
+            with one.peer() as peer:
+                for first, last, who, *_ in peer.call("CLUSTER", "SLOTS"):
+                    mine = [n for n in texts if first <= slot_of(n.encode()) <= last]
+                    for name in mine if who[1] == one.port else ():
+                        peer.call("SET", name, texts[name], "PX", "3600000")
+
+    def own(self) -> dict[bytes, bytes]:
+        """Return the texts that are there besides what opskit has left, wherever they are."""
+        found: dict[bytes, bytes] = {}
+        for one in self.servers:
+            names = [n for n in one.call("KEYS", "*") if not n.startswith(b"opskit:")]
+            with one.peer() as peer:
+                found |= {name: peer.call("GET", name) for name in names}
+        return found
+
+    def clear(self) -> None:
+        for one in self.servers:
+            one.call("FLUSHALL")
+
+    def begin_to_move(self, slot: int) -> tuple[Server, Server]:
+        """Let a slot be on its way from whom to whom."""
+        ids = {one.port: one.call("CLUSTER", "MYID") for one in self.servers}
+        source = next(
+            one for one in self.servers
+            for first, last, who, *_ in one.call("CLUSTER", "SLOTS")
+            if first <= slot <= last and who[1] == one.port
+        )  # fmt: skip
+        to = self.servers[(self.servers.index(source) + 1) % PRIMARIES]
+        to.call("CLUSTER", "SETSLOT", str(slot), "IMPORTING", ids[source.port])
+        source.call("CLUSTER", "SETSLOT", str(slot), "MIGRATING", ids[to.port])
+        return source, to
+
+    def carry(self, slot: int, source: Server, to: Server) -> None:
+        """Move the keys of a slot, and the slot with them."""
+        while names := source.call("CLUSTER", "GETKEYSINSLOT", str(slot), "100"):
+            source.call("MIGRATE", "127.0.0.1", str(to.port), "", "0", "5000", "KEYS", *names)
+        for one in (to, source, *self.servers):
+            one.call("CLUSTER", "SETSLOT", str(slot), "NODE", to.call("CLUSTER", "MYID"))
+
+    def move(self, slot: int) -> None:
+        self.carry(slot, *self.begin_to_move(slot))
+
+
+@contextlib.contextmanager
+def cluster(**settings: str) -> Iterator[Cluster]:
+    """Give a cluster, and leave nothing of it."""
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for _ in range(PRIMARIES):
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                port = str(free.getsockname()[1])
+            how = {"cluster_enabled": "yes", "cluster_port": port, "cluster_node_timeout": "15000"}
+            servers.append(stack.enter_context(server(**how, **settings)))
+        found = Cluster(servers)
+        found.form()
+        yield found
