@@ -17,6 +17,7 @@ from opskit.lab import limits
 from opskit.lab.fixtures import Amount
 from opskit.steps.limits import window
 from tests.acceptance.test_redis import SECRET, Desk
+from tests.support.cluster import cluster
 from tests.support.redis import Server, server
 
 pytestmark = pytest.mark.acceptance
@@ -92,6 +93,31 @@ def test_a_user_is_shown_let_in_again_and_kept_out_as_before(desk: Keyed) -> Non
     assert "put back 1 keys" in desk.opskit("undo", "last", "--yes")
     assert desk.world() == before
     desk.proved()
+
+
+def test_counters_of_a_cluster_are_cleared_at_every_primary(tmp_path: Path) -> None:
+    with cluster(user=f"app on >{SECRET} ~* &* +@all") as three:
+        desk = Keyed(three.servers[0], tmp_path)
+        url = f"redis://app@127.0.0.1:{three.servers[0].port}"
+        (tmp_path / "i.yaml").write_text(
+            "opskit: 1\nhosts: {nowhere: 127.0.0.1}\nsecrets: {word: env:REDIS_WORD}\n"
+            f"redis: {{main: {{url: '{url}', password: word}}}}\n"
+        )
+        three.fill({f":1:throttle_user_{number}": "5" for number in range(300)})
+        three.fill({"other": "stays"})
+        before = three.own()
+        how = {"all": "true", "override": "all of them"}
+        assert "300 keys, 99.7 % of 301" in desk.go("plan", LIMITS, **how)
+        assert three.own() == before
+        desk.go("run", LIMITS, kill="keys-after 1", **how)
+        assert 1 < len(three.own()) < 300
+        assert "removed 300 of 300 keys" in desk.opskit("resume", "last")
+        assert three.own() == {b"other": b"stays"}
+        assert "put back 300 keys" in desk.opskit("undo", "last", "--yes")
+        assert three.own() == before
+        ended = [one["evidence"].get("primaries") for one in desk.events("step ended")]
+        assert ended.count(3) >= 2  # what was removed, and what was put back
+        desk.proved()
 
 
 @contextmanager
