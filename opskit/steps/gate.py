@@ -182,7 +182,7 @@ def work(args: Mapping[str, Value], step: Step) -> Command:
     body = "".join(map(data, ("common.sh", "members.sh", "shares.sh", "gate.sh", *files)))
     beside = f" beside {old.label}" if words["alone"] == "0" and old else ""
     return Command(
-        text=text(assignments + body + ("" if files else "gate\n")),
+        text=text(assignments + body + ("" if "colours.sh" in files else "gate\n")),
         sudo=sudo_of(args.get("sudo"), entry.get("sudo"), step),
         summary=f"watch {new.label}{beside} in pool {pool} for {duration(numbers['for'])}",
         verdict=True,
@@ -278,12 +278,10 @@ def _steering(
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """Return the texts that know the balancer's servers, and what they must be told."""
     if said(entry, "type", pool, step) == "haproxy":
-        return ("haproxy.sh",), {
+        return ("socket.sh",), {
             "upstreams": "0",
-            "drain_timeout": "1",
-            "lock_timeout": "1",
-            "haproxy_awk": data("haproxy.awk"),
             "haproxy": "1",
+            "lock_timeout": "1",
             **where_haproxy_is(entry, pool, step),
         }
     if not mapping(entry.get("colours")):

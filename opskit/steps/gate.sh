@@ -132,7 +132,11 @@ see_stats() {
 # --- counts from elsewhere ------------------------------------------------------------------------
 
 see_counts() {
+  of_members=$scheme scheme=http
+  find_asker
   seen=$(answer_of "$counts_at" "$counts_page" | awk -v first="$first" -v second="$second" "$counts_awk")
+  scheme=$of_members
+  if [ -n "$health" ]; then find_asker; fi
 }
 
 # --- health ---------------------------------------------------------------------------------------
@@ -182,10 +186,7 @@ prepare() {
       open_log
       seen=''
       ;;
-    counts)
-      find_asker
-      see_counts
-      ;;
+    counts) see_counts ;;
   esac
   must_be_seen
   if [ -n "$health" ]; then

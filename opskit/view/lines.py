@@ -145,7 +145,9 @@ def said(event: Event, labels: Labels) -> Said:
             again = f" (attempt {event.attempt})" if event.attempt > 1 else ""
             return "started", labels.step(event) + again
         case "step ended":
-            word = WORDS.get(str(data.get("outcome")), "ended")
+            evidence = data.get("evidence")
+            held = isinstance(evidence, Mapping) and evidence.get("verdict") == "inconclusive"
+            word = "HOLDS" if held else WORDS.get(str(data.get("outcome")), "ended")
             return word, f"{labels.step(event)}{ending(data)}"
         case "step silent":
             return _silence(event, labels.step(event))

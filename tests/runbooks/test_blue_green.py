@@ -1,6 +1,9 @@
 """The shipped blue-green, whole, against two balancers with two colours."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +21,20 @@ pytestmark = pytest.mark.acceptance
 
 ACTIVE = "/etc/nginx/opskit/active.conf"
 BALANCERS = ("lb1", "lb2")
-QUICK = ("-p", "watch=0s", "-p", "keep=0s", "-p", "sample=40", "-p", "stages=50 100")
+UNGATED = ("-p", "watch=0s", "-p", "keep=0s", "-p", "sample=40", "-p", "stages=50 100")
+QUICK = (*UNGATED, "-p", "gate=false")
+GATED = (
+    "-p",
+    "window=1s",
+    "-p",
+    "requests=30",
+    "-p",
+    "max_errors=0.05",
+    "-p",
+    "keep=0s",
+    "-p",
+    "stages=50 100",
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +42,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Start two web hosts, one of each colour, and two balancers."""
     folder = tmp_path_factory.mktemp("colours") / "lab"
     try:
-        yield labs.up(folder, web=2, lb=2)
+        found = labs.up(folder, web=2, lb=2)
+        for host in BALANCERS:  # a load has one address and one agent: by them it has one colour
+            key = f"sed -i 's/[$]{{http_user_agent}}/$request_id/' {ACTIVE}; nginx -s reload"
+            Fleet(lab=found, folder=folder).sh(host, key)
+        yield found
     finally:
         labs.down(folder)
 
@@ -65,14 +85,18 @@ def answers(fleet: Fleet) -> set[str]:
 
 def test_traffic_moves_in_stages_and_comes_back_and_no_request_fails(fleet: Fleet) -> None:
     before = shares(fleet)
-    url = listen_colours(fleet.lab.layout.host("lb1"))
-    with Load(url=url, rate=100, threads=4) as load:
+    url, second = (listen_colours(fleet.lab.layout.host(name)) for name in BALANCERS)
+    with Load(url=url, rate=120, threads=4) as load, Load(url=second, rate=80, threads=4):
         planned = fleet.opskit("plan", "blue-green", "-p", "to=green", *QUICK).stdout
         assert "now on lb1 lb2: blue 100" in planned
         assert "give green 50 % of pool app" in planned
+        gated = fleet.opskit("plan", "blue-green", "-p", "to=green").stdout
+        assert "watch green beside blue in pool app for 5m" in gated
         assert shares(fleet) == before, "a plan changes nothing"
-        said = run(fleet, *QUICK, "-p", "release=A", "-p", "smoke=/ready/ /health/detailed/")
+        words = (*GATED, "-p", "watch=2s", "-p", "release=A", "-p", "p95_ratio=5")
+        said = run(fleet, *words, "-p", "smoke=/ready/ /health/detailed/")
         assert "SUCCEEDED" in said
+        assert said.count(" ok       7 Gate of the first stage (") == 2
         assert answers(fleet) == {"X-Pool:", "app_green"}
         refused = run(fleet, *QUICK, status=5)
         assert "lb1 has green 100; lb2 has green 100" in refused
@@ -117,24 +141,55 @@ def test_a_colour_that_is_not_well_gets_no_traffic(fleet: Fleet) -> None:
     assert shares(fleet) == before
 
 
-def test_a_colour_that_falls_ill_in_a_stage_loses_its_traffic(fleet: Fleet) -> None:
+def test_a_gate_that_fails_has_the_old_colour_back_within_seconds(
+    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """lb2 has no traffic: its gate, which could not tell, ends with that of lb1."""
     before = shares(fleet)
-    words = ("-p", "to=green", "-p", "watch=4s", "-p", "keep=0s", "-p", "sample=80")
-    process = fleet.start("run", "blue-green", "--yes", *words, "-p", "stages=50 100")
-    try:
-        deadline = time.monotonic() + 60
-        while "50% app_green" not in fleet.sh("lb1", f"cat {ACTIVE}"):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        fleet.sh("web2", """echo '{"unhealthy": true}' >/srv/app/shared/switches.json""")
-        said, _ = process.communicate(timeout=90)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 3, said
-    assert "Still well after the first stage" in said
+    words = ("-p", "to=green", "-p", "watch=40s", "-p", "sample=80", *GATED)
+    url = listen_colours(fleet.lab.layout.host("lb1")).replace("/alive/", "/")
+    with Load(url=url, rate=150, threads=4):
+        process = fleet.start("run", "blue-green", "--yes", *words)
+        try:
+            wait_for(process, "Gate of the first stage")
+            fleet.sh("web2", """echo '{"error_share": 0.1}' >/srv/app/shared/switches.json""")
+            wait_for(process, "FAIL: ")
+            failed = time.monotonic()
+            for _ in BALANCERS:  # each has counted who answers
+                wait_for(process, "Back to what was (")
+            took = time.monotonic() - failed
+            said, _ = process.communicate(timeout=90)
+        finally:
+            process.kill()
+            process.wait()
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\nfrom the end of the failing window to all back on blue: {took:.1f} s\n"
+        )
+    assert (process.returncode, "ended, as the gate failed on lb1" in said) == (3, True), said
+    assert took < (10 if os.getloadavg()[0] < 4 * (os.cpu_count() or 1) else 40)
     assert shares(fleet) == before
     assert answers(fleet) == {"X-Pool:", "app_blue"}
+
+
+def wait_for(process: subprocess.Popen[str], what: str) -> None:
+    deadline, said = time.monotonic() + 60, [""]
+    while what not in said[-1]:
+        said.append(str(process.stdout and process.stdout.readline()))
+        assert time.monotonic() < deadline, "".join(said)
+        assert said[-1] or process.poll() is None, "".join(said)
+
+
+def test_a_gate_without_traffic_waits_for_a_person(fleet: Fleet) -> None:
+    before = shares(fleet)
+    said = run(fleet, *GATED, "-p", "watch=1s", status=4)
+    assert "'Gate of the first stage' is inconclusive on lb1: too few requests" in said, said
+    assert shares(fleet) != before, "it neither goes on nor back by itself"
+    said = fleet.opskit(
+        "decide", "last", "failed", "--reason", "nobody is awake", status=None
+    ).stdout
+    assert "UNDONE" in said
+    assert shares(fleet) == before
 
 
 @pytest.mark.soak
@@ -149,7 +204,18 @@ def test_when_one_balancer_is_cut_off_the_other_goes_back_and_it_is_told(
     fleet: Fleet, line: str, status: int, told: str, then: str
 ) -> None:
     before = shares(fleet)
-    words = ("-p", "to=green", "-p", "watch=3s", "-p", "keep=0s", "-p", "stage_timeout=12s")
+    words = (
+        "-p",
+        "to=green",
+        "-p",
+        "watch=3s",
+        "-p",
+        "keep=0s",
+        "-p",
+        "stage_timeout=12s",
+        "-p",
+        "gate=false",
+    )
     process = fleet.start("run", "blue-green", "--yes", *words, "-p", "stages=50 100")
     try:
         deadline = time.monotonic() + 60
@@ -170,18 +236,22 @@ def test_when_one_balancer_is_cut_off_the_other_goes_back_and_it_is_told(
 
 
 @pytest.mark.soak
-def test_a_wait_between_stages_survives_a_kill(fleet: Fleet) -> None:
+def test_a_gate_between_stages_survives_a_kill_and_is_found_again(fleet: Fleet) -> None:
     before = shares(fleet)
-    words = ("-p", "to=green", "-p", "watch=4s", "-p", "keep=0s", "-p", "sample=80")
-    process = fleet.start("run", "blue-green", "--yes", *words, "-p", "stages=50 100")
-    deadline = time.monotonic() + 60
-    while "Watch the first stage" not in str(process.stdout and process.stdout.readline()):
-        assert time.monotonic() < deadline
-    process.kill()
-    process.communicate()
-    assert "50% app_green" in fleet.sh("lb2", f"cat {ACTIVE}")
-    said = fleet.opskit("resume", "last").stdout
+    words = ("-p", "to=green", "-p", "watch=8s", "-p", "sample=80", "-p", "p95_ratio=5", *GATED)
+    url, second = (listen_colours(fleet.lab.layout.host(name)) for name in BALANCERS)
+    with Load(url=url, rate=100, threads=4), Load(url=second, rate=100, threads=4):
+        process = fleet.start("run", "blue-green", "--yes", *words)
+        wait_for(process, "Gate of the first stage")
+        began = time.monotonic()
+        time.sleep(2)
+        process.kill()
+        process.communicate()
+        assert "50% app_green" in fleet.sh("lb2", f"cat {ACTIVE}")
+        said = fleet.opskit("resume", "last").stdout
     assert "SUCCEEDED" in said
+    assert said.count(" ok       7 Gate of the first stage (") == 2
+    assert time.monotonic() - began < 8 + 8, "what was watched by then counts"
     assert answers(fleet) == {"X-Pool:", "app_green"}
     fleet.opskit("undo", "last", "--yes")
     assert shares(fleet) == before
@@ -249,8 +319,10 @@ def test_haproxy_moves_its_traffic_by_its_socket_and_comes_back(fleet: Fleet) ->
     words = ("-i", str(inventory), "-p", "pool=edge", "--limit", "lb1")
     try:
         with Load(url=str(entry["listen"]), rate=100, threads=4) as load:
-            said = run(fleet, *QUICK, *words, "-p", "release=A")
+            gated = (*GATED, "-p", "watch=2s", "-p", "p95_ratio=5", "-p", "sample=40")
+            said = run(fleet, *gated, *words, "-p", "release=A")
             assert "SUCCEEDED" in said
+            assert " ok       7 Gate of the first stage (" in said, said
             weights = [line.split()[6:8] for line in fleet.sh("lb1", state).splitlines()[2:4]]
             assert weights == [["8", "256"], ["0", "100"]], "blue is drained"
             assert "UNDONE" in fleet.opskit("undo", "last", "--yes").stdout
