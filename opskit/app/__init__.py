@@ -4,6 +4,7 @@
 """
 
 from opskit.app.adhoc import exec_ as exec  # noqa: A004 - the word of the command line
+from opskit.app.admission import in_hours
 from opskit.app.again import resume, retry, undo
 from opskit.app.decide import Open, decide, question, refuse_unasked
 from opskit.app.deciding import Answer
@@ -36,6 +37,7 @@ __all__ = [
     "lint",
     "list_runbooks",
     "free_run",
+    "in_hours",
     "load_run",
     "note",
     "output",

@@ -53,6 +53,7 @@ def exec_(
         sources={},
         hosts=expression,
         max_failures="100%",
+        urgent=True,  # whoever types a command means it now
         steps=(step,),
     )
     plan = make(runbook, found, {}, files=describe)

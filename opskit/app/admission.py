@@ -37,6 +37,21 @@ def approved(plan: Plan, who: str) -> None:
                 )
 
 
+def in_hours(plan: Plan, override: str) -> None:
+    """Refuse a run whose changes may not be made now, unless somebody has said why it must be."""
+    if override.strip() or not (plan.windows or plan.freezes) or reads_only(plan):
+        return
+    from opskit.plan.windows import shut  # few inventories have any
+
+    now = shut(plan, time.time())
+    if now is not None:
+        raise RefusedError(
+            f"{now.why}; nothing was sent anywhere",
+            where=now.where,
+            hint=f"{now.again}; in an emergency: --override-window REASON, which is recorded",
+        )
+
+
 T = TypeVar("T")
 
 _LOOK = 2.0

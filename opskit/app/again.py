@@ -54,14 +54,15 @@ def resume(
         if found.state == "unknown":
             _follow(current, found)
         why = found.question.get("why") if found.question else "interrupted"
-        first = why not in _NOT_ASKED_FIRST or (asking and why == "pause")
+        first = why not in _NOT_ASKED_FIRST or (asking and why in ("pause", "window"))
         if first and not answered(current, found):
             return current.store.load(current.run)
         return go_on(current)
 
 
-_NOT_ASKED_FIRST = ("interrupted", "pause", "unknown", LEFT)
-"""Where a run stands that a resume goes on with: of what is unknown the hosts are asked first."""
+_NOT_ASKED_FIRST = ("interrupted", "pause", "unknown", "window", LEFT)
+"""Where a run stands that a resume goes on with: of what is unknown the hosts are asked first, and
+whether a change window is open the clock."""
 
 
 def asked_of(plan: Plan) -> Plan:

@@ -61,10 +61,16 @@ _MEANINGS: Mapping[str, Mapping[str, str]] = {
         "abort": "the same, without the steps that come at the end of every run",
     },
     "pause": {"go on": "begin the next batch", "abort": _ABORT},
+    "window": {
+        "override": "go on in spite of it, to the end of the run; `opskit resume` goes on once a "
+        "window is open",
+        "undo": _UNDO,
+        "abort": _ABORT,
+    },
 }
 
 
-REASONED = ("done", "failed", "skip", "no", "exclude")
+REASONED = ("done", "failed", "skip", "no", "exclude", "override")
 """Answers that somebody will want to know the reason of."""
 
 

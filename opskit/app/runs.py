@@ -7,7 +7,7 @@ from functools import partial
 
 from opskit import audit
 from opskit.app import secrets as fetching
-from opskit.app.admission import acquainted, approved, beginning, waiting_for_locks
+from opskit.app.admission import acquainted, approved, beginning, in_hours, waiting_for_locks
 from opskit.app.deciding import answered, ending
 from opskit.app.person import Person
 from opskit.app.prepare import Prepared
@@ -44,12 +44,15 @@ def run(
     stop: Stop | None = None,
     steal: str = "",
     patience: float = 0.0,
+    override: str = "",
 ) -> Run:
     """Carry out a plan; return the run as its record tells it.
 
     `steal`: a run whose locks are taken away from it; `patience`: how many seconds to wait for one.
+    `override`: why it is carried out though no change window is open.
     """
     plan = prepared.plan
+    in_hours(plan, override)
     known = fetching.fetch(plan, prepared.secrets, settings.environ)
     connector = acquainted(plan)
     approved(plan, person.who)
@@ -57,7 +60,9 @@ def run(
         store = audit.open(settings.store)
         store.attend(lambda _: None, lambda: stop is not None and stop.pressed)
         begun = partial(_begun, store, settings, prepared, person, known)
-        create = partial(begun, kind=kind, reason=reason, command=command, steal=steal)
+        create = partial(
+            begun, kind=kind, reason=reason, command=command, steal=steal, override=override
+        )
         journal = waiting_for_locks(create, patience, stop)
     with session(
         store,
@@ -87,6 +92,7 @@ def _begun(
     reason: str,
     command: str,
     steal: str,
+    override: str,
 ) -> Journal:
     plan = prepared.plan
     return store.create(
@@ -101,6 +107,7 @@ def _begun(
         secrets=list(known.values()),
         steal=steal or None,
         instead_of=audit.location(settings.instead),
+        override=override.strip(),
     )
 
 

@@ -39,6 +39,7 @@ class Birth:
     steal: str | None
     documents: Mapping[str, Document]
     instead_of: str = ""
+    override: str = ""
 
 
 @frozen
@@ -104,6 +105,7 @@ def first_event(rows: Rows, row: Row, birth: Birth, marks: Mapping[str, str]) ->
         "seals": seals,
         **({"stole": birth.steal} if birth.steal else {}),
         **({"instead_of": birth.instead_of} if birth.instead_of else {}),
+        **({"override_window": birth.override} if birth.override else {}),
     }
     return Event(kind="run created", data=data)
 

@@ -62,13 +62,14 @@ class Store:
         secrets: Sequence[Secret] = (),
         steal: str | None = None,
         instead_of: str = "",
+        override: str = "",
     ) -> Journal:
         """Begin the record of a run and take its locks, both or neither.
 
         `documents`: the texts that it came from, by name; the plan is added as "plan". `steal`: a
         run whose locks are taken away from it; a process that drives it is cut off. `instead_of`:
-        the store that this one stands in for. InputError when the plan shows a secret;
-        RefusedError when another run has a lock; StoreError.
+        the store that this one stands in for; `override`: why no change window holds. InputError
+        when the plan shows a secret; RefusedError when another run has a lock; StoreError.
         """
         begin.refuse_poor_secrets(secrets)
         masker = Masker.of(secrets)
@@ -83,6 +84,7 @@ class Store:
             steal=steal,
             documents=begin.documents(plan, documents, masker),
             instead_of=masker.mask(instead_of),
+            override=masker.mask(override),
         )
         return holders.patiently(
             lambda: self._begin(birth, secrets, masker, secret_steps(plan)),

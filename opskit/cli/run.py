@@ -31,6 +31,7 @@ class How(TypedDict):
     pause_after_batch: bool
     steal: str
     patience: float
+    override: str
 
 
 @click.command()
@@ -54,6 +55,13 @@ class How(TypedDict):
     default="",
     metavar="RUN",
     help="Take the locks of this run away from it, whoever carries it out; RUN is its full id.",
+)
+@click.option(
+    "--override-window",
+    "override",
+    default="",
+    metavar="REASON",
+    help="Change something though the inventory allows it at other times only; REASON is recorded.",
 )
 @click.option("--detach", is_flag=True, help="Let it go on in the background.")
 @click.option("--no-live", is_flag=True, help="Plain lines instead of the live picture.")
@@ -79,6 +87,7 @@ def run(
         app.check_plan(made, plan_file)
     if dry_run:
         return _dry(call, made)
+    app.in_hours(made.plan, how["override"])
     if not yes and not agreed(call, made.plan, durations=made.durations):
         screen.err("Nothing was done.\n")
         return Exit.REFUSED

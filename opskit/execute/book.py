@@ -37,6 +37,8 @@ class Book:
         """Whether too many hosts failed, so that an undo was begun that has not come to its end."""
         self.taking_back = False
         """Whether a person has decided that all is taken back, and it has not come to its end."""
+        self.overridden = False
+        """Whether a person has said that change windows do not hold this run up."""
         self.going_back: set[str] = set()
         """Hosts that failed alone and whose undo was begun."""
         self.scope: frozenset[str] | None = None
@@ -81,6 +83,8 @@ class Book:
                 self._begun[event.key] = self._contacts.get(str(event.data.get("target")), {})
             elif event.kind == "host unreachable":
                 self.unreachable[event.host] = str(event.data.get("reason", ""))
+            elif event.kind == "run created":
+                self.overridden = bool(event.data.get("override_window"))
             elif event.kind == "decided":
                 self._decided(event)
             elif event.kind == "budget tripped":
@@ -89,7 +93,7 @@ class Book:
                 self._goes_back(event)
             elif event.kind == "run ended":
                 self.undoing, self.going_back, self.scope = False, set(), None
-                self.taking_back = False
+                self.taking_back = self.overridden = False
             elif event.kind == "step ended" and "saved" in event.data:
                 self._save(event)
 
@@ -124,6 +128,9 @@ class Book:
                 self.scope = frozenset(map(str, only)) if isinstance(only, (list, tuple)) else None
         else:
             self.choices[why] = choice
+            if why == "window":
+                self.overridden = choice == "override"
+                self.taking_back = choice == UNDO
 
     def _answered(self, host: str) -> None:
         """Let what followed from the fall of a host count no more."""

@@ -19,6 +19,7 @@ OFFERS: Mapping[str, tuple[str, ...]] = {
     "confirm": ("yes", "no", EXCLUDE, UNDO, "abort"),
     "budget": ("retry", EXCLUDE, UNDO, "stop", "abort"),
     "pause": ("go on", "abort"),
+    "window": ("override", UNDO, "abort"),
 }
 """By why a run asks: all that can be answered, if it is possible."""
 
@@ -47,6 +48,11 @@ def after_falls(plan: Plan, book: Book, fallen: Mapping[str, Fall]) -> tuple[str
     if not _undoable(plan, book):
         held.add(UNDO)
     return tuple(choice for choice in OFFERS["budget"] if choice not in held)
+
+
+def in_window(plan: Plan, book: Book) -> tuple[str, ...]:
+    """Return what can be answered where changes may not be made at this time."""
+    return tuple(c for c in OFFERS["window"] if c != UNDO or _undoable(plan, book))
 
 
 def _may_be_done(plan: Plan, action: Action) -> bool:

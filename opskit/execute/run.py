@@ -122,7 +122,7 @@ class Course:
                 break
             within = list(actions)
             fresh = any(self.book.state(a) == "planned" for a in within)
-            self.walk.go(within)
+            self._go(within)
             if self.interrupted() or self.waiting():
                 return "waiting"
             if self.walk.tripped:
@@ -136,6 +136,19 @@ class Course:
             return "waiting"
         self._always()
         return "waiting" if self.interrupted() or self.waiting() else self.end()
+
+    def _go(self, within: Sequence[Action]) -> None:
+        """Walk through a batch; before it, and after each of its waits, look at the clock."""
+        if not self.plan.windows and not self.plan.freezes:
+            self.walk.go(within)
+            return
+        from opskit.execute.hours import held, stretches  # few inventories have any
+
+        for some in stretches(within):
+            self.walk.question = self.walk.question or held(self.plan, self.book, some)
+            if self.walk.halted:
+                return
+            self.walk.go(some)
 
     def _give_up(self) -> RunState:
         """Take back what was done, as a person has decided, do `always`, end the run."""

@@ -30,6 +30,7 @@ from opskit.load.systems import (
     systems_of,
     value_at,
 )
+from opskit.load.windows import read_freezes, read_windows
 from opskit.load.yaml import Node, Scalar, Table, parse
 from opskit.model.inventory import CONTROLLER, Connection, Host, Inventory, Redis
 from opskit.model.problem import Place, Problem, ProblemsError
@@ -37,6 +38,8 @@ from opskit.model.value import Json, SecretSource
 from opskit.settings import shipped
 
 _PATHS = ("key", "known_hosts", "ssh_config")
+_PARTS = ("hosts", "groups", "services", "balancers", "databases", "redis", "secrets",
+          "change_windows", "freezes")  # fmt: skip
 _SOURCE = r"(?s)(env|file|cmd):(.+)"
 
 
@@ -186,6 +189,8 @@ class _Sheet:
             balancers={name: system.values for name, system in around.balancers.items()},
             databases=read_databases(self.reader, value_at(root, "databases"), hosts, secrets),
             redis=self._redis(value_at(root, "redis"), hosts, secrets),
+            change_windows=read_windows(self.reader, value_at(root, "change_windows")),
+            freezes=read_freezes(self.reader, value_at(root, "freezes")),
             secrets=secrets,
             vars=_over(around.vars, self.taken),
             others=self._others(),
@@ -238,9 +243,8 @@ class _Sheet:
     def _top(self, root: Table) -> Table:
         """Leave the parts that have readers of their own to them."""
         own = Table(root.line, root.column)
-        parts = ("hosts", "groups", "services", "balancers", "databases", "redis", "secrets")
         for name, (key, value) in root.entries.items():
-            node = Scalar("later", '"', key.line, key.column, key.line) if name in parts else value
+            node = Scalar("later", '"', key.line, key.column, key.line) if name in _PARTS else value
             if name != "secrets":
                 own.entries[name] = (key, node)
         self._variables(root)

@@ -80,6 +80,12 @@ RUNBOOK: tuple[Key, ...] = (
         help="what follows when more hosts fail",
     ),
     Key("lock", "text", help="name of what only one run at a time may work on"),
+    Key(
+        "urgent",
+        "bool",
+        default=False,
+        help="whether it is for emergencies: change windows and freezes don't hold it up",
+    ),
     Key("steps", "steps", required=True, help="what to do, in order"),
     Key("always", "steps", help="what to do at the end of every run, however it ended"),
     Key("export", "list", help="saved names that a runbook which includes this one may use"),
@@ -310,6 +316,33 @@ ANSIBLE: tuple[Key, ...] = (
     Key("without_vars", "list", help="vars that are left out, by name; `*` is known"),
     Key("timeout", "duration", default=60.0, help="how long a program may take"),
 )
+_SCOPE: tuple[Key, ...] = (
+    Key("timezone", "literal", default="UTC", help="where these times are meant"),
+    Key("runbooks", "list", help="names of the runbooks that it is about; without it all"),
+)
+WINDOW: tuple[Key, ...] = (
+    Key(
+        "days",
+        "literal",
+        many=True,
+        help="days such as `mon-thu`; those on which it begins, every day without it",
+    ),
+    Key("from", "literal", required=True, help="time of day, `09:00`"),
+    Key(
+        "to",
+        "literal",
+        required=True,
+        help="time of day up to which changes may be made; of the next day where it is not later, "
+        "`24:00` for the end of the day",
+    ),
+    *_SCOPE,
+)
+FREEZE: tuple[Key, ...] = (
+    Key("from", "literal", required=True, help="`2026-12-20`, or `2026-12-20 18:00`"),
+    Key("until", "literal", required=True, help="the same; of a date the whole day is frozen"),
+    Key("reason", "literal", required=True, help="why, for those it holds up"),
+    *_SCOPE,
+)
 INVENTORY: tuple[Key, ...] = (
     Key("opskit", "data", required=True, help="version of the file format: 1"),
     Key("connection", "table", keys=CONNECTION, help="how hosts are reached"),
@@ -327,5 +360,7 @@ INVENTORY: tuple[Key, ...] = (
     Key("balancers", "data", help="name → load balancer, see below"),
     Key("databases", "data", help="name → PostgreSQL database, see below"),
     Key("redis", "data", help="name → Redis server, see below"),
+    Key("change_windows", "data", help="list of when changes may be made, see below"),
+    Key("freezes", "data", help="list of when no changes may be made, see below"),
     Key("secrets", "map", help="name → `env:NAME`, `file:PATH` or `cmd:COMMAND`"),
 )

@@ -18,6 +18,7 @@ from opskit.load.keys import (
     BALANCER,
     DATABASE,
     FORMAT,
+    FREEZE,
     GROUP,
     HOST,
     HOST_NAME,
@@ -28,6 +29,7 @@ from opskit.load.keys import (
     SERVICE,
     TYPES,
     VARIABLE,
+    WINDOW,
 )
 from opskit.load.ledgerkeys import LEDGER, REPEAT
 from opskit.load.schedulekeys import FILE as SCHEDULES
@@ -88,6 +90,9 @@ def inventory_schema() -> Json:
         pattern = HOST_NAME if name in ("hosts", "groups") else VARIABLE
         one = name if name == "redis" else name.removesuffix("s")
         properties[name] = _named(one, pattern, _help(INVENTORY, name))
+    for name, keys in (("change_windows", WINDOW), ("freezes", FREEZE)):
+        entries: dict[str, Json] = {"type": ["array", "null"], "items": _table(keys)}
+        properties[name] = {**entries, "description": _help(INVENTORY, name)}
     names: Json = {"type": "array", "items": {"type": "string"}}
     return {
         "$schema": DIALECT,

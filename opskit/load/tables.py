@@ -16,6 +16,7 @@ from opskit.load.keys import (
     BALANCER,
     CONNECTION,
     DATABASE,
+    FREEZE,
     GIVEN,
     GROUP,
     HOST,
@@ -25,6 +26,7 @@ from opskit.load.keys import (
     RUNBOOK,
     SERVICE,
     SOMETIMES,
+    WINDOW,
 )
 from opskit.load.ledgerkeys import LEDGER, REPEAT
 from opskit.load.schedulekeys import SCHEDULE
@@ -79,6 +81,8 @@ def blocks() -> Mapping[str, str]:
         "checksfile": table(INCLUDED),
         "schedule": table(SCHEDULE),
         "balancer": table(BALANCER),
+        "window": table(WINDOW),
+        "freeze": table(FREEZE),
         "database": table(DATABASE),
         "redis": table(REDIS),
         "expectations": table(EXPECTATIONS),

@@ -6,6 +6,7 @@ from typing import Literal
 
 from opskit.model.frozen import frozen
 from opskit.model.value import Json, SecretSource
+from opskit.model.windows import Freeze, Window
 
 CONTROLLER = "controller"
 """The name of the machine that opskit itself runs on, where an action needs a target."""
@@ -123,6 +124,8 @@ class Inventory:
     balancers: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
     databases: Mapping[str, Database] = field(default_factory=dict)
     redis: Mapping[str, Redis] = field(default_factory=dict)
+    change_windows: tuple[Window, ...] = ()
+    freezes: tuple[Freeze, ...] = ()
     secrets: Mapping[str, SecretSource] = field(default_factory=dict)
     vars: Mapping[str, Json] = field(default_factory=dict)
     others: Mapping[str, str] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from opskit.model.problem import Place
 from opskit.model.runbook import Effect, OnFailure, OnUnknown, Phase, Retry, Save, Silent, Until
 from opskit.model.text import Text
 from opskit.model.value import Json, SecretSource
+from opskit.model.windows import Freeze, Window
 from opskit.model.work import Work
 
 
@@ -91,6 +92,9 @@ class Plan:
     actions: tuple[Action, ...]
     databases: Mapping[str, Database] = field(default_factory=dict)
     redis: Mapping[str, Redis] = field(default_factory=dict)
+    windows: tuple[Window, ...] = ()
+    freezes: tuple[Freeze, ...] = ()
+    """When its changes may be made, and when not; no windows: at any time."""
     secrets: Mapping[str, SecretSource] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of each file that was read, by path."""

@@ -89,6 +89,8 @@ class Run:
     """The exit status that the run ended with, as its last event has it."""
     number: int = 0
     entries: int = 0
+    override: str = ""
+    """Why it was begun though no change window was open."""
     driver: str = ""
     """The person and process that are carrying the run out now; empty where none are."""
     unreachable: Mapping[str, str] = field(default_factory=dict)

@@ -144,6 +144,7 @@ class Runbook:
     max_failures: str = "0"
     on_failure: OnFailure = "stop"
     lock: str | None = None
+    urgent: bool = False
     steps: tuple[Step, ...] = ()
     always: tuple[Step, ...] = ()
     export: tuple[str, ...] = ()

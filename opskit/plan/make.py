@@ -19,6 +19,7 @@ from opskit.model.plan import Action, Plan, Stage
 from opskit.model.problem import Place, Problem, ProblemsError
 from opskit.model.runbook import Runbook
 from opskit.model.value import Json
+from opskit.model.windows import Freeze, Window
 from opskit.plan.arguments import Expectations, Files, History, from_file
 from opskit.plan.batches import amount, split
 from opskit.plan.build import Builder
@@ -62,6 +63,7 @@ def make(
     every = list(expand(runbook, frame))
     actions, redis = _all_actions(builder, every, starting_at(every, from_step, runbook), hosts)
     databases = databases_of(inventory, actions)
+    windows, freezes = _bounds(runbook, inventory)
     plan = Plan(
         runbook=runbook.name,
         version=runbook.version,
@@ -77,6 +79,8 @@ def make(
         actions=actions,
         databases=databases,
         redis=redis,
+        windows=windows,
+        freezes=freezes,
         secrets=inventory.secrets,
         sources={name: digest(source) for name, source in _sources(runbook, inventory).items()},
     )
@@ -112,6 +116,19 @@ def _saved_twice(steps: Sequence[Placed]) -> frozenset[str]:
     """Return the names that more than one step saves: no one step says what they are."""
     kept = [p.frame.saved.get(p.step.save.name, "") for p in steps if p.step.save is not None]
     return frozenset(name for name in kept if kept.count(name) > 1)
+
+
+def _bounds(
+    runbook: Runbook, inventory: Inventory
+) -> tuple[tuple[Window, ...], tuple[Freeze, ...]]:
+    """Return the windows and freezes that hold for a runbook; none does for an urgent one."""
+    if runbook.urgent:
+        return (), ()
+    name = runbook.name
+    return (
+        tuple(w for w in inventory.change_windows if name in (w.runbooks or (name,))),
+        tuple(f for f in inventory.freezes if name in (f.runbooks or (name,))),
+    )
 
 
 def seal(plan: Plan) -> Plan:

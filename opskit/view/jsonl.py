@@ -101,6 +101,7 @@ def run(item: Run) -> dict[str, Json]:
         "who": item.who,
         "from": item.origin,
         "reason": item.reason,
+        **({"override_window": item.override} if item.override else {}),
         "created": item.created,
         "ended": item.ended,
         "hosts": dict(item.hosts),

@@ -169,6 +169,13 @@ def said(event: Event, labels: Labels) -> Said:
             return _said_of_run(event)
 
 
+def _besides(data: Mapping[str, Json]) -> str:
+    """Say what is out of the ordinary about how a run began."""
+    away, over = short(data, "instead_of"), short(data, "override_window")
+    here = f"; recorded here instead of in {away}" if away else ""
+    return here + (f"; change windows overridden: {over}" if over else "")
+
+
 def _said_of_run(event: Event) -> Said:
     data = event.data
     match event.kind:
@@ -176,12 +183,10 @@ def _said_of_run(event: Event) -> Said:
             version = "" if short(data, "kind") == "exec" else short(data, "version")
             title = " ".join(filter(None, (short(data, "runbook"), version)))
             run, who = short(data, "run"), short(data, "who")
-            here = (
-                f"; recorded here instead of in {away}"
-                if (away := short(data, "instead_of"))
-                else ""
+            return (
+                "run",
+                f"{run} {title} by {who}{_because(data, 'reason')}{_besides(data)}".strip(),
             )
-            return "run", f"{run} {title} by {who}{_because(data, 'reason')}{here}".strip()
         case "plan amended":
             given = data.get("parameters")
             values = labelled(given) if isinstance(given, Mapping) else ""

@@ -1,6 +1,7 @@
 """A plan as text: what will be done, where, with which words, and what can't be known yet."""
 
 import json
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import field
 
@@ -73,6 +74,10 @@ def counts(actions: Iterable[Action], stages: Mapping[str, Stage]) -> Counts:
     return Counts(read=read, change=change, undetermined=undetermined)
 
 
+def _changes(plan: Plan) -> bool:
+    return counts(plan.actions, plan.stages).change > 0
+
+
 def text(plan: Plan, look: Look | None = None) -> str:
     """Show a whole plan."""
     look = look or Look()
@@ -104,9 +109,22 @@ def _header(plan: Plan, look: Look) -> Iterator[str]:
     then = f"if {limit}, {trips.get(plan.on_failure, 'the run stops')}"
     stuck = "where an undo fails, the rest stays as it is on that host"
     facts.append(("failures", stuck if look.undoing else then))
+    if (plan.windows or plan.freezes) and not look.undoing and _changes(plan):
+        facts.append(("changes", _hours(plan)))
     room = min(24, max(len(name) for name, _ in facts))
     for name, value in facts:
         yield f"  {safe.padded(name, room)}  {value}"
+
+
+def _hours(plan: Plan) -> str:
+    """Say whether a run that was begun now would be refused, and when it would not be."""
+    from opskit.plan.windows import shut, written  # few inventories have any
+
+    now = shut(plan, time.time())
+    if now is not None:
+        return safe.one_line(f"not now: {now.why} ({now.where}); {now.again}")
+    hours = "; ".join(dict.fromkeys(written(window) for window in plan.windows))
+    return f"may be made now{f', within {hours}' if hours else ''}"
 
 
 def _parameter(value: Json, is_duration: bool) -> str:

@@ -1,5 +1,6 @@
 """A plan as JSON objects: the plan, then each action with its text and what was read for it."""
 
+import time
 from collections.abc import Iterator, Mapping
 
 from opskit.model.plan import Action, Plan
@@ -32,9 +33,20 @@ def objects(
         },
         "preview": run,
         "refused": refused,
+        **({"changes_now": _hours(plan)} if plan.windows or plan.freezes else {}),
     }
     for action in plan.actions:
         yield _action(plan, action, readings)
+
+
+def _hours(plan: Plan) -> Json:
+    from opskit.plan.windows import shut  # few inventories have any
+
+    now = shut(plan, time.time())
+    if now is None:
+        return {"allowed": True}
+    opens = now.opens.isoformat() if now.opens else None
+    return {"allowed": False, "why": now.why, "where": now.where, "opens": opens}
 
 
 def _action(plan: Plan, action: Action, readings: Readings) -> Mapping[str, Json]:

@@ -49,6 +49,7 @@ def _facts(run: Run, entries: Sequence[Entry]) -> Iterator[str]:
         "Run": f"`{run.id}` ({run.kind})",
         "Who": f"{escaped(run.who)} from {escaped(run.origin) or 'here'}",
         "Why": escaped(run.reason) or "no reason was given",
+        **({"Change windows": f"overridden: {escaped(run.override)}"} if run.override else {}),
         "Began": amounts.moment(run.created),
         "Ended": f"{amounts.moment(run.ended)}{took}" if run.ended else "not yet",
         "Plan digest": f"`{run.plan}`",
