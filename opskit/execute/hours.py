@@ -11,7 +11,7 @@ from opskit.execute.book import Book
 from opskit.execute.offers import in_window
 from opskit.execute.walk import Question, waves
 from opskit.model.plan import Action, Plan
-from opskit.model.work import Wait
+from opskit.model.work import Command, Wait
 from opskit.plan import acts
 from opskit.plan.windows import shut
 
@@ -33,7 +33,7 @@ def stretches(actions: Sequence[Action]) -> Iterator[list[Action]]:
 
 def held(plan: Plan, book: Book, actions: Sequence[Action]) -> Question | None:
     """Return the question that a run comes to where its changes may not be made now."""
-    coming = [action for action in actions if acts(plan, action)]
+    coming = [action for action in actions if acts(plan, action) and not _gate(action)]
     begun = any(book.state(action) != "planned" for action in coming)
     if not coming or begun or book.overridden:
         return None
@@ -46,3 +46,8 @@ def held(plan: Plan, book: Book, actions: Sequence[Action]) -> Question | None:
         text=f"{now.why} ({now.where}); {now.again}. Nothing new was begun",
         choices=in_window(plan, book),
     )
+
+
+def _gate(action: Action) -> bool:
+    """Tell whether an action only watches, though it is carried like a change."""
+    return isinstance(action.work, Command) and action.work.verdict

@@ -286,7 +286,7 @@ def _steering(
         }
     if not mapping(entry.get("colours")):
         return (), {"upstreams": "0", "haproxy": "0"}
-    return ("nginx.sh", "colours.sh"), {
+    return ("sockets.sh", "nginx.sh", "colours.sh"), {
         "upstreams": "1",
         "haproxy": "0",
         "reload_timeout": "1",
