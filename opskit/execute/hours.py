@@ -1,7 +1,7 @@
 """Change windows while a run goes: where it looks at the clock, and what it asks when they close.
 
-It looks before a batch and after each wait, where what comes next changes something and nothing of
-that was begun: never in the middle, so no host is left out of its pool until the morning.
+It looks before a batch and after each wait and gate, where what comes next changes something and
+nothing of that was begun: never in the middle, so no host stays out of its pool until the morning.
 """
 
 import time
@@ -20,11 +20,11 @@ clock = time.time
 
 
 def stretches(actions: Sequence[Action]) -> Iterator[list[Action]]:
-    """Split the actions of a batch behind each wait."""
+    """Split the actions of a batch behind each wait and each gate."""
     found: list[Action] = []
     for wave in waves(actions):
         found += wave
-        if any(isinstance(action.work, Wait) for action in wave):
+        if any(isinstance(action.work, Wait) or _gate(action) for action in wave):
             yield found
             found = []
     if found:

@@ -11,7 +11,7 @@
 #   members           for check: every member as name=address:port, apart by blanks
 #   besides           for check: names of members that are not asked for their health
 #   healthy           all | others | none: whose checks count
-#   min_up            how many servers must stay (for check: be) in service
+#   min_up            how many servers must stay (for check: be) in service, or a percentage of all
 #   drain_timeout, up_timeout     whole seconds
 #
 # Exit status: 0 done, or it was so already
@@ -141,6 +141,7 @@ check_floor() {
   others=$(serving "$server" | cut -f 1)
   left=$(printf '%s\n' "$others" | grep -c . || :)
   total=$(printf '%s\n' "$servers" | grep -c .)
+  settle_floor "$total"
   [ "$left" -ge "$min_up" ] ||
     refuse "$name ($member) can't leave pool $pool: $left of $total servers would be up, at least $min_up must be"
   if [ "$min_up" -gt 0 ]; then check_health "$others"; fi
@@ -206,10 +207,20 @@ step_out() {
   trap - TERM INT HUP
 }
 
-# Notes how the server was found, unless it is out by an earlier drain of opskit's own.
+# Whether the server is as opskit left it after it had noted how it found it. Sets was, weighed and
+# looked: state, weight and status as they were found.
+is_ours() {
+  [ -e "$kept" ] || return 1
+  read -r was weighed looked left_as <"$kept"
+  case $left_as,$state in
+    drain,drain | maint,maint | either,drain | either,maint) ;;
+    *) return 1 ;;
+  esac
+}
+
+# Notes how the server was found, and how it is left.
 remember() {
-  if [ "$state" != ready ] && [ -e "$kept" ]; then return; fi
-  printf '%s %s %s\n' "$state" "$weight" "${status%% *}" >"$kept.new"
+  printf '%s %s %s %s\n' "$was" "$weighed" "$looked" "$1" >"$kept.new"
   make_durable "$kept.new"
   mv -f "$kept.new" "$kept"
 }
@@ -232,12 +243,16 @@ drain() {
   before=$state
   if [ "$state" = ready ]; then check_floor; fi
   find_remote
-  remember
-  if [ "$state" = ready ]; then step_out drain; fi
+  is_ours || was=$state weighed=$weight looked=${status%% *}
+  if [ "$state" = ready ]; then
+    remember drain
+    step_out drain
+  fi
   wait_for_none
   waited=$(seconds $((now - began)))
   if [ "$before" = maint ]; then
     keep_states || refuse "$why" # it may have been cut off before
+    remember maint
     say "$name ($member) was out of backend $backend already; no session with it after $waited s"
     return
   fi
@@ -245,27 +260,32 @@ drain() {
   found_first=$state
   case $state in
     maint) ;; # somebody else was quicker
-    drain) step_out maint ;;
+    drain)
+      remember either
+      step_out maint
+      ;;
     ready)
       printf 'failed: somebody has put %s (%s) back in backend %s meanwhile\n' "$name" "$member" "$backend" >&2
       exit 4
       ;;
   esac
+  remember maint
   wait_for_none # a persistent client may have come in between
   say "$name ($member) is out of backend $backend, in maintenance: no session with it after $waited s$note"
 }
 
 ready() {
   begin
-  was=$state weighed=$weight looked=unknown
-  if [ -e "$kept" ]; then read -r was weighed looked <"$kept"; fi
-  if [ "$state" = ready ]; then
+  if is_ours; then
+    if [ "$was" != ready ]; then
+      stay_out
+      return
+    fi
+  elif [ "$state" = ready ]; then
     is_in
     return
-  fi
-  if [ "$was" != ready ] && [ -e "$kept" ]; then
-    stay_out
-    return
+  else
+    was=ready weighed=$weight looked=unknown
   fi
   if [ "$weight" != "$initial" ] && [ "$weight" != "$weighed" ]; then # somebody has set it
     note="; its weight is $weight and was $weighed before"
@@ -299,7 +319,9 @@ ready() {
 
 # It is in already: by a ready that was cut off, by somebody else, or it never was out.
 is_in() {
-  if [ -e "$kept" ] && [ "$looked" != DOWN ]; then
+  looked=DOWN # where nothing was noted, opskit has done nothing
+  if [ -e "$kept" ]; then read -r was weighed looked left_as <"$kept"; fi
+  if [ "$looked" != DOWN ]; then
     wait_for_up || take_back "$why"
   fi
   keep_states || refuse "$why"
@@ -376,6 +398,7 @@ check() {
   if [ -n "$health" ]; then lines=$(with_health "$lines"); fi
   printf '%s\n' "$lines"
   problem=''
+  settle_floor "$(printf '%s\n' "$servers" | grep -c .)"
   [ "$up" -ge "$min_up" ] ||
     problem="backend $backend has $up server$(plural "$up") in service, but at least $min_up must be"
   ill=$(printf '%s\n' "$lines" | awk '/ up, / && !/ up, healthy$/ { printf "; %s", $0 }')

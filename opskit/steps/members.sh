@@ -68,6 +68,11 @@ ask() {
   wait
 }
 
+# Turns min_up into a number where it is a percentage of so many servers, rounded up.
+settle_floor() {
+  case $min_up in *%) min_up=$((($1 * ${min_up%\%} + 99) / 100)) ;; esac
+}
+
 # Asks the members whose addresses are given until min_up have said that they are healthy.
 # Sets found, how many did, and ill, what the others said.
 look_for_healthy() {

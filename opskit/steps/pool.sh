@@ -10,7 +10,7 @@
 #   name, member      the member's host name and its address:port ('' for check)
 #   members           for check: every member as name=address:port, apart by blanks
 #   besides           for check: names of members that are not asked for their health
-#   min_up            how many servers must stay (for check: be) in service
+#   min_up            how many servers must stay (for check: be) in service, or a percentage of all
 #   drain_timeout     whole seconds
 #
 # Exit status as nginx.sh has it, and besides: 1 check: not the whole pool is in service
@@ -56,6 +56,7 @@ write_file() {
 }
 
 check_floor() {
+  settle_floor "$total"
   left=$((up - 1 + backup))
   [ "$left" -ge "$min_up" ] ||
     refuse "$name ($member) can't leave pool $pool: $left of $total servers would be up, at least $min_up must be"
@@ -183,6 +184,7 @@ END
   if [ -n "$health" ]; then lines=$(with_health "$lines"); fi
   printf '%s\n' "$lines"
   problem=''
+  settle_floor "$(printf '%s\n' "$lines" | grep -c .)"
   [ "$up" -ge "$min_up" ] ||
     problem="pool $pool has $up server$(plural "$up") in service, but at least $min_up must be"
   ill=$(printf '%s\n' "$lines" | awk '/ up, / && !/ up, healthy$/ { printf "; %s", $0 }')

@@ -8,6 +8,7 @@ they say how they prove what they do.
 """
 
 import ipaddress
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 
@@ -70,7 +71,11 @@ KEYS = (
     ),
     Key("lock_timeout", "duration", default=30.0, help="how long to wait for another change"),
     Key(
-        "min_up", "int", default=1, minimum=1, help="servers that must stay (check: be) in service"
+        "min_up",
+        "text",
+        default="1",
+        help="servers that must stay (check: be) in service: a number, or a percentage of all that "
+        "the pool has, rounded up",
     ),
     Key(
         "healthy",
@@ -112,7 +117,7 @@ def work(args: Mapping[str, Value], step: Step) -> Command:
     steering = _haproxy if said(entry, "type", pool, step) == "haproxy" else _nginx
     files, words = steering(entry, pool, step)
     words |= {"action": action, "pool": pool, "members_awk": data("members.awk")}
-    words |= limits(KEYS, args, step)
+    words |= {**limits(KEYS, args, step), "min_up": _floor(args, step)}
     words |= _whom(args, entry, action, name, step) | _health(args, entry, action, step)
     assignments = "".join(f"{key}={shlex.quote(value)}\n" for key, value in words.items())
     return Command(
@@ -186,6 +191,19 @@ def _health(
         hosts = about if isinstance(about, tuple) else ()
         found["besides"] = " ".join(a_word(one, step, "pool") for one in hosts)
     return found
+
+
+def _floor(args: Mapping[str, Value], step: Step) -> str:
+    """Return how many servers must stay, as a number or a percentage."""
+    value = args.get("min_up", 1)
+    word = f"{value:g}" if isinstance(value, (int, float)) else a_word(value, step, "min_up")
+    if not re.fullmatch(r"[1-9][0-9]{0,3}|([1-9][0-9]?|100)%", word):
+        raise InputError(
+            f"`min_up` came to {word[:40]!r}",
+            where=str(step.places.get("traffic.min_up", step.place)),
+            hint="write a number from 1 on, or a percentage such as 50%",
+        )
+    return word
 
 
 def with_port(address: str, port: int) -> str:

@@ -68,9 +68,9 @@ def edge(fleet: Fleet) -> Iterator[tuple[str, ...]]:
     inventory = fleet.folder / "inventory.yaml"
     text = fleet.lab.inventory.read_text()
     inventory.write_text(
-        text.replace("balancers:\n", f"balancers:\n  edge: {json.dumps(entry)}\n", 1)
+        text.replace("balancers:\n", f"balancers:\n  front: {json.dumps(entry)}\n", 1)
     )
-    yield ("-i", str(inventory), "-p", "pool=edge")
+    yield ("-i", str(inventory), "-p", "pool=front")
     fleet.sh("lb1", "kill $(cat /run/edge.pid)")
 
 
@@ -120,6 +120,31 @@ def test_a_broken_release_leaves_haproxy_as_it_was(
     assert live(fleet) == ["releases/A /srv/app/releases/A"] * 4
     assert states(fleet) == before
     assert load.report().failures == 0, load.report().describe()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("fault", [None, "errors"])
+def test_the_gate_takes_back_a_release_that_only_fails_in_some_requests(
+    fleet: Fleet, edge: tuple[str, ...], tmp_path: Path, fault: str | None
+) -> None:
+    """Its health page is fine, as are half of its answers."""
+    before = states(fleet)
+    address = fleet.lab.layout.host("lb1").address
+    quick = ("gate=6s", "window=2s", "windows=1", "requests=20", "p95_ratio=0")
+    words = [word for one in quick for word in ("-p", one)]
+    with Load(url=f"http://{address}:8091/", rate=200, threads=8):
+        given = shipped(fleet, tmp_path, "X", fault)
+        done = fleet.opskit(
+            "run", "deploy", *edge, "--yes", "--limit", "web1", *given, *words, status=None
+        )
+    said = done.stdout + done.stderr
+    if fault is None:
+        assert (done.returncode, "PASS: web1 " in said or "SUCCEEDED" in said) == (0, True), said
+    else:
+        assert done.returncode == 3, said
+        assert "No worse than the others" in said
+        assert live(fleet) == ["releases/A /srv/app/releases/A"] * 4
+    assert states(fleet) == before
 
 
 @pytest.mark.soak

@@ -238,6 +238,9 @@ def test_the_last_server_is_not_drained(balancer: Balancer) -> None:
 def test_min_up_and_backup_servers_hold_the_floor(balancer: Balancer) -> None:
     status, said = balancer("drain", 0, min_up=3)
     assert (status, "2 of 3 servers would be up, at least 3 must be" in said) == (3, True)
+    status, said = balancer("drain", 0, min_up="67%")
+    assert (status, "2 of 3 servers would be up, at least 3 must be" in said) == (3, True)
+    assert balancer("spare", 0, min_up="66%")[0] == 0
     pool, last = balancer.nginx.pool, balancer.nginx.members[2].where
     pool.write_text(pool.read_text().replace(f"{last};", f"{last} backup;"))
     balancer.nginx.run("-s", "reload")
@@ -839,6 +842,8 @@ def test_hostile_values_stay_words() -> None:
         ({"drain": text("web9")}, "'web9' is no host of the inventory"),
         ({"drain_timeout": text("soon")}, "`drain_timeout` came to 'soon'"),
         ({"healthy": text("some")}, "`healthy` came to 'some'"),
+        ({"min_up": text("101%")}, "`min_up` came to '101%'"),
+        ({"min_up": text("0")}, "`min_up` came to '0'"),
         ({"page": text("/x\r\nEvil: 1")}, "can't be asked for their health: health is"),
     ],
 )
