@@ -850,3 +850,52 @@ def test_hostile_values_stay_words() -> None:
 def test_what_can_not_be_planned_is_an_input_error(change: Mapping[str, Value], what: str) -> None:
     with pytest.raises(InputError, match=what):
         traffic.work({**planned(), **change}, step({}))
+
+
+# --- what HAProxy says ----------------------------------------------------------------------------
+
+STATES = """\
+1
+# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight
+3 web 1 a 10.0.0.1 2 0 100 100
+3 web 2 b 10.0.0.2 2 8 40 100
+3 web 3 c 10.0.0.3 0 1 100 100
+"""
+STAT = """\
+# pxname,svname,qcur,scur,status,weight,bck,check_status,addr
+web,FRONTEND,,9,OPEN,,,,
+web,a,1,2,UP,100,0,* L7OK,10.0.0.1:8000
+web,b,0,0,DRAIN,40,0,L7OK,10.0.0.2:8000
+web,c,0,0,MAINT,100,1,,10.0.0.3:8000
+web,BACKEND,1,3,UP,140,0,,
+other,a2,0,4,UP,100,0,L4OK,10.0.0.1:8000
+"""
+
+
+def servers(awk: list[str], states: str, stat: str = STAT) -> list[list[str]]:
+    program = Path(traffic.__file__).with_name("haproxy.awk")
+    done = subprocess.run(
+        [*awk, "-v", "action=servers", "-v", "backend=web", "-f", str(program)],
+        input=f"{states}\n=\n{stat}".encode(),
+        capture_output=True,
+        check=True,
+    )
+    return [line.split("\t") for line in done.stdout.decode().splitlines()]
+
+
+@pytest.mark.parametrize("awk", AWKS, ids=" ".join)
+def test_servers_of_haproxy_are_read_by_the_names_of_columns(awk: list[str]) -> None:
+    told = servers(awk, STATES)
+    assert told == [
+        ["a", "ready", "100", "100", "UP", "L7OK", "3", "4", "10.0.0.1:8000", "main"],
+        ["b", "drain", "40", "100", "DRAIN", "L7OK", "0", "0", "10.0.0.2:8000", "main"],
+        ["c", "maint", "100", "100", "MAINT", "-", "0", "0", "10.0.0.3:8000", "backup"],
+    ]
+    turned = STATES.replace("srv_uweight srv_iweight", "srv_iweight srv_uweight")
+    assert servers(awk, turned)[1][2:4] == ["100", "40"]
+    assert servers(awk, "Can't find backend.\n") == [
+        ["fault", "HAProxy answers: Can't find backend."]
+    ]
+    assert servers(awk, STATES, STAT.replace("web,", "app,")) == [
+        ["fault", "backend web has no server"]
+    ]
