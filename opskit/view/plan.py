@@ -74,10 +74,6 @@ def counts(actions: Iterable[Action], stages: Mapping[str, Stage]) -> Counts:
     return Counts(read=read, change=change, undetermined=undetermined)
 
 
-def _changes(plan: Plan) -> bool:
-    return counts(plan.actions, plan.stages).change > 0
-
-
 def text(plan: Plan, look: Look | None = None) -> str:
     """Show a whole plan."""
     look = look or Look()
@@ -109,22 +105,26 @@ def _header(plan: Plan, look: Look) -> Iterator[str]:
     then = f"if {limit}, {trips.get(plan.on_failure, 'the run stops')}"
     stuck = "where an undo fails, the rest stays as it is on that host"
     facts.append(("failures", stuck if look.undoing else then))
-    if (plan.windows or plan.freezes) and not look.undoing and _changes(plan):
-        facts.append(("changes", _hours(plan)))
+    if (plan.windows or plan.freezes) and not look.undoing:
+        facts += [("changes", hours) for hours in _hours(plan)]
     room = min(24, max(len(name) for name, _ in facts))
     for name, value in facts:
         yield f"  {safe.padded(name, room)}  {value}"
 
 
-def _hours(plan: Plan) -> str:
+def _hours(plan: Plan) -> Iterator[str]:
     """Say whether a run that was begun now would be refused, and when it would not be."""
-    from opskit.plan.windows import shut, written  # few inventories have any
+    from opskit.plan import reads_only  # few inventories have any hours
+    from opskit.plan.windows import shut, written
 
+    if reads_only(plan):
+        return
     now = shut(plan, time.time())
     if now is not None:
-        return safe.one_line(f"not now: {now.why} ({now.where}); {now.again}")
+        yield safe.one_line(f"not now: {now.why} ({now.where}); {now.again}")
+        return
     hours = "; ".join(dict.fromkeys(written(window) for window in plan.windows))
-    return f"may be made now{f', within {hours}' if hours else ''}"
+    yield f"may be made now{f', within {hours}' if hours else ''}"
 
 
 def _parameter(value: Json, is_duration: bool) -> str:

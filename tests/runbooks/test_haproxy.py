@@ -13,6 +13,7 @@ from tests.support.fleet import Fleet
 
 pytestmark = [
     pytest.mark.acceptance,
+    pytest.mark.soak,
     pytest.mark.skipif(haproxy.program() is None, reason="needs haproxy (scripts/setup)"),
 ]
 SOCKET = "/run/edge.sock"
@@ -85,7 +86,7 @@ def shipped(fleet: Fleet, folder: Path, release: str, fault: str | None = None) 
     return ("-p", f"release={release}", "-p", f"artifact={path}", "-p", "bake=0s")
 
 
-@pytest.mark.parametrize("hosts", ["web1", pytest.param("web", marks=pytest.mark.soak)])
+@pytest.mark.parametrize("hosts", ["web1", "web"])
 def test_a_release_goes_live_behind_haproxy_and_comes_back_and_no_request_fails(
     fleet: Fleet, edge: tuple[str, ...], tmp_path: Path, hosts: str
 ) -> None:
@@ -106,7 +107,6 @@ def test_a_release_goes_live_behind_haproxy_and_comes_back_and_no_request_fails(
     assert states(fleet) == before
 
 
-@pytest.mark.soak
 def test_a_broken_release_leaves_haproxy_as_it_was(
     fleet: Fleet, edge: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -122,7 +122,6 @@ def test_a_broken_release_leaves_haproxy_as_it_was(
     assert load.report().failures == 0, load.report().describe()
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize("fault", [None, "errors"])
 def test_the_gate_takes_back_a_release_that_only_fails_in_some_requests(
     fleet: Fleet, edge: tuple[str, ...], tmp_path: Path, fault: str | None
@@ -147,7 +146,6 @@ def test_the_gate_takes_back_a_release_that_only_fails_in_some_requests(
     assert states(fleet) == before
 
 
-@pytest.mark.soak
 def test_a_pool_of_haproxy_that_is_not_whole_is_refused_untouched(
     fleet: Fleet, edge: tuple[str, ...], tmp_path: Path
 ) -> None:
