@@ -32,7 +32,10 @@ class RefusedError(Exception):
 
 @frozen
 class Closing:
-    """The end of a socket; `at` is the time of day (seconds since 1970)."""
+    """The end of a socket; `at` is the time of day (seconds since 1970).
+
+    `lived` counts from when its client began to connect: whoever accepted it has it from then on.
+    """
 
     by: str  # client, service, or nobody
     code: int | None
@@ -146,6 +149,7 @@ class Held:
     def _keep(self, part: float) -> None:
         """Hold one after the other; the first of them for a part of its time only."""
         while not self._ending.is_set():
+            begun = time.monotonic()
             try:
                 one = Socket(self.address, self.host, self.path)
             except (OSError, ValueError, LookupError, RefusedError) as error:
@@ -156,12 +160,12 @@ class Held:
             with self._lock:
                 self.opened += 1
             with one.peer:
-                closing = self._hold(one, None if self.hold is None else self.hold * part)
+                closing = self._hold(one, begun, None if self.hold is None else self.hold * part)
             self.closings.append(closing)
             part = 1.0
 
-    def _hold(self, one: Socket, seconds: float | None) -> Closing:
-        words, begun = Words(), time.monotonic()
+    def _hold(self, one: Socket, begun: float, seconds: float | None) -> Closing:
+        words = Words()
         until = float("inf") if seconds is None else begun + seconds
         code, by = None, "client"
         try:

@@ -20,10 +20,12 @@ from tests.support.fleet import Fleet
 
 POOLS = {"app": "nginx", "edge": "HAProxy"}
 COUNTERS = ("econ", "eresp", "wretr", "wredis", "hrsp_5xx")
-STAT = (
-    "perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new(Peer => q(/run/haproxy.sock)) or die;"
-    " print $s qq(show stat\\n); print while <$s>'"
-)
+
+
+def asked(command: str) -> str:
+    """Return the shell line that asks HAProxy by its socket."""
+    peer = "IO::Socket::UNIX->new(Peer => q(/run/haproxy.sock)) or die"
+    return f"perl -MIO::Socket::UNIX -e '$s = {peer}; print $s qq({command}\\n); print while <$s>'"
 
 
 @dataclass(kw_only=True)
@@ -72,7 +74,7 @@ class Constant:
     def closed_early(self, drain: float, stopped: tuple[float, ...]) -> list[dict[str, Any]]:
         """Sockets that were not left their time: after a reload of nginx, or after a stop.
 
-        nginx's log tells whole seconds, so a reload counts from the beginning of its second.
+        nginx's log tells whole seconds: workers were told to end at the beginning of theirs.
         """
         early = []
         for one in self.closings:
@@ -140,15 +142,20 @@ def _settled(fleet: Fleet, found: Constant) -> Mapping[str, Any]:
 
 def _counters(fleet: Fleet) -> dict[str, int]:
     """HAProxy's own counts of what went wrong with the servers of the colours."""
-    lines = fleet.sh("lb1", STAT).removeprefix("# ").splitlines()
+    lines = fleet.sh("lb1", asked("show stat")).removeprefix("# ").splitlines()
     rows = [row for row in csv.DictReader(lines) if row["pxname"] == "app"]
     servers = [row for row in rows if row["svname"] != "BACKEND"]
     return {name: sum(int(row[name] or 0) for row in servers) for name in COUNTERS}
 
 
 def _reloads(fleet: Fleet) -> list[float]:
-    """When nginx began to read its configuration anew, in whole seconds."""
+    """When nginx's workers were told to end with their last requests, in whole seconds."""
     log = fleet.sh("lb1", "cat /var/log/nginx/error.log; date +%z")
     zone = log.splitlines()[-1]
-    times = re.findall(r"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) \[notice\] .*: reconfiguring", log)
-    return [datetime.strptime(f"{at} {zone}", "%Y/%m/%d %H:%M:%S %z").timestamp() for at in times]
+    times = re.findall(
+        r"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) \[notice\] .*: gracefully shutting down", log
+    )
+    return [
+        datetime.strptime(f"{at} {zone}", "%Y/%m/%d %H:%M:%S %z").timestamp()
+        for at in sorted(set(times))
+    ]
