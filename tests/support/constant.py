@@ -103,7 +103,7 @@ class Constant:
 
 @contextmanager
 def constant(
-    fleet: Fleet, pool: str, *, rate: float, sockets: int = 50, hold: float = 6.0
+    fleet: Fleet, pool: str, *, rate: float, sockets: int = 50, hold: float | None = 6.0
 ) -> Iterator[Constant]:
     """Load a balancer from a process of its own while the block runs."""
     layout = fleet.lab.layout
@@ -111,7 +111,8 @@ def constant(
     before = _counters(fleet) if pool == "edge" else {}
     words = [sys.executable, "-m", "opskit", "lab", "load", "--json", "--dir", str(layout.folder)]
     words += ["--balancer", pool, "--rate", f"{rate:g}", "--threads", "24", "--posts", "0.3"]
-    words += ["--sockets", str(sockets), "--hold", f"{hold:g}", "--seconds", "600"]
+    words += ["--sockets", str(sockets), "--seconds", "600"]
+    words += [] if hold is None else ["--hold", f"{hold:g}"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     found = Constant(pool=pool, began=time.time())
     try:
