@@ -8,6 +8,7 @@ for the pool; `page` and `site`, where servers say how they are. The work is ops
 import re
 import shlex
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from opskit.errors import InputError
@@ -30,6 +31,7 @@ from opskit.steps.base import (
     Value,
     a_flag,
     a_number,
+    a_text,
     a_word,
     mapping,
     problem,
@@ -55,6 +57,18 @@ KEYS = (
         "bool",
         default=False,
         help="put back what this run found before it changed anything, byte for byte",
+    ),
+    Key(
+        "of",
+        "text",
+        help="back: put back what another run found, by its id, if nobody has changed it since and "
+        "the colour that gets its traffic back is well and still the release that it was then",
+    ),
+    Key(
+        "found",
+        "text",
+        help="id of a run: print what it found, such as `blue 100`; fail unless `back` with `of` "
+        "could put that back now; a read (write `effect: read`)",
     ),
     Key(
         "show",
@@ -109,8 +123,8 @@ MAIN = None
 EFFECT: Effect = "change"
 SCOPE: Scope = "each"
 
-ACTIONS = ("to", "back", "show", "ready", "alone")
-LOOKS = ("show", "ready", "alone")
+ACTIONS = ("to", "back", "show", "ready", "alone", "found")
+LOOKS = ("show", "ready", "alone", "found")
 
 
 def check(step: Step) -> Iterable[Problem]:
@@ -120,7 +134,7 @@ def check(step: Step) -> Iterable[Problem]:
         yield problem(
             step,
             asked[1] if asked else "colours",
-            "one of to, back, show, ready and alone is needed, not "
+            "one of to, back, show, ready, alone and found is needed, not "
             + (" and ".join(asked) or "none"),
             "write for example {to: green, share: 10, pool: web}",
         )
@@ -128,6 +142,8 @@ def check(step: Step) -> Iterable[Problem]:
         yield problem(step, asked[0], "looking at a pool changes nothing", "add effect: read")
     elif asked[0] not in LOOKS and step.effect == "read":
         yield problem(step, "effect", f"{asked[0]} changes the balancer", "take `effect: read` out")
+    if "of" in step.args and asked != ["back"]:
+        yield problem(step, "of", "only back is of another run", "take it out")
     share = step.args.get("share")
     if isinstance(share, int) and not 0 <= share <= 100:
         yield problem(step, "share", f"{share} is no percentage", "write a number from 0 to 100")
@@ -153,15 +169,37 @@ def work(args: Mapping[str, Value], step: Step) -> Command:
     run: Late | Fixed = Fixed(text="-")  # a look leaves nothing that would be called by it
     if words["action"] in ("to", "back"):
         run = Late(source="{{ run.id }}", names=("run",), context="word")
+    meant = args.get("found" if words["action"] == "found" else "of")
     return Command(
-        text=Text(parts=(Fixed(text=f"{assignments}run="), run, Fixed(text=f"\n{text}"))),
+        text=Text(
+            parts=(
+                *(Fixed(text=f"{assignments}run="), run, Fixed(text="\nof=")),
+                *_of(meant),
+                Fixed(text=f"\n{text}"),
+            )
+        ),
         sudo=sudo_of(args.get("sudo"), entry.get("sudo"), step),
         summary=_summary(words, pool),
     )
 
 
+def _of(meant: Value) -> tuple[Late | Fixed, ...]:
+    """Return a run's id, which another step may have found, as part of a shell word."""
+    parts = a_text(meant, "of").parts if meant is not None else ()
+    found = (
+        replace(part, context="word")
+        if isinstance(part, Late)
+        else Fixed(text=shlex.quote(part.text))
+        for part in parts
+        if isinstance(part, (Fixed, Late))
+    )
+    return tuple(found)
+
+
 def _summary(words: Mapping[str, str], pool: str) -> str:
     match words["action"]:
+        case "found":
+            return f"ask whether pool {pool} can go back to what a run found"
         case "to":
             return f"give {words['to']} {words['share']} % of pool {pool}"
         case "back":
@@ -185,6 +223,8 @@ def _asked(args: Mapping[str, Value], step: Step) -> dict[str, str]:
         )
     found = {"to": "", "share": str(int(share))} | _wanted(args, step)
     found["backwards"] = str(a_flag(args.get("backwards", False), step, "backwards")).lower()
+    if args.get("found") is not None:
+        return {**found, "action": "found"}
     for action in ("back", "show"):
         if a_flag(args.get(action, False), step, action):
             return {**found, "action": action}

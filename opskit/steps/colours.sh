@@ -31,7 +31,7 @@ END
 
 # Prints the file's text for a share of the second.
 compose() {
-  printf '# Who gets which share; written whole by opskit, last in run %s.\n' "$run"
+  printf '# Who gets which share; written whole by opskit, last in run %s.\n' "${2:-$run}"
   printf 'split_clients "%s" %s {\n' "$key" "$variable"
   case $1 in
     0) printf '    * %s;\n' "$first" ;;
@@ -170,16 +170,31 @@ spare_workers() {
 # Keeps what this run found for `back`, once; and the like of four earlier runs. These are told by
 # when they were kept (-c): the copies have the time of the file, which an undo puts back.
 keep_first() {
-  kept="$dir/.${real##*/}.before-$run"
-  if [ -e "$kept" ]; then return; fi
-  cp -p "$real" "$kept.new" || refuse "$dir can't be written"
-  make_durable "$kept.new"
-  mv -f "$kept.new" "$kept"
+  own=$(named before "$run")
+  if [ -e "$own" ]; then return; fi
+  releases_of "$first" "$second" >"$(named answered "$run")" || refuse "$dir can't be written"
+  cp -p "$real" "$own.new" || refuse "$dir can't be written"
+  make_durable "$own.new"
+  mv -f "$own.new" "$own"
   # shellcheck disable=SC2012  # names of opskit's own files
-  ls -1tc "$dir/.${real##*/}.before-"* | tail -n +6 | while IFS= read -r each; do
-    [ "$each" = "$kept" ] || rm -f "$each"
+  ls -1tc "$(named before '')"* | tail -n +6 | while IFS= read -r each; do
+    id=${each##*.before-}
+    [ "$id" = "$run" ] || rm -f "$each" "$(named answered "$id")" "$(named left "$id")"
   done
 }
+
+# Where something of a run is kept: before (what it found), answered (who was which release then),
+# left (what it has put in place, where it did not write that itself).
+named() { printf '%s/.%s.%s-%s' "$dir" "${real##*/}" "$1" "$2"; }
+
+# Refuses what the run that is meant has not left like that.
+must_be_left() {
+  compose "$part" "${of:-$run}" | cmp -s - "$real" || cmp -s "$(named left "${of:-$run}")" "$real" 2>/dev/null ||
+    refuse "$file is not as $whose left it; somebody has changed it since. What it found is in $kept"
+}
+
+# Sets gains, who gets more when the share of the second goes from $1 to $2.
+aim_back() { if [ "$2" -gt "$1" ]; then gains=$second; else gains=$first; fi; }
 
 # Puts the text that lies in fresh in place, and proves the share ($1) that it gives the second.
 put_in_place() {
@@ -221,7 +236,7 @@ find_remote() {
 begin() {
   open_file
   find_master
-  kept="$dir/.${real##*/}.before-$run"
+  kept=$(named before "${of:-$run}")
   recover
   read_shares "$real"
   survey
@@ -263,6 +278,7 @@ to() {
 back() {
   begin
   if [ ! -e "$kept" ]; then
+    [ -z "$of" ] || refuse "what run $of found is not kept in $dir; it has changed nothing here, or five runs came since"
     if [ -n "$stale" ]; then
       load || refuse "$why"
       agree
@@ -274,21 +290,24 @@ back() {
   fi
   if cmp -s "$kept" "$real" && [ -z "$stale" ] && loaded; then
     agree
-    tell "$file is as this run found it: $(shares "$part"), nginx was not reloaded"
+    tell "$file is as $whose found it: $(shares "$part"), nginx was not reloaded"
     return
   fi
-  if ! cmp -s "$kept" "$real"; then
-    compose "$part" | cmp -s - "$real" ||
-      refuse "$file is not as this run left it; somebody has changed it since. What this run found is in $kept"
-  fi
+  if ! cmp -s "$kept" "$real"; then must_be_left; fi
   was=$part
   read_shares "$kept"
+  if [ -n "$of" ]; then
+    aim_back "$was" "$part"
+    must_be_as_then "$gains" "$(named answered "$of")"
+    keep_first
+    cp -p "$kept" "$(named left "$run")" || refuse "$dir can't be written"
+  fi
   count_long "$looked"
   rm -f "$fresh"
   cp -p "$kept" "$fresh" || refuse "$dir can't be written"
   cmp -s "$kept" "$fresh" || refuse "$dir: no room for a new file"
   put_in_place "$part"
-  tell "$file is as this run found it: $(shares "$part") (before: $(shares "$was")): nginx loaded it in $took s$note"
+  tell "$file is as $whose found it: $(shares "$part") (before: $(shares "$was")): nginx loaded it in $took s$note"
 }
 
 # --- looking ------------------------------------------------------------
@@ -305,6 +324,23 @@ look() {
 show() {
   look
   printf '%s%s\n' "$measured" "$note" >&2
+  shares "$part"
+  echo
+}
+
+# Prints what a run has found first, if that could be put back now.
+found() {
+  look
+  dir=${real%/*}
+  kept=$(named before "$of")
+  [ -e "$kept" ] || refuse "what run $of found is not kept in $dir; it has changed nothing here, or five runs came since"
+  ! cmp -s "$kept" "$real" || refuse "$file is as run $of found it already: $(shares "$part")"
+  must_be_left
+  was=$part
+  read_shares "$kept"
+  aim_back "$was" "$part"
+  must_be_as_then "$gains" "$(named answered "$of")"
+  printf 'now %s; %s\n' "$(shares "$was")" "$measured" >&2
   shares "$part"
   echo
 }

@@ -148,7 +148,8 @@ put_in_place() {
 
 begin() {
   open_dir
-  kept=$dir/$at.before-$run set=$dir/$at.set-$run orders=$dir/$at.orders
+  not_kept="what run $of found is not kept in $dir; it has changed nothing here, or five runs came since"
+  kept=$dir/$at.before-${of:-$run} set=$dir/$at.set-${of:-$run} orders=$dir/$at.orders
   take_socket_lock
   survey
   found_first=$(as_orders) found_dead=$dead
@@ -157,6 +158,36 @@ begin() {
 tell() {
   say "$1"
   if [ -n "$measured" ]; then say "$measured"; fi
+}
+
+# Keeps what this run found for `back`, once; and the like of four earlier runs.
+keep_first() {
+  set=$dir/$at.set-$run
+  own=$dir/$at.before-$run
+  if [ -e "$own" ]; then return; fi
+  releases_of "$first" "$second" >"$dir/$at.answered-$run" || refuse "$dir can't be written"
+  printf '%s\n' "$found_first" >"$own.new"
+  printf '%s\n' "$found_first" >"$set"
+  make_durable "$own.new"
+  mv -f "$own.new" "$own"
+  # shellcheck disable=SC2012  # names of opskit's own files
+  ls -1t "$dir/$at.before-"* | tail -n +6 | while IFS= read -r each; do
+    id=${each##*.before-}
+    rm -f "$each" "$dir/$at.set-$id" "$dir/$at.answered-$id"
+  done
+}
+
+# Refuses unless the colours that would get traffic by lines of NAME WEIGHT STATE are as they were.
+must_go_back() {
+  for gains in "$first" "$second"; do
+    if printf '%s\n' "$1" | awk -F '\t' -v of="$gains" '
+      BEGIN { n = split(of, o, " "); for (i = 1; i <= n; i++) ours[o[i]] = 1 }
+      ($1 in ours) && $3 == "ready" { some = 1 }
+      END { exit !some }'; then
+      must_be_up "$gains"
+      must_be_as_then "$gains" "$dir/$at.answered-$of"
+    fi
+  done
 }
 
 # A colour that is down is left as a whole or not at all: nobody gets a share of it.
@@ -183,16 +214,7 @@ to() {
   case $new in
     "fault$tab"*) refuse "${new#*"$tab"}" ;;
   esac
-  if [ ! -e "$kept" ]; then
-    printf '%s\n' "$found_first" >"$kept.new"
-    printf '%s\n' "$found_first" >"$set"
-    make_durable "$kept.new"
-    mv -f "$kept.new" "$kept"
-    # shellcheck disable=SC2012  # names of opskit's own files
-    ls -1t "$dir/$at.before-"* | tail -n +6 | while IFS= read -r each; do
-      rm -f "$each" "$dir/$at.set-${each##*.before-}"
-    done
-  fi
+  keep_first
   put_in_place "$new" "$wanted" whole
   tell "backend $backend has $(shares "$wanted") (before: $(shares "$was")) after $took s"
 }
@@ -212,6 +234,7 @@ back() {
   going_back=yes
   begin
   if [ ! -e "$kept" ]; then
+    [ -z "$of" ] || refuse "$not_kept"
     say "this run has changed nothing here"
     return
   fi
@@ -221,12 +244,18 @@ back() {
     [ -n "$part" ] || refuse "$why"
     if [ -z "$dead" ]; then agree; fi
     keep_states || refuse "$why"
-    tell "backend $backend is as this run found it: $(shares "$part")${dead:+, of which $dead}"
+    tell "backend $backend is as $whose found it: $(shares "$part")${dead:+, of which $dead}"
     return
   fi
   other_hand=$(strangers)
   [ -z "$other_hand" ] ||
-    refuse "backend $backend is not as this run left it; somebody has changed it since: ${other_hand#; }. What this run found is in $kept"
+    refuse "backend $backend is not as $whose left it; somebody has changed it since: ${other_hand#; }. What it found is in $kept"
+  if [ -n "$of" ]; then
+    must_go_back "$old"
+    keep_first
+    printf '%s\n' "$old" >>"$set"
+    make_durable "$set"
+  fi
   trap 'take_back interrupted 143' TERM INT HUP
   tick
   began=$now
@@ -239,7 +268,7 @@ back() {
   changed=no
   trap - TERM INT HUP
   tick
-  tell "backend $backend is as this run found it: $(shares "$part") (before: $was) after $(seconds $((now - began))) s"
+  tell "backend $backend is as $whose found it: $(shares "$part") (before: $was) after $(seconds $((now - began))) s"
 }
 
 # --- looking ------------------------------------------------------------------
@@ -253,6 +282,26 @@ show() {
   fi
   shares "$part"
   echo
+}
+
+# Prints what a run has found first, if that could be put back now.
+found() {
+  survey
+  only_dead || agree
+  open_dir
+  kept=$dir/$at.before-$of set=$dir/$at.set-$of
+  [ -e "$kept" ] || refuse "what run $of found is not kept in $dir; it has changed nothing here, or five runs came since"
+  old=$(cat "$kept")
+  [ "$(as_orders)" != "$old" ] || refuse "backend $backend is as run $of found it already: $(shares "$part")"
+  other_hand=$(strangers)
+  [ -z "$other_hand" ] ||
+    refuse "backend $backend is not as run $of left it; somebody has changed it since: ${other_hand#; }. What it found is in $kept"
+  must_go_back "$old"
+  printf 'now %s; %s\n' "$(shares "$part")" "$measured$dead" >&2
+  printf '%s\n' "$old" | awk -F '\t' -v first="$first" -v one="$one" -v other="$other" '
+    BEGIN { n = split(first, f, " "); for (i = 1; i <= n; i++) is[f[i]] = 1 }
+    $3 == "ready" { if ($1 in is) a = 1; else b = 1 }
+    END { print (a && b ? one " and " other : (a ? one : other) " 100") }'
 }
 
 ready() {

@@ -4,8 +4,9 @@
 #
 # Stands behind common.sh, members.sh and answers.sh, in front of colours.sh (nginx) or haproxy.sh,
 # with these set besides what is listed there:
-#   action            show | ready | alone | to | back
+#   action            show | ready | alone | found | to | back
 #   run               the run's id
+#   of                back and found: the run whose find is meant; '' for this one
 #   one, other        the two colours; first, second: what answers name them by (several: apart by
 #                     blanks)
 #   to, share         the colour to give a share, and how many percent of the traffic
@@ -93,13 +94,43 @@ must_be_healthy() {
   if [ -n "$release" ]; then must_be_release "$@"; fi
 }
 
+# Prints the release that a server says it is.
+release_of() {
+  answer_of "$1" "${health:-/}" | awk '
+    { sub(/\r$/, "") }
+    $0 == "" { exit }
+    tolower($1) == "x-release:" { print $2; exit }'
+}
+
+# Prints ADDRESS RELEASE of every server of the upstreams, as they answer now.
+releases_of() {
+  set -f
+  find_asker
+  for side in "$@"; do
+    for each in $(up_in "$side"); do
+      { is=$(release_of "$each"); printf '%s %s\n' "$each" "${is:--}"; } &
+    done
+  done
+  wait
+  set +f
+}
+
+# Refuses to go back to a colour that is ill, or is not what it was when $2, a list of releases, was
+# made. Undo does not ask: it takes back what its own run has begun, to whatever was.
+must_be_as_then() {
+  must_be_healthy "$1"
+  [ -e "$2" ] || refuse "$2 is gone, so nobody knows which release $(colour_of "$1") was"
+  unlike=$(releases_of "$1" | awk '
+    FNR == NR { then[$1] = $2; next }
+    !($1 in then) { printf "; %s was not there", $1; next }
+    $2 != then[$1] { printf "; %s was release %s, and is %s", $1, then[$1], $2 }' "$2" -)
+  [ -z "$unlike" ] || refuse "$(colour_of "$1") is not what it was when the traffic left it: ${unlike#; }"
+}
+
 # Refuses unless every server says that it is the release.
 must_be_release() {
   for each in "$@"; do
-    is=$(answer_of "$each" "${health:-/}" | awk '
-      { sub(/\r$/, "") }
-      $0 == "" { exit }
-      tolower($1) == "x-release:" { print $2; exit }')
+    is=$(release_of "$each")
     [ "$is" = "$release" ] ||
       refuse "$colour can't have traffic: $each answers as release ${is:-(none)}, not as $release"
   done
@@ -118,11 +149,15 @@ aim() {
 }
 
 check_words() {
+  whose='this run'
+  if [ -n "$of" ]; then whose="run $of"; fi
   case $to in
     '' | "$one" | "$other") ;;
     *) refuse "$to is no colour of pool $pool; it has $one and $other" ;;
   esac
-  case $run in
-    '' | *[!0-9A-Za-z_.-]*) refuse "the run's id can't be part of a file's name: $run" ;;
-  esac
+  for each in "$run" "${of:-of}"; do
+    case $each in
+      '' | *[!0-9A-Za-z_.-]*) refuse "the run's id can't be part of a file's name: $each" ;;
+    esac
+  done
 }

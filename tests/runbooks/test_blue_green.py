@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -101,11 +102,11 @@ def test_traffic_moves_in_stages_and_comes_back_and_no_request_fails(fleet: Flee
         assert "lb1 has green 100; lb2 has green 100" in refused
         output = fleet.opskit("output", "last", "2", "lb1", status=None).stdout
         assert "green 100" in output
+        planned = fleet.opskit("plan", "switch-back", "-p", "sample=40").stdout
+        assert "put back the shares of pool app" in planned
         begun = time.monotonic()
-        runs = fleet.opskit("runs").stdout
-        blue_green = next(line for line in runs.splitlines() if "succeeded" in line).split()
-        name = next(word for word in blue_green if word.startswith("20"))
-        assert "UNDONE" in fleet.opskit("undo", name, "--yes", status=None).stdout
+        said = fleet.opskit("run", "switch-back", "--yes", "-p", "sample=40").stdout
+        assert re.search(r"switch-back of pool app: succeeded after \d+\.\d\d s", said), said
         took = time.monotonic() - begun
     report = load.report()
     assert report.failures == 0, report.describe()
@@ -113,6 +114,9 @@ def test_traffic_moves_in_stages_and_comes_back_and_no_request_fails(fleet: Flee
     assert shares(fleet) == before, "byte for byte"
     assert answers(fleet) == {"X-Pool:", "app_blue"}
     assert took < 60
+    said = fleet.opskit("run", "switch-back", "--yes", "-p", "sample=40", status=5).stdout
+    assert re.search(r"is as run \S+ found it already: blue 100", said), said
+    assert shares(fleet) == before
     fleet.proved()
 
 

@@ -134,7 +134,8 @@ def blue_of(nginx: Colours, requests: int = 12) -> bool:
 
 
 def kept(nginx: Colours) -> list[str]:
-    return sorted(f.name for f in nginx.active.parent.iterdir() if f.name.startswith("."))
+    names = (f.name for f in nginx.active.parent.iterdir())
+    return sorted(name for name in names if name.startswith(".") and ".answered-" not in name)
 
 
 # --- against a real nginx -----------------------------------------------------------------------
@@ -512,6 +513,43 @@ def test_what_somebody_else_has_written_since_is_not_overwritten(balancer: Balan
 
 
 @pytest.mark.acceptance
+def test_another_run_takes_back_what_a_run_has_done_if_all_is_as_it_was_then(
+    balancer: Balancer,
+) -> None:
+    nginx, before = balancer.nginx, balancer.nginx.active.read_bytes()
+    assert "what run run-0 found is not kept in" in balancer.refuses(found="run-0")
+    assert balancer(to="green")[0] == 0
+    after = nginx.active.read_bytes()
+    balancer.run = "run-2"
+    status, said = balancer(found="run-1")
+    assert (status, nginx.active.read_bytes()) == (0, after), said
+    assert said.startswith("blue 100\n")
+    assert balancer.refuses(back=True, of="run-0").startswith("refused, nothing changed: what run")
+
+    nginx.members[0].release = "B"
+    said = balancer.refuses(found="run-1")
+    where = nginx.members[0].where
+    assert f"blue is not what it was when the traffic left it: {where} was release -, and" in said
+    assert "and is B" in balancer.refuses(back=True, of="run-1")
+    nginx.members[0].release = ""
+    nginx.members[0].refused = ("/",)
+    assert "blue can't have traffic: not all of it is healthy" in balancer.refuses(found="run-1")
+    assert "not all of it is healthy" in balancer.refuses(back=True, of="run-1")
+    nginx.members[0].refused = ()
+
+    status, said = balancer(back=True, of="run-1")
+    assert (status, "active.conf is as run run-1 found it: blue 100" in said) == (0, True), said
+    assert (nginx.active.read_bytes(), blue_of(nginx)) == (before, True)
+    assert "is as run run-1 found it already: blue 100" in balancer.refuses(found="run-1")
+    assert balancer(back=True)[0] == 0, "its own undo goes forward again"
+    assert (nginx.active.read_bytes(), green_of(nginx)) == (after, True)
+    balancer.run = "run-3"
+    assert balancer(to="blue", share=50)[0] == 0
+    said = balancer.refuses(found="run-1")
+    assert "is not as run run-1 left it; somebody has changed it since" in said
+
+
+@pytest.mark.acceptance
 def test_two_at_once_do_not_meet(balancer: Balancer) -> None:
     running = [balancer.start(to="green", share=share) for share in (50, 50)]
     ends = [(process.communicate(timeout=60), process.returncode) for process in running]
@@ -721,7 +759,7 @@ def test_without_a_page_to_ask_it_must_be_said_that_nobody_is() -> None:
 @pytest.mark.parametrize(
     ("args", "effect", "what"),
     [
-        ({}, "change", "one of to, back, show, ready and alone is needed, not none"),
+        ({}, "change", "one of to, back, show, ready, alone and found is needed, not none"),
         ({"to": "a", "back": True}, "change", "is needed, not to and back"),
         ({"show": True}, "change", "looking at a pool changes nothing"),
         ({"to": "a"}, "read", "to changes the balancer"),

@@ -320,6 +320,33 @@ def test_what_somebody_else_has_set_since_is_not_overwritten(balancer: Balancer)
     assert haproxy.state() == BLUE
 
 
+@real
+@pytest.mark.acceptance
+def test_another_run_takes_back_what_a_run_has_done_if_all_is_as_it_was_then(
+    balancer: Balancer,
+) -> None:
+    haproxy, first = balancer.haproxy, balancer.run
+    blue = haproxy.members[0]
+    assert balancer(to="green")[0] == 0
+    after = haproxy.state()
+    balancer.run = f"{first}-2"
+    assert f"what run {first}-0 found is not kept in" in balancer.refuses(found=f"{first}-0")
+    status, said = balancer(found=first)
+    assert (status, said.startswith("blue 100\n"), haproxy.state()) == (0, True, after), said
+    blue.release = "B"
+    assert f"{blue.where} was release -, and is B" in balancer.refuses(back=True, of=first)
+    blue.release = ""
+    status, said = balancer(back=True, of=first)
+    assert (status, f"is as run {first} found it: blue 100" in said) == (0, True), said
+    assert haproxy.state() == BLUE
+    assert "found it already: blue 100" in balancer.refuses(found=first)
+    assert balancer(back=True)[0] == 0, "its own undo goes forward again"
+    assert haproxy.state() == after
+    haproxy.talk("set server app/green1 weight 77")
+    assert "somebody has changed it since: green1 has weight 77" in balancer.refuses(found=first)
+    haproxy.talk("set server app/green1 weight 100")
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     held = os.open(folder, os.O_RDONLY)

@@ -47,7 +47,7 @@ class Member(ThreadingHTTPServer):
     daemon_threads = True
     slow = 1.0
     refused: tuple[str, ...] = ()
-    site = ""
+    site = release = ""
 
     def __init__(
         self, address: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
@@ -82,6 +82,8 @@ class Answer(BaseHTTPRequestHandler):
             self.server.go_on.wait(self.server.slow)
         body = self.server.where.encode()
         self.send_response(self.status())
+        if self.server.release:
+            self.send_header("X-Release", self.server.release)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
