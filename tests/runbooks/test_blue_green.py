@@ -199,7 +199,7 @@ def test_a_gate_without_traffic_waits_for_a_person(fleet: Fleet) -> None:
 @pytest.mark.parametrize(
     ("line", "status", "told", "then"),
     [
-        ("lb2 started  6 First stage", 6, "  unknown            lb2\n", "resume"),
+        ("lb2 started  7 First stage", 6, "  unknown            lb2\n", "resume"),
         ("Watch the first stage", 1, "  undo failed        lb2\n", "undo"),
     ],
 )

@@ -94,6 +94,11 @@ class Fleet:
         )["hosts"]
         return found
 
+    def runs(self) -> list[str]:
+        """Return the ids of all runs that the record has."""
+        lines = self.opskit("runs", "--json", "--limit", "1000").stdout.splitlines()
+        return [json.loads(line)["run"] for line in lines]
+
     def release(self) -> None:
         """Remove what hosts were shown of locks: a run that was left open has them still."""
         for host in self.lab.layout.hosts:
