@@ -21,7 +21,7 @@ RIGHTS = """
 """
 SYNCED = """
     DELETE FROM sync_analytics_snapshot WHERE "timestamp" > now() - interval '30 days';
-    DELETE FROM sync_idempotency_record WHERE device_id = 'recent';
+    DELETE FROM sync_idempotency_record WHERE created_at > now() - interval '30 days';
     DELETE FROM sync_conflict_log WHERE domain = 'recent';
     INSERT INTO sync_idempotency_record (id, idempotency_key, scope, device_id, user_id, tenant_id,
             request_hash, response_data, hit_count, created_at, expires_at)

@@ -21,27 +21,29 @@ create table upload_session (
     id bigint generated always as identity primary key, upload_id uuid not null, user_id bigint not null, filename text not null,
     status text not null, created_at timestamptz not null, expires_at timestamptz not null);
 insert into tenants_tenant (name) select 'Tenant ' || g from generate_series(1, 10) g;
+-- Each fourth record and each third upload is of the last day, counted back from now, and still needed; snapshots lack the last three hours.
 insert into sync_idempotency_record (id, idempotency_key, scope, device_id, user_id, tenant_id, request_hash, response_data, created_at, expires_at)
 select g, encode(sha256(('op-' || g)::bytea), 'hex'), case when g % 4 = 0 then 'batch' else 'item' end, 'device-' || g % 200, g % 150,
        1 + g % 10, encode(sha256(('request-' || g)::bytea), 'hex'), jsonb_build_object('ok', true, 'item', g, 'duration_ms', 60 + g % 120), at, at + interval '24 hours'
-from (select g, pg_temp.since() + g * interval '20 seconds' as at
+from (select g, case when g % 4 = 0 then now() - g % 1440 * interval '1 minute' else pg_temp.since() + g * interval '20 seconds' end as at
       from generate_series(1, current_setting('lab.rows')::bigint) g) row;
 insert into sync_tenant_conflict_policy (tenant_id, domain, resolution_policy, auto_resolve)
 select t, domain, 'most_recent_wins', domain <> 'ticket'
 from generate_series(1, 10) t, unnest(array['journal', 'attendance', 'task', 'ticket', 'work_order']) domain;
 insert into sync_analytics_snapshot (tenant_id, timestamp, total_sync_requests, failed_syncs, conflict_rate, avg_sync_duration_ms)
-select 1 + g % 10, pg_temp.since() + interval '15 minutes' + g / 10 * interval '1 hour', 1000 + pick, pick % 20, pick % 5, 80 + pick % 100
-from (select g, pg_temp.pick('snapshot.' || g, 500) as pick from generate_series(0, current_setting('lab.rows')::bigint) g) row;
+select 1 + g % 10, date_trunc('hour', now(), 'UTC') - (4 + g / 10) * interval '1 hour', 1000 + pick, pick % 20, pick % 5, 80 + pick % 100
+from (select g, pg_temp.pick('snapshot.' || g, 500) as pick
+      from generate_series(0, current_setting('lab.rows')::bigint) g) row;
 insert into sync_conflict_log (tenant_id, domain, resolution, created_at)
 select 1 + g % 10, 'journal', (array['most_recent_wins', 'manual'])[1 + g % 2], pg_temp.since() + g * interval '7 minutes'
 from generate_series(1, current_setting('lab.rows')::bigint / 20) g;
 insert into sync_device_health (device_id, user_id, tenant_id, health_score, last_sync_at)
-select 'device-' || g, g % 150, 1 + g % 10, pg_temp.pick('health.' || g, 101), pg_temp.since() + interval '1 day' + g * interval '1 minute'
+select 'device-' || g, g % 150, 1 + g % 10, pg_temp.pick('health.' || g, 101), now() - g % 2880 * interval '1 minute'
 from generate_series(1, current_setting('lab.rows')::bigint) g;
 insert into upload_session (upload_id, user_id, filename, status, created_at, expires_at)
 select md5('upload-' || g)::uuid, g % 150, 'voice-' || g || '.opus', (array['active', 'completed', 'failed', 'expired'])[1 + g % 4],
        at, at + interval '24 hours'
-from (select g, pg_temp.since() + g * interval '1 minute' as at
+from (select g, case when g % 3 = 0 then now() - g % 1440 * interval '1 minute' else pg_temp.since() + g * interval '1 minute' end as at
       from generate_series(1, current_setting('lab.rows')::bigint) g) row;
 insert into expected (name, tbl, keys, pred, uniq) values
     ('sync_idempotency_record_idempotency_key_uq', 'sync_idempotency_record', array['idempotency_key'], null, true),

@@ -44,17 +44,30 @@ from generate_series(1, greatest(current_setting('lab.rows')::bigint / 5, 1)) g;
 insert into auth_rate_limit_attempts (ip_address, username, attempt_time, attempt_type, success, failure_reason)
 select ('10.0.' || g % 4 || '.' || g % 250)::inet, case when g % 3 > 0 then 'user' || g end, now() - g * interval '30 seconds',
        (array['login', 'password_reset', 'api_access', 'form_submission'])[1 + g % 4], g % 5 > 2, case when g % 5 <= 2 then 'bad password' end
-from generate_series(1, current_setting('lab.rows')::bigint) g;
+from generate_series(1, current_setting('lab.rows')::bigint) g
+union all -- one who is blocked by name, behind an address that is blocked and is not his alone
+select '192.0.2.7', case when g <= 6 then 'john' else 'mary' || g % 2 end, now() - g * interval '20 seconds', 'login', false, 'bad password'
+from generate_series(1, 18) g;
 insert into django_session (session_key, session_data, expire_date)
 select md5('session-' || g), repeat('x', 64), now() + case when g % 2 = 0 then 1 else -1 end * g * interval '1 minute'
 from generate_series(1, current_setting('lab.rows')::bigint) g;
 insert into select2_cache (cache_key, cache_value, tenant_id, created_at, expires_at)
 select 'select2:' || g, jsonb_build_object('results', g), 1 + g % 5, now() - g * interval '1 hour', now() + (500 - g) * interval '1 minute'
 from generate_series(1, current_setting('lab.rows')::bigint) g;
-insert into task_queue (id, task_name, queue_name, status, priority, created_at, scheduled_at)
-select md5('task-' || g)::uuid, 'send_report', (array['default', 'high_priority', 'email', 'reports', 'maintenance'])[1 + g % 5],
-       (array['pending', 'processing', 'completed', 'failed'])[1 + g % 4], 1 + g % 10, now() - g * interval '1 minute', now() - g * interval '1 minute'
-from generate_series(1, current_setting('lab.rows')::bigint) g;
+-- Most tasks are done; a tenth waits; a few hang with a worker that is gone, or have failed for good.
+insert into task_queue (id, task_name, queue_name, status, priority, retry_count, worker_id, error_message, created_at, scheduled_at, started_at)
+select md5('task-' || g)::uuid, (array['send_report', 'sync_asset'])[1 + g / 5 % 2],
+       (array['default', 'high_priority', 'email', 'reports', 'maintenance'])[1 + g % 5], state, 1 + g % 10, case state when 'failed' then 3 else 0 end,
+       case state when 'processing' then 'worker2' when 'completed' then 'worker1' else '' end, case state when 'failed' then 'timeout' else '' end,
+       at, at, case when state <> 'pending' then at end
+from (select g, state, now() - case state when 'pending' then g / 10 % 10 else 30 + g end * interval '1 minute' as at
+      from (select g, case when g % 10 = 0 then 'pending' when g % 100 = 7 then 'processing' when g % 50 = 9 then 'failed' else 'completed' end as state
+            from generate_series(1, current_setting('lab.rows')::bigint) g) made) row;
+insert into task_execution_history (id, task_id, status, started_at, duration_ms)
+select md5('execution-' || g)::uuid, md5('task-' || g)::uuid, 'completed', now() - g * interval '5 seconds', 20 + g % 50
+from generate_series(1, least(current_setting('lab.rows')::bigint, 100)) g;
+insert into task_workers (id, worker_id, hostname, pid, status, last_heartbeat) values
+    (md5('worker1')::uuid, 'worker1', 'web1', 4711, 'active', now()), (md5('worker2')::uuid, 'worker2', 'web2', 4712, 'active', now() - interval '1 hour');
 insert into scheduled_tasks (name, task_name, interval_seconds) values
     ('cleanup_old_tasks', 'cleanup_old_tasks', 86400), ('update_performance_metrics', 'update_performance_metrics', 3600);
 
