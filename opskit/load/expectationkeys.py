@@ -31,13 +31,20 @@ EXPECTED_LOOKUP: tuple[Key, ...] = (
         "query",
         "literal",
         required=True,
-        help="a SELECT with $1, $2 … for values; it is planned (EXPLAIN), never carried out",
+        help="a SELECT with $1, $2 … for values; it is planned (EXPLAIN), and carried out only "
+        "where it has `within`",
     ),
     Key(
         "values",
         "literal",
         many=True,
         help="sample values for $1, $2 …; without them it is the plan that does for all values",
+    ),
+    Key(
+        "within",
+        "duration",
+        help="in what time it must be through, in 95 of 100 cases; it is asked 21 times, in a "
+        "transaction that can't write",
     ),
 )
 EXPECTED_FOREIGN_KEY: tuple[Key, ...] = (

@@ -186,7 +186,11 @@ class _File:
         elif given and len(given) != len(wanted):
             told = f"`values` has {len(given)} for {len(wanted)} places in the query"
             self.reader.error(node.entries["values"][1], told, "write one for each, in their order")
-        return Lookup(query=query, values=given)
+        within = values.get("within")
+        if within is not None and wanted and not given:
+            told = "it can't be timed without values"
+            self.reader.error(node.entries["within"][1], told, "add values: one for each place")
+        return Lookup(query=query, values=given, within=within)
 
     def _functions(self, root: Table) -> list[Function]:
         found = self._several(root, "functions", self._function)

@@ -7,10 +7,14 @@ from opskit.model.frozen import frozen
 
 @frozen
 class Lookup:
-    """A query with sample values for its $1, $2 …; without any the plan is one for all values."""
+    """A query with sample values for its $1, $2 …; without any the plan is one for all values.
+
+    `within`: in what time it must be through, in seconds; then it is carried out, too.
+    """
 
     query: str
     values: tuple[str, ...] = ()
+    within: float | None = None
 
 
 @frozen

@@ -214,6 +214,21 @@ def test_a_function_within_its_time_is_as_expected_and_a_slower_one_is_not(url: 
     assert "more than 2000 ms" in output.reason
 
 
+def test_a_query_within_its_time_is_as_expected_and_a_slower_one_is_not(url: str) -> None:
+    made(url, SMALL, ON_A)
+    slow = "SELECT id, pg_sleep(0.01) FROM item WHERE a = $1 LIMIT 5;"
+    index = Index(keys=("a",), used_by=(Lookup(query=slow, values=("7",), within=1.0),))
+    output, printed = looked(url, index)
+    assert output.outcome == "succeeded", printed
+    measured: Any = output.evidence["timed"]
+    (one,) = measured
+    assert (one["name"], 10 <= one["p95_ms"] < 1000) == (slow, True)
+    index = Index(keys=("a",), used_by=(Lookup(query=slow, values=("7",), within=0.002),))
+    output, printed = looked(url, index)
+    assert told(output) == [("slow", "CRIT")], printed
+    assert "2 ms are expected" in output.reason
+
+
 def test_a_function_that_writes_is_not_timed_and_writes_nothing(url: str) -> None:
     function(url, "INSERT INTO kept VALUES (n);")
     output, printed = timed(url, 1.0)

@@ -1,4 +1,4 @@
-"""How long functions and views take, by the server's own clock: the way there is not in it.
+"""How long functions, views and queries take, by the server's own clock: the way is not in it.
 
 They are called in a transaction that can't write and is rolled back. One that writes is not called
 unless a step says so: that nothing is kept does not mean that nothing was done.
@@ -12,13 +12,13 @@ from opskit.drivers.postgres.catalog import Facts, Relation
 from opskit.drivers.postgres.connection import Connection, ServerError
 from opskit.drivers.postgres.findings import Found
 from opskit.drivers.postgres.meaning import name_of, quoted
-from opskit.model.expected import Expected, Function
+from opskit.model.expected import Expected, Function, Lookup
 from opskit.model.frozen import frozen
 from opskit.model.value import Json
 
 RUNS = 20
 """Calls that are measured, after one that is not: the first has to read what the others find."""
-_SHARE = 0.95
+_SHARE, _SHOWN = 0.95, 80
 _PATIENCE, _LEAST = 50, 2000
 """A call may take so many times its limit before it is given up, and at least so many ms."""
 _READ_ONLY, _DENIED, _CANCELLED = "25006", "42501", "57014"
@@ -40,11 +40,11 @@ class Timed:
     within: float
 
     def as_json(self) -> Json:
-        return {"name": self.name, "p95_ms": round(self.took, 3), "limit_ms": self.within}
+        return {"name": self.name[:_SHOWN], "p95_ms": round(self.took, 3), "limit_ms": self.within}
 
 
 class _Todo(NamedTuple):
-    """What is to be called. `table` is empty for a function."""
+    """What is to be called. `table` is empty for a function, `name` for a view."""
 
     table: str
     name: str
@@ -75,6 +75,9 @@ def measured(
         relation = relations.get(one.name)
         if one.within is not None and relation is not None and relation.populated:
             yield _one(connection, _view(one.name, one.within, one.columns, relation))
+        for lookup in (found for index in one.indexes for found in index.used_by):
+            if lookup.within is not None and relation is not None:
+                yield _one(connection, _query(one.name, lookup, lookup.within))
 
 
 def _function(wanted: Function, within: float, facts: Facts) -> _Todo:
@@ -92,6 +95,12 @@ def _view(name: str, within: float, columns: Sequence[str], relation: Relation) 
     return _Todo(name, "", within, _WHOLE.format(columns=picked, name=where))
 
 
+def _query(table: str, lookup: Lookup, within: float) -> _Todo:
+    """Ask a query that an index is for."""
+    source = f"({lookup.query.rstrip().rstrip(';')}\n)"
+    return _Todo(table, " ".join(lookup.query.split()), within, source, lookup.values)
+
+
 def _one(connection: Connection, todo: _Todo) -> Found | Timed:
     limit = todo.within * 1000
     longest = max(_LEAST, math.ceil(_PATIENCE * limit))
@@ -102,9 +111,9 @@ def _one(connection: Connection, todo: _Todo) -> Found | Timed:
         return _refused(todo, longest, error)
     found = sorted(took[1:])[math.ceil(_SHARE * RUNS) - 1]
     if found <= limit:
-        return Timed(name=todo.table or todo.name, took=found, within=limit)
+        return Timed(name=todo.name or todo.table, took=found, within=limit)
     text = f"95 of 100 times it takes up to {found:.1f} ms, and {limit:g} ms are expected"
-    return Found(check="slow", table=todo.table, name=todo.name, text=text)
+    return Found(check="slow", table=todo.table, name=todo.name[:_SHOWN], text=text)
 
 
 def _calls(connection: Connection, todo: _Todo, longest: int) -> Iterator[float]:
@@ -122,10 +131,10 @@ def _refused(todo: _Todo, longest: int, error: ServerError) -> Found:
     """Say why nothing was measured. What is too slow to be waited for was measured well enough."""
     if error.code == _CANCELLED:
         text = f"it takes more than {longest} ms, and {todo.within * 1000:g} ms are expected"
-        return Found(check="slow", table=todo.table, name=todo.name, text=text)
+        return Found(check="slow", table=todo.table, name=todo.name[:_SHOWN], text=text)
     text = f"it could not be called: {error.what}"
     if error.code == _READ_ONLY:
         text = f"it writes ({error.what}): say so by writes: true, then it is not called"
     elif error.code == _DENIED:
         text = f"it could not be called: {error.what}; the role needs the right to"
-    return Found(check="slow", table=todo.table, name=todo.name, text=text, unknown=True)
+    return Found(check="slow", table=todo.table, name=todo.name[:_SHOWN], text=text, unknown=True)

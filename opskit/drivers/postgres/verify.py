@@ -142,6 +142,8 @@ class _Further:
         expected = self.work.expected
         limits = [one.within for one in expected.traits]
         limits += [one.within for one in expected.relations]
+        indexes = (index for one in expected.relations for index in one.indexes)
+        limits += [lookup.within for index in indexes for lookup in index.used_by]
         if not self.work.timing or all(limit is None for limit in limits):
             return []
         from opskit.drivers.postgres.timing import measured
