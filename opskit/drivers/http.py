@@ -6,7 +6,7 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import httpx
@@ -37,6 +37,7 @@ class Exchange:
     error: str = ""
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
+    several: Mapping[str, Sequence[str]] = field(default_factory=dict)
     body: bytes = b""
     cut: bool = False
     seconds: float = 0.0
@@ -207,6 +208,7 @@ def _receive(response: httpx.Response, exchange: Exchange, end: float, limit: in
     exchange.error = ""
     exchange.body = bytes(body[:limit])
     exchange.headers = {name.lower(): value for name, value in response.headers.items()}
+    exchange.several = {name: response.headers.get_list(name) for name in exchange.headers}
     exchange.status = response.status_code
 
 
@@ -219,9 +221,31 @@ def _wrong(expect: Expect, got: Exchange) -> Iterator[str]:
         have = got.headers.get(name.lower())
         if have != wanted.fixed():
             yield f"header {name} is {_short(have)}, expected {_short(wanted.fixed())}"
+    yield from _wrong_headers(expect, got)
     yield from _wrong_body(expect, got)
     if expect.latency is not None and got.seconds > expect.latency:
         yield f"answered in {got.seconds:.3f} s, expected at most {expect.latency:g} s"
+
+
+def _wrong_headers(expect: Expect, got: Exchange) -> Iterator[str]:
+    """Look at what headers are besides whole values; those that come several times are each."""
+    for name, wanted in expect.has.items():
+        part = wanted.fixed()
+        several = got.several.get(name.lower(), ())
+        if not several:
+            yield f"header {name} is missing, and must have {_short(part)}"
+        for have in several:
+            if part.casefold() not in have.casefold():
+                yield f"header {name} is {_short(have)}, which has no {_short(part)}"
+    for name, most in expect.at_most.items():
+        number = got.headers.get(name.lower())
+        try:
+            fits = float(number or "") <= most
+        except ValueError:
+            yield f"header {name} is {_short(number)}, expected a number up to {most:g}"
+            continue
+        if not fits:
+            yield f"header {name} is {number}, expected at most {most:g}"
 
 
 def _wrong_body(expect: Expect, got: Exchange) -> Iterator[str]:

@@ -136,6 +136,13 @@ MIGRATIONS: tuple[Key, ...] = (
     Key("user", "literal", help="the user that it runs as"),
     Key("order", "list", help="migrations, as APP.NAME, that must come in this order"),
     Key("backup", "table", keys=BACKUP, help="what must be there before anything is migrated"),
+    Key(
+        "check",
+        "enum",
+        choices=("ERROR", "WARNING"),
+        help="from which level on `check --deploy` "
+        "of the new release refuses it; without, it is not asked",
+    ),
     Key("exports", "literal", help="folder for rows that a rollback takes out; ROOT/exports"),
 )
 LIMITED: tuple[Key, ...] = (
@@ -152,6 +159,7 @@ SERVICE: tuple[Key, ...] = (
     Key("pids", "data", help="how to find its processes"),
     Key("user", "literal", help="the user that it runs as"),
     Key("migrations", "table", keys=MIGRATIONS, help="how `deploy` migrates its database"),
+    Key("before", "data", help="checks, as in `checks`, that must hold before a deploy"),
     Key("after", "data", help="checks, as in `checks`, that must hold after a deploy"),
     Key("limited", "table", keys=LIMITED, help="what must be refused after a deploy"),
 )

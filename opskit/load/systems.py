@@ -28,6 +28,8 @@ class Part(NamedTuple):
     checks: Callable[[Reader, Node], Json] | None = None
 
 
+_CHECKS = ("checks", "before", "after")
+"""What of a service is a list of checks, or names files of them."""
 SERVICES = Part("services", SERVICE, free=True)
 BALANCERS = Part("balancers", BALANCER)
 
@@ -124,7 +126,9 @@ def _values(reader: Reader, node: Node, part: Part, owner: str) -> dict[str, Jso
     typed, free = Table(node.line, node.column), Table(node.line, node.column)
     empty: dict[str, Json] = {}
     for name, (key, value) in node.entries.items():
-        if name not in known and part.free:
+        if name in _CHECKS and part.checks is not None:
+            free.entries[name] = (key, value)
+        elif name not in known and part.free:
             free.entries[name] = (key, value)
             _meant(reader, key, known)
         elif known.get(name) is False and isinstance(value, Scalar) and value.empty:
@@ -134,7 +138,7 @@ def _values(reader: Reader, node: Node, part: Part, owner: str) -> dict[str, Jso
     keys = tuple(key for key in part.keys if key.name not in empty)
     values = reader.table(typed, keys, owner) | empty
     for name, (_, value) in free.entries.items():
-        own = part.checks if name == "checks" else None
+        own = part.checks if name in _CHECKS else None
         values[name] = own(reader, value) if own is not None else reader.data(value, name)
     return values
 

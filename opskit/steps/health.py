@@ -57,7 +57,7 @@ KEYS = (
     Key("database", "text", help="with `sql`: its name in the inventory, where that has several"),
     Key("redis", "commands", help="reads of Redis whose answers are a number each, as LLEN celery"),
     Key("info", "text", help="a figure of Redis: a field of its INFO; `hit_rate`, `memory`, "
-        "`clients`, in percent; `ping`, in ms"),
+        "`clients`, in percent; `ping`, in ms; `version`, 60209 for 6.2.9"),
     Key("window", "duration", minimum=0, help="with `info`: what it comes to within this time; "
         "5s for `hit_rate`, else what it is"),
     Key("server", "text", help="with `redis`, `info`: its name, where the inventory has several"),

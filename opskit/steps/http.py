@@ -28,6 +28,13 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 EXPECT = (
     Key("status", "int", many=True, help="status, or a list of them; without it any 2xx"),
     Key("headers", "map", help="header → value that it must have"),
+    Key(
+        "has",
+        "map",
+        help="header → text that each of its values must contain, in any case: "
+        "`{Set-Cookie: Secure}`",
+    ),
+    Key("at_most", "map", help="header → the largest number that it may be: `{X-Query-Count: 20}`"),
     Key("json", "data", help="dotted path (`checks.0.state`) → value that must stand there"),
     Key("body", "text", help="text that the body must contain"),
     Key("latency", "duration", help="the answer must come within this time"),
@@ -140,6 +147,8 @@ def _expect(args: Mapping[str, Value], step: Step) -> Expect:
     return Expect(
         status=_statuses(args.get("status"), step),
         headers={n: a_text(v, n) for n, v in mapping(args.get("headers")).items()},
+        has={n: a_text(v, n) for n, v in mapping(args.get("has")).items()},
+        at_most={n: a_number(v, step, "expect") for n, v in mapping(args.get("at_most")).items()},
         json={path: _datum(value) for path, value in mapping(args.get("json")).items()},
         body=optional(args.get("body"), "body"),
         latency=None if latency is None else a_number(latency, step, "expect"),

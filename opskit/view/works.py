@@ -93,7 +93,8 @@ def texts(work: Work | None) -> Iterator[Text]:
 def _request_texts(work: Request) -> Iterator[Text]:
     yield work.url
     expect = work.expect
-    for value in (*work.headers.values(), work.body, *expect.headers.values(), expect.body):
+    given = (*work.headers.values(), *expect.headers.values(), *expect.has.values())
+    for value in (*given, work.body, expect.body):
         if isinstance(value, Text):
             yield value
     yield from (value for value in expect.json.values() if isinstance(value, Text))
@@ -245,6 +246,8 @@ def expectation(expect: Expect) -> str:
     """Say what an answer must be."""
     wanted = [" or ".join(map(str, expect.status)) or "any 2xx"]
     wanted += [f"{name}: {blocks.shown(text)}" for name, text in expect.headers.items()]
+    wanted += [f"{name} with {blocks.shown(text)}" for name, text in expect.has.items()]
+    wanted += [f"{name} of at most {most:g}" for name, most in expect.at_most.items()]
     wanted += [f"json {path} = {_plain(value)}" for path, value in expect.json.items()]
     if expect.body is not None:
         wanted.append(f"body with {blocks.shown(expect.body)}")

@@ -1,11 +1,16 @@
 """Files of checks that come with opskit: real databases and a real Redis are asked."""
 
 import json
+import shutil
+import socket
+import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psycopg
 import pytest
+import yaml
 
 from opskit.lab.fixtures import Amount
 from tests.support import datasets, postgres, redis
@@ -19,7 +24,19 @@ CELERY = """CREATE TABLE django_celery_results_taskresult (
 PAYOUTS = (
     "CREATE TABLE payouts (status text NOT NULL, created_at timestamptz NOT NULL DEFAULT now())"
 )
-MIGRATIONS = "CREATE TABLE django_migrations (name text, applied timestamptz NOT NULL)"
+STALE = "connections that heard nothing for 30 minutes"
+MIGRATIONS = "CREATE TABLE django_migrations (app text, name text, applied timestamptz NOT NULL)"
+BEAT = """
+    CREATE TABLE django_celery_beat_crontabschedule (id integer, hour text, day_of_week text,
+        day_of_month text, month_of_year text);
+    CREATE TABLE django_celery_beat_periodictask (name text, task text, enabled boolean,
+        crontab_id integer, last_run_at timestamptz);
+    INSERT INTO django_celery_beat_crontabschedule VALUES (1, '4', '*', '*', '*'),
+        (2, '*', '*', '*', '*');
+    INSERT INTO django_celery_beat_periodictask VALUES
+        ('ranking', 'teams.rank', true, 1, now() - interval '26 hours'),
+        ('warm', 'teams.warm_cache', true, 2, now() - interval '2 days');
+"""
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +61,7 @@ def owners(server: postgres.Server) -> Mapping[str, str]:
     for url in found.values():
         with psycopg.connect(url, autocommit=True) as db:
             if url == found["main"]:
-                for table in (CELERY, PAYOUTS, MIGRATIONS):
+                for table in (CELERY, PAYOUTS, MIGRATIONS, BEAT):
                     db.execute(table)
             db.execute(
                 "GRANT pg_monitor TO app; GRANT SELECT ON ALL TABLES IN SCHEMA public TO app"
@@ -90,7 +107,7 @@ SNAPSHOT = """INSERT INTO sync_analytics_snapshot
 
 def test_f3_what_no_new_snapshot_tells_is_unknown_and_how_old_it_is_is_told(desk: Desk) -> None:
     said = check(desk, [SYNC], status=6)
-    assert "CRIT newest snapshot, minutes old: " in said, "the data of the lab is months old"
+    assert "CRIT newest snapshot, minutes old: " in said, "the lab's lacks the last hours"
     assert "UNKNOWN syncs that succeed, %: NULL is no number [P1]" in said
     assert "UNKNOWN more than half of all syncs succeed, %: NULL is no number [P0]" in said
     assert "UNKNOWN syncs of a tenant that succeed, %: it brings no rows [P3]" in said
@@ -140,7 +157,7 @@ def test_f3_syncs_are_judged_by_the_worst_and_each_limit_is_a_row(desk: Desk) ->
 def test_queues_payouts_logins_and_the_server_itself(desk: Desk, cache: redis.Server) -> None:
     act(desk, "main",
         "INSERT INTO payouts SELECT 'FAILED' FROM generate_series(1, 2)",
-        "INSERT INTO django_migrations VALUES ('0047', now())",
+        "INSERT INTO django_migrations VALUES ('teams', '0045_performance_indices', now())",
         "INSERT INTO django_celery_results_taskresult (status, date_started)"
         " SELECT CASE WHEN n < 30 THEN 'FAILURE' ELSE 'SUCCESS' END, now() - interval '400 s'"
         " FROM generate_series(1, 1000) n")  # fmt: skip
@@ -157,6 +174,10 @@ def test_queues_payouts_logins_and_the_server_itself(desk: Desk, cache: redis.Se
         {"file": "checks/youtility.yaml", "database": "youtility",
          "without": ["page", "ready", "alive", "page, in detail"]},
         {"file": "checks/postgres.yaml", "database": "main"},
+        {"file": "checks/beat.yaml", "database": "main"},
+        {"file": "checks/before-sync.yaml", "database": "sync", "server": "cache"},
+        {"file": "checks/before-teams.yaml", "database": "main", "server": "cache"},
+        {"file": "checks/before-youtility.yaml", "database": "youtility"},
         {"file": "checks/redis.yaml", "server": "cache"},
         {"file": "checks/cache.yaml", "server": "cache"},
         *({"label": label, "window": "500ms"} for label in
@@ -172,6 +193,14 @@ def test_queues_payouts_logins_and_the_server_itself(desk: Desk, cache: redis.Se
         "WARN migrations in a day: 1 (> 0)",
         "CRIT failed logins of one address in 5 minutes: 6",
         "OK tasks that wait: email 60",
+        "CRIT hours since a daily task was begun: ranking 26",
+        "OK PostgreSQL is 14.2 or later: 18",
+        "CRIT PostGIS is there: 0 (< 1)",
+        "OK Redis is 6.0 or later: ",
+        "OK migration 0045 of teams is applied: 1",
+        "OK beat warms the cache: 1",
+        "OK Redis answers, ms: ",
+        "CRIT extensions are there: uuid-ossp 0 (< 1)",
         "OK connections in use, %: ",
         "OK statements that have run for over 1 s: 0",
         "OK longest wait for a lock, s: 0",
@@ -200,3 +229,46 @@ def test_checks_that_can_not_be_made_are_refused_before_anything_is_asked(desk: 
     said = check(desk, [SYNC, {"label": "a", "sql": "SELECT 1"}], status=2)
     assert "i.yaml:5:" in said
     assert "nothing says which number would be wrong" in said
+
+
+def shown(file: str, label: str, **instead: str) -> str:
+    """Return what the text of a check prints, with other words in place of its own."""
+    text = (Path(__file__).parents[2] / "inventories" / "checks" / file).read_text()
+    (run,) = (one["run"] for one in yaml.safe_load(text)["checks"] if one["label"] == label)
+    for old, new in instead.items():
+        assert old in run
+        run = run.replace(old, new)
+    done = subprocess.run(["sh", "-c", run], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def test_log_files_that_are_not_rotated_are_counted(tmp_path: Path) -> None:
+    def rotated(label: str) -> str:
+        return shown("logs.yaml", label, **{"/var/log/youtility": str(tmp_path)})
+
+    large, old = "log files of more than 15 MiB", "old files of one log, the most"
+    assert (rotated(large), rotated(old)) == ("0", "0")
+    for name in ("a.log", "b.log", "c.log.gz"):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate((15 << 20) + (name != "b.log"))
+    for number in range(12):
+        (tmp_path / f"a.log.{number}").touch()
+    assert (rotated(large), rotated(old)) == ("1", "12")
+    tmp_path = tmp_path / "away"
+    assert rotated(large) == ""  # no number is UNKNOWN
+
+
+def test_connections_that_hear_nothing_any_more_are_counted() -> None:
+    if shutil.which("ss") is None:
+        pytest.skip("this machine has no ss")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        at = listening.getsockname()
+        with socket.create_connection(at), socket.create_connection(at) as talking:
+            peers = [listening.accept()[0] for _ in range(2)]
+            time.sleep(1.1)
+            talking.sendall(b"ping")
+            instead = {":8000": f":{at[1]}", "1800000": "1000"}
+            stale = shown("websockets.yaml", STALE, **instead)
+            for peer in peers:
+                peer.close()
+    assert stale == "1"

@@ -64,7 +64,10 @@ class Handler(BaseHTTPRequestHandler):
             case "big":
                 self.say(200, b"x" * 20_000_000)
             case _:
-                self.say(200, b"hello", X_Release="1.2")
+                self.say(
+                    200, b"hello", X_Release="1.2", X_Query_Count="15",
+                    Set_Cookie="a=1; Secure; HttpOnly", set_cookie="b=2; Secure",
+                )  # fmt: skip
 
     do_GET = do_POST = do_HEAD = do_PUT = do_DELETE = answer  # noqa: N815  # as the library calls them
 
@@ -172,6 +175,16 @@ def test_a_redirect_is_an_answer(local: Kit, url: str) -> None:
             'header X-Release is "1.2", expected "1.3"',
         ),
         (expecting(headers={"X-None": text("1")}), 'header X-None is missing, expected "1"'),
+        (expecting(has={"Set-Cookie": text("secure"), "X-Release": text("1.")}), ""),
+        (
+            expecting(has={"Set-Cookie": text("HttpOnly")}),
+            'header Set-Cookie is "b=2; Secure", which has no "HttpOnly"',
+        ),
+        (expecting(has={"X-None": text("1")}), 'header X-None is missing, and must have "1"'),
+        (expecting(at_most={"X-Query-Count": 20.0}), ""),
+        (expecting(at_most={"X-Query-Count": 14.0}), "is 15, expected at most 14"),
+        (expecting(at_most={"Set-Cookie": 1.0}), "expected a number up to 1"),
+        (expecting(at_most={"X-None": 1.0}), "X-None is missing, expected a number up to 1"),
         (expecting(body=text("ell")), ""),
         (expecting(body=text("bye")), 'the body does not contain "bye"'),
         (expecting(json={"a": 1}), "the body is not JSON"),

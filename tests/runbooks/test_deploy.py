@@ -304,7 +304,7 @@ def test_a_cure_can_be_deployed_over_a_release_that_is_broken(fleet: Fleet) -> N
 def test_an_environment_that_lacks_something_is_refused_and_no_value_is_told(fleet: Fleet) -> None:
     required = {
         "SECRET_KEY": ".{50,}", "DEBUG": "False|false", "ALLOWED_HOSTS": "[^*]+", "LOG_DIR": "/.*",
-        "DB_PASSWORD": ".+",
+        "DB_PASSWORD": ".+", "REDIS_URL|MEMCACHED_SERVERS": ".+",
     }  # fmt: skip
     settings = json.dumps({"file": "/srv/app/shared/env", "required": required})
     inventory = fleet.folder / "i.yaml"
@@ -314,6 +314,7 @@ def test_an_environment_that_lacks_something_is_refused_and_no_value_is_told(fle
         )
     )
     whole = f"SECRET_KEY='{'hunter2' * 8}'\nexport DEBUG=False\nALLOWED_HOSTS=a b\nLOG_DIR=/x\n"
+    whole += "MEMCACHED_SERVERS=a:1\n"
     short = "# DB_PASSWORD=x\nSECRET_KEY=hunter2\nDEBUG=True\nALLOWED_HOSTS=*\n"
     before = state(fleet)
     given = ("-i", str(inventory), "--limit", "web1")
@@ -324,7 +325,8 @@ def test_an_environment_that_lacks_something_is_refused_and_no_value_is_told(fle
         fleet.sh("web1", f"printf %s '{short}' >/srv/app/shared/env")
         said = deploy(fleet, "B", *given, status=5)
         for name in ("SECRET_KEY (is not as it must be)", "DEBUG (is not", "ALLOWED_HOSTS (is not",
-                     "LOG_DIR (is not there)", "DB_PASSWORD (is not there)"):  # fmt: skip
+                     "LOG_DIR (is not there)", "DB_PASSWORD (is not there)",
+                     "REDIS_URL|MEMCACHED_SERVERS (is not there)"):  # fmt: skip
             assert name in " ".join(said.split()), said
         assert "hunter2" not in said
         assert state(fleet) == before

@@ -82,6 +82,7 @@ class Site:
             json.dumps({
                 "opskit": 1, "connection": connection, "hosts": {"web1": "127.0.0.1"},
                 "groups": {"web": ["web1"], "lb": ["web1"]}, "services": {"app": service},
+                "databases": {"app": {"url": self.url, "read_role": "pg_monitor"}},
                 "balancers": {
                     "web": {"type": "nginx", "hosts": "lb", "members": "web", "file": "/none"}
                 },
@@ -328,6 +329,9 @@ def test_what_must_not_be_done_is_refused_before_anything_is(site: Site) -> None
     with pytest.raises(psycopg.errors.UniqueViolation):
         site.sql("CREATE UNIQUE INDEX CONCURRENTLY bad ON core_tenant ((1))")
     assert "index bad of core_tenant is INVALID" in site.deploy("B", SEVEN, status=3)
+    site.write(check="WARNING")
+    assert "(security.W009)" in site.deploy("B", {}, status=3)
+    site.write(check="ERROR")
     site.project.options = "'options': '-c lock_timeout=0'"
     assert "PGOPTIONS does not get there" in site.deploy("B", SEVEN, status=3)
     assert site.applied() == ["core.0009_base"]
@@ -420,21 +424,35 @@ def test_what_must_hold_afterwards_is_asked_and_a_release_without_it_goes_back(s
     site.more = {
         "migrations": None,
         "limited": {"path": "/api/", "allowed": 3, "address": "192.0.2.9"},
+        "before": [
+            {"label": "certificate, days", "run": f"cat {rate} 2>/dev/null || :", "crit": "< 14"},
+            {
+                "label": "server",
+                "sql": "SHOW server_version_num",
+                "crit": "< 140002",
+                "database": "app",
+            },
+        ],
         "after": [
             {"label": "deep", "path": "/health/detailed/", "json": {"status": "healthy"}},
             {"label": "hit rate, %", "run": f"cat {rate} 2>/dev/null || :", "crit": "< 70"},
         ],
     }
     site.write()
+    rate.write_text("2\n")
+    said = site.deploy("B", {}, status=5)
+    assert "CRIT certificate, days: 2 (< 14)" in said
+    assert not (site.root / "releases" / "B").exists()
+    rate.write_text("60\n")
     said = site.deploy("ill", {}, status=3)
     assert 'CRIT deep: status is "unhealthy", expected "healthy"' in said
     assert site.live == "A"
-    said = site.deploy("B", {}, status=6)
-    assert "UNKNOWN hit rate, %" in said
+    said = site.deploy("B", {}, status=3)
+    assert "CRIT hit rate, %: 60 (< 70)" in said
     assert site.live == "A"
     rate.write_text("91\n")
     said = site.deploy("open", {}, status=3)
     assert "status 200, expected 429" in said
     assert site.live == "A"
-    site.deploy("B", {})
+    assert "OK server: 18" in site.deploy("B", {})
     assert site.live == "B"

@@ -78,8 +78,19 @@ def figure(name: str, before: Info, after: Info, window: float) -> tuple[str, fl
         case "clients":
             most = _field("maxclients", after)
             return "", _share(_field("connected_clients", after), most, "it does not say how many")
+        case "version":
+            return after.get("redis_version", ""), _version(after)
         case _:
             return "", _counted(name, before, after, window) if window else _field(name, after)
+
+
+def _version(said: Info) -> float:
+    """Return 60209 for 6.2.9, so that versions can be compared."""
+    parts = said.get("redis_version", "").split(".")
+    if len(parts) < 2 or not all(part.isascii() and part.isdigit() for part in parts[:3]):
+        raise NothingError("it does not say which version it is")
+    major, minor, patch = (int(part) for part in (*parts, "0")[:3])
+    return major * 10000 + minor * 100 + patch
 
 
 def _within(window: float) -> str:
