@@ -72,3 +72,17 @@ def test_the_items_are_counted() -> None:
 def test_every_known_fault_has_a_test_of_its_name() -> None:
     found = re.findall(r"^\| F(\d+) \|.*::test_f(\d+)_\w+` \|$", PAGE, re.MULTILINE)
     assert [(int(fault), int(test)) for fault, test in found] == [(n, n) for n in range(1, 24)]
+
+
+def test_bad_input_that_must_be_refused_has_tests_that_show_it() -> None:
+    begin = PAGE.index("## Bad input")
+    lines = [line for line in PAGE[begin:].partition("\n## ")[0].splitlines() if "::" in line]
+    assert len(lines) >= 28
+    runbook = ""
+    for line in lines:
+        name, what, status, shown = (cell.strip() for cell in line.strip("|").split("|"))
+        runbook = name.strip("*") or runbook
+        assert runbook in RUNBOOKS, line
+        assert set(status.split(", ")) <= {"2", "5"}, line
+        assert what
+        assert TEST.fullmatch(shown.split(" ")[0]), line
