@@ -72,12 +72,15 @@ def entries(settings: Settings, name: str) -> Iterator[Entry]:
 
 
 def output(settings: Settings, name: str, step: str, host: str, stream: Stream) -> Iterator[bytes]:
-    """Yield what a step printed on a host, in its last attempt; `step` is its name or position."""
+    """Yield what a step printed on a host, in its last attempt.
+
+    `step`: its name, its position, or both as they are shown, also of one of several (`Read #2`).
+    """
     with _opened(settings) as store:
         found = store.load(store.find(name))
         labels = Labels(store.plan(found.id))
         here = [r for r in found.actions.values() if host in (r.host, _target(r.key))]
-        wanted = [r for r in here if step.lower() in (r.step.lower(), labels.position(r.key))]
+        wanted = [r for r in here if step.lower() in _names(labels, r)]
         if not wanted:
             hosts = ", ".join(
                 dict.fromkeys(r.host or _target(r.key) for r in found.actions.values())
@@ -89,6 +92,11 @@ def output(settings: Settings, name: str, step: str, host: str, stream: Stream) 
             )
         for record in wanted:
             yield from store.output(found.id, record.key, record.attempt, stream)
+
+
+def _names(labels: Labels, record: ActionRecord) -> tuple[str, ...]:
+    shown, position = labels.step(record).lower(), labels.position(record.key)
+    return record.step.lower(), position, shown, shown.removeprefix(f"{position} ")
 
 
 def last_words(

@@ -198,6 +198,21 @@ def test_output_is_shown_by_step_name_and_number(folder: Path, capsys: Capture) 
     assert "  out\n  stderr| err red\n" in capsys.readouterr().out
 
 
+def test_output_of_one_of_several_is_asked_for_as_it_is_shown(
+    folder: Path, capsys: Capture
+) -> None:
+    head = "opskit: 1\nname: each\nversion: 1.0.0\nsummary: a test\nhosts: all\nsteps:\n"
+    step = (
+        "  - {name: Each, run: 'echo {{ item }}', for_each: [a, b], on: controller, effect: read}"
+    )
+    (folder / "each.yaml").write_text(f"{head}{step}\n")
+    assert call(["run", "./each.yaml", "--yes"]) == 0
+    capsys.readouterr()
+    for step, said in (("each", "a\nb\n"), ("Each #2", "b\n"), ("1 Each #1", "a\n")):
+        assert call(["output", "last", step, "controller"]) == 0
+        assert capsys.readouterr().out == said
+
+
 def test_output_that_is_no_text_comes_whole_in_json(folder: Path, capsys: Capture) -> None:
     (folder / "bytes.yaml").write_text(
         RUNBOOK.replace("name: local", "name: bytes").replace("'out\\\\n'", "'a\\\\377b'")
