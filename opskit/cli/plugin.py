@@ -1,7 +1,9 @@
 """`run --nagios`: a runbook of health checks as a plug-in of a monitoring system."""
 
 import functools
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 
@@ -10,7 +12,7 @@ from opskit.cli import screen
 from opskit.cli.asking import prepared, typed
 from opskit.cli.call import Call
 from opskit.cli.interrupts import stopping
-from opskit.errors import InputError
+from opskit.errors import InputError, writing
 from opskit.execute import Stop
 from opskit.model.event import Chunk, Event
 from opskit.plan import reads_only
@@ -25,15 +27,26 @@ def as_plugin(command: Callable[..., int | None]) -> Callable[..., int | None]:
         is_flag=True,
         help="As a monitoring plug-in, for health checks: a line, and status 0 to 3.",
     )
+    @click.option(
+        "--textfile",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="With --nagios: write what was found to this file, too, for Prometheus.",
+    )
     @functools.wraps(command)
-    def wrapped(call: Call, *, nagios: bool, **rest: object) -> int | None:
-        return _checked(call, **rest) if nagios else command(call, **rest)  # type: ignore[arg-type]
+    def wrapped(call: Call, *, nagios: bool, textfile: Path | None, **rest: object) -> int | None:
+        if nagios:
+            return _checked(call, textfile, **rest)  # type: ignore[arg-type]
+        if textfile is not None:
+            raise InputError("--textfile is for health checks", hint="add --nagios")
+        return command(call, **rest)
 
     return wrapped
 
 
 def _checked(
     call: Call,
+    textfile: Path | None,
     *,
     ask: app.Ask,
     reason: str,
@@ -51,9 +64,21 @@ def _checked(
         done = app.run(
             call.settings, made, call.person, _unwatched, reason=reason, command=typed(), stop=stop
         )
+    if textfile is not None:
+        from opskit.view import metrics  # a run has no use for it
+
+        _write(textfile, metrics.text(done, made.plan))
     text, status = plugin.told(done, made.plan)
     screen.out(text)
     return status
+
+
+def _write(file: Path, text: str) -> None:
+    """Put a file in its place as a whole: a collector never reads half of it."""
+    new = file.with_name(f"{file.name}.{os.getpid()}")
+    with writing(file):
+        new.write_text(text, encoding="utf-8")
+        new.replace(file)
 
 
 def _unwatched(_: Event | Chunk) -> None:

@@ -20,7 +20,7 @@ _SOUND = frozenset({"done", "failed", "unknown"})
 
 def told(run: Run, plan: Plan) -> tuple[str, int]:
     """Return what to print and the status to end with: 0 to 3, the worst of all checks."""
-    levels = {record.key: _level(record) for record in run.actions.values()}
+    levels = {record.key: level_of(record) for record in run.actions.values()}
     counts = {level: list(levels.values()).count(level) for level in LEVELS}
     gaps = list(_gaps(run, levels))
     found = {*levels.values(), *(("UNKNOWN",) if gaps else ())}
@@ -52,7 +52,7 @@ def _plain(line: str) -> str:
     return safe.one_line(line).replace("|", "/")
 
 
-def _level(record: ActionRecord) -> str:
+def level_of(record: ActionRecord) -> str:
     """Return what a check came to; one that could not look at all and found harm has found harm."""
     evidence = record.data.get("evidence")
     if not isinstance(evidence, Mapping):

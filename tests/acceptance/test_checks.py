@@ -1,6 +1,7 @@
 """Files of checks that come with opskit: real databases and a real Redis are asked."""
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -26,6 +27,13 @@ PAYOUTS = (
 )
 STALE = "connections that heard nothing for 30 minutes"
 MIGRATIONS = "CREATE TABLE django_migrations (app text, name text, applied timestamptz NOT NULL)"
+LEDGER = """
+    CREATE TABLE economy_cointransaction (id integer);
+    CREATE FUNCTION economy_ledger_is_immutable() RETURNS trigger LANGUAGE plpgsql
+        AS $$ BEGIN RAISE EXCEPTION 'append-only'; END $$;
+    CREATE TRIGGER immutable BEFORE UPDATE OR DELETE ON economy_cointransaction
+        FOR EACH ROW EXECUTE FUNCTION economy_ledger_is_immutable()
+"""
 BEAT = """
     CREATE TABLE django_celery_beat_crontabschedule (id integer, hour text, day_of_week text,
         day_of_month text, month_of_year text);
@@ -61,7 +69,7 @@ def owners(server: postgres.Server) -> Mapping[str, str]:
     for url in found.values():
         with psycopg.connect(url, autocommit=True) as db:
             if url == found["main"]:
-                for table in (CELERY, PAYOUTS, MIGRATIONS, BEAT):
+                for table in (CELERY, PAYOUTS, MIGRATIONS, LEDGER, BEAT):
                     db.execute(table)
             db.execute(
                 "GRANT pg_monitor TO app; GRANT SELECT ON ALL TABLES IN SCHEMA public TO app"
@@ -99,6 +107,10 @@ def act(desk: Desk, database: str, *statements: str) -> None:
             db.execute(statement)
 
 
+METRICS = re.compile(
+    r"(?:# (?:HELP|TYPE) opskit_\w+ .+\n"
+    r'|opskit_\w+\{\w+="(?:[^"\\\n]|\\.)*"(?:,\w+="(?:[^"\\\n]|\\.)*")*\} -?[0-9.]+\n)+'
+)
 SYNC = {"file": "checks/sync.yaml", "database": "sync"}
 SNAPSHOT = """INSERT INTO sync_analytics_snapshot
     (tenant_id, timestamp, total_sync_requests, failed_syncs, conflict_rate, avg_sync_duration_ms)
@@ -152,6 +164,21 @@ def test_f3_syncs_are_judged_by_the_worst_and_each_limit_is_a_row(desk: Desk) ->
     told = desk.opskit("incident")
     assert ": P0\n" in told
     assert "1. what changed? opskit run rollback" in told
+    file = desk.folder / "opskit.prom"
+    check(desk, [SYNC], "--nagios", "--textfile", str(file), status=2)
+    assert METRICS.fullmatch(file.read_text()), "a collector would refuse all of it"
+    about = 'runbook="health-check",host="db:sync",check="%s",severity="%s",system="sync"'
+    for metric, check_, severity, value in (
+        ("level", "syncs that succeed, %", "P1", "2"),
+        ("value", "syncs that succeed, %", "P1", "43"),
+        ("value", "conflicts, %", "P2", "9"),
+        ("value", "health of devices, average", "P3", "60"),
+    ):
+        line = f"opskit_check_{metric}{{{about % (check_, severity)}}} {value}\n"
+        assert line in file.read_text(), line
+    tenant = about % ("syncs of a tenant that succeed, %", "P3")
+    assert f'opskit_check_value{{{tenant},name="Tenant 1"}} 6\n' in file.read_text()
+    assert [one.name for one in desk.folder.glob("opskit.prom*")] == ["opskit.prom"]
 
 
 def test_queues_payouts_logins_and_the_server_itself(desk: Desk, cache: redis.Server) -> None:
@@ -200,6 +227,7 @@ def test_queues_payouts_logins_and_the_server_itself(desk: Desk, cache: redis.Se
         "OK migration 0045 of teams is applied: 1",
         "OK beat warms the cache: 1",
         "OK Redis answers, ms: ",
+        "OK the ledger refuses changes: 1",
         "CRIT extensions are there: uuid-ossp 0 (< 1)",
         "OK connections in use, %: ",
         "OK statements that have run for over 1 s: 0",
