@@ -106,7 +106,7 @@ def test_counters_of_a_cluster_are_cleared_at_every_primary(tmp_path: Path) -> N
         three.fill({f":1:throttle_user_{number}": "5" for number in range(300)})
         three.fill({"other": "stays"})
         before = three.own()
-        how = {"all": "true", "override": "all of them"}
+        how: dict[str, Any] = {"all": "true", "override": "all of them"}
         assert "300 keys, 99.7 % of 301" in desk.go("plan", LIMITS, **how)
         assert three.own() == before
         desk.go("run", LIMITS, kill="keys-after 1", **how)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import field
 
 from opskit.drivers.redis.archive import Archive, Kept
-from opskit.drivers.redis.connection import BrokenError, Reply, ServerError, spelled
+from opskit.drivers.redis.connection import BrokenError, Reply, ServerError
 from opskit.drivers.redis.marks import LIFE, WORDS, Marks, tagged
 from opskit.drivers.redis.session import Session
 from opskit.errors import OpskitError

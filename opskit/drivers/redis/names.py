@@ -48,9 +48,7 @@ class Roll:
         chunks = [
             some[first : first + many] for some in shared for first in range(0, len(some), many)
         ]
-        return cls(
-            path=path, digest=digest, names=names, chunks=chunks, shape=shape, layout=layout
-        )
+        return cls(path=path, digest=digest, names=names, chunks=chunks, shape=shape, layout=layout)
 
     @property
     def places(self) -> Sequence[int]:
