@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from opskit.drivers.redis import cluster as driver
 from opskit.drivers.redis.chunks import Pieces
 from opskit.drivers.redis.connection import Connection
 from opskit.drivers.redis.marks import Marks
+from opskit.drivers.redis.slots import slot_of
 from opskit.model.inventory import Redis
 from opskit.model.job import Output
 from tests.drivers.test_keys import Desk
@@ -49,7 +49,7 @@ def spared(three: Cluster) -> bool:
 def test_slots_are_reckoned_as_servers_reckon_them(three: Cluster) -> None:
     for name in ("t:1", "{t}:1", "t{}x", "a{b}c{d}", "{", "}{x", "", "ä"):
         told = three.servers[0].call("CLUSTER", "KEYSLOT", name)
-        assert driver.slot_of(name.encode()) == told, name
+        assert slot_of(name.encode()) == told, name
 
 
 @KEPT
@@ -100,7 +100,7 @@ def last(three: Cluster) -> int:
     """Return the slot of a key that is in the last piece: that of the primary with the last id."""
     server = max(three.servers, key=lambda one: str(one.call("CLUSTER", "MYID")))
     names = (f"t:{number:04}" for number in range(300))
-    return driver.slot_of(next(name for name in names if three.of(name) is server).encode())
+    return slot_of(next(name for name in names if three.of(name) is server).encode())
 
 
 def left(three: Cluster) -> int:
@@ -132,7 +132,7 @@ def test_a_slot_on_its_way_is_found_out_before_and_in_the_middle(
 ) -> None:
     """What is asked of a key that has gone before its slot is no "it is not there"."""
     before_it = fill(three, 300)
-    slot = driver.slot_of(b"t:0150")
+    slot = slot_of(b"t:0150")
     ways: list[tuple[object, ...]] = []
 
     def begin() -> None:

@@ -25,7 +25,7 @@ def removal(made: Plan) -> Keys:
 def test_a_removal_is_looked_at_before_and_taken_back_at_its_server(tmp_path: Path) -> None:
     made = plan(tmp_path, REMOVE, x="a*[b]")
     look, remove = made.actions
-    assert look.work == RedisLook(server="main")
+    assert look.work == RedisLook(server="main", spread=True)
     assert (remove.key, remove.host, remove.target) == ("1/>redis:main", "", "redis:main")
     assert removal(made).pattern == r"team:a\*\[b\]:*"
     (undo,) = remove.undo

@@ -15,6 +15,7 @@ from opskit import lab as labs
 from opskit.lab import Lab
 from opskit.lab.inventory import listen_colours
 from opskit.lab.load import Load
+from tests.support import haproxy
 from tests.support.fleet import Fleet
 
 pytestmark = pytest.mark.acceptance

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from opskit.drivers.redis.cluster import SLOTS, slot_of
+from opskit.drivers.redis.slots import SLOTS, slot_of
 from tests.support.redis import Server, server, until
 
 PRIMARIES = 3

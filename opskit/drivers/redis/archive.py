@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from opskit.drivers.evidence import Evidence, EvidenceError, File, Folder, opened
-from opskit.drivers.redis.cluster import Layout
 from opskit.drivers.redis.connection import TooLongError
 from opskit.drivers.redis.listing import Listed, Listing, ListingError, Names, raise_refused
 from opskit.drivers.redis.session import Session
+from opskit.drivers.redis.slots import Layout
 from opskit.errors import InputError
 from opskit.model.evidence import FORMAT, MANIFEST, Manifest, Source
 from opskit.model.frozen import frozen

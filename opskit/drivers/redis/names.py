@@ -6,9 +6,9 @@ from pathlib import Path
 
 from opskit.drivers.evidence import EvidenceError, Folder, opened
 from opskit.drivers.redis.archive import SHAPE, laid, manifest
-from opskit.drivers.redis.cluster import Layout
 from opskit.drivers.redis.listing import LINES, Names
 from opskit.drivers.redis.session import Session
+from opskit.drivers.redis.slots import Layout
 from opskit.model.evidence import MANIFEST, Manifest
 from opskit.model.frozen import frozen
 from opskit.model.keys import Keys

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from opskit.drivers.redis.connection import (
     BrokenError,
@@ -15,14 +14,12 @@ from opskit.drivers.redis.connection import (
     index_of,
     user_of,
 )
+from opskit.drivers.redis.slots import Layout
 from opskit.drivers.relay import Open
 from opskit.errors import UnreachableError
 from opskit.model.frozen import frozen
 from opskit.model.inventory import Redis
 from opskit.model.value import Json
-
-if TYPE_CHECKING:  # few servers are part of a cluster
-    from opskit.drivers.redis.cluster import Layout
 
 OLDEST = (7, 0)
 """The oldest server that will do: older ones don't say of a subcommand what it does."""
@@ -79,7 +76,7 @@ class Session:
 
     tags: tuple[str, ...] = ("",)
     """Where marks are left: at each primary of a cluster, beside its keys."""
-    layout: "Layout | None" = None
+    layout: Layout | None = None
     """Which primary has which keys, where there are several."""
 
     def __init__(self, connection: Connection, identity: Identity, index: int) -> None:
