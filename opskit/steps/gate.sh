@@ -44,6 +44,7 @@ open_log() {
   exec 8<"$log"
   old_log=/proc/$$/fd/8 old_at=$(size_of /proc/$$/fd/8) new_log='' new_at=0
   is_log=$(inode_of "$old_log")
+  old_mark=$(before "$old_log" "$old_at") new_mark=''
 }
 
 # Prints what was written to the open file $1 from byte $2 to $3, as counts.
@@ -55,22 +56,31 @@ read_log() {
       -v time="$log_time" -v unit="$log_unit" -v cut="$cut" "$gatelog_awk"
 }
 
-# Sets end: where the last whole line of the open file $1 ends that began behind $2.
+# Prints what stands before byte $2 of the open file $1: a file that was cut, and has grown as large
+# again, is told by that.
+before() {
+  if [ "$2" -gt 200 ]; then tail -c "+$(($2 - 199))" "$1" 2>/dev/null | head -c 200; else head -c "$2" "$1"; fi
+}
+
+# Sets end: where the last whole line of the open file $1 ends that began behind $2, and marked, what
+# stands before it. Fails where the file was cut since $3 was marked.
 whole_lines() {
   end=$(size_of "$1")
-  if [ "$end" -lt "$2" ]; then return 1; fi
+  if [ "$end" -lt "$2" ] || [ "$(before "$1" "$2")" != "$3" ]; then return 1; fi
   while [ "$end" -gt "$2" ] && [ -n "$(tail -c "+$end" "$1" | head -c 1 | tr -d '\n')" ]; do
     rest=$(tail -c "+$(($2 + 1))" "$1" | head -c $((end - $2)) | tail -n 1 | wc -c)
     end=$((end - rest))
   done
+  marked=$(before "$1" "$end")
 }
 
 see_log() {
-  if ! whole_lines "$old_log" "$old_at"; then
+  if ! whole_lines "$old_log" "$old_at" "$old_mark"; then
     seen="v $log was cut while it was read"
-    old_at=0
+    old_at=0 old_mark=''
     return
   fi
+  old_mark=$marked
   grew=$((end - old_at))
   seen=$(read_log "$old_log" "$old_at" "$end")
   old_at=$end
@@ -79,14 +89,19 @@ see_log() {
     [ "$now_is" != "$is_log" ] || return 0
     [ -r "$log" ] || { seen="v $log can't be read any more"; return; }
     exec 7<"$log"
-    new_log=/proc/$$/fd/7 new_at=0 is_log=$now_is
+    new_log=/proc/$$/fd/7 new_at=0 new_mark='' is_log=$now_is
   fi
-  whole_lines "$new_log" "$new_at" || { seen="v $log was cut while it was read"; new_at=0; return; }
+  if ! whole_lines "$new_log" "$new_at" "$new_mark"; then
+    seen="v $log was cut while it was read"
+    new_at=0 new_mark=''
+    return
+  fi
+  new_mark=$marked
   seen="$seen$nl$(read_log "$new_log" "$new_at" "$end")"
   new_at=$end
   if [ "$grew" -eq 0 ] && [ "$new_at" -gt 0 ]; then
     exec 8<&7 7<&-
-    old_at=$new_at new_log=''
+    old_at=$new_at old_mark=$new_mark new_log=''
   fi
 }
 

@@ -247,7 +247,6 @@ def test_a_gate_between_stages_survives_a_kill_and_is_found_again(fleet: Fleet) 
     with Load(url=url, rate=100, threads=4), Load(url=second, rate=100, threads=4):
         process = fleet.start("run", "blue-green", "--yes", *words)
         wait_for(process, "Gate of the first stage")
-        began = time.monotonic()
         time.sleep(2)
         process.kill()
         process.communicate()
@@ -255,7 +254,7 @@ def test_a_gate_between_stages_survives_a_kill_and_is_found_again(fleet: Fleet) 
         said = fleet.opskit("resume", "last").stdout
     assert "SUCCEEDED" in said
     assert said.count(" ok       7 Gate of the first stage (") == 2
-    assert time.monotonic() - began < 8 + 8, "what was watched by then counts"
+    assert " started  7 Gate of the first stage" not in said, "it was found, not begun anew"
     assert answers(fleet) == {"X-Pool:", "app_green"}
     fleet.opskit("undo", "last", "--yes")
     assert shares(fleet) == before

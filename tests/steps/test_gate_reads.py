@@ -50,7 +50,8 @@ class Traffic:
         self.thread.start()
 
     def write(self, side: str, status: int, ms: int) -> None:
-        self.open.write(self.line.format(side=side, status=status, time=ms / 1000) + "\n")
+        words = self.line.format(side=side, status=status, time=ms / 1000)
+        self.open.write(f"{words} n{self.number}\n" if "up" not in words else words + "\n")
 
     def go(self) -> None:
         while not self.over.wait(0.02):
@@ -195,8 +196,9 @@ def test_haproxy_counts_itself_and_begins_anew_when_it_is_reloaded(haproxy: Hapr
     with Load(url=f"http://{haproxy.listen}/", rate=200, threads=4):
         passed = start(haproxy.entry(), args)
         assert "PASS: green " in passed.communicate(timeout=30)[0]
-        reloaded = start(haproxy.entry(), args)
-        time.sleep(0.7)
+        reloaded = start(haproxy.entry(), {**args, "for": "4s"})
+        assert reloaded.stdout is not None
+        assert ": well" in reloaded.stdout.readline()
         haproxy.reload()
         said = reloaded.communicate(timeout=30)[0]
         assert "INCONCLUSIVE: HAProxy was reloaded, and its counters began anew" in said, said
