@@ -1,6 +1,5 @@
 """The shipped blue-green, whole, against two balancers with two colours."""
 
-import json
 import os
 import re
 import subprocess
@@ -13,7 +12,7 @@ import pytest
 
 from opskit import lab as labs
 from opskit.lab import Lab
-from opskit.lab.inventory import listen_colours
+from opskit.lab.inventory import listen_colours, listen_haproxy
 from opskit.lab.load import Load
 from tests.support import haproxy
 from tests.support.fleet import Fleet
@@ -145,13 +144,17 @@ def test_a_colour_that_is_not_well_gets_no_traffic(fleet: Fleet) -> None:
     assert shares(fleet) == before
 
 
+@pytest.mark.parametrize("pool", ["app", pytest.param("edge", marks=pytest.mark.soak)])
 def test_a_gate_that_fails_has_the_old_colour_back_within_seconds(
-    fleet: Fleet, capsys: pytest.CaptureFixture[str]
+    fleet: Fleet, pool: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """lb2 has no traffic: its gate, which could not tell, ends with that of lb1."""
+    if pool == "edge" and not fleet.lab.layout.haproxy:
+        pytest.skip("needs haproxy (scripts/setup)")
     before = shares(fleet)
-    words = ("-p", "to=green", "-p", "watch=40s", "-p", "sample=80", *GATED)
-    url = listen_colours(fleet.lab.layout.host("lb1")).replace("/alive/", "/")
+    words = ("-p", f"pool={pool}", "-p", "to=green", "-p", "watch=40s", "-p", "sample=80", *GATED)
+    listen = listen_colours if pool == "app" else listen_haproxy
+    url = listen(fleet.lab.layout.host("lb1")).replace("/alive/", "/")
     with Load(url=url, rate=150, threads=4):
         process = fleet.start("run", "blue-green", "--yes", *words)
         try:
@@ -258,79 +261,3 @@ def test_a_gate_between_stages_survives_a_kill_and_is_found_again(fleet: Fleet) 
     assert answers(fleet) == {"X-Pool:", "app_green"}
     fleet.opskit("undo", "last", "--yes")
     assert shares(fleet) == before
-
-
-HAPROXY = """
-global
-    stats socket /run/haproxy.sock mode 600 level admin
-    server-state-file /var/tmp/haproxy.states
-    pidfile /run/haproxy.pid
-defaults
-    mode http
-    timeout connect 2s
-    timeout client 30s
-    timeout server 30s
-    load-server-state-from-file global
-frontend front
-    bind {address}:8090
-    default_backend app
-backend app
-    balance roundrobin
-    option httpchk GET /health/
-    http-response set-header X-Pool %s
-    default-server inter 300 rise 1 check weight 100
-    server blue1 {blue}:8000
-    server green1 {green}:8000
-"""
-
-
-@pytest.mark.skipif(haproxy.program() is None, reason="needs haproxy (scripts/setup)")
-def test_haproxy_moves_its_traffic_by_its_socket_and_comes_back(fleet: Fleet) -> None:
-    if not fleet.lab.layout.isolated:
-        pytest.skip("hosts have no /run of their own here")
-    address = fleet.lab.layout.host("lb1").address
-    blue, green = (fleet.lab.layout.host(name).address for name in ("web1", "web2"))
-    conf = HAPROXY.format(address=address, blue=blue, green=green)
-    state = (
-        "echo 'show servers state app' | perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new("
-    )
-    state += 'Peer => "/run/haproxy.sock"); print $s <STDIN>; shutdown $s, 1; print <$s>\''
-    program = str(haproxy.program())
-    fleet.sh("lb1", f"mkdir -p /etc/haproxy; printf '%s' '{conf}' >/etc/haproxy/haproxy.cfg")
-    # The lab ends it with the host's other processes, whatever becomes of this test.
-    fleet.sh("lb1", f"echo 1 >/var/tmp/haproxy.states; {program} -W -D -f /etc/haproxy/haproxy.cfg")
-    drain = state.replace("show servers state app", "set server app/green1 state drain")
-    fleet.sh("lb1", f"sleep 1; {drain}")
-    inventory = fleet.folder / "inventory.yaml"
-    entry = {
-        "type": "haproxy",
-        "hosts": "lb1",
-        "members": "web",
-        "backend": "app",
-        "socket": "/run/haproxy.sock",
-        "state_file": "/var/tmp/haproxy.states",
-        "test": f"{program} -c -f /etc/haproxy/haproxy.cfg",
-        "colours": {"blue": ["blue1"], "green": ["green1"]},
-        "listen": f"http://{address}:8090/alive/",
-        "health": "/health/",
-        "sudo": "root",
-    }
-    text = fleet.lab.inventory.read_text()
-    inventory.write_text(
-        text.replace("balancers:\n", f"balancers:\n  edge: {json.dumps(entry)}\n", 1)
-    )
-    words = ("-i", str(inventory), "-p", "pool=edge", "--limit", "lb1")
-    try:
-        with Load(url=str(entry["listen"]), rate=100, threads=4) as load:
-            gated = (*GATED, "-p", "watch=2s", "-p", "p95_ratio=5", "-p", "sample=40")
-            said = run(fleet, *gated, *words, "-p", "release=A")
-            assert "SUCCEEDED" in said
-            assert " ok       7 Gate of the first stage (" in said, said
-            weights = [line.split()[6:8] for line in fleet.sh("lb1", state).splitlines()[2:4]]
-            assert weights == [["8", "256"], ["0", "100"]], "blue is drained"
-            assert "UNDONE" in fleet.opskit("undo", "last", "--yes").stdout
-        assert load.report().failures == 0, load.report().describe()
-        weights = [line.split()[6:8] for line in fleet.sh("lb1", state).splitlines()[2:4]]
-        assert weights == [["0", "100"], ["8", "100"]]
-    finally:
-        fleet.sh("lb1", "kill $(cat /run/haproxy.pid)")
