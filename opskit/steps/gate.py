@@ -164,6 +164,7 @@ def work(args: Mapping[str, Value], step: Step) -> Command:
     words |= {
         "action": "gate",
         "to": "",
+        "of": "",
         "run": "-",
         "first": " ".join(new.names),
         "second": " ".join(old.names) if old else "",
