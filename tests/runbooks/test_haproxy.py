@@ -134,7 +134,16 @@ def test_the_gate_takes_back_a_release_that_is_well_and_slow(
     with Load(url=f"http://{address}:8091/", rate=200, threads=8):
         given = shipped(fleet, tmp_path, "X", fault)
         done = fleet.opskit(
-            "run", "deploy", *edge, "--yes", "--limit", "web1", *given, *words, status=None
+            "run",
+            "deploy",
+            *edge,
+            "--yes",
+            "--limit",
+            "web1",
+            *given,
+            *words,
+            status=None,
+            timeout=300,
         )
     said = done.stdout + done.stderr
     if fault is None:
