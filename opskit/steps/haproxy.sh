@@ -51,6 +51,12 @@ survey() {
   find_haproxy
   read_rows || refuse "$why"
   how_named='http-response set-header '$header' %s'
+  cookie=$(printf '%s\n' "$heard" | awk -F , -v backend="$backend" '
+    sub(/^# /, "") { for (i = 1; i <= NF; i++) at[$i] = i; next }
+    $1 == backend && $2 == "BACKEND" && ("cookie" in at) { print $at["cookie"] }')
+  if [ -n "$cookie" ]; then
+    note="$note; clients that have the cookie $cookie stay with a drained colour, whatever its share, until it is in maintenance or down"
+  fi
 }
 
 # Refuses unless checks say that every server of a colour is up.
@@ -216,7 +222,7 @@ to() {
   esac
   keep_first
   put_in_place "$new" "$wanted" whole
-  tell "backend $backend has $(shares "$wanted") (before: $(shares "$was")) after $took s"
+  tell "backend $backend has $(shares "$wanted") (before: $(shares "$was")) after $took s$note"
 }
 
 # Names servers that are neither as this run has set them at any time nor as HAProxy begins.

@@ -206,7 +206,7 @@ def test_a_hundred_kills(world: World, capsys: pytest.CaptureFixture[str]) -> No
     begun, ends = time.monotonic(), dict[str, int]()
     longest = 6.0
     for _ in range(50):
-        how, end = experiment(world, rng, longest)
+        how, end = experiment(world, rng, longest, rng.choice((" run ", "First stage")))
         ends[end.split(":")[0]] = ends.get(end.split(":")[0], 0) + 1
         longest = max(2.0, longest * (0.93 if "was over" in how else 1.02))
         with capsys.disabled():
@@ -215,3 +215,38 @@ def test_a_hundred_kills(world: World, capsys: pytest.CaptureFixture[str]) -> No
     with capsys.disabled():
         took = time.monotonic() - begun
         sys.stdout.write(f"\nseed {seed}, {world.pool}, 50 kills in {took:.0f} s: {ends}\n")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("line", "status", "state", "then"),
+    [
+        ("lb2 started  7 First stage", 6, "unknown", "resume"),
+        ("Watch the first stage", 1, "undo failed", "undo"),
+        ("lb2 started  10 Second stage", 6, "unknown", "resume"),
+    ],
+)
+def test_a_balancer_that_is_cut_off_comes_back_and_is_what_it_was(
+    world: World, line: str, status: int, state: str, then: str
+) -> None:
+    """The other one goes back at once, and the message says what to do about this one."""
+    fleet, before = world.fleet, world.settings()
+    words = ["-p", "to=green", "-p", f"pool={world.pool}", "-p", "watch=3s", "-p", "keep=0s"]
+    words += ["-p", "stage_timeout=30s", "-p", "stages=50 100", "-p", "sample=30"]
+    process = fleet.start("run", "blue-green", "--yes", *words)
+    try:
+        while line not in (seen := str(process.stdout and process.stdout.readline())):
+            assert seen, "it ended before"
+        fleet.lab.cut("lb2", reset=True)
+        said, _ = process.communicate(timeout=240)
+    finally:
+        process.kill()
+        process.wait()
+        fleet.lab.heal("lb2")
+    assert (process.returncode, f"  {state:<18} lb2\n" in said) == (status, True), said
+    assert "  undone             lb1\n" in said, said
+    assert f"opskit {then} {fleet.runs()[0]}" in said, said
+    assert world.settings()["lb1"] == before["lb1"]
+    fleet.opskit(then, "last", *(["--yes"] if then == "undo" else []), status=None)
+    assert (world.settings(), world.live()) == (before, "blue"), said
+    fleet.proved()

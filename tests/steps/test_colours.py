@@ -299,7 +299,11 @@ def test_what_makes_a_switch_unsafe_is_refused(balancer: Balancer) -> None:
     assert "proxy_next_upstream has non_idempotent" in refused()
     nginx.retries = "proxy_next_upstream off;"
     nginx.write()
-    nginx.conf.write_text(nginx.conf.read_text().replace("http://$app_pool", "http://app_blue"))
+    good_conf = nginx.conf.read_text()
+    nginx.conf.write_text(good_conf.replace("http://$app_pool", "http://$app_pool/v1/"))
+    said = balancer(ready="green")[1]
+    assert "proxy_pass has /v1/ behind $app_pool: with a variable, nginx sends that instead" in said
+    nginx.conf.write_text(good_conf.replace("http://$app_pool", "http://app_blue"))
     assert "passes requests to $app_pool; write for example" in refused()
 
 

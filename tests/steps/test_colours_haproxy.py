@@ -1,6 +1,7 @@
 """The colours step with HAProxy: its shell text against a real one, its socket, its traps."""
 
 import fcntl
+import http.client
 import os
 import shutil
 import signal
@@ -303,6 +304,31 @@ def test_weights_that_do_not_show_in_the_answers_are_taken_back(balancer: Balanc
         assert why in said
         assert "states and weights are as before: blue 100" in said
         assert haproxy.state() == BLUE
+
+
+@real
+@pytest.mark.acceptance
+def test_clients_with_a_cookie_stay_with_a_drained_colour_and_that_is_told(
+    balancer: Balancer,
+) -> None:
+    haproxy = balancer.haproxy
+    haproxy.extra = "    cookie STAY insert dynamic\n    dynamic-cookie-key secret\n"
+    haproxy.write()
+    (haproxy.top / "states").write_text(haproxy.talk("show servers state"))
+    haproxy.reload()
+    host, _, port = haproxy.listen.partition(":")
+    client = http.client.HTTPConnection(host, int(port), timeout=10)
+    client.request("GET", "/")
+    with client.getresponse() as answer:
+        cookie, first = str(answer.headers["Set-Cookie"]).split(";")[0], answer.headers["X-Pool"]
+    status, said = balancer(to="green")
+    assert (status, "; clients that have the cookie STAY stay with a drained" in said) == (0, True)
+    client.close()
+    client.request("GET", "/", headers={"Cookie": cookie})
+    with client.getresponse() as answer:
+        assert answer.headers["X-Pool"] == first, "as HAProxy has it"
+    client.close()
+    assert balancer(back=True)[0] == 0
 
 
 @real
