@@ -6,7 +6,7 @@
 # with these set besides what is listed there:
 #   action            show | ready | alone | found | to | back
 #   run               the run's id
-#   of                back and found: the run whose find is meant; '' for this one
+#   of                back and found: the run whose find is meant; '' (or not set) for this one
 #   one, other        the two colours; first, second: what answers name them by (several: apart by
 #                     blanks)
 #   to, share         the colour to give a share, and how many percent of the traffic
@@ -19,6 +19,8 @@
 #
 # What is so is what the balancer says and what answers are measured to be; where the two differ
 # nothing is done.
+
+of=${of:-}
 
 colour_of() {
   case $1 in
