@@ -141,6 +141,12 @@ def test_a_colour_that_is_not_well_gets_no_traffic(fleet: Fleet) -> None:
     fleet.sh("web2", """echo '{"unhealthy": true}' >/srv/app/shared/switches.json""")
     said = run(fleet, *QUICK, status=5)
     assert "green can't have traffic: not all of it is healthy (asked for /health/)" in said
+    fleet.sh("web2", "labctl stop app")
+    try:
+        said = run(fleet, *QUICK, status=5)
+    finally:
+        fleet.sh("web2", "labctl start app")
+    assert "green can't have traffic: not all of it is healthy" in said
     assert shares(fleet) == before
 
 

@@ -131,6 +131,7 @@ def run(world: World, *words: str, status: int) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.soak
 def test_a_green_that_does_not_start_is_ill_or_another_release_gets_nothing(world: World) -> None:
     before = world.settings()
     quick = ("-p", "watch=0s", "-p", "sample=30")
