@@ -456,11 +456,11 @@ def test_an_undo_that_is_given_up_says_how_far_it_is_and_goes_on_when_asked_agai
 ) -> None:
     fill(desk.db, 1100)
     before = world(desk.db)
-    inner, remove = Pieces.restore, Pieces.remove
+    inner, removing = Pieces.restore, Pieces.removing
 
     def moved(self: Pieces, number: int, keys: Sequence[Kept]) -> Any:
         desk.db.call("DEL", keys[0].name)  # fewer than are on the list are removed
-        return remove(self, number, keys)
+        return removing(self, number, keys)
 
     def given_up(self: Pieces, number: int, keys: Sequence[Kept]) -> Any:
         if number == 1:
@@ -469,7 +469,7 @@ def test_an_undo_that_is_given_up_says_how_far_it_is_and_goes_on_when_asked_agai
         return inner(self, number, keys)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Pieces, "remove", moved)
+        patch.setattr(Pieces, "removing", moved)
         assert desk.remove(**_EVERY).outcome == "succeeded"
         patch.setattr(Pieces, "restore", given_up)
         found = desk.restore()
@@ -545,11 +545,12 @@ def test_a_piece_that_is_sent_twice_is_done_once_and_says_the_same(desk: Desk) -
     db.call("DEL", "t:gone")
     session = opened(db.driver._access("main"))
     pieces = Pieces(session, db.run, "2/", word)
-    first = pieces.remove(0, keys)
+    data = pieces.removing(0, keys)
+    first = pieces.became(data, len(keys))
     assert first.letters == "gkrc"  # gone, large, same, small
     for key in keys:
         db.call("SET", key.name, "anew")
-    assert pieces.remove(0, keys) == first
+    assert pieces.became(data, len(keys)) == first
     assert set(db.own().values()) == {b"anew"}
     db.call("DEL", "t:small")
     back = pieces.restore(1, removed(keys, first))
@@ -560,7 +561,7 @@ def test_a_piece_that_is_sent_twice_is_done_once_and_says_the_same(desk: Desk) -
     assert pieces.restore(1, removed(keys, first)) == back
     assert db.call("EXISTS", "t:small") == 0
     assert pieces.bar(2, 1) is None
-    assert pieces.remove(2, keys[:1]).letters == "-"
+    assert pieces.became(pieces.removing(2, keys[:1]), 1).letters == "-"
     session.close()
 
 
@@ -574,14 +575,14 @@ def test_a_piece_of_names_that_is_sent_twice_is_done_once(desk: Desk) -> None:
     data = pieces.clearing(0, keys)
     pieces.send(data)
     assert pieces.bar(1, 1) is None  # whoever asks something else meanwhile has the right answer
-    first = pieces.cleared(data, 4)
+    first = pieces.became(data, 4)
     assert sorted(first.letters) == ["g", "r", "r", "r"]
     db.call("SET", "t:0001", "anew")
-    assert pieces.cleared(data, 4) == first
+    assert pieces.became(data, 4) == first
     assert db.own() == {b"t:0001": b"anew"}
-    assert pieces.cleared(pieces.clearing(1, keys[1:2]), 1).letters == "-"
+    assert pieces.became(pieces.clearing(1, keys[1:2]), 1).letters == "-"
     with pytest.raises(LostError):
-        pieces.cleared(Pieces(session, db.run, "3/", "another").clearing(0, keys), 4)
+        pieces.became(Pieces(session, db.run, "3/", "another").clearing(0, keys), 4)
     assert db.own() == {b"t:0001": b"anew"}
     session.close()
 

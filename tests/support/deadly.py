@@ -146,7 +146,7 @@ def at_keys(at: str, count: Count) -> None:
             around(Pieces, "send", count, None)
         case "keys-after":
             around(Marks, "scripted", None, count)
-            around(Pieces, "cleared", None, count)
+            around(Pieces, "became", None, count)
         case "keys-sent":
             around(Marks, "scripted", lambda: around(Connection, "_send", None, count), None)
             around(Pieces, "send", None, count)

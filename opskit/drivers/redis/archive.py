@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from opskit.drivers.evidence import Evidence, EvidenceError, File, Folder, opened
-from opskit.drivers.redis.connection import TooLongError
+from opskit.drivers.redis.connection import Reply, TooLongError
 from opskit.drivers.redis.listing import Listed, Listing, ListingError, Names, raise_refused
 from opskit.drivers.redis.session import Session
 from opskit.drivers.redis.slots import Layout
@@ -171,7 +171,7 @@ def _written(session: Session, listing: Listing, file: File) -> list[Kept]:
         if size > MOST_BYTES:
             told = f"more than {MOST_BYTES >> 20} MiB would have to be kept"
             raise ListingError(f"{told}: remove fewer keys at once")
-        file.write(_line(key, kind))
+        file.put(_line(key, kind))
         file.rows += 1
         found.append(key)
     return found
@@ -188,32 +188,36 @@ def read(path: Path) -> Archive:
 
 def _dumped(session: Session, keys: Sequence[Listed]) -> Iterator[tuple[Kept, str]]:
     """Yield what is still there. The end is asked before and after: both are of one value."""
-    first, many = 0, _DUMPS
-    while some := keys[first : first + many]:
-        asked = [words for key in some for words in (("DUMP", key.name), ("PEXPIRETIME", key.name))]
+    first, some = 0, keys[:_DUMPS]
+    answers = _asked(session, some)
+    while some:
         try:
-            said = session.connection.calls(asked)
+            said = answers()
         except TooLongError as error:
             told = f"a value is too large to be kept ({error.what})"
             raise ListingError(f"{told}: see max_output of the server in the inventory") from None
         raise_refused(said)
         first += len(some)
         size = sum(len(dump) for dump in said[::2] if isinstance(dump, bytes))
-        many = _MORE_DUMPS if size <= _LIGHT else _DUMPS
-        for key, dump, end in zip(some, said[::2], said[1::2], strict=True):
+        now, some = some, keys[first : first + (_MORE_DUMPS if size <= _LIGHT else _DUMPS)]
+        if some:  # the server is at these while those are written down
+            answers = _asked(session, some)
+        for key, dump, end in zip(now, said[::2], said[1::2], strict=True):
             if isinstance(dump, bytes) and isinstance(end, int) and end != -2:
                 yield Kept(name=key.name, end=end, dump=dump), key.kind
 
 
-def _line(key: Kept, kind: str) -> str:
-    kept = {
-        "key": key.name.decode("utf-8", "backslashreplace"),
-        "name": base64.b64encode(key.name).decode(),
-        "type": kind,
-        "end": key.end,
-        "dump": base64.b64encode(key.dump).decode(),
-    }
-    return json.dumps(kept, sort_keys=True) + "\n"
+def _asked(session: Session, keys: Sequence[Listed]) -> Callable[[], list[Reply]]:
+    return session.connection.of_each([key.name for key in keys], "DUMP", "PEXPIRETIME")
+
+
+def _line(key: Kept, kind: str) -> bytes:
+    """Write an object of JSON by hand: that takes a third of the time."""
+    shown = json.dumps(key.name.decode("utf-8", "backslashreplace"))
+    return b'{"dump": "%b", "end": %d, "key": %b, "name": "%b", "type": %b}\n' % (
+        base64.b64encode(key.dump), key.end, shown.encode(), base64.b64encode(key.name),
+        json.dumps(kind).encode(),
+    )  # fmt: skip
 
 
 def _lines(evidence: Evidence) -> Iterator[Kept]:

@@ -107,8 +107,17 @@ class Pieces:
         args = (_KEPT, *(key.known.encode() for key in keys))
         return self.do("remove", number, [key.name for key in keys], args, len(keys))
 
+    def removing(self, number: int, keys: Sequence[Kept]) -> bytes:
+        """Write out what removes a piece, of which everything is kept."""
+        names = [key.name for key in keys]
+        args = (self._words[0].encode(), _MS, _KEPT, *[key.known.encode() for key in keys])
+        return self._marks[0].spelt("remove", self._name(number).encode(), names, args)
+
     def clearing(self, number: int, keys: Sequence[bytes]) -> bytes:
-        """Write out what removes a piece of which nothing is kept."""
+        """Write out what removes a piece of which nothing is kept.
+
+        How many of them were removed is known then, and not which: letters come in no order.
+        """
         args = (self._words[0].encode(), _MS)
         return self._marks[0].spelt("clear", self._name(number).encode(), keys, args)
 
@@ -116,11 +125,8 @@ class Pieces:
         """Send a piece that is written out; others may be written out while it is done."""
         self._session.connection.ahead(data)
 
-    def cleared(self, data: bytes, count: int) -> Fate:
-        """Return what became of the piece that was sent, of so many keys.
-
-        How many of them were removed is known then, and not which: letters come in no order.
-        """
+    def became(self, data: bytes, count: int) -> Fate:
+        """Return what became of the piece that was sent, of so many keys."""
         return self._told(self._session.connection.answered(data), count)
 
     def sweep(self, number: int, keys: Sequence[bytes]) -> Fate:

@@ -11,7 +11,7 @@ from opskit.drivers.redis import names
 from opskit.drivers.redis.chunks import Fate, Fates, Pieces
 from opskit.drivers.redis.cluster import RESHARDED
 from opskit.drivers.redis.connection import ServerError, spelled
-from opskit.drivers.redis.keys import Deed, agreed_before, begin, piece, said, same
+from opskit.drivers.redis.keys import Deed, agreed_before, begin, in_turn, piece, said, same
 from opskit.drivers.redis.listing import listed_names, raise_refused, scan
 from opskit.drivers.redis.names import Roll
 from opskit.drivers.redis.session import Session
@@ -39,17 +39,7 @@ def _done(deed: Deed, pieces: Pieces, kept: Roll) -> list[Fate]:
     if kept.layout is not None:
         return _swept(deed, pieces, kept)
     written = (pieces.clearing(number, some) for number, some in enumerate(kept.chunks))
-    found: list[Fate] = []
-    following = next(written, b"")
-    for some in kept.chunks:
-        deed.watch()
-        data = following
-        pieces.send(data)
-        following = next(written, b"")
-        found.append(piece(partial(pieces.cleared, data, len(some)), len(some)))
-        if found[-1].why:
-            break
-    return found
+    return in_turn(deed, pieces, written, [len(some) for some in kept.chunks])
 
 
 def _swept(deed: Deed, pieces: Pieces, kept: Roll) -> list[Fate]:

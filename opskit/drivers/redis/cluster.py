@@ -6,7 +6,7 @@ the mark and the key of the run, bears a tag of that primary, so that it lies wh
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from opskit.drivers.redis.connection import (
@@ -62,6 +62,9 @@ class Spread(Connection):
                 for at, answer in zip(mine, said, strict=True):
                     found[at] = _moved(answer) if isinstance(answer, Refusal) else answer
         return found
+
+    def of_each(self, names: Sequence[bytes], *commands: str) -> Callable[[], list[Reply]]:
+        return lambda: self.calls([(one, name) for name in names for one in commands])
 
     def close(self) -> None:
         for one in self.connections:

@@ -65,7 +65,7 @@ class Connection:
         self._relay = relay
         self._limit = limit + _MORE
         self._reader = hiredis.Reader(replyError=Refusal, notEnoughData=_PENDING)
-        self._ahead: bytes | None = None
+        self._ahead, self._owed = b"", 0
         self.watch: Watch = lambda: None
 
     def call(self, *words: bytes | str) -> Reply:
@@ -77,26 +77,35 @@ class Connection:
         self._send(data)
         return _accepted(self._receive())
 
-    def ahead(self, data: bytes) -> None:
-        """Send a command that is written out already, to do something else while it is done."""
+    def ahead(self, data: bytes, count: int = 1) -> None:
+        """Send commands that are written out already, to do something else while they are done."""
         self._send(data)
-        self._ahead = data
+        self._ahead, self._owed = data, count
 
     def answered(self, data: bytes) -> Reply:
         """Return what is answered to a command that was sent ahead; for the rest as `call`.
 
         Where something else was asked meanwhile its answer is gone: then it is sent again.
         """
-        if self._ahead is not data:
-            return self.ask(data)
-        found = self._receive()
-        self._ahead = None
-        return _accepted(found)
+        return _accepted(self.all_answered(data, 1)[0])
+
+    def all_answered(self, data: bytes, count: int) -> list[Reply]:
+        """Return what is answered to so many commands; for the rest as `calls` and `answered`."""
+        if not self._owed or self._ahead is not data:
+            self.ahead(data, count)
+        return self._taken()
+
+    def of_each(self, names: Sequence[bytes], *commands: str) -> Callable[[], list[Reply]]:
+        """Send commands of one key each, all of them for each name; what is returned waits for the
+        answers, as `calls` does.
+        """
+        data, count = of_each(names, commands), len(names) * len(commands)
+        self.ahead(data, count)
+        return lambda: self.all_answered(data, count)
 
     def calls(self, commands: Sequence[tuple[bytes | str, ...]]) -> list[Reply]:
         """Send commands together, some thousand at most; a refusal is among what is answered."""
-        self._send(b"".join(map(packed, commands)))
-        return [self._receive() for _ in commands]
+        return self.all_answered(b"".join(map(packed, commands)), len(commands))
 
     def send(self, data: bytes) -> None:
         """Send commands that are written out already."""
@@ -119,15 +128,21 @@ class Connection:
             self._relay.close()
 
     def _send(self, data: bytes) -> None:
-        if self._ahead is not None:  # nobody has waited for that answer
-            self._receive()
-            self._ahead = None
+        self._taken()  # nobody has waited for what is owed
         view, at = memoryview(data), 0
         with _broken():
             while at < len(view):
                 self.watch()
                 with suppress(TimeoutError, ssl.SSLWantWriteError):
                     at += self._raw.send(view[at : at + _PIECE])
+
+    def _taken(self) -> list[Reply]:
+        """Take in all that is owed; what an error leaves of it is still owed."""
+        found: list[Reply] = []
+        while self._owed:
+            found.append(self._receive())
+            self._owed -= 1
+        return found
 
     def _receive(self) -> Reply:
         size = 0
@@ -174,6 +189,13 @@ def written(words: Sequence[bytes | str]) -> bytes:
 def spelled(words: Sequence[bytes]) -> bytes:
     """Return many words as they are sent."""
     return b"".join([b"$%d\r\n%s\r\n" % (len(one), one) for one in words])
+
+
+def of_each(names: Sequence[bytes], commands: Sequence[str]) -> bytes:
+    """Write out commands of one key each, all of them for each name."""
+    form = b"".join([b"*2\r\n%b$%%d\r\n%%b\r\n" % written((one,)) for one in commands])
+    times = len(commands)
+    return b"".join([form % ((len(name), name) * times) for name in names])
 
 
 def encoded(word: bytes | str) -> bytes:

@@ -1,8 +1,9 @@
 """One attempt at a deed on a set of keys: a look, a removal, or putting back what was removed."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from opskit.drivers.redis import archive, cluster, names
@@ -148,13 +149,41 @@ def _remove(deed: Deed, session: Session) -> Output:
     else:
         kept = _listed(deed, session, pieces)
     begin(deed, pieces, kept)
+    return removed_said(deed, session, kept, _removed(deed, session, pieces, kept))
+
+
+def _removed(deed: Deed, session: Session, pieces: Pieces, kept: Archive) -> list[Fate]:
+    chunks = kept.chunks
+    if not session.identity.clustered:
+        written = (pieces.removing(number, keys) for number, keys in enumerate(chunks))
+        return in_turn(deed, pieces, written, [len(keys) for keys in chunks])
     pieces.places, found = kept.places, list[Fate]()
-    for number, keys in enumerate(kept.chunks):
+    for number, keys in enumerate(chunks):
         deed.watch()
         found.append(_piece(pieces.remove, number, keys))
         if found[-1].why:
             break
-    return removed_said(deed, session, kept, found)
+    return found
+
+
+def in_turn(
+    deed: Deed, pieces: Pieces, written: Iterator[bytes], counts: Sequence[int]
+) -> list[Fate]:
+    """Remove one piece after the other; the next is written out while the server is at one.
+
+    `counts`: how many keys each has. After one that is refused no other is begun.
+    """
+    found: list[Fate] = []
+    following = next(written, b"")
+    for count in counts:
+        deed.watch()
+        data = following
+        pieces.send(data)
+        following = next(written, b"")
+        found.append(piece(partial(pieces.became, data, count), count))
+        if found[-1].why:
+            break
+    return found
 
 
 def agreed_before(deed: Deed, pieces: Pieces) -> str:
@@ -260,7 +289,7 @@ def _read_back(session: Session, kept: Archive, found: list[Fate]) -> tuple[list
     still, anew = [], 0
     for first in range(0, len(keys), MANY):
         some = keys[first : first + MANY]
-        said = session.connection.calls([("PEXPIRETIME", key.name) for key in some])
+        said = session.connection.of_each([key.name for key in some], "PEXPIRETIME")()
         raise_refused(said)
         for key, end in zip(some, said, strict=True):
             if end == -2:

@@ -274,11 +274,13 @@ def _through(line: Connection, pattern: str) -> Iterator[list[bytes]]:
 
 def looked_at(session: Session, names: Sequence[bytes]) -> Iterator[Listed]:
     """Yield those that are there, with what they are and when they end."""
+    of_each, asked = session.connection.of_each, ("TYPE", "PEXPIRETIME")
+    answers = of_each(names[:MANY], *asked)
     for first in range(0, len(names), MANY):
-        some = names[first : first + MANY]
-        asked = [words for name in some for words in (("TYPE", name), ("PEXPIRETIME", name))]
-        said = session.connection.calls(asked)
+        some, said = names[first : first + MANY], answers()
         raise_refused(said)
+        if following := names[first + MANY : first + 2 * MANY]:
+            answers = of_each(following, *asked)
         for name, kind, end in zip(some, said[::2], said[1::2], strict=True):
             if kind != b"none" and end != -2 and isinstance(kind, bytes) and isinstance(end, int):
                 yield Listed(name=name, kind=kind.decode(errors="replace"), end=end)
