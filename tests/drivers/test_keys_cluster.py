@@ -15,7 +15,7 @@ from opskit.model.inventory import Redis
 from opskit.model.job import Output
 from tests.drivers.test_keys import Desk
 from tests.support.cluster import Cluster, cluster
-from tests.support.redis import Keys
+from tests.support.redis import Keys, Server
 
 pytestmark = pytest.mark.acceptance
 EVERY = {"pattern": "t:*", "override": "all"}
@@ -96,9 +96,14 @@ def before(owner: type, method: str, number: int, do: Callable[[], object]) -> I
         setattr(owner, method, inner)
 
 
+def last_primary(three: Cluster) -> Server:
+    """Return the primary with the last id, which has the last pieces."""
+    return max(three.servers, key=lambda one: str(one.call("CLUSTER", "MYID")))
+
+
 def last(three: Cluster) -> int:
-    """Return the slot of a key that is in the last piece: that of the primary with the last id."""
-    server = max(three.servers, key=lambda one: str(one.call("CLUSTER", "MYID")))
+    """Return the slot of a key that is in the last piece."""
+    server = last_primary(three)
     names = (f"t:{number:04}" for number in range(300))
     return slot_of(next(name for name in names if three.of(name) is server).encode())
 
@@ -198,7 +203,7 @@ def test_who_goes_on_does_the_rest_and_nothing_twice(
 
 def test_a_primary_whose_data_is_gone_leaves_it_unknown(three: Cluster, desk: Desk) -> None:
     fill(three, 300)
-    with before(Pieces, "remove", 2, lambda: three.servers[1].call("FLUSHALL")):
+    with before(Pieces, "remove", 2, lambda: last_primary(three).call("FLUSHALL")):
         found = desk.remove(**EVERY)
     assert found.outcome == "unknown", found
     assert "key of this run is gone" in found.reason
