@@ -26,6 +26,7 @@ HELD_BESIDE_OTHERS = 300.0
 DRAIN = 2.0
 """How long WebSockets may outlive a reload of nginx, and a stop of their service."""
 ROUNDS = 20
+UNWATCHED = ("-p", "watch=0s", "-p", "gate=false")
 CONF, CFG, ACTIVE = (
     "/etc/nginx/nginx.conf",
     "/etc/haproxy/opskit.cfg",
@@ -126,7 +127,7 @@ def check(found: Constant, *, stopped: tuple[float, ...] = ()) -> None:
 def test_no_request_fails_while_colours_are_switched_and_back(fleet: Fleet, pool: str) -> None:
     hold = 2 * DRAIN if pool == "app" else DRAIN  # nginx gives up on some; HAProxy waits for all
     with constant(fleet, pool, rate=RATE, hold=hold) as found:
-        there_and_back(fleet, pool, "-p", "stages=50 100", "-p", "watch=0s", "-p", "sample=40")
+        there_and_back(fleet, pool, "-p", "stages=50 100", *UNWATCHED, "-p", "sample=40")
     check(found)
     assert found.rate >= HELD_BESIDE_OTHERS, found.row()
 
@@ -139,7 +140,7 @@ def test_no_request_fails_in_many_rounds(fleet: Fleet, pool: str, say: Say) -> N
     hold = 10.0 if pool == "app" else 5.0  # HAProxy waits for each of them
     for number in range(ROUNDS):
         with constant(fleet, pool, rate=RATE, hold=hold) as found:
-            there_and_back(fleet, pool, "-p", "watch=1s", "-p", "gate=false", "-p", "sample=100")
+            there_and_back(fleet, pool, *UNWATCHED, "-p", "sample=100")
             stopped = time.time()
             fleet.sh("web2", "labctl stop app")
         fleet.sh("web2", "labctl start app; sleep 1")
