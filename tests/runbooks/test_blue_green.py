@@ -14,7 +14,6 @@ from opskit import lab as labs
 from opskit.lab import Lab
 from opskit.lab.inventory import listen_colours, listen_haproxy
 from opskit.lab.load import Load
-from tests.support import haproxy
 from tests.support.fleet import Fleet
 
 pytestmark = pytest.mark.acceptance
