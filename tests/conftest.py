@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests.support.postgres import Server, server
 
 if TYPE_CHECKING:
     from tests.support import redis as keyed
+
+
+settings.register_profile("opskit", deadline=None)  # how long it takes says how busy a machine is
+settings.load_profile("opskit")
 
 
 def pytest_configure() -> None:
