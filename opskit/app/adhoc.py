@@ -10,7 +10,7 @@ from opskit.app.runs import run
 from opskit.execute import Stop, Watcher
 from opskit.model.problem import Place
 from opskit.model.run import Run
-from opskit.model.runbook import Runbook, Step
+from opskit.model.runbook import Effect, Runbook, Step
 from opskit.plan import make
 from opskit.settings import Settings
 
@@ -35,27 +35,8 @@ def exec_(
     """Run words (or, if it is one, a line for the shell) on the hosts of an expression."""
     found = find.inventory(settings, inventory)
     text = words[0] if len(words) == 1 else shlex.join(words)
-    step = Step(
-        position="1",
-        name=text if len(text) <= 60 else f"{text[:59]}…",
-        kind="run",
-        place=PLACE,
-        args={"text": "{% raw %}" + text + "{% endraw %}" if "{" in text else text},
-        effect="change" if change else "read",
-        sudo=sudo,
-        timeout=timeout,
-    )
-    runbook = Runbook(
-        file=PLACE.file,
-        name="exec",
-        version="0",
-        summary=text,
-        sources={},
-        hosts=expression,
-        max_failures="100%",
-        urgent=True,  # whoever types a command means it now
-        steps=(step,),
-    )
+    effect: Effect = "change" if change else "read"
+    runbook = _runbook(text, expression, effect, sudo, timeout)
     plan = make(runbook, found, {}, files=describe)
     prepared = Prepared(runbook=runbook, inventory=found, plan=plan)
     return run(
@@ -67,4 +48,28 @@ def exec_(
         command=command,
         kind="exec",
         stop=stop,
+    )
+
+
+def _runbook(text: str, hosts: str, effect: Effect, sudo: str | None, timeout: float) -> Runbook:
+    step = Step(
+        position="1",
+        name=text if len(text) <= 60 else f"{text[:59]}…",
+        kind="run",
+        place=PLACE,
+        args={"text": "{% raw %}" + text + "{% endraw %}" if "{" in text else text},
+        effect=effect,
+        sudo=sudo,
+        timeout=timeout,
+    )
+    return Runbook(
+        file=PLACE.file,
+        name="exec",
+        version="0",
+        summary=text,
+        sources={},
+        hosts=hosts,
+        max_failures="100%",
+        urgent=True,  # whoever types a command means it now
+        steps=(step,),
     )

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 
 from opskit.execute.book import Book
 from opskit.execute.offers import in_window
-from opskit.execute.walk import Question, waves
+from opskit.execute.question import Question
+from opskit.execute.walk import waves
 from opskit.model.plan import Action, Plan
 from opskit.model.work import Command, Wait
 from opskit.plan import acts

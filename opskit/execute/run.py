@@ -12,9 +12,10 @@ from opskit.execute.book import ASKED, DECIDED, FAILED, TRIPPED, Book
 from opskit.execute.ending import Ending
 from opskit.execute.fall import is_lost
 from opskit.execute.offers import LEFT, OFFERS, after_falls
+from opskit.execute.question import Question
 from opskit.execute.send import Outside
 from opskit.execute.stop import GRACE
-from opskit.execute.walk import Question, Walk, waves
+from opskit.execute.walk import Walk, waves
 from opskit.model.event import Entry, Event
 from opskit.model.plan import Action, Plan
 from opskit.model.states import RunState
@@ -204,7 +205,7 @@ class Course:
                 key=action.key if action else "",
                 host=(action.host or action.target) if action else "",
                 step=stage,
-                data=self.walk.hold_data(),
+                data=question.data,
             )
         )
         return True

@@ -20,31 +20,16 @@ from opskit.execute.fall import (
 )
 from opskit.execute.gates import Gates
 from opskit.execute.offers import about
+from opskit.execute.question import Question
 from opskit.execute.send import Ready
 from opskit.execute.silence import Found
 from opskit.execute.stop import GRACE
 from opskit.model.event import Event
-from opskit.model.frozen import frozen
 from opskit.model.plan import Action, Plan
 from opskit.model.run import HostState
 from opskit.model.runbook import OnFailure
-from opskit.model.value import Json
 from opskit.model.work import Ask
 from opskit.plan import concerned
-
-
-@frozen
-class Question:
-    """What a run waits for: the action (None: the run as a whole), why, the words, the choices.
-
-    `hosts`: those that fell out, where too many did.
-    """
-
-    action: Action | None
-    why: str
-    text: str
-    choices: tuple[str, ...]
-    hosts: tuple[str, ...] = ()
 
 
 class Walk:
@@ -384,16 +369,6 @@ class Walk:
 
     def _hold(self, question: Question) -> None:
         self.question = self.question or question
-
-    def hold_data(self) -> dict[str, Json]:
-        """Return what the record says of the question."""
-        assert self.question is not None
-        return {
-            "why": self.question.why,
-            "question": self.question.text,
-            "choices": list(self.question.choices),
-            **({"hosts": list(self.question.hosts)} if self.question.hosts else {}),
-        }
 
 
 def waves(actions: Sequence[Action]) -> Iterator[list[Action]]:

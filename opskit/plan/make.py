@@ -46,11 +46,9 @@ def make(
 ) -> Plan:
     """Plan a runbook: every action in its order, on its host, as far as it can be known.
 
-    `parameters` are the public ones, `secrets` the names of the secret ones. `files`,
-    `expectations` and `history` are all that is asked outside; without `history` recalled values
-    are known only by the run.
-    Raises InputError for what can't be planned as asked, ProblemsError with every template that
-    can't be rendered.
+    `parameters` are the public ones, `secrets` the names of the secret ones; nothing outside is
+    asked but `files`, `expectations` and `history` (without it only the run recalls values).
+    Raises InputError for what can't be planned as asked, ProblemsError for texts that don't render.
     """
     refuse_withheld(runbook, inventory)
     frame = top_frame(runbook, parameters)
@@ -63,7 +61,6 @@ def make(
     every = list(expand(runbook, frame))
     actions, redis = _all_actions(builder, every, starting_at(every, from_step, runbook), hosts)
     databases = databases_of(inventory, actions)
-    windows, freezes = _bounds(runbook, inventory)
     plan = Plan(
         runbook=runbook.name,
         version=runbook.version,
@@ -79,8 +76,8 @@ def make(
         actions=actions,
         databases=databases,
         redis=redis,
-        windows=windows,
-        freezes=freezes,
+        windows=_windows(runbook, inventory),
+        freezes=_freezes(runbook, inventory),
         secrets=inventory.secrets,
         sources={name: digest(source) for name, source in _sources(runbook, inventory).items()},
     )
@@ -118,17 +115,16 @@ def _saved_twice(steps: Sequence[Placed]) -> frozenset[str]:
     return frozenset(name for name in kept if kept.count(name) > 1)
 
 
-def _bounds(
-    runbook: Runbook, inventory: Inventory
-) -> tuple[tuple[Window, ...], tuple[Freeze, ...]]:
-    """Return the windows and freezes that hold for a runbook; none does for an urgent one."""
-    if runbook.urgent:
-        return (), ()
-    name = runbook.name
-    return (
-        tuple(w for w in inventory.change_windows if name in (w.runbooks or (name,))),
-        tuple(f for f in inventory.freezes if name in (f.runbooks or (name,))),
-    )
+def _windows(runbook: Runbook, inventory: Inventory) -> tuple[Window, ...]:
+    """Return the windows that hold for a runbook; none does for an urgent one."""
+    found = () if runbook.urgent else inventory.change_windows
+    return tuple(w for w in found if runbook.name in (w.runbooks or (runbook.name,)))
+
+
+def _freezes(runbook: Runbook, inventory: Inventory) -> tuple[Freeze, ...]:
+    """Return the freezes that hold for a runbook; none does for an urgent one."""
+    found = () if runbook.urgent else inventory.freezes
+    return tuple(f for f in found if runbook.name in (f.runbooks or (runbook.name,)))
 
 
 def seal(plan: Plan) -> Plan:
