@@ -258,8 +258,8 @@ def test_a_balancer_that_is_cut_off_comes_back_and_is_what_it_was(
     """The other one goes back at once, and the message says what to do about this one."""
     fleet, before = world.fleet, world.settings()
     words = ["-p", "to=green", "-p", f"pool={world.pool}", "-p", "watch=3s", "-p", "keep=0s"]
-    words += ["-p", "gate=false", "-p", "stage_timeout=30s", "-p", "stages=50 100"]
-    words += ["-p", "drain_timeout=5s", "-p", "sample=3000"]  # long enough to be cut within a stage
+    words += ["-p", "gate=false", "-p", "stage_timeout=60s", "-p", "stages=50 100"]
+    words += ["-p", "drain_timeout=5s", "-p", "sample=600"]  # long enough to be cut within a stage
     process = fleet.start("run", "blue-green", "--yes", *words)
     try:
         while line not in (seen := str(process.stdout and process.stdout.readline())):
