@@ -330,7 +330,7 @@ def test_what_must_not_be_done_is_refused_before_anything_is(site: Site) -> None
         site.sql("CREATE UNIQUE INDEX CONCURRENTLY bad ON core_tenant ((1))")
     assert "index bad of core_tenant is INVALID" in site.deploy("B", SEVEN, status=3)
     site.write(check="WARNING")
-    assert "(security.W009)" in site.deploy("B", {}, status=3)
+    assert "(security.W009)" in site.deploy("B", {}, status=5)
     site.write(check="ERROR")
     site.project.options = "'options': '-c lock_timeout=0'"
     assert "PGOPTIONS does not get there" in site.deploy("B", SEVEN, status=3)
