@@ -41,7 +41,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 LONG = (
-    "runbooks/test_deploy", "acceptance/test_payouts_killed", "acceptance/test_crash_matrix",
+    "runbooks/test_deploy", "runbooks/test_migrations", "acceptance/test_payouts_killed",
+    "runbooks/test_blue_green", "acceptance/test_crash_matrix", "acceptance/test_queues",
+    "runbooks/test_blue_green_broken", "runbooks/test_no_failed_request",
     "acceptance/test_payouts", "acceptance/test_crash", "acceptance/test_leases",
     "acceptance/test_lost_hosts", "acceptance/test_again", "acceptance/test_cut_anywhere",
     "acceptance/test_keys", "acceptance/test_refusals", "acceptance/test_dry_run",
