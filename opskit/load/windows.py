@@ -12,7 +12,7 @@ from opskit.load.yaml import Items, Node, Scalar, Table
 from opskit.model.windows import DAYS, Freeze, Window
 
 _TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)|24:00", re.ASCII)
-_WHEN = "write a date such as 2026-12-20, or a time such as 2026-12-20 18:00"
+_WHEN = "write a date such as 2026-12-20, or a time such as 2026-12-20 18:00, before the year 9999"
 _DAYS = "write days such as mon-thu, or a list: [mon, wed, fri]"
 T = TypeVar("T")
 
@@ -84,8 +84,8 @@ def _days(written: object) -> tuple[int, ...] | None:
     found: set[int] = set()
     for one in written if isinstance(written, tuple) else (written,):
         for part in str(one).lower().replace(" ", "").split(","):
-            first, _, last = part.partition("-")
-            if first not in DAYS or (last and last not in DAYS):
+            first, to, last = part.partition("-")
+            if first not in DAYS or (to and last not in DAYS):
                 return None
             begin, end = DAYS.index(first), DAYS.index(last or first)
             found |= {n % 7 for n in range(begin, end + (7 if end < begin else 0) + 1)}
@@ -126,6 +126,9 @@ def _moment(
         except ValueError:
             pass
         else:
+            if not 1000 <= found.year <= 9998:  # days around it are reckoned with
+                reader.error(at[key], f"`{key}` is {text[:30]!r}", _WHEN)
+                return None
             return found + timedelta(days=1) if key == "until" and len(text) == 10 else found
     reader.error(at[key], f"`{key}` is {text[:30]!r}", _WHEN)
     return None
@@ -134,13 +137,26 @@ def _moment(
 def _scope(reader: Reader, values: dict[str, Any], at: dict[str, Node]) -> dict[str, Any]:
     """Return the time zone, and which runbooks it is about."""
     zone, names = values.get("timezone") or "UTC", values.get("runbooks") or ()
-    if zone != "UTC":
-        from zoneinfo import available_timezones
-
-        if zone not in available_timezones():
-            told = f"there is no time zone {zone[:60]!r} on this machine"
-            reader.error(at["timezone"], told, "write for example Europe/Berlin")
+    if not _known(zone):
+        told = f"there is no time zone {zone[:60]!r} on this machine"
+        hint = "write for example Europe/Berlin; a machine that has not even that one lacks tzdata"
+        reader.error(at["timezone"], told, hint)
+    if "runbooks" in values and not names:
+        told = "`runbooks` is an empty list, which could be all of them or none"
+        reader.error(at["runbooks"], told, "name some, or take it out: all")
     for name in names:
         if not re.fullmatch(RUNBOOK_NAME, name):
             reader.error(at["runbooks"], f"{name[:60]!r} can't name a runbook", "write its name")
     return {"timezone": zone, "runbooks": tuple(names)}
+
+
+def _known(zone: str) -> bool:
+    if zone == "UTC":
+        return True
+    from zoneinfo import ZoneInfo
+
+    try:
+        ZoneInfo(zone)
+    except (KeyError, ValueError, OSError):
+        return False
+    return True

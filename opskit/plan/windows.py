@@ -1,15 +1,17 @@
 """Whether changes may be made at a time, by what the inventory says; and when they may be again."""
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
+from opskit.errors import RefusedError
 from opskit.model.frozen import frozen
 from opskit.model.plan import Plan
 from opskit.model.windows import DAYS, Freeze, Window
 
-_WEEK = 8
-"""How many days are searched for the begin of a window: each comes once a week."""
+_DAYS = 15
+"""How many days are searched for the begin of a window: each comes once a week, but for a short one
+that falls into the hour that a clock leaves out."""
 
 
 @frozen
@@ -60,7 +62,7 @@ def _frozen(plan: Plan, at: datetime) -> tuple[str, str] | None:
 def _outside(plan: Plan, at: datetime) -> tuple[str, str] | None:
     if not plan.windows or any(_within(window, at) for window in plan.windows):
         return None
-    here = at.astimezone(ZoneInfo(plan.windows[0].timezone))
+    here = at.astimezone(_clocks(plan.windows[0]))
     hours = "; ".join(dict.fromkeys(written(window) for window in plan.windows))
     return f"{moment(here)} is outside of the change windows ({hours})", plan.windows[0].place
 
@@ -86,7 +88,7 @@ def _openings(plan: Plan, at: datetime) -> Iterator[datetime]:
     for since in (at, *_ends(plan.freezes)):
         yield since
         for window in plan.windows:
-            for begin, _ in _spans(window, since, back=0, days=_WEEK):
+            for begin, _ in _spans(window, since, back=0, days=_DAYS):
                 yield begin
 
 
@@ -96,16 +98,31 @@ def _ends(freezes: Iterable[Freeze]) -> Iterator[datetime]:
 
 
 def _span(freeze: Freeze) -> tuple[datetime, datetime]:
-    zone = ZoneInfo(freeze.timezone)
+    zone = _clocks(freeze)
     begin, end = (datetime.fromisoformat(one) for one in (freeze.begin, freeze.end))
-    return begin.replace(tzinfo=zone), end.replace(tzinfo=zone)
+    return _shown(begin.replace(tzinfo=zone)), _shown(end.replace(tzinfo=zone))
+
+
+def _clocks(of: Window | Freeze) -> tzinfo:
+    """Return the time zone of a window; UTC needs no machine that knows any."""
+    if of.timezone == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(of.timezone)
+    except (KeyError, ValueError, OSError):  # the run was planned elsewhere
+        raise RefusedError(
+            f"there is no time zone {of.timezone!r} on this machine, so nobody can tell whether"
+            " changes may be made now",
+            where=of.place,
+            hint="install the time zones of the system (tzdata), or go on from another machine",
+        ) from None
 
 
 def _spans(
     window: Window, at: datetime, *, back: int, days: int
 ) -> Iterator[tuple[datetime, datetime]]:
     """Yield when the window is open around a time, from so many days before that."""
-    zone = ZoneInfo(window.timezone)
+    zone = _clocks(window)
     first = at.astimezone(zone).date() - timedelta(days=back)
     for each in (first + timedelta(days=n) for n in range(days)):
         if each.weekday() in window.days:
@@ -116,23 +133,26 @@ def _spans(
             )
 
 
-def _clock(day: date, minute: int, zone: ZoneInfo) -> datetime:
+def _clock(day: date, minute: int, zone: tzinfo) -> datetime:
     """Return when a clock there shows that; where it is set, the first time that it does."""
     whole, rest = divmod(minute, 24 * 60)
-    at = datetime.combine(day + timedelta(days=whole), time(*divmod(rest, 60)), zone)
-    # What a clock never shows is taken for the time that it jumps over to.
-    return at.astimezone(UTC).astimezone(zone)
+    return _shown(datetime.combine(day + timedelta(days=whole), time(*divmod(rest, 60)), zone))
+
+
+def _shown(at: datetime) -> datetime:
+    """Take what a clock never shows, as it is set forward, for the time that it jumps over to."""
+    return at.astimezone(UTC).astimezone(at.tzinfo)
 
 
 def written(window: Window) -> str:
     """Write a window as `mon-fri 09:00-17:00 Europe/Berlin`."""
     return (
-        f"{_days(window.days)} {window.begin // 60:02}:{window.begin % 60:02}"
+        f"{_runs(window.days)} {window.begin // 60:02}:{window.begin % 60:02}"
         f"-{window.end // 60:02}:{window.end % 60:02} {window.timezone}"
     )
 
 
-def _days(days: tuple[int, ...]) -> str:
+def _runs(days: tuple[int, ...]) -> str:
     runs: list[list[int]] = []
     for day in days:
         if runs and day == runs[-1][-1] + 1:

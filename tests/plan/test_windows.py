@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, reset_tzpath
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from opskit.errors import RefusedError
 from opskit.model.plan import Plan
 from opskit.model.windows import Freeze, Window
 from opskit.plan.windows import shut, written
@@ -101,6 +102,39 @@ def test_hours_are_those_of_a_clock_there_when_it_is_set() -> None:
     assert shut(plan, (jump - timedelta(minutes=1)).timestamp()) is not None
     assert shut(plan, (jump + timedelta(minutes=31)).timestamp()) is None
     assert shut(plan, (jump + timedelta(minutes=60)).timestamp()) is not None
+
+
+def test_a_window_in_the_hour_that_a_clock_leaves_out_opens_a_week_later() -> None:
+    early = Window(days=(6,), begin=150, end=180, timezone=BERLIN)  # that Sunday 03:30 to 03:00
+    found = shut(replace(EMPTY, windows=(early,)), at("2027-03-22 12:00"))
+    assert found is not None
+    assert found.opens is not None
+    assert found.opens.timestamp() == at("2027-04-04 02:30")
+
+
+def test_a_freeze_that_ends_in_the_hour_that_a_clock_leaves_out_ends_once() -> None:
+    freeze = replace(XMAS, begin="2027-03-27T00:00", end="2027-03-28T02:30")
+    sunday = Window(days=(6,), begin=180, end=240, timezone=BERLIN)
+    plan = replace(EMPTY, windows=(sunday,), freezes=(freeze,))
+    found = shut(plan, at("2027-03-28 01:00"))
+    assert found is not None
+    assert found.opens is not None
+    assert shut(plan, found.opens.timestamp()) is None
+
+
+def test_utc_needs_no_time_zones_and_any_other_says_that_it_is_not_there() -> None:
+    reset_tzpath(())
+    ZoneInfo.clear_cache()
+    try:
+        found = shut(replace(EMPTY, windows=(NIGHT,)), 1_795_000_000)
+    finally:
+        reset_tzpath()
+    assert found is not None
+    assert found.again.endswith("22:00 UTC on")
+    away = replace(XMAS, timezone="Mars/Olympus", place="i.yaml:9:5")
+    with pytest.raises(RefusedError, match="no time zone 'Mars/Olympus'") as error:
+        shut(replace(EMPTY, freezes=(away,)), 1_795_000_000)
+    assert error.value.where == "i.yaml:9:5"
 
 
 MINUTES = st.integers(0, 1439)
