@@ -1,7 +1,8 @@
 """Change windows while a run goes: where it looks at the clock, and what it asks when they close.
 
 It looks before a batch and after each wait and gate, where what comes next changes something and
-nothing of that was begun: never in the middle, so no host stays out of its pool until the morning.
+nothing of that was begun. A batch that takes hosts out of their pool (`traffic`) is never split: none
+of them stays out until the morning, nor is one of a batch left that was not seen to its end.
 """
 
 import time
@@ -20,8 +21,11 @@ clock = time.time
 """What tells the time, in seconds since the epoch."""
 
 
-def stretches(actions: Sequence[Action]) -> Iterator[list[Action]]:
-    """Split the actions of a batch behind each wait and each gate."""
+def stretches(plan: Plan, actions: Sequence[Action]) -> Iterator[list[Action]]:
+    """Split the actions of a batch behind each wait and each gate, if it may be left there."""
+    if any(plan.stage(one).kind == "traffic" and acts(plan, one) for one in actions):
+        yield list(actions)
+        return
     found: list[Action] = []
     for wave in waves(actions):
         found += wave

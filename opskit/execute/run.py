@@ -145,8 +145,9 @@ class Course:
             return
         from opskit.execute.hours import held, stretches  # few inventories have any
 
-        for some in stretches(within):
-            self.walk.question = self.walk.question or held(self.plan, self.book, some)
+        for some in stretches(self.plan, within):
+            coming = [action for action in some if self.walk.lives(action)]
+            self.walk.question = self.walk.question or held(self.plan, self.book, coming)
             if self.walk.halted:
                 return
             self.walk.go(some)

@@ -98,7 +98,7 @@ class Walk:
 
     def rejoin(self, chosen: Sequence[Action]) -> None:
         """Find what was lost from sight earlier, on all targets at once."""
-        lost = [a for a in chosen if self._lives(a) and is_lost(self.plan, self.book, a)]
+        lost = [a for a in chosen if self.lives(a) and is_lost(self.plan, self.book, a)]
         self._gates.watch(lost)
         chains = [list(chain) for chain in _by_target(lost)]
         self._finish([self.pool.submit(self._search, chain) for chain in chains])
@@ -113,7 +113,7 @@ class Walk:
         """Pick one candidate of a step that runs once: the one begun, else the first alive."""
         if self._scope_of(wave[0]) not in ("once", "batch"):
             return list(wave)
-        hosts = self._begun(wave) or [a.host for a in wave if self._lives(a)]
+        hosts = self._begun(wave) or [a.host for a in wave if self.lives(a)]
         if not hosts:
             self._nobody(wave[0])
         return [a for a in wave if hosts and a.host == hosts[0]]
@@ -130,7 +130,7 @@ class Walk:
     def _passed_over(self, chosen: Sequence[Action]) -> bool:
         """Tell whether a step that runs once has not reached the host that it was tried on."""
         once = self._scope_of(chosen[0]) in ("once", "batch")
-        return once and not self.halted and not self._begun(chosen) and not self._lives(chosen[0])
+        return once and not self.halted and not self._begun(chosen) and not self.lives(chosen[0])
 
     def _nobody(self, action: Action) -> None:
         """No host is left for a step that is done once: without it nobody can go on."""
@@ -144,7 +144,8 @@ class Walk:
     def _scope_of(self, action: Action) -> str:
         return self.plan.stage(action).scope
 
-    def _lives(self, action: Action) -> bool:
+    def lives(self, action: Action) -> bool:
+        """Tell whether a host that an action is for goes on, as far as this walk is about it."""
         hosts = [action.host] if action.host else self._hosts(action)
         return any(self._within(host) and host not in self.fallen for host in hosts)
 
@@ -164,7 +165,7 @@ class Walk:
         again = state == "started" and harmless(self.plan, action)
         record = self.book.records.get(action.key)
         again = again or (record is not None and unfinished(self.plan, action, record))
-        return self._lives(action) and (state == "planned" or again)
+        return self.lives(action) and (state == "planned" or again)
 
     # --- performing ---
 

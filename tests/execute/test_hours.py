@@ -112,6 +112,42 @@ def test_the_clock_is_looked_at_between_stages_too(tmp_path: Path, clock: Clock)
     assert records(paper)
 
 
+POOL = """
+  - {name: out, run: out, undo: {run: in}}
+  - {name: settle, wait: 10ms}
+  - {name: in, run: in, undo: {run: out}}
+  - {name: bake, wait: 10ms}
+  - {name: mark, run: mark}
+"""
+
+
+def test_a_batch_that_takes_hosts_out_of_their_pool_comes_to_its_end(
+    tmp_path: Path, clock: Clock
+) -> None:
+    plan = plan_of(tmp_path, POOL)
+    pool = {"1": "traffic", "3": "traffic"}
+    stages = {p: replace(s, kind=pool.get(p, s.kind)) for p, s in plan.stages.items()}
+    world = World(acts={"1/web1": lambda _: clock(WITHIN)})
+    state, paper = go(seal(replace(plan, stages=stages)), world)
+    assert (state, paper.entries[-1].event.data["why"]) == ("waiting", "window")
+    assert world.sent == ["1/web1", "3/web1", "5/web1"], "nobody is out until the morning"
+
+
+def test_a_run_is_not_held_for_hosts_that_it_has_nothing_to_do_with(
+    tmp_path: Path, clock: Clock
+) -> None:
+    plan = seal(replace(plan_of(tmp_path), on_failure="stop"))
+    world = World(fails={"2/web1": 1})
+    state, paper = go(plan, world)
+    assert state == "failed"
+    again = {"choice": "retry", "hosts": ["web1"], "who": "me"}
+    paper.append(Event(kind="decided", host="web1", data=again))
+    paper.append(Event(kind="decided", key="2/web1", host="web1", step="out", data=again))
+    world.acts["3/web1"] = lambda _: clock(WITHIN)
+    assert go(plan, world, paper)[0] in ("failed", "succeeded"), "web2 and web3 were not meant"
+    assert world.sent[-1] == "3/web1"
+
+
 def test_what_only_reads_is_not_held(tmp_path: Path, clock: Clock) -> None:
     clock(WITHIN)
     plan = plan_of(tmp_path, "\n  - {name: look, run: look, effect: read}\n")
