@@ -2,7 +2,8 @@
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -12,7 +13,7 @@ from opskit.cli import screen
 from opskit.cli.asking import prepared, typed
 from opskit.cli.call import Call
 from opskit.cli.interrupts import stopping
-from opskit.errors import InputError, writing
+from opskit.errors import InputError
 from opskit.execute import Stop
 from opskit.model.event import Chunk, Event
 from opskit.plan import reads_only
@@ -59,26 +60,60 @@ def _checked(
             f"{made.plan.runbook} changes something; --nagios is for runbooks that only check",
             hint="run it without --nagios",
         )
+    if textfile is not None:
+        _refuse_unwritable(textfile)
     stop = Stop()
     with stopping(stop.press):
         done = app.run(
             call.settings, made, call.person, _unwatched, reason=reason, command=typed(), stop=stop
         )
+    unwritten: list[str] = []
     if textfile is not None:
         from opskit.view import metrics  # a run has no use for it
 
-        _write(textfile, metrics.text(done, made.plan))
-    text, status = plugin.told(done, made.plan)
+        try:
+            _write(textfile, metrics.text(done, made.plan))
+        except InputError as error:  # it must not hide what was found
+            unwritten.append(error.what)
+    text, status = plugin.told(done, made.plan, unwritten)
     screen.out(text)
     return status
 
 
+@contextmanager
+def _putting(file: Path) -> Iterator[None]:
+    """Say which file can't be put in its place, also in the line for a monitoring system."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"--textfile {file} can't be written: {error.strerror or error}",
+            hint="name a file in a folder that is there and where you may write",
+        ) from error
+
+
+def _refuse_unwritable(file: Path) -> None:
+    """Refuse a file that can't be put in its place, before anybody is asked anything."""
+    with _putting(file):
+        new = _beside(file)
+        new.touch()
+        new.unlink()
+
+
+def _beside(file: Path) -> Path:
+    return file.with_name(f"{file.name}.{os.getpid()}")
+
+
 def _write(file: Path, text: str) -> None:
     """Put a file in its place as a whole: a collector never reads half of it."""
-    new = file.with_name(f"{file.name}.{os.getpid()}")
-    with writing(file):
-        new.write_text(text, encoding="utf-8")
-        new.replace(file)
+    new = _beside(file)
+    with _putting(file):
+        try:
+            new.write_text(text, encoding="utf-8")
+            new.replace(file)
+        except OSError:
+            new.unlink(missing_ok=True)
+            raise
 
 
 def _unwatched(_: Event | Chunk) -> None:

@@ -7,13 +7,13 @@ from opskit.model.plan import Plan
 from opskit.model.run import ActionRecord, Run
 from opskit.model.work import Command, Limits, Query, RedisCall, Request
 from opskit.view.labels import Labels
-from opskit.view.plugin import STATUS, level_of
+from opskit.view.plugin import STATUS, gaps, level_of
 
 _HELP: Mapping[str, str] = {
     "opskit_check_level": "How a check was: 0 OK, 1 WARN, 2 CRIT, 3 UNKNOWN.",
     "opskit_check_value": "The number that a check found; several have a name each.",
     "opskit_check_latency_seconds": "How long a page took to answer.",
-    "opskit_checks": "How many checks were so.",
+    "opskit_checks": "How many checks were so; whatever kept one from being made is UNKNOWN.",
     "opskit_checked_timestamp_seconds": "When the checks were begun.",
 }
 _NUMBER = re.compile(r"(?:(.*) )?(-?\d+(?:\.\d+)?)%?(?: \(.*\))?")
@@ -24,9 +24,11 @@ Samples = dict[str, dict[str, float]]
 def text(run: Run, plan: Plan) -> str:
     """Return what was found; a check that was not made has no sample."""
     samples: Samples = {name: {} for name in _HELP}
+    levels = {record.key: level_of(record) for record in run.actions.values()}
     labels, counts = Labels(plan), dict.fromkeys(STATUS, 0)
+    counts["UNKNOWN"] = len(list(gaps(run, levels)))
     for record in run.actions.values():
-        level = level_of(record)
+        level = levels[record.key]
         if level not in STATUS:
             continue
         counts[level] += 1

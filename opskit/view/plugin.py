@@ -18,24 +18,28 @@ _SOUND = frozenset({"done", "failed", "unknown"})
 """How a host can come out whose every check was made; a level says how each went."""
 
 
-def told(run: Run, plan: Plan) -> tuple[str, int]:
-    """Return what to print and the status to end with: 0 to 3, the worst of all checks."""
+def told(run: Run, plan: Plan, more: Sequence[str] = ()) -> tuple[str, int]:
+    """Return what to print and the status to end with: 0 to 3, the worst of all checks.
+
+    `more`: what went wrong besides; as what keeps a check from being made, it hides nothing.
+    """
     levels = {record.key: level_of(record) for record in run.actions.values()}
     counts = {level: list(levels.values()).count(level) for level in LEVELS}
-    gaps = list(_gaps(run, levels))
-    found = {*levels.values(), *(("UNKNOWN",) if gaps else ())}
+    unseen = [*gaps(run, levels), *more]
+    found = {*levels.values(), *(("UNKNOWN",) if unseen else ())}
     worst = next((level for level in _WORST if level in found), "UNKNOWN")
     ill: dict[str, list[str]] = {level: [] for level in _WORST}
     for record in run.actions.values():
         if (level := levels[record.key]) in ill:
             ill[level].append(f"{record.host}: {_said(record)}")
-    ill["UNKNOWN"][:0] = gaps
+    ill["UNKNOWN"][:0] = unseen
     details = [line for level in _WORST[:-1] for line in ill[level]]
     checked = ", ".join(f"{n} {level}" for level, n in counts.items() if n) or "nothing was checked"
     hosts = amounts.count(len(run_hosts(plan)), "host")
     first = details[0] if details else f"{checked} on {hosts}"
     if worst == "CRIT" and ill["UNKNOWN"]:
         first += f"; and {len(ill['UNKNOWN'])} UNKNOWN"
+    counts["UNKNOWN"] += len(unseen)
     figures = " ".join(f"{level.lower()}={counts[level]}" for level in reversed(LEVELS))
     rest = [f"{checked} on {hosts}", *details] if details else []
     return text(run.runbook, worst, first, rest, figures), STATUS[worst]
@@ -67,7 +71,7 @@ def _said(record: ActionRecord) -> str:
     return str(record.data.get("reason") or record.step)
 
 
-def _gaps(run: Run, levels: Mapping[str, str]) -> Iterator[str]:
+def gaps(run: Run, levels: Mapping[str, str]) -> Iterator[str]:
     """Yield what kept hosts from being checked: of these nothing is known."""
     if run.exit is None:
         yield f"run {run.id} has not come to its end"

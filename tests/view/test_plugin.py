@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from opskit.model.value import Json
-from opskit.view import plugin
+from opskit.view import metrics, plugin
 from tests.view import samples
 from tests.view.samples import record, run
 
@@ -55,3 +55,32 @@ def test_nothing_that_was_checked_is_unknown() -> None:
     assert told()[1] == 3
     assert told(("OK", ""))[1] == 0
     assert told(("OK", ""), exit=None)[1] == 3
+
+
+def test_what_went_wrong_besides_hides_nothing() -> None:
+    found = run("failed", {"web1": "failed"}, dict([record("5@web1", "failed",
+                evidence={"level": "CRIT"}, reason="CRIT page")]), exit=1)  # fmt: skip
+    text, status = plugin.told(found, samples.plan(), ["/srv/x.prom: no room"])
+    assert text.splitlines()[0] == (
+        "DEPLOY CRITICAL - web1: CRIT page; and 1 UNKNOWN | ok=0 warn=0 crit=1 unknown=1"
+    )
+    assert "/srv/x.prom: no room" in text
+    assert status == 2
+
+
+def test_a_host_that_nobody_reaches_is_unknown_in_the_metrics_too() -> None:
+    away: Mapping[str, object] = {"unreachable": {"web9": "host web9: refused the connection"}}
+    well = dict([record("5@web1", "succeeded", evidence={"level": "OK"}, reason="OK page")])
+    found = run("failed", {"web1": "done", "web9": "unreachable"}, well, exit=1, **away)
+    text = metrics.text(found, samples.plan())
+    assert 'opskit_checks{runbook="deploy",level="OK"} 1\n' in text
+    assert 'opskit_checks{runbook="deploy",level="UNKNOWN"} 1\n' in text
+
+
+def test_a_label_stays_within_its_quotes() -> None:
+    hostile = 'a"} 1\nopskit_checks{level="OK"} 99\\'
+    well = dict([record("5@web1", "succeeded", evidence={"level": "OK", "system": hostile})])
+    text = metrics.text(run("succeeded", {"web1": "done"}, well, exit=0), samples.plan())
+    told = [line for line in text.splitlines() if line.startswith("opskit_check_level")]
+    assert len(told) == 1
+    assert told[0].endswith(r'system="a\"} 1\nopskit_checks{level=\"OK\"} 99\\"} 0')
