@@ -114,3 +114,11 @@ def locks(runbook: Runbook, frame: Frame, base: Mapping[str, object]) -> tuple[s
             inner = locks(step.include, _inner_frame(step, step.include, frame), base)
             found += [lock for lock in inner if lock not in found]
     return tuple(found)
+
+
+def included(runbook: Runbook) -> Iterator[str]:
+    """Yield the names of all runbooks that one includes."""
+    for step in [*runbook.steps, *runbook.always]:
+        if step.include:
+            yield step.include.name
+            yield from included(step.include)

@@ -24,7 +24,7 @@ from opskit.plan.arguments import Expectations, Files, History, from_file
 from opskit.plan.batches import amount, split
 from opskit.plan.build import Builder
 from opskit.plan.databases import databases_of, surveys
-from opskit.plan.expand import Placed, expand, locks, top_frame
+from opskit.plan.expand import Placed, expand, included, locks, top_frame
 from opskit.plan.spread import rounds, spread
 from opskit.plan.unsaved import unsaved
 from opskit.plan.values import Frame, general, host_of
@@ -118,13 +118,18 @@ def _saved_twice(steps: Sequence[Placed]) -> frozenset[str]:
 def _windows(runbook: Runbook, inventory: Inventory) -> tuple[Window, ...]:
     """Return the windows that hold for a runbook; none does for an urgent one."""
     found = () if runbook.urgent else inventory.change_windows
-    return tuple(w for w in found if runbook.name in (w.runbooks or (runbook.name,)))
+    return tuple(one for one in found if _is_about(one, runbook))
 
 
 def _freezes(runbook: Runbook, inventory: Inventory) -> tuple[Freeze, ...]:
     """Return the freezes that hold for a runbook; none does for an urgent one."""
     found = () if runbook.urgent else inventory.freezes
-    return tuple(f for f in found if runbook.name in (f.runbooks or (runbook.name,)))
+    return tuple(one for one in found if _is_about(one, runbook))
+
+
+def _is_about(hours: Window | Freeze, runbook: Runbook) -> bool:
+    """Tell whether hours hold for a runbook: as a lock, those of one that it includes do, too."""
+    return not hours.runbooks or not {runbook.name, *included(runbook)}.isdisjoint(hours.runbooks)
 
 
 def seal(plan: Plan) -> Plan:

@@ -2,16 +2,20 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo, reset_tzpath
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from opskit import load
 from opskit.errors import RefusedError
 from opskit.model.plan import Plan
 from opskit.model.windows import Freeze, Window
+from opskit.plan import make
 from opskit.plan.windows import shut, written
+from tests.support.world import no_files, runbook
 
 EMPTY = Plan(
     runbook="t", version="1", file="t.yaml", inventory="i.yaml", parameters={}, hosts={},
@@ -165,3 +169,23 @@ def test_a_window_is_written_as_people_write_it() -> None:
     assert written(replace(OFFICE, days=(0, 1, 3, 4), end=1440)) == (
         "mon-tue,thu-fri 09:00-24:00 Europe/Berlin"
     )
+
+
+@pytest.mark.parametrize(("head", "held"), [("", True), ("urgent: true\n", False)])
+def test_a_freeze_of_a_runbook_holds_for_one_that_includes_it(
+    tmp_path: Path, head: str, held: bool
+) -> None:
+    inner = runbook("  - {name: one, run: one}\n").replace("name: r\n", "name: inner\n")
+    (tmp_path / "inner.yaml").write_text(inner)
+    (tmp_path / "r.yaml").write_text(runbook("  - runbook: {name: inner}\n", head))
+    (tmp_path / "i.yaml").write_text(
+        "opskit: 1\nhosts: {web1: 10.0.0.1}\ngroups: {web: [web1]}\nfreezes:\n"
+        "  - {from: 2026-12-20, until: 2026-12-21, reason: a sale, runbooks: [inner]}\n"
+        "  - {from: 2026-12-20, until: 2026-12-21, reason: no matter, runbooks: [other]}\n"
+    )
+    book, inventory = (
+        load.runbook(tmp_path / "r.yaml", [tmp_path]),
+        load.inventory(tmp_path / "i.yaml"),
+    )
+    plan = make(book, inventory, {}, files=no_files)
+    assert [one.reason for one in plan.freezes] == (["a sale"] if held else [])
