@@ -149,6 +149,8 @@ def _did(run: Run, plan: Plan, labels: Labels) -> Iterator[str]:
     for (step, what), hosts in list(said.items())[:MOST]:
         many = f" (on {names.listed(hosts, 40)})" if len(run.hosts) > 1 and hosts != [""] else ""
         yield f"  {'done':<18} {step}: {what}{many}"
+    if len(said) > MOST:
+        yield f"  … and {len(said) - MOST} more: opskit report {run.id}"
 
 
 def _passed_over(run: Run, plan: Plan, labels: Labels, paint: Paint) -> Iterator[str]:

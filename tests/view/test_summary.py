@@ -117,6 +117,14 @@ def test_what_changes_have_come_to_is_told_also_where_no_line_was_left_of_them()
     assert "Switch" not in summary.text(undone, samples.plan())
 
 
+def test_what_is_left_out_of_what_changes_have_come_to_is_counted() -> None:
+    many = dict(record(f"4@web{n}", "succeeded", reason=f"removed {n} keys") for n in range(1, 24))
+    done = run("succeeded", {f"web{n}": "done" for n in range(1, 24)}, many)
+    shown = summary.text(done, samples.plan(23))
+    assert shown.count("4 Switch: removed") == 20
+    assert f"  … and 3 more: opskit report {done.id}\n" in shown
+
+
 def test_200_hosts_fit_80_columns_and_none_of_the_failed_is_left_out() -> None:
     odd = [f"web{n}" for n in range(1, 201, 2)]
     hosts: dict[str, HostState] = {f"web{n}": "done" for n in range(1, 201)}
