@@ -17,7 +17,7 @@ from opskit.execute.send import Outside
 from opskit.execute.stop import GRACE
 from opskit.execute.walk import Walk, waves
 from opskit.model.event import Entry, Event
-from opskit.model.plan import Action, Plan
+from opskit.model.plan import Action, Plan, Stage
 from opskit.model.states import RunState
 from opskit.model.value import Json
 from opskit.plan import ALWAYS, PREFLIGHT, reverse
@@ -50,6 +50,11 @@ def _threads(plan: Plan) -> int:
     targets = len({a.target for a in plan.actions})
     lanes = max((stage.at_once for stage in plan.stages.values()), default=1)
     return max(1, min(targets * lanes, max(targets, _THREADS)))
+
+
+def _beside(stage: Stage) -> bool:
+    """Tell whether a step may be done beside others: what it saves, the next ones may use."""
+    return stage.at_once > 1 and stage.save is None
 
 
 def take_back(
@@ -279,7 +284,7 @@ class Course:
             return
         self.book.facts = {**self.book.facts, "status": self.ending().state()}
         plan = replace(self.plan, max_failures=len(self.plan.hosts))
-        for beside, group in groupby(waves(always), lambda w: plan.stage(w[0]).at_once > 1):
+        for beside, group in groupby(waves(always), lambda wave: _beside(plan.stage(wave[0]))):
             together = list(group)
             if beside and len(together) > 1:
                 with ThreadPoolExecutor(len(together), thread_name_prefix="always") as pool:

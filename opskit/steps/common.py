@@ -71,7 +71,8 @@ COMMON: tuple[Key, ...] = (
         minimum=1,
         rendered=True,
         help="of a read over `for_each`: so many of its items at once on a target, 8 at most; "
-        "steps that have it and follow each other under `always` are done at once, too",
+        "steps that have it, save nothing and follow each other under `always` are done at once, "
+        "too",
     ),
     Key("save", "table", keys=SAVE, main="name", help="the name that its standard output gets"),
     Key("until", "table", keys=UNTIL, main="for", help="repeat a read until it succeeds"),

@@ -1,6 +1,7 @@
 """Reads that are made at once: on one target, and beside each other at the end of a run."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,16 @@ def test_what_is_looked_at_in_the_end_is_looked_at_beside_each_other(tmp_path: P
     state, _ = go(plan, world)
     assert (state, gate.most) == ("succeeded", 4)
     assert world.sent[-1] == "a3/>controller"
+
+
+def test_what_uses_what_another_has_saved_comes_after_it_in_the_end_too(tmp_path: Path) -> None:
+    late = "  - {name: %s, run: %s, effect: read, on: controller, for_each: [1, 2], at_once: 8%s}\n"
+    text = runbook("  - {name: one, run: one}\n") + "always:\n" + late % ("a", "a", ", save: it")
+    plan = planned(text + late % ("b", "'b {{ it }}'", ""), tmp_path)
+    world = World(acts={a.key: lambda _: time.sleep(0.02) for a in plan.actions if a.batch < 0})
+    assert go(plan, world)[0] == "succeeded"
+    ends = [key[:2] for key in world.sent if key[0] == "a"]
+    assert ends == ["a1", "a1", "a2", "a2"]
 
 
 @pytest.mark.parametrize("many", [8, 9])
