@@ -1,8 +1,8 @@
 """Change windows while a run goes: where it looks at the clock, and what it asks when they close.
 
 It looks before a batch and after each wait and gate, where what comes next changes something and
-nothing of that was begun. A batch that takes hosts out of their pool (`traffic`) is never split: none
-of them stays out until the morning, nor is one of a batch left that was not seen to its end.
+nothing of that was begun. A batch that takes hosts out of their pool (`traffic`) is never split: no
+host stays out until the morning, or in it without having been watched to the end.
 """
 
 import time
