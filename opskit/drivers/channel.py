@@ -17,6 +17,10 @@ _FIRST = 0.05
 _SETTLES = 1.0
 """How long a connection that breaks may take to be known as broken; seconds."""
 
+_NO_CHANNEL = "Unable to open channel."
+"""What the library says where one is refused and it has told another thread why: it keeps one
+reason for each connection."""
+
 
 def _broken(transport: paramiko.Transport) -> bool:
     """Tell, where a channel has just failed, whether the whole connection is gone.
@@ -125,8 +129,11 @@ class SshLink:
         for connection in (self._connection, *self._more):
             with suppress(RefusedChannelError):
                 return self._channel(connection, command)
-        self._more.append(self._connector.connect(self._host))
-        return self._channel(self._more[-1], command)
+        fresh = self._connector.connect(self._host)
+        try:
+            return self._channel(fresh, command)
+        finally:
+            self._more.append(fresh)  # not before: others who look for room at once would take it
 
     def _channel(self, connection: Fabric, command: str) -> Wire:
         timeout = self._host.connection.connect_timeout
@@ -138,8 +145,9 @@ class SshLink:
         except paramiko.ChannelException as error:
             raise RefusedChannelError(text_of(error)) from None
         except (paramiko.SSHException, OSError, EOFError) as error:
-            if not isinstance(error, TimeoutError):
-                _broken(connection.transport)
+            gone = not isinstance(error, TimeoutError) and _broken(connection.transport)
+            if str(error) == _NO_CHANNEL and not gone:
+                raise RefusedChannelError(text_of(error)) from None
             raise LostError(f"no channel could be opened ({text_of(error)})") from None
         return SshWire(channel)
 

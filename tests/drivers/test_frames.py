@@ -5,6 +5,7 @@ import resource
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -184,6 +185,15 @@ def test_one_session_for_each_connection_is_enough(tmp_path: Path, effect: Effec
         late = made.do("sleep 60", effect=effect, timeout=1)
         assert late.output.reason == "timed out after 1 s, confirmed gone"
         assert made.do("echo next", effect=effect).out == b"next\n"
+
+
+def test_one_session_for_each_connection_is_enough_for_reads_at_once(tmp_path: Path) -> None:
+    with served(tmp_path, "MaxSessions 1") as made, ThreadPoolExecutor(8) as pool:
+        assert made.do("true").outcome == "succeeded"
+        found = list(pool.map(lambda n: made.do(f"sleep 0.2; echo {n}"), range(8)))
+        assert [one.out for one in found] == [b"%d\n" % n for n in range(8)], [
+            one.output.reason for one in found
+        ]
 
 
 @effects
