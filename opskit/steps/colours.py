@@ -96,6 +96,12 @@ KEYS = (
         "well before it gets more, besides its health page",
     ),
     Key(
+        "answer_within",
+        "duration",
+        default=5.0,
+        help="to and ready: how long one of these pages may take to come whole",
+    ),
+    Key(
         "release",
         "text",
         help="to and ready: what each of them must say in the header `X-Release`",

@@ -7,11 +7,12 @@
 #   site          the Host header ('' for the member's own address)
 #   scheme        https where the members speak TLS themselves, otherwise http
 #   members_awk   the program that judges an answer (members.awk)
+#   answer_within how many seconds an answer may take, if not 5
 #
 # nginx's file says who was taken out, not who works: a member that is dead stands in it as up.
 # Needs no program for HTTP: every Linux has bash, which can connect, or busybox's nc.
 
-at_once=8 answer_within=5
+at_once=8 answer_within=${answer_within:-5}
 
 # Sets asker: what can open a connection here.
 find_asker() {

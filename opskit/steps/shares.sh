@@ -91,6 +91,11 @@ must_be_healthy() {
     [ -z "$ill" ] ||
       refuse "$colour can't have traffic: not all of it is healthy (asked for $health): ${ill#; }"
   done
+  if [ -n "$smoke" ]; then
+    # shellcheck disable=SC2086  # as above
+    many=$(printf '%s\n' $smoke | wc -l)
+    note="$note; each of its servers ($#) answered $many page$(plural "$many") well"
+  fi
   health=$own_page
   set +f
   if [ -n "$release" ]; then must_be_release "$@"; fi

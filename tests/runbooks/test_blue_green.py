@@ -93,8 +93,10 @@ def test_traffic_moves_in_stages_and_comes_back_and_no_request_fails(fleet: Flee
         assert "watch green beside blue in pool app for 5m" in gated
         assert shares(fleet) == before, "a plan changes nothing"
         words = (*GATED, "-p", "watch=2s", "-p", "release=A", "-p", "p95_ratio=5")
+        words = (*words, "-p", "warm=/slow?ms=9 /health/detailed/")
         said = run(fleet, *words, "-p", "smoke=/ready/ /health/detailed/")
         assert "SUCCEEDED" in said
+        assert fleet.sh("web2", "grep -c path=/slow /srv/app/shared/log/access.log") == "2\n"
         assert len(re.findall(r" ok +\d+ Gate of the first stage \(", said)) == 2
         assert answers(fleet) == {"X-Pool:", "app_green"}
         refused = run(fleet, *QUICK, status=5)
@@ -137,6 +139,9 @@ def test_what_one_balancer_can_not_do_none_of_them_keeps(fleet: Fleet) -> None:
 def test_a_colour_that_is_not_well_gets_no_traffic(fleet: Fleet) -> None:
     before = shares(fleet)
     assert "answers as release A, not as B" in run(fleet, *QUICK, "-p", "release=B", status=5)
+    said = run(fleet, *QUICK, "-p", "warm=/ /none/", status=5)
+    assert "not all of it is healthy (asked for /none/)" in said
+    assert shares(fleet) == before, "its caches are warm, or it gets nothing"
     fleet.sh("web2", """echo '{"unhealthy": true}' >/srv/app/shared/switches.json""")
     said = run(fleet, *QUICK, status=5)
     assert "green can't have traffic: not all of it is healthy (asked for /health/)" in said
@@ -208,7 +213,7 @@ def test_a_gate_without_traffic_waits_for_a_person(fleet: Fleet) -> None:
 @pytest.mark.parametrize(
     ("line", "status", "told", "then"),
     [
-        ("lb2 started  7 First stage", 6, "  unknown            lb2\n", "resume"),
+        ("lb2 started  8 First stage", 6, "  unknown            lb2\n", "resume"),
         ("Watch the first stage", 1, "  undo failed        lb2\n", "undo"),
     ],
 )

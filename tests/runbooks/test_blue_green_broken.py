@@ -247,9 +247,9 @@ def test_a_hundred_kills(world: World, capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize(
     ("line", "status", "state", "then"),
     [
-        ("lb2 started  7 First stage", 6, "unknown", "resume"),
+        ("lb2 started  8 First stage", 6, "unknown", "resume"),
         ("ok       9 Watch the first stage", 1, "undo failed", "undo"),
-        ("lb2 started  11 Second stage", 6, "unknown", "resume"),
+        ("lb2 started  12 Second stage", 6, "unknown", "resume"),
     ],
 )
 def test_a_balancer_that_is_cut_off_comes_back_and_is_what_it_was(

@@ -349,6 +349,11 @@ def test_an_idle_colour_that_is_down_gets_nothing_and_a_broken_live_one_can_be_l
         assert "no answer" in balancer.refuses(ready="green")
     finally:
         nginx.members[1] = Member(host, int(port))
+    nginx.members[1].slow = 1.2
+    said = balancer.refuses(ready="green", smoke="/slow", answer_within=1)
+    assert f"(asked for /slow): {nginx.members[1].where}: no answer" in said
+    status, said = balancer(ready="green", smoke="/ /slow", answer_within=2)
+    assert (status, "; each of its servers (1) answered 2 pages well" in said) == (0, True), said
     host, _, port = nginx.members[0].where.rpartition(":")
     nginx.members[0].close()
     try:
