@@ -72,7 +72,8 @@ def _elsewhere(settings: Settings, name: str, names: Iterable[str]) -> str:
     near = get_close_matches(name, names, 1)
     hint = f"did you mean {near[0]}?" if near else "`opskit list` shows what there is"
     if settings.file is None:
-        hint += f"; there is no opskit.yaml in {settings.folder} or above: is it the right folder?"
+        hint += " And there" if near else "; there"
+        hint += f" is no opskit.yaml in {settings.folder} or above: is it the right folder?"
     return hint
 
 

@@ -84,6 +84,13 @@ KEYS = (
         "`effect: read`)",
     ),
     Key(
+        "warm",
+        "text",
+        help="colour that is to get traffic later: ask each of its servers for the pages of "
+        "`smoke`, one after the other, so that its caches are warm; fail as `ready` does. No read, "
+        "as a dry run must not ask for them (write `undo: []`: nothing is to be taken back)",
+    ),
+    Key(
         "alone",
         "text",
         help="colour that has all the traffic: wait until nginx has no connection to the other; a "
@@ -92,19 +99,19 @@ KEYS = (
     Key(
         "smoke",
         "text",
-        help="to and ready: pages, apart by blanks, that every server of the colour must answer "
-        "well before it gets more, besides its health page",
+        help="to, ready and warm: pages, apart by blanks, that every server of the colour must "
+        "answer well before it gets more, besides its health page",
     ),
     Key(
         "answer_within",
         "duration",
         default=5.0,
-        help="to and ready: how long one of these pages may take to come whole",
+        help="to, ready and warm: how long one of these pages may take to come whole",
     ),
     Key(
         "release",
         "text",
-        help="to and ready: what each of them must say in the header `X-Release`",
+        help="to, ready and warm: what each of them must say in the header `X-Release`",
     ),
     Key("pool", "text", required=True, help="pool, by its name under `balancers` in the inventory"),
     Key(
@@ -129,7 +136,7 @@ MAIN = None
 EFFECT: Effect = "change"
 SCOPE: Scope = "each"
 
-ACTIONS = ("to", "back", "show", "ready", "alone", "found")
+ACTIONS = ("to", "back", "show", "ready", "warm", "alone", "found")
 LOOKS = ("show", "ready", "alone", "found")
 
 
@@ -140,7 +147,7 @@ def check(step: Step) -> Iterable[Problem]:
         yield problem(
             step,
             asked[1] if asked else "colours",
-            "one of to, back, show, ready, alone and found is needed, not "
+            "one of to, back, show, ready, warm, alone and found is needed, not "
             + (" and ".join(asked) or "none"),
             "write for example {to: green, share: 10, pool: web}",
         )
@@ -212,6 +219,9 @@ def _summary(words: Mapping[str, str], pool: str) -> str:
             return f"put back the shares of pool {pool} that the run found"
         case "alone":
             return f"wait until only {words['to']} has connections of pool {pool}"
+        case "warm":
+            count = len(words["smoke"].split())
+            return f"ask each server of {words['to']} for {count} page{'s' * (count != 1)}"
         case "ready":
             return f"ask whether {words['to']} can have traffic of pool {pool}"
         case _:
@@ -234,7 +244,7 @@ def _asked(args: Mapping[str, Value], step: Step) -> dict[str, str]:
     for action in ("back", "show"):
         if a_flag(args.get(action, False), step, action):
             return {**found, "action": action}
-    action = next(one for one in ("to", "ready", "alone") if args.get(one) is not None)
+    action = next(one for one in ("to", "ready", "warm", "alone") if args.get(one) is not None)
     return {**found, "action": action, "to": a_word(args[action], step, action)}
 
 

@@ -236,7 +236,8 @@ def _colours(
     named = [] if args.get("new") is None else [a_word(args["new"], step, "new")]
     others = [name for name in colours if name not in named]
     if len(colours) != 2 or len(others) != 1:
-        raise _wrong(step, "new", f"it is none of the two colours of {pool}", " or ".join(colours))
+        told = f"{(named or ['nothing'])[0][:80]!r} is none of the two colours of {pool}"
+        raise _wrong(step, "new", told, " or ".join(colours))
     if args.get("old") is not None and a_word(args["old"], step, "old") not in ("none", others[0]):
         raise _wrong(step, "old", f"it is not the other colour of {pool}", others[0])
     one, other = named[0], others[0]

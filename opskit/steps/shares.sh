@@ -4,7 +4,7 @@
 #
 # Stands behind common.sh, members.sh and answers.sh, in front of colours.sh (nginx) or haproxy.sh,
 # with these set besides what is listed there:
-#   action            show | ready | alone | found | to | back
+#   action            show | ready | warm | alone | found | to | back
 #   run               the run's id
 #   of                back and found: the run whose find is meant; '' (or not set) for this one
 #   one, other        the two colours; first, second: what answers name them by (several: apart by
@@ -100,6 +100,9 @@ must_be_healthy() {
   set +f
   if [ -n "$release" ]; then must_be_release "$@"; fi
 }
+
+# Asks for pages as ready does, which is all that it takes.
+warm() { ready; }
 
 # Prints the release that a server says it is.
 release_of() {

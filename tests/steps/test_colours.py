@@ -352,7 +352,7 @@ def test_an_idle_colour_that_is_down_gets_nothing_and_a_broken_live_one_can_be_l
     nginx.members[1].slow = 1.2
     said = balancer.refuses(ready="green", smoke="/slow", answer_within=1)
     assert f"(asked for /slow): {nginx.members[1].where}: no answer" in said
-    status, said = balancer(ready="green", smoke="/ /slow", answer_within=2)
+    status, said = balancer(warm="green", smoke="/ /slow", answer_within=2)
     assert (status, "; each of its servers (1) answered 2 pages well" in said) == (0, True), said
     host, _, port = nginx.members[0].where.rpartition(":")
     nginx.members[0].close()
@@ -768,7 +768,7 @@ def test_without_a_page_to_ask_it_must_be_said_that_nobody_is() -> None:
 @pytest.mark.parametrize(
     ("args", "effect", "what"),
     [
-        ({}, "change", "one of to, back, show, ready, alone and found is needed, not none"),
+        ({}, "change", "one of to, back, show, ready, warm, alone and found is needed, not none"),
         ({"to": "a", "back": True}, "change", "is needed, not to and back"),
         ({"show": True}, "change", "looking at a pool changes nothing"),
         ({"to": "a"}, "read", "to changes the balancer"),

@@ -171,7 +171,7 @@ COLOURED = {**LOG, "file": "/f", "colours": {"blue": "app_blue", "green": "app_g
         (LOG, {"window": "0"}, "a window of 0s is too short"),
         (LOG, {"new": "web7"}, "'web7' is no host of the inventory"),
         (LOG, {"new": "web1", "old": "web1 web2"}, "web1 is of both sides"),
-        (COLOURED, {"new": "red"}, "it is none of the two colours of app"),
+        (COLOURED, {"new": "red"}, "'red' is none of the two colours of app"),
         (COLOURED, {"new": "green", "old": "green"}, "it is not the other colour of app"),
         ({**LOG, "counts": "ftp://a/"}, {}, "balancers.app.counts is ftp://a/"),
         ({**LOG, "log_fields": {"unit": "h"}}, {}, "log_fields.unit is 'h'"),
