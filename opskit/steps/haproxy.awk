@@ -12,7 +12,7 @@
 #                   a colour that is to have traffic is down as a whole, its share as it is set, and
 #                   behind it: which one (1 or 2), and a message
 #   action=weights  of such lines; -v share: what the second is to have. Prints NAME WEIGHT STATE
-#                   (ready or drain), or: fault MESSAGE
+#                   (ready, drain, or maint: left alone), or: fault MESSAGE
 #
 # The fields of an answer stand apart by tabs.
 
@@ -21,9 +21,10 @@ function fault(message) {
   failed = 1
 }
 
-# The bits of srv_admin_state: 8 and 16 are drain, all others kinds of maintenance.
+# The bits of srv_admin_state: 8 and 16 are drain, 1, 2 and 32 kinds of maintenance; 4 and 64 only
+# say that it began in maintenance, and that its name was given by the socket.
 function drains(state) { return int(state / 8) % 4 > 0 }
-function rests(state) { return state % 8 > 0 || state >= 32 }
+function rests(state) { return state % 4 > 0 || int(state / 32) % 2 > 0 }
 
 BEGIN {
   asked = action == "rows" || action == "servers"
@@ -106,22 +107,26 @@ function tell_share(  i, sum, meant, who, exact, part, dead, down) {
   if (!failed) print part "\t" exact (dead ? "\t" dead "\t" down : "")
 }
 
-# Weights may be 0 to 256. Within a colour they stand to each other as they did at first.
+# Weights may be 0 to 256. Within a colour they stand to each other as they did at first. Who is in
+# maintenance stays there, and counts for nothing.
 function tell_weights(  i, sum, part, most, given, total) {
   part[1] = 100 - share; part[2] = share
-  for (i = 1; i <= count; i++) sum[of[i]] += initial[i]
+  for (i = 1; i <= count; i++) if (!rests(admin[i])) sum[of[i]] += initial[i]
   for (i = 1; i <= count; i++) {
+    if (rests(admin[i])) continue
     if (initial[i] == 0) { fault("server " name[i] " begins with the weight 0; give it another one"); return }
     given[i] = part[of[i]] * initial[i] / sum[of[i]]
     if (given[i] > most) most = given[i]
   }
   for (i = 1; i <= count; i++) {
+    if (rests(admin[i])) { out = out name[i] "\t" weight[i] "\tmaint\n"; continue }
     if (part[of[i]] == 0) { out = out name[i] "\t" weight[i] "\tdrain\n"; continue }
     given[i] = share == 0 || share == 100 ? initial[i] : int(given[i] * 256 / most + 0.5)
     if (given[i] == 0) { fault("server " name[i] " would get the weight 0, and no traffic; ask for a larger share"); return }
     total[of[i]] += given[i]
     out = out name[i] "\t" given[i] "\tready\n"
   }
+  if (total[1] + total[2] == 0) { fault("all servers of the colour that is to have the traffic are in maintenance"); return }
   got = 100 * total[2] / (total[1] + total[2])
   if (got - share > 0.5 || share - got > 0.5) fault("weights of 1 to 256 come to " got " % and not to " share " %")
   if (!failed) printf "%s", out

@@ -80,15 +80,19 @@ agree() {
 
 # --- the change ---------------------------------------------------------------
 
-# Does what lines of NAME WEIGHT STATE say, what gains before what loses, and reads it back.
+# Does what lines of NAME WEIGHT STATE say, what gains before what loses, and reads it back. Who is
+# in maintenance, or was, is left there or out of it: that is somebody's who knows why.
 apply() {
   plan=$(printf '%s\n' "$1" | sort -t "$tab" -k 3,3r)
   printf '%s\n' "$plan" >"$orders"
   while IFS=$tab read -r name weight state; do
-    has=$(printf '%s\n' "$rows" | awk -F '\t' -v name="$name" '$1 == name { print $4, $3 }')
+    has=$(printf '%s\n' "$rows" | awk -F '\t' -v name="$name" '$1 == name { print $4, ($6 ~ /^MAINT/ ? "maint" : $3) }')
     if [ "$weight" != "${has% *}" ]; then
       order "set server $backend/$name weight $weight" || return 1
     fi
+    case $state,${has#* } in
+      maint,* | *,maint) continue ;;
+    esac
     case $state,$((${has#* } & 8)) in
       ready,0 | drain,8) ;;
       *) order "set server $backend/$name state $state" || return 1 ;;
@@ -99,13 +103,15 @@ apply() {
   unlike=$(printf '%s\n=\n%s\n' "$plan" "$rows" | awk -F '\t' '
     $0 == "=" { later = 1; next }
     !later { weight[$1] = $2; state[$1] = $3; next }
-    $1 in weight && ($4 != weight[$1] || (int($3 / 8) % 2 == 1) != (state[$1] == "drain")) { printf "; %s has weight %s and state %s", $1, $4, $6 }')
+    !($1 in weight) { next }
+    $4 == weight[$1] && (state[$1] == "maint" || $6 ~ /^MAINT/) { next }
+    $4 != weight[$1] || (int($3 / 8) % 2 == 1) != (state[$1] == "drain") { printf "; %s has weight %s and state %s", $1, $4, $6 }')
   [ -z "$unlike" ] || { why="HAProxy has not done it: ${unlike#; }"; return 1; }
 }
 
 # Prints the rows as lines of NAME WEIGHT STATE.
 as_orders() {
-  printf '%s\n' "$rows" | awk -F '\t' '{ print $1 "\t" $4 "\t" (int($3 / 8) % 2 ? "drain" : "ready") }'
+  printf '%s\n' "$rows" | awk -F '\t' '{ print $1 "\t" $4 "\t" ($6 ~ /^MAINT/ ? "maint" : int($3 / 8) % 2 ? "drain" : "ready") }'
 }
 
 take_back() {
@@ -231,7 +237,7 @@ strangers() {
     FNR == NR { weight[$1 FS $2] = 1; state[$1 FS $3] = 1; next }
     {
       drain = int($3 / 8) % 2 ? "drain" : "ready"
-      if ((($1 FS $4) in weight || $4 == $5) && (($1 FS drain) in state || drain == "ready")) next
+      if ((($1 FS $4) in weight || $4 == $5) && (($1 FS drain) in state || drain == "ready" || $6 ~ /^MAINT/)) next
       printf "; %s has weight %s and is %s", $1, $4, drain
     }' "$set" -
 }

@@ -333,6 +333,22 @@ def test_clients_with_a_cookie_stay_with_a_drained_colour_and_that_is_told(
 
 @real
 @pytest.mark.acceptance
+def test_who_is_in_maintenance_stays_there_whatever_its_colour_gets(balancer: Balancer) -> None:
+    haproxy = balancer.haproxy
+    haproxy.talk("set server app/blue2 state maint")
+    wait_until(lambda: haproxy.state()[1] == "100 MAINT")
+    before = haproxy.state()
+    for share in (10, 100):
+        status, said = balancer(to="green", share=share)
+        assert status == 0, said
+        assert haproxy.state()[1].endswith("MAINT")
+    status, said = balancer(back=True)
+    assert status == 0, said
+    assert haproxy.state() == before
+
+
+@real
+@pytest.mark.acceptance
 def test_what_somebody_else_has_set_since_is_not_overwritten(balancer: Balancer) -> None:
     haproxy = balancer.haproxy
     assert balancer(to="green", share=10)[0] == 0
@@ -495,6 +511,13 @@ def test_weights_keep_what_servers_are_to_each_other(awk: list[str]) -> None:
         "b2\t1\tready",
         "g1\t256\tready",
     ]
+    rests = ROWS.replace("b2 1 0 3 3 UP", "b2 1 1 3 3 MAINT")
+    tenth = told(awk, rests, action="weights", share=10, **sides).split("\n")[:-1]
+    assert tenth == ["b1\t256\tready", "b2\t3\tmaint", "g1\t28\tready"]
+    none = rests.replace("b1 1 0 1 1 UP", "b1 1 1 1 1 MAINT")
+    assert told(awk, none, action="weights", share=0, **sides).startswith("fault\tall servers of")
+    was_disabled = ROWS.replace("g1 2 8 5 5 DRAIN", "g1 2 4 4 5 UP")  # in the configuration
+    assert told(awk, was_disabled, action="share", **sides).split() == ["50", "50"]
     dead = ROWS.replace("UP", "DOWN")
     assert told(awk, dead, action="share", **sides).split("\t")[:3] == ["0", "0", "1"]
     mixed = ROWS.replace("5 5 DRAIN", "4 5 DOWN").replace("g1 2 8", "g1 2 0")
