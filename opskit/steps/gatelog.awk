@@ -13,7 +13,8 @@ BEGIN {
   n = split(second, a, " "); for (i = 1; i <= n; i++) if (!(a[i] in of)) of[a[i]] = 2
 }
 
-# The word, and in `place` where it stands in the line (0 where it was found by a name).
+# The word, and in `place` where it stands in the line; where it was found by a name that is 0, and
+# `behind` what begins with it.
 function word(field,  k, text) {
   place = 0
   if (field ~ /^-?[0-9]+$/) {
@@ -23,7 +24,7 @@ function word(field,  k, text) {
   }
   k = match($0, "(^|[ ,{\t])\"?" field "\"?[=:] *\"?")
   if (!k) return ""
-  text = substr($0, k + RLENGTH)
+  behind = text = substr($0, k + RLENGTH)
   sub(/[ "}\t].*$/, "", text)
   return text
 }
@@ -34,12 +35,29 @@ function side_of(text,  part, n) {
   return n > 1 && part[n] in of ? of[part[n]] : 0
 }
 
+# A try that came to nothing.
+function missed(who,  one) {
+  one = side_of(bare(who))
+  if (one) { count[one]++; bad[one]++ }
+}
+# What of the text is a further server that was tried: behind a comma only a server is meant, as the
+# next field may stand there as well.
+function further(text) {
+  if (!match(text, /^[^ "}\t]+, +/)) return ""
+  text = substr(text, RLENGTH + 1)
+  return match(text, /^[^ "}\t]+/) && (side_of(bare(substr(text, 1, RLENGTH))) || substr(text, 1, RLENGTH) ~ /^[^=]*:[0-9]+,?$/) ? text : ""
+}
+
 cut && NR == 1 { next }
 {
   who = word(side); at = place
+  if (!at) while ((behind = further(behind)) != "") {
+    missed(who)
+    who = behind
+    sub(/[ "}\t].*$/, "", who)
+  }
   while (at && who ~ /,$/ && at < NF) { # tried there in vain, and then elsewhere
-    one = side_of(bare(who))
-    if (one) { count[one]++; bad[one]++ }
+    missed(who)
     who = $(++at)
   }
   one = side_of(bare(who))

@@ -219,3 +219,28 @@ def test_only_its_last_line_lets_it_pass_or_fail(
     assert (found.outcome, found.evidence["verdict"]) == (outcome, verdict)
     lost = Output(outcome="unknown", lost=True)
     assert judge(command, lost) == lost
+
+
+TRIED = [  # what the new side, 10.0.0.1, has of each: requests, and how many it failed
+    ("up=10.0.0.1:8000, 10.0.0.2:8000 status=200 time=0.010", (1, 1)),
+    ('{"up": "10.0.0.9:1, 10.0.0.1:8000, 10.0.0.2:8000", "status":200, "time":0.01}', (1, 1)),
+    ('up="10.0.0.2:8000, 10.0.0.1:8000" status=200 time=0.010', (1, 0)),
+    ("status=200, time=0.010, up=10.0.0.1:8000, 10.0.0.2:8000", (1, 1)),
+    ("up=10.0.0.1:8000, status=200, time=0.010", (1, 0)),
+    ("up=10.0.0.1:8000, 200, time=0.010 status=200", (1, 0)),
+]
+
+
+def test_a_try_in_vain_counts_also_where_servers_are_found_by_a_name() -> None:
+    """nginx names all that it tried; whose the answer was must not hide whose it was not."""
+    told = [
+        subprocess.run(
+            ["awk", "-v", "first=10.0.0.1:8000", "-v", "second=10.0.0.2:8000", "-v", "side=up",
+             "-v", "status=status", "-v", "time=time", "-v", "unit=s", "-v", "cut=0",
+             "-f", str(RULE.with_name("gatelog.awk"))],
+            input=line + "\n", capture_output=True, text=True, check=True,
+        ).stdout.splitlines()
+        for line, _ in TRIED
+    ]  # fmt: skip
+    assert [lines[0] for lines in told] == [f"n 1 {n} {bad}" for _, (n, bad) in TRIED]
+    assert not [line for lines in told for line in lines if line.startswith("v ")]
