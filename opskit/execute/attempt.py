@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from opskit.errors import UnreachableError
 from opskit.execute.book import Book
+from opskit.execute.gates import Gates
 from opskit.execute.late import LateError, Works, holds, secret_names
 from opskit.execute.pauses import Pauses, backoff
 from opskit.execute.reaching import Reach, Spot
@@ -37,7 +38,8 @@ class Attempt:
         self.reach = Reach(plan, book, outside, opened)
         self.works = Works()
         self.saving = Saving(book, outside)
-        self.search = Search(book, outside)
+        self.gates = Gates(book, outside)
+        self.search = Search(book, outside, self.gates)
         self.pauses = Pauses(book, outside.stop)
 
     def post(self, *events: Event, wait: bool = True) -> None:
@@ -321,6 +323,17 @@ class Attempt:
         number = self.book.attempt(action)
         self.post(self._event("step ended", action, stage, attempt=number, data=data))
         return True
+
+    def give_up(self, action: Action) -> None:
+        """Record of a gate that is out of sight that it is looked for no more."""
+        reason = f"{self.book.records[action.key].data.get('reason', '')}; it was looked for no "
+        reason += "more, as the gate failed elsewhere"
+        data: dict[str, Json] = {"outcome": "failed", "unreachable": True, "reason": reason}
+        number = self.book.attempt(action)
+        event = self._event(
+            "step ended", action, self.plan.stage(action), attempt=number, data=data
+        )
+        self.post(event)
 
     def started(
         self, action: Action, stage: Stage, number: int, digest: str, left: int = 0

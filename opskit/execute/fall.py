@@ -8,7 +8,7 @@ from opskit.model.frozen import frozen
 from opskit.model.plan import Action, Plan
 from opskit.model.run import ActionRecord, HostState
 from opskit.model.runbook import OnFailure
-from opskit.model.work import Wait
+from opskit.model.work import Command, Wait, Work
 from opskit.plan import concerned
 
 
@@ -45,6 +45,11 @@ def unsent(record: ActionRecord | None) -> bool:
     if record is None or record.state != "failed":
         return False
     return record.data.get("unreachable") is True and record.data.get("sent") is False
+
+
+def is_gate(work: Work) -> bool:
+    """Tell whether a work only watches, though it is carried like a change: it says a verdict."""
+    return isinstance(work, Command) and work.verdict
 
 
 def verdict_of(record: ActionRecord | None) -> str:

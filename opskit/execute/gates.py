@@ -3,17 +3,18 @@
 from collections.abc import Iterable
 
 from opskit.execute.book import Book
-from opskit.execute.fall import verdict_of
+from opskit.execute.fall import is_gate, verdict_of
 from opskit.execute.send import Outside
 from opskit.execute.stop import GRACE
 from opskit.model.plan import Action
-from opskit.model.work import Command
 
 
 class Gates:
     """The gates of one wave, and where they have failed."""
 
     def __init__(self, book: Book, outside: Outside) -> None:
+        self.over = False
+        """Whether one has failed, so that nothing depends any more on what the others say."""
         self._book = book
         self._outside = outside
         self._gates: list[Action] = []
@@ -21,8 +22,9 @@ class Gates:
 
     def watch(self, actions: Iterable[Action]) -> None:
         """Take the gates among these for those that belong together."""
+        self.over = False
         self._failed = set()
-        self._gates = [a for a in actions if isinstance(a.work, Command) and a.work.verdict]
+        self._gates = [action for action in actions if is_gate(action.work)]
 
     def took(self, action: Action) -> bool:
         """Take note of an action that has ended; tell whether it was a gate that has failed."""
@@ -35,6 +37,7 @@ class Gates:
         """Have those end that still watch, where one has failed: what waits for them goes back."""
         if not self._failed:
             return
+        self.over = True
         why = f"ended, as the gate failed on {', '.join(sorted(self._failed))}"
         records = [self._book.records.get(action.key) for action in self._gates]
         running = [one for one in records if one is not None and one.state == "started"]

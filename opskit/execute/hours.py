@@ -9,11 +9,12 @@ import time
 from collections.abc import Iterator, Sequence
 
 from opskit.execute.book import Book
+from opskit.execute.fall import is_gate
 from opskit.execute.offers import in_window
 from opskit.execute.question import Question
 from opskit.execute.walk import waves
 from opskit.model.plan import Action, Plan
-from opskit.model.work import Command, Wait
+from opskit.model.work import Wait
 from opskit.plan import acts
 from opskit.plan.windows import shut
 
@@ -29,7 +30,7 @@ def stretches(plan: Plan, actions: Sequence[Action]) -> Iterator[list[Action]]:
     found: list[Action] = []
     for wave in waves(actions):
         found += wave
-        if any(isinstance(action.work, Wait) or _gate(action) for action in wave):
+        if any(isinstance(action.work, Wait) or is_gate(action.work) for action in wave):
             yield found
             found = []
     if found:
@@ -38,7 +39,7 @@ def stretches(plan: Plan, actions: Sequence[Action]) -> Iterator[list[Action]]:
 
 def held(plan: Plan, book: Book, actions: Sequence[Action]) -> Question | None:
     """Return the question that a run comes to where its changes may not be made now."""
-    coming = [action for action in actions if acts(plan, action) and not _gate(action)]
+    coming = [action for action in actions if acts(plan, action) and not is_gate(action.work)]
     begun = any(book.state(action) != "planned" for action in coming)
     if not coming or begun or book.overridden:
         return None
@@ -51,8 +52,3 @@ def held(plan: Plan, book: Book, actions: Sequence[Action]) -> Question | None:
         text=f"{now.why} ({now.where}); {now.again}. Nothing new was begun",
         choices=in_window(plan, book),
     )
-
-
-def _gate(action: Action) -> bool:
-    """Tell whether an action only watches, though it is carried like a change."""
-    return isinstance(action.work, Command) and action.work.verdict

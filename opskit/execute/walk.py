@@ -10,6 +10,7 @@ from opskit.execute.attempt import Attempt
 from opskit.execute.fall import (
     Fall,
     harmless,
+    is_gate,
     is_lost,
     policy,
     stopped,
@@ -18,7 +19,6 @@ from opskit.execute.fall import (
     unsent,
     verdict_of,
 )
-from opskit.execute.gates import Gates
 from opskit.execute.offers import about
 from opskit.execute.question import Question
 from opskit.execute.send import Ready
@@ -55,7 +55,7 @@ class Walk:
         self.spared = spared
         self.fallen: dict[str, Fall] = {}
         self._struck: set[str] = set()
-        self._gates = Gates(self.book, attempt.outside)
+        self._gates = attempt.gates
         self.question: Question | None = None
 
     @property
@@ -311,7 +311,10 @@ class Walk:
                 self._failed(action)
             return
         again = stage.on_unknown == "retry" and stage.repeatable and self.book.attempt(action) < 3
-        if stage.on_unknown == "fail":
+        if self.tripped and is_gate(action.work):
+            self.attempt.give_up(action)
+            self._failed(action)
+        elif stage.on_unknown == "fail":
             self._fall(self._hosts(action), "unknown", policy(self.plan, action))
         elif again and not self.tripped:
             self._finish([self.pool.submit(self.attempt.carry_out, action, self._spent)])
@@ -322,6 +325,8 @@ class Walk:
     def _undecided(self, action: Action) -> bool:
         """Tell whether a gate has come to no verdict, and nobody has answered for it."""
         record = self.book.records.get(action.key)
+        if record is not None and record.state == "unknown" and is_gate(action.work):
+            return True
         if record is None or record.state != "failed" or "choice" in record.data:
             return False
         return verdict_of(record) == "inconclusive" and self.plan.stage(action).on_unknown != "fail"
