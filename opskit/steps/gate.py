@@ -175,8 +175,8 @@ def work(args: Mapping[str, Value], step: Step) -> Command:
         "gate_awk": data("gate.awk"),
         "members_awk": data("members.awk"),
         **_source(entry, pool, step),
-        **{f"{name}_" if name == "for" else name: f"{v:g}" for name, v in numbers.items()},
-        "p95_least": f"{numbers['p95_least'] * 1000:g}",
+        **{f"{name}_" if name == "for" else name: _plain(v) for name, v in numbers.items()},
+        "p95_least": _plain(numbers["p95_least"] * 1000),
         **pages(args, entry, step),
     }
     assignments = "".join(f"{key}={shlex.quote(value)}\n" for key, value in words.items())
@@ -188,6 +188,11 @@ def work(args: Mapping[str, Value], step: Step) -> Command:
         summary=f"watch {new.label}{beside} in pool {pool} for {duration(numbers['for'])}",
         verdict=True,
     )
+
+
+def _plain(number: float) -> str:
+    """Write a number as sh can count with it: a million seconds are no 1e+06."""
+    return str(int(number)) if number == int(number) else repr(number)
 
 
 def _numbers(args: Mapping[str, Value], step: Step) -> dict[str, float]:

@@ -51,9 +51,18 @@ def word(value: object) -> Value:
     return value  # type: ignore[return-value]
 
 
-def work(entry: Mapping[str, object], args: Mapping[str, object]) -> Command:
+def work(
+    entry: Mapping[str, object], args: Mapping[str, object], timeout: float | None = None
+) -> Command:
     """What plan makes of a step about web1, where web2 is the pool's other member."""
-    step = Step(position="1", name="", kind="gate", place=PLACE, args=dict(args))  # type: ignore[arg-type]
+    step = Step(
+        position="1",
+        name="",
+        kind="gate",
+        place=PLACE,
+        args=dict(args),  # type: ignore[arg-type]
+        **({} if timeout is None else {"timeout": timeout}),  # type: ignore[arg-type]
+    )
     known = {"addresses": {"web1": "10.0.0.1", "web2": "10.0.0.2"}, "reached": ["web1"]}
     given = {**known, "members": ["web1", "web2"], "balancer": dict(entry), **args}
     found = KINDS["gate"].work({key: word(value) for key, value in given.items()}, step)
@@ -244,3 +253,11 @@ def test_a_try_in_vain_counts_also_where_servers_are_found_by_a_name() -> None:
     ]  # fmt: skip
     assert [lines[0] for lines in told] == [f"n 1 {n} {bad}" for _, (n, bad) in TRIED]
     assert not [line for lines in told for line in lines if line.startswith("v ")]
+
+
+def test_numbers_are_written_as_sh_counts() -> None:
+    """Two weeks were 1.2096e+06 seconds, at which sh ends."""
+    many = {"for": 1209600.0, "sample": 1234567, "max_errors": 0.00123456789}
+    entry = {"type": "nginx", "log": "/l", "health": None, "port": 8000}
+    told = work(entry, {"pool": "web", **many}, timeout=2e6).text.fixed().splitlines()
+    assert {"for_=1209600", "sample=1234567", "max_errors=0.00123456789"} <= set(told)
