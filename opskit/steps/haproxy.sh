@@ -231,8 +231,10 @@ to() {
   tell "backend $backend has $(shares "$wanted") (before: $(shares "$was")) after $took s$note"
 }
 
-# Names servers that are neither as this run has set them at any time nor as HAProxy begins.
+# Names servers that are neither as this run has set them at any time nor as HAProxy begins; or, where
+# they are not as it has set them last, a run that has set them since.
 strangers() {
+  [ "$(tail -n "$(printf '%s\n' "$rows" | grep -c '')" "$set")" != "$(as_orders)" ] || return 0
   printf '%s\n' "$rows" | awk -F '\t' '
     FNR == NR { weight[$1 FS $2] = 1; state[$1 FS $3] = 1; next }
     {
@@ -240,6 +242,8 @@ strangers() {
       if ((($1 FS $4) in weight || $4 == $5) && (($1 FS drain) in state || drain == "ready" || $6 ~ /^MAINT/)) next
       printf "; %s has weight %s and is %s", $1, $4, drain
     }' "$set" -
+  find "$dir" -maxdepth 1 -name "$at.set-*" -newer "$set" ! -name "$at.set-$run" |
+    sed -n 's/.*[.]set-/; run /p' | head -n 1 | tr -d '\n'
 }
 
 back() {

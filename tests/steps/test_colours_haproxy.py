@@ -389,6 +389,25 @@ def test_another_run_takes_back_what_a_run_has_done_if_all_is_as_it_was_then(
     haproxy.talk("set server app/green1 weight 100")
 
 
+@real
+@pytest.mark.acceptance
+def test_what_a_later_run_has_set_is_not_overwritten_where_this_one_had_set_the_like(
+    balancer: Balancer,
+) -> None:
+    haproxy, first = balancer.haproxy, balancer.run
+    for share in (50, 100):
+        assert balancer(to="green", share=share)[0] == 0
+    balancer.run = f"{first}-later"
+    assert balancer(to="blue", share=50)[0] == 0
+    balancer.run = first
+    assert f"somebody has changed it since: run {first}-later" in balancer.refuses(back=True)
+    balancer.run = f"{first}-later"
+    assert balancer(back=True)[0] == 0
+    balancer.run = first
+    assert balancer(back=True)[0] == 0
+    assert haproxy.state() == BLUE
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     held = os.open(folder, os.O_RDONLY)
