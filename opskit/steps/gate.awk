@@ -30,6 +30,7 @@
 
 BEGIN {
   ALPHA = 0.0005; STREAK = 0.005; BETA = 0.1; MARGIN = 2
+  TOLD = 500; RARELY = 10 # of more windows those that are well are told so rarely: 1 MiB is kept
   OFMT = CONVFMT = "%.15g" # a counter may have ten digits
   fresh()
 }
@@ -221,7 +222,9 @@ function close_window(  bad) {
   state["closed"]++
   state["streak"] = bad ? state["streak"] + 1 : 0
   add_to_streak(bad)
-  say(sprintf("%.0f", now) " s: " sides("w") ": " (bad ? what_is_bad("w") ", " state["streak"] " of " windows " in a row" : "well"))
+  if (bad || state["closed"] <= TOLD || state["closed"] % RARELY == 0) {
+    say(sprintf("%.0f", now) " s: " sides("w") ": " (bad ? what_is_bad("w") ", " state["streak"] " of " windows " in a row" : "well"))
+  }
   if (state["streak"] >= windows && (slow("w") || no_chance("s", STREAK))) {
     end("fail", what_is_bad("w") " in " state["streak"] " windows in a row; the last: " sides("w"))
   } else if (no_chance("a", ALPHA)) end("fail", "more errors than chance brings about: " sides("a"))

@@ -20,7 +20,7 @@
 # Exit status: 0 passed · 1 failed · 7 inconclusive · 3 refused, which is inconclusive as well
 # The last line says why; without it nothing is known.
 
-beat=1 most=$((64 * 1024 * 1024)) nl='
+beat=1 ask_within=20 most=$((64 * 1024 * 1024)) nl='
 '
 
 inconclusive() {
@@ -240,10 +240,12 @@ gate() {
   seen='' kept_state=''
   if [ -z "$health" ]; then note="$note; nobody was asked for their health"; fi
   prepare
+  asks=$window # in seconds
+  [ "$asks" -le "$ask_within" ] || asks=$ask_within
   tick
-  began=$now asked=$((now - window * 100))
+  began=$now asked=$((now - asks * 100))
   while :; do
-    if [ $((now - asked)) -ge $((window * 100)) ] || [ $((now - began)) -ge $((for_ * 100)) ]; then
+    if [ $((now - asked)) -ge $((asks * 100)) ] || [ $((now - began)) -ge $((for_ * 100)) ]; then
       asked=$now
       see_health
     fi

@@ -261,3 +261,10 @@ def test_numbers_are_written_as_sh_counts() -> None:
     entry = {"type": "nginx", "log": "/l", "health": None, "port": 8000}
     told = work(entry, {"pool": "web", **many}, timeout=2e6).text.fixed().splitlines()
     assert {"for_=1209600", "sample=1234567", "max_errors=0.00123456789"} <= set(told)
+
+
+def test_what_a_gate_of_days_says_is_less_than_what_is_kept() -> None:
+    """Its verdict is the last line, and the beginning is what is kept."""
+    looks = [f"n 1 300 0\nn 2 2000 2\nlook {number * 20}" for number in range(700)]
+    said = rule("=\n" + "\n".join(looks) + "\n", for_=10**6)
+    assert sum(line.startswith("say ") for line in said) == 500 + 20 - 1
