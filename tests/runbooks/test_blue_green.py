@@ -122,6 +122,22 @@ def test_traffic_moves_in_stages_and_comes_back_and_no_request_fails(fleet: Flee
     fleet.proved()
 
 
+@pytest.mark.soak
+def test_a_canary_is_taken_back_as_well(fleet: Fleet) -> None:
+    """Its gates wait for traffic, and a person says that they have seen enough."""
+    before = shares(fleet)
+    words = ("-p", "to=green", "-p", "stages=50 100", "-p", "watch=1s", "-p", "keep=1s")
+    quick = ("-p", "window=1s", "-p", "sample=40")
+    fleet.opskit("run", "canary", "--yes", *words, *quick, status=4)
+    for _ in range(4):  # two balancers, two gates
+        said = fleet.opskit("decide", "last", "done", "--reason", "a test", status=None).stdout
+    assert "SUCCEEDED" in said
+    assert answers(fleet) == {"X-Pool:", "app_green"}
+    said = fleet.opskit("run", "switch-back", "--yes", "-p", "sample=40").stdout
+    assert "SUCCEEDED" in said
+    assert shares(fleet) == before
+
+
 def test_what_one_balancer_can_not_do_none_of_them_keeps(fleet: Fleet) -> None:
     before = shares(fleet)
     port = "/etc/nginx/opskit/busy.conf"
