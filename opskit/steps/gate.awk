@@ -5,7 +5,7 @@
 #   t SIDE BUCKET REQUESTS          how long they took (side 1: new, 2: old; see bucket())
 #   c KEY SIDE REQUESTS ERRORS MS   counters of a server since it began; MS is the mean of its last
 #                                   requests, at most 1024 ('-': not told)
-#   q SIDE MS                       a p95 that the source has found itself
+#   q SIDE MS                       a p95 that the source has found itself ('-': it tells none now)
 #   v REASON                        this span could not be seen, or not as a whole
 #   r                               forget the counters: they begin anew
 #   o LINES                         what a log told of neither side
@@ -289,6 +289,7 @@ $1 == "s" { restore(); next }
 $1 == "n" { add($2, "n", $3); add($2, "e", $4); next }
 $1 == "t" { add($2, "t", $4); add($2, "b" $3, $4); next }
 $1 == "c" { counter($2, $3, $4, $5, $6); next }
+$1 == "q" && $3 == "-" { delete kept["w", $2, "q"]; delete kept["a", $2, "q"]; next }
 $1 == "q" { kept["w", $2, "q"] = kept["a", $2, "q"] = $3; next }
 $1 == "v" { void = rest(2); next }
 $1 == "r" { split("", last); split("", spots); next }

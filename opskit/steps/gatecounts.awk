@@ -48,5 +48,5 @@ END {
   n = split(second, a, " "); for (i = 1; i <= n; i++) tell(a[i], 2)
   if (!found[1]) print "v no requests and errors are told of the new side (" first ")"
   if (!found[2] && second != "") print "v no requests and errors are told of the old side (" second ")"
-  for (i = 1; i <= 2; i++) if (i in p95) print "q", i, p95[i]
+  for (i = 1; i <= 2; i++) if (found[i]) print "q", i, (i in p95 ? p95[i] : "-")
 }

@@ -125,6 +125,11 @@ VERDICTS: list[tuple[list[str], str]] = [
         ["c a 1 100 0 5\nc b 2 100 0 5", "c a 1 9 0 5\nc b 2 200 0 5", WELL],
         "inconclusive the counters of a began anew",
     ),
+    # A p95 that is told no more is none.
+    (
+        ["n 1 300 0\nn 2 2000 2\nq 1 20\nq 2 20"] * 2 + ["n 1 300 0\nn 2 2000 2\nq 1 -\nq 2 20"],
+        "inconclusive nothing tells how long",
+    ),
     # Bad at its end: looked at for longer, and well again.
     ([seen(3000, 0), seen(3000, 0), seen(300, 9), WELL], "pass green 6600"),
 ]
