@@ -245,8 +245,8 @@ class Walk:
         self._refuse(action)
 
     def _refuse(self, action: Action) -> None:
-        """Remember at once that a gate failed, so that the others may end."""
-        if self._gates.took(action):
+        """Remember at once that a gate failed, so that the others may end, if it is heeded."""
+        if policy(self.plan, action) != "continue" and self._gates.took(action):
             self._struck |= set(self._hit(action))
 
     # --- what follows from outcomes ---

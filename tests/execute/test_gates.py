@@ -17,14 +17,17 @@ from tests.support.world import World, go, hosts, planned, runbook
 pytestmark = pytest.mark.acceptance
 STEPS = """
   - {name: stage, run: to green, undo: {run: to blue}}
-  - {name: gate, run: watch, timeout: %s}
+  - name: gate
+    run: watch
+    timeout: %s
 """
 GONE = Output(outcome="unknown", lost=True, reason="the line broke")
 
 
-def gated(folder: Path, timeout: str = "60s") -> Plan:
+def gated(folder: Path, timeout: str = "60s", more: str = "") -> Plan:
     """Return a plan whose second step is a gate, on two hosts."""
-    plan = planned(runbook(STEPS % timeout, "on_failure: undo\nmax_failures: 0\n"), folder)
+    steps = STEPS % timeout + more
+    plan = planned(runbook(steps, "on_failure: undo\nmax_failures: 0\n"), folder)
     actions = tuple(
         replace(a, work=replace(a.work, verdict=True))
         if a.position == "2" and isinstance(a.work, Command)
@@ -74,3 +77,24 @@ def test_one_out_of_sight_for_too_long_is_no_question_where_another_has_failed(
     """The time of the one is over before the other fails."""
     state, paper = go(gated(tmp_path, "0.2s"), Watched(cut, after=0.6))
     assert state == "undone", paper.entries[-1].event
+
+
+class Heeded(World):
+    """The gate of web1 fails while that of web2 watches on for a while, and passes."""
+
+    def perform(self, job: Job, write: Write) -> Output:
+        if job.key == "2/web1":
+            return verdict(Output(outcome="failed", status=1, stdout=b"FAIL: errors\n"))
+        if job.key == "2/web2":
+            ended = self.over.wait(1.5)
+            assert not ended, "ended, though nothing follows from it"
+            return verdict(Output(outcome="succeeded", status=0, stdout=b"PASS: well\n"))
+        return super().perform(job, write)
+
+
+def test_a_gate_whose_failure_is_no_reason_to_stop_stops_nobody(tmp_path: Path) -> None:
+    more = "    on_failure: continue\n  - {name: after, run: on, unless: is on}\n"
+    world = Heeded(fails={"3/web1?skip": -1, "3/web2?skip": -1})
+    state, paper = go(gated(tmp_path, more=more), world)
+    assert state == "succeeded", paper.entries[-1].event
+    assert {"3/web1@1", "3/web2@1"} <= set(world.effects)
