@@ -2,12 +2,13 @@
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from opskit.drivers.redis.chunks import Pieces
+from opskit.drivers.redis.cluster import Wide
 from opskit.drivers.redis.connection import Connection
 from opskit.drivers.redis.marks import Marks
 from opskit.drivers.redis.slots import slot_of
@@ -168,6 +169,39 @@ def test_what_is_moved_while_keys_are_listed_is_no_list(three: Cluster, desk: De
     assert (found.outcome, found.sent) == ("failed", False), found
     assert left(three) == 300
     assert "moved" in found.reason
+
+
+def test_a_primary_that_has_no_slot_any_more_is_no_crash(three: Cluster, desk: Desk) -> None:
+    fill(three, 30)
+    with ExitStack() as meanwhile:
+        bare = three.bare(last_primary(three))
+        with before(Wide, "again", 0, lambda: meanwhile.enter_context(bare)):
+            found = desk.remove(**EVERY)
+    assert (found.outcome, found.sent) == ("failed", False), found
+    assert found.reason.startswith("slots have moved")
+    assert left(three) == 30
+
+
+@pytest.mark.soak
+@KEPT
+@pytest.mark.parametrize("when", ["listed", "removed"])
+def test_a_replica_that_takes_over_ends_it(tmp_path: Path, when: str, *, archive: bool) -> None:
+    with cluster() as own, own.replica(last_primary(own)) as replica:
+        fill(own, 300)
+        old = last_primary(own)
+        first = next(one for one in own.servers if one is not old)
+        server = Redis(name="main", url=f"redis://127.0.0.1:{first.port}")
+        desk = Desk(Keys(first, "run", server), tmp_path)
+        owner: type = Wide if when == "listed" else Pieces
+        method = "again" if when == "listed" else "remove" if archive else "sweep"
+        with before(owner, method, int(when == "removed"), lambda: own.hand_over(old, replica)):
+            found = desk.remove(**EVERY, archive=archive)
+        own.servers[own.servers.index(old)] = replica
+        gone = 300 - left(own)
+    assert (found.outcome, found.sent) == ("failed", when == "removed"), found
+    told = "another one has taken over" if when == "listed" else f"removed {gone} of 300 keys"
+    assert told in found.reason
+    assert "RESHARDED" not in found.reason
 
 
 @KEPT

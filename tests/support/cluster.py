@@ -96,17 +96,59 @@ class Cluster:
     def move(self, slot: int) -> None:
         self.carry(slot, *self.begin_to_move(slot))
 
+    @contextlib.contextmanager
+    def bare(self, one: Server) -> Iterator[None]:
+        """Let a primary have no slot meanwhile, as it is once all of them were moved."""
+        mine = [row for row in one.call("CLUSTER", "SLOTS") if row[2][1] == one.port]
+        ranges = [(str(first), str(last)) for first, last, *_ in mine]
+        for words in ranges:
+            one.call("CLUSTER", "DELSLOTSRANGE", *words)
+        try:
+            yield
+        finally:
+            for words in ranges:
+                one.call("CLUSTER", "ADDSLOTSRANGE", *words)
+            until(self.whole)
+
+    @contextlib.contextmanager
+    def replica(self, of: Server) -> Iterator[Server]:
+        """Give a replica that can take over from a primary."""
+        with _member() as found:
+            words = ("127.0.0.1", str(found.port), found.settings["cluster-port"])
+            of.call("CLUSTER", "MEET", *words)
+            name, primary = (one.call("CLUSTER", "MYID") for one in (found, of))
+            until(lambda: primary in found.call("CLUSTER", "NODES"))
+            found.call("CLUSTER", "REPLICATE", primary)
+            until(lambda: all(_knows(one, name) for one in self.servers))
+            until(lambda: b"master_link_status:up" in found.call("INFO", "replication"))
+            yield found
+
+    def hand_over(self, of: Server, to: Server) -> None:
+        """Let a replica take over from its primary, which stays as a replica."""
+        to.call("CLUSTER", "FAILOVER")
+        until(lambda: b"role:master" in to.call("INFO", "replication"))
+        until(lambda: b"role:slave" in of.call("INFO", "replication"))
+
+
+def _knows(one: Server, replica: bytes) -> bool:
+    lines = [line.split() for line in one.call("CLUSTER", "NODES").splitlines()]
+    return any(words[0] == replica and b"slave" in words[2] for words in lines)
+
+
+@contextlib.contextmanager
+def _member(**settings: str) -> Iterator[Server]:
+    """Give a server that can be part of a cluster."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    how = {"cluster_enabled": "yes", "cluster_port": port, "cluster_node_timeout": "15000"}
+    with server(**how, **settings) as found:
+        yield found
+
 
 @contextlib.contextmanager
 def cluster(**settings: str) -> Iterator[Cluster]:
     """Give a cluster, and leave nothing of it."""
     with contextlib.ExitStack() as stack:
-        servers = []
-        for _ in range(PRIMARIES):
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                port = str(free.getsockname()[1])
-            how = {"cluster_enabled": "yes", "cluster_port": port, "cluster_node_timeout": "15000"}
-            servers.append(stack.enter_context(server(**how, **settings)))
-        found = Cluster(servers)
+        found = Cluster([stack.enter_context(_member(**settings)) for _ in range(PRIMARIES)])
         found.form()
         yield found

@@ -130,10 +130,12 @@ def _known(access: Access, spread: Spread) -> Identity:
     """Ask all who they are, and say it as one; refuse where they do not agree on who has what."""
     now: list[Primary] = []
     who: list[Identity] = []
-    for one in spread.connections:
-        (mine,) = [node for myself, node in _nodes(one, one.host) if myself]
-        now.append(mine)
+    for one in spread.connections:  # what is no primary with slots any more says nothing of itself
+        now += [node for myself, node in _nodes(one, one.host) if myself]
         who.append(identity(one))
+    if wrong := [one.role for one in who if one.role != "master" or one.loading]:
+        gone = f"one of its primaries is none any more ({wrong[0]}): another one has taken over"
+        raise ServerError(gone, code=RESHARDED)
     told = [(one.id, one.slots) for one in now]
     if told != [(one.id, one.slots) for one in spread.layout.primaries]:
         raise ServerError(
@@ -141,8 +143,6 @@ def _known(access: Access, spread: Spread) -> Identity:
         )
     if moving := [one.port for one in now if one.moving]:
         raise ServerError(f"slots are on their way to or from port {moving[0]}", code=RESHARDED)
-    if wrong := [one.role for one in who if one.role != "master" or one.loading]:
-        raise ServerError(f"one of its primaries is no primary any more ({wrong[0]})")
     return replace(
         who[0],
         run_id=_digest(f"{one} {him.run_id}" for one, him in zip(told, who, strict=True)),
@@ -206,7 +206,11 @@ def _tags(table: Sequence[int], count: int) -> Iterator[str]:
 
 def _moved(said: Refusal) -> Refusal:
     """Say it otherwise where it was refused because slots were moved."""
-    return Refusal(f"{RESHARDED} {moved(said.what)}") if said.code in _MOVED else said
+    if said.code not in _MOVED:
+        return said
+    found = Refusal(moved(said.what))
+    found.code = RESHARDED  # a word of opskit's own, which nobody is told
+    return found
 
 
 def moved(why: str) -> str:
