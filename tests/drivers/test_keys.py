@@ -163,7 +163,7 @@ def test_evidence_is_for_nobody_else_and_is_there_before_the_first_change(desk: 
     assert "FLUSHDB" not in names
     folder = desk.kept().path
     modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
-    assert set(modes) == {"keys.jsonl", "manifest.json", "begun"}
+    assert set(modes) == {"keys.jsonl", "manifest.json", "begun", "ended"}
     assert set(modes.values()) == {0o600}
     assert folder.stat().st_mode & 0o777 == 0o700
 
@@ -420,6 +420,24 @@ def test_marks_that_are_gone_end_it(desk: Desk) -> None:
     assert "its marks are gone" in found.reason
     assert len(world(desk.db)) == 10
     assert "its marks are gone" in desk.restore().reason
+
+
+@pytest.mark.parametrize("at", ["first", "last"])
+def test_a_mark_that_is_gone_is_no_piece_that_was_not_done(desk: Desk, at: str) -> None:
+    """As a cache evicts it: what was made anew is not removed, and no undo says it put all back."""
+    fill(desk.db, 600)
+    assert desk.remove(**_EVERY).reason == "removed 600 of 600 keys"
+    number = 0 if at == "first" else len(desk.kept().chunks) - 1
+    assert desk.db.call("UNLINK", f"opskit:mark:{desk.db.run}:2/:{number}") == 1
+    desk.db.call("SET", "t:0001", "anew")
+    if at == "first":
+        lost = desk.find(**_EVERY)
+        assert (lost.outcome, lost.again) == ("unknown", False), lost
+    back = desk.restore(**_EVERY)
+    assert (back.outcome, back.sent) == ("failed", False), back
+    assert "a mark of what was done has gone" in back.reason
+    assert str(desk.kept().path) in back.reason
+    assert world(desk.db).keys() == {b"t:0001"}
 
 
 def test_a_stop_leaves_whole_pieces_and_no_other_comes(desk: Desk) -> None:

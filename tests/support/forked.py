@@ -43,11 +43,13 @@ class Child:
         while len(self.said) < number:
             if time.monotonic() > self.began + LONGEST:
                 raise AssertionError(f"it hangs: {self.out.read_text()}")
-            select.select([self.heard], [], [], 1.0)
-            with contextlib.suppress(BlockingIOError):
+            ready = select.select([self.heard, self.handle], [], [], 1.0)[0]
+            if self.heard in ready:
                 if not (data := os.read(self.heard, 8)):
                     return False
                 self.said += data
+            elif ready:  # it is over, and has not even come to where it would say something
+                return False
         return True
 
     def wait(self, seconds: float = LONGEST) -> bool:

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 from opskit.drivers.redis import archive
 from opskit.drivers.redis.archive import Archive, EvidenceError
-from opskit.drivers.redis.chunks import LostError, done, lacking
+from opskit.drivers.redis.chunks import LostError, done, in_order, lacking
 from opskit.drivers.redis.clearing import cleared_said
 from opskit.drivers.redis.cluster import reached
 from opskit.drivers.redis.connection import BrokenError, EndedError, ServerError, TooLongError
@@ -88,7 +88,7 @@ def _became(deed: Deed, session: Session) -> Output:
     counts = [len(keys) for keys in kept.chunks]
     if isinstance(kept, Archive) and deed.work.do == "restore":
         counts = lacking(theirs, kept)
-    found = [one for one in done(pieces, counts) if one is not None]
+    found = in_order(done(pieces, counts), kept.path)
     count = len(counts)
     if deed.work.do == "remove" and (len(found) == count or any(one.why for one in found)):
         deed.more |= {"manifest": str(kept.path / MANIFEST), "sha256": kept.digest}

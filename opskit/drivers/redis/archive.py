@@ -1,7 +1,8 @@
 """What is kept of keys before they are removed, so that they can be put back.
 
 It lies in a folder of evidence that is named after the run and the action: whoever goes on with it
-finds it again. A file in it, `begun`, says that the removal may have begun at the server.
+finds it again. A file in it, `begun`, says that the removal may have begun at the server; another,
+`ended`, that each piece of it has left its mark there.
 """
 
 import base64
@@ -30,7 +31,7 @@ MOST_BYTES = 256 * 1024 * 1024
 """So much of values is kept at most."""
 CHUNK, CHUNK_BYTES = 250, 1024 * 1024
 """So much is removed at once: the server does nothing else meanwhile."""
-_BEGUN = "begun"
+_BEGUN, _ENDED = "begun", "ended"
 SHAPE = "cluster"
 """What a manifest calls the way in which the slots of a cluster were spread."""
 _DUMPS, _MORE_DUMPS, _LIGHT = 100, 500, 256 * 1024
@@ -114,9 +115,24 @@ def begun(path: Path) -> bool:
 
 def begin(path: Path) -> None:
     """Note, durably, that the removal may begin."""
+    _note(path / _BEGUN)
+
+
+def ended(path: Path) -> bool:
+    """Tell whether all pieces of the removal were done."""
+    return (path / _ENDED).exists()
+
+
+def end(path: Path) -> None:
+    """Note that all pieces of the removal are done; without it an undo can tell less."""
+    with suppress(OSError):
+        _note(path / _ENDED)
+
+
+def _note(path: Path) -> None:
     with suppress(FileExistsError):
-        File(path / _BEGUN).close()
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        File(path).close()
+    handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
     finally:
@@ -187,7 +203,9 @@ def read(path: Path) -> Archive:
 
 
 def _dumped(session: Session, keys: Sequence[Listed]) -> Iterator[tuple[Kept, str]]:
-    """Yield what is still there. The end is asked before and after: both are of one value."""
+    """Yield what is still there. Where it changes between its value and its end it is neither of
+    both: then the script that removes it sees so, and keeps what it takes away.
+    """
     first, some = 0, keys[:_DUMPS]
     answers = _asked(session, some)
     while some:

@@ -6,6 +6,7 @@ The mark of a piece does not depend on the attempt: whoever goes on, or sends it
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import field
+from pathlib import Path
 
 from opskit.drivers.redis.archive import Archive, Kept
 from opskit.drivers.redis.connection import BrokenError, Reply, ServerError
@@ -222,6 +223,11 @@ _LOST = (
     " days), or another process goes on with it: nobody can tell from here what was done"
 )
 
+_HOLE = (
+    "a mark of what was done has gone from the server (evicted, or removed): nobody can tell from"
+    " there any more what became of its keys"
+)
+
 
 def fate(mark: bytes, count: int) -> Fate:
     """Read a mark; LostError where it says nothing of how it ended."""
@@ -261,6 +267,18 @@ def lacking(theirs: Pieces, archive: Archive) -> list[int]:
         len(keys if what is None else removed(keys, what))
         for keys, what in zip(archive.chunks, found, strict=True)
     ]
+
+
+def in_order(found: Sequence[Fate | None], path: Path, *, whole: bool = False) -> list[Fate]:
+    """Return what became of the pieces that are done; LostError where a mark of one has gone.
+
+    They are done one after the other: what comes before one that is done was done, too. `whole`:
+    so were all of them. `path`: where what they had is kept.
+    """
+    done = [one for one in found if one is not None]
+    if None in (found if whole else found[: len(done)]):
+        raise LostError(f"{_HOLE}; what was kept is at {path}")
+    return done
 
 
 def done(pieces: Pieces, counts: Sequence[int]) -> list[Fate | None]:

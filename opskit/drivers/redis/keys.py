@@ -8,7 +8,16 @@ from pathlib import Path
 
 from opskit.drivers.redis import archive, cluster, names
 from opskit.drivers.redis.archive import Archive, Kept
-from opskit.drivers.redis.chunks import Fate, Fates, LostError, Pieces, done, lacking, removed
+from opskit.drivers.redis.chunks import (
+    Fate,
+    Fates,
+    LostError,
+    Pieces,
+    done,
+    in_order,
+    lacking,
+    removed,
+)
 from opskit.drivers.redis.cluster import RESHARDED
 from opskit.drivers.redis.connection import ServerError, Watch
 from opskit.drivers.redis.counters import described, shown
@@ -149,7 +158,10 @@ def _remove(deed: Deed, session: Session) -> Output:
     else:
         kept = _listed(deed, session, pieces)
     begin(deed, pieces, kept)
-    return removed_said(deed, session, kept, _removed(deed, session, pieces, kept))
+    found = _removed(deed, session, pieces, kept)
+    if len(found) == len(kept.chunks) and not any(one.why for one in found):
+        archive.end(kept.path)  # so that an undo knows how many marks there were
+    return removed_said(deed, session, kept, found)
 
 
 def _removed(deed: Deed, session: Session, pieces: Pieces, kept: Archive) -> list[Fate]:
@@ -317,18 +329,32 @@ def _restore(deed: Deed, session: Session) -> Output:
     kept = deed.stock(session)
     if kept.digest != digest:
         raise LostError(f"it was removed by another list than the one at {path}")
+    ours = deed.pieces(session, kept=kept)
+    gone = _gone(deed, deed.pieces(session, deed.action, kept), kept)
     deed.acting = True
-    theirs, ours = deed.pieces(session, deed.action, kept), deed.pieces(session, kept=kept)
     found: list[Fate] = []
     ours.seize()
-    for number, keys in enumerate(kept.chunks):
+    for number, keys in enumerate(gone):
         deed.watch()
-        what = theirs.bar(number, len(keys))
-        gone = removed(keys, what) if what is not None else []
-        found.append(_piece(ours.restore, number, gone))
+        found.append(_piece(ours.restore, number, keys))
         if found[-1].why:
             break
     return restored_said(deed, found)
+
+
+def _gone(deed: Deed, theirs: Pieces, kept: Archive) -> list[list[Kept]]:
+    """Let no more be removed, and return what was, for each piece; LostError where that is not
+    known of all: then nothing is put back.
+    """
+    chunks, found = kept.chunks, list[Fate | None]()
+    for number, keys in enumerate(chunks):
+        deed.watch()
+        found.append(theirs.bar(number, len(keys)))
+    in_order(found, kept.path, whole=archive.ended(kept.path))
+    return [
+        removed(keys, what) if what is not None else []
+        for keys, what in zip(chunks, found, strict=True)
+    ]
 
 
 def restored_said(deed: Deed, found: list[Fate]) -> Output:

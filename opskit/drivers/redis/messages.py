@@ -7,7 +7,7 @@ from pathlib import Path
 
 from opskit.drivers.redis import aftermath, archive, parking
 from opskit.drivers.redis.broker import moment
-from opskit.drivers.redis.chunks import Fate, Fates, LostError, done
+from opskit.drivers.redis.chunks import Fate, Fates, LostError, done, in_order
 from opskit.drivers.redis.connection import ServerError
 from opskit.drivers.redis.deeds import Attempt, carried_out, no_other
 from opskit.drivers.redis.doing import refused, unfit
@@ -302,8 +302,7 @@ def _became(deed: Deed, session: Session) -> Output:
     if kept.digest != theirs.list_digest():
         raise LostError(f"it was begun by another list than the one at {kept.path}")
     sizes = _lacking(theirs, kept) if deed.work.of else list(map(len, kept.pieces))
-    found = [fate for number, size in enumerate(sizes)
-             if (fate := pieces.fate(number, size)) is not None]  # fmt: skip
+    found = in_order([pieces.fate(number, size) for number, size in enumerate(sizes)], kept.path)
     if not deed.work.of and (len(found) == len(sizes) or any(one.why for one in found)):
         deed.more |= {"manifest": str(kept.path / MANIFEST), "sha256": kept.digest}
         return moved_said(deed, session, kept, found)
