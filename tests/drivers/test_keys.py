@@ -5,6 +5,7 @@ import hashlib
 import os
 import pickle
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -713,6 +714,12 @@ def test_a_cluster_that_is_not_whole_is_refused(tmp_path: Path) -> None:
             desk.remove(names=("t:1",))
         shown = desk.show(names=("t:1",))
         assert (shown.outcome, shown.unreachable) == ("failed", True)
+        one.call("CLUSTER", "ADDSLOTS", "16383")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        one.call("CONFIG", "SET", "cluster-announce-port", str(port))  # where nobody is
+        lost = desk.show(names=("t:1",)).reason
+        assert f"its primary 127.0.0.1:{port}: it can't be reached" in lost
 
 
 def test_what_counters_say_is_shown(desk: Desk) -> None:

@@ -118,12 +118,19 @@ def _widened(access: Access, session: Session, watch: Watch, *, reads: bool) -> 
     connections: list[Connection] = []
     try:
         for one in layout.primaries:
-            connections.append(beside(access, (one.host, one.port), watch, reads=reads))
+            connections.append(_beside(access, one, watch, reads=reads))
         spread = Spread(layout, connections)
         return Wide(spread, _known(access, spread), access)
     except BaseException:
         close(*connections)
         raise
+
+
+def _beside(access: Access, one: Primary, watch: Watch, *, reads: bool) -> Connection:
+    try:
+        return beside(access, (one.host, one.port), watch, reads=reads)
+    except (BrokenError, ServerError, TooLongError) as error:
+        raise BrokenError(f"its primary {one.host}:{one.port}: {error.what}") from None
 
 
 def _known(access: Access, spread: Spread) -> Identity:
