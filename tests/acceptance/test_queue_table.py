@@ -272,6 +272,23 @@ def test_what_is_too_much_or_says_nothing_is_refused(
 
 
 @pytest.mark.soak
+def test_a_queue_that_is_full_of_them_is_told_by_how_many(desk: Desk) -> None:
+    """And as many as may be meant at most go there and back, however long their names are."""
+    name = "x" * 250
+    desk.db.sql(WAITING.replace("1, 20", "1, 6000").replace("'export'", f"'{name}'"))
+    more = {"tasks": name, "max_rows": 2000, "override": "all of them"}
+    assert "6000 tasks are meant, and 2000 are allowed" in move(desk, "park", 5, **more)
+    desk.db.sql(f"DELETE FROM task_queue WHERE task_name = '{name}'"
+                f" AND created_at < now() - interval '2000.5 minutes'")  # fmt: skip
+    move(desk, "park", **more)
+    assert count(desk, "status = 'parked'") == 2000
+    back = {"idempotent": name, "first": 100, "pause": "0s"}
+    assert "2000 tasks are meant, and 1999" in move(desk, "restore", 5, max_rows=1999, **back)
+    move(desk, "restore", max_rows=2000, **back)
+    assert count(desk, "status = 'parked'") == 0
+
+
+@pytest.mark.soak
 def test_a_table_that_takes_no_other_status_is_refused(desk: Desk) -> None:
     desk.db.sql(WAITING)
     known = "'pending', 'processing', 'completed', 'failed', 'retrying'"
