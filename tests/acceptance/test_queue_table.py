@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -276,13 +277,13 @@ def test_a_queue_that_is_full_of_them_is_told_by_how_many(desk: Desk) -> None:
     """And as many as may be meant at most go there and back, however long their names are."""
     name = "x" * 250
     desk.db.sql(WAITING.replace("1, 20", "1, 6000").replace("'export'", f"'{name}'"))
-    more = {"tasks": name, "max_rows": 2000, "override": "all of them"}
+    more: dict[str, Any] = {"tasks": name, "max_rows": 2000, "override": "all of them"}
     assert "6000 tasks are meant, and 2000 are allowed" in move(desk, "park", 5, **more)
     desk.db.sql(f"DELETE FROM task_queue WHERE task_name = '{name}'"
                 f" AND created_at < now() - interval '2000.5 minutes'")  # fmt: skip
     move(desk, "park", **more)
     assert count(desk, "status = 'parked'") == 2000
-    back = {"idempotent": name, "first": 100, "pause": "0s"}
+    back: dict[str, Any] = {"idempotent": name, "first": 100, "pause": "0s"}
     assert "2000 tasks are meant, and 1999" in move(desk, "restore", 5, max_rows=1999, **back)
     move(desk, "restore", max_rows=2000, **back)
     assert count(desk, "status = 'parked'") == 0

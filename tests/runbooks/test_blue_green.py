@@ -93,8 +93,8 @@ def test_traffic_moves_in_stages_and_comes_back_and_no_request_fails(fleet: Flee
         assert "watch green beside blue in pool app for 5m" in gated
         fleet.opskit("plan", "blue-green", "-p", "to=green", *QUICK, "-p", "warm=/slow?ms=9")
         assert shares(fleet) == before, "a plan changes nothing"
-        words = (*GATED, "-p", "watch=2s", "-p", "release=A", "-p", "p95_ratio=5")
-        words = (*words, "-p", "warm=/slow?ms=9 /health/detailed/")
+        gate = (*GATED, "-p", "watch=2s", "-p", "release=A", "-p", "p95_ratio=5")
+        words = (*gate, "-p", "warm=/slow?ms=9 /health/detailed/")
         said = run(fleet, *words, "-p", "smoke=/ready/ /health/detailed/")
         assert "SUCCEEDED" in said
         assert fleet.sh("web2", "grep -c path=/slow /srv/app/shared/log/access.log") == "2\n"
