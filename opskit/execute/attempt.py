@@ -326,8 +326,8 @@ class Attempt:
 
     def give_up(self, action: Action) -> None:
         """Record of a gate that is out of sight that it is looked for no more."""
-        reason = f"{self.book.records[action.key].data.get('reason', '')}; it was looked for no "
-        reason += "more, as the gate failed elsewhere"
+        why = self.book.records[action.key].data.get("reason", "")
+        reason = f"the gate failed elsewhere, so it was looked for no more: {why}"
         data: dict[str, Json] = {"outcome": "failed", "unreachable": True, "reason": reason}
         number = self.book.attempt(action)
         event = self._event(

@@ -270,6 +270,34 @@ def test_when_one_balancer_is_cut_off_the_other_goes_back_and_it_is_told(
 
 
 @pytest.mark.soak
+def test_a_gate_that_fails_waits_for_no_balancer_that_is_cut_off(fleet: Fleet) -> None:
+    """Its own gate would have been looked for until it was out of time: two minutes."""
+    before = shares(fleet)
+    words = ("-p", "to=green", "-p", "watch=60s", "-p", "sample=80", *GATED)
+    url = listen_colours(fleet.lab.layout.host("lb1")).replace("/alive/", "/")
+    with Load(url=url, rate=150, threads=4):
+        process = fleet.start("run", "blue-green", "--yes", *words)
+        try:
+            wait_for(process, "Gate of the first stage")
+            time.sleep(2)
+            fleet.lab.cut("lb2", reset=True)
+            fleet.sh("web2", """echo '{"error_share": 0.1}' >/srv/app/shared/switches.json""")
+            wait_for(process, "FAIL: ")
+            failed = time.monotonic()
+            said, _ = process.communicate(timeout=90)
+            took = time.monotonic() - failed
+        finally:
+            process.kill()
+            process.wait()
+            fleet.lab.heal("lb2")
+    assert (process.returncode, "  undo failed        lb2\n" in said) == (1, True), said
+    assert took < 40, said
+    assert shares(fleet)["lb1"] == before["lb1"]
+    fleet.opskit("undo", "last", "--yes", status=None)
+    assert shares(fleet) == before
+
+
+@pytest.mark.soak
 def test_a_gate_between_stages_survives_a_kill_and_is_found_again(fleet: Fleet) -> None:
     before = shares(fleet)
     words = ("-p", "to=green", "-p", "watch=8s", "-p", "sample=80", "-p", "p95_ratio=5", *GATED)
