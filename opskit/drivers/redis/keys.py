@@ -329,32 +329,30 @@ def _restore(deed: Deed, session: Session) -> Output:
     kept = deed.stock(session)
     if kept.digest != digest:
         raise LostError(f"it was removed by another list than the one at {path}")
-    ours = deed.pieces(session, kept=kept)
-    gone = _gone(deed, deed.pieces(session, deed.action, kept), kept)
     deed.acting = True
-    found: list[Fate] = []
+    what = _barred(deed, deed.pieces(session, deed.action, kept), kept)
+    try:
+        in_order(what, kept.path, whole=archive.ended(kept.path))
+    except LostError as error:
+        return deed.unsent(error.what)
+    ours, found = deed.pieces(session, kept=kept), list[Fate]()
     ours.seize()
-    for number, keys in enumerate(gone):
+    for number, (keys, fate) in enumerate(zip(kept.chunks, what, strict=True)):
         deed.watch()
-        found.append(_piece(ours.restore, number, keys))
+        gone = removed(keys, fate) if fate is not None else []
+        found.append(_piece(ours.restore, number, gone))
         if found[-1].why:
             break
     return restored_said(deed, found)
 
 
-def _gone(deed: Deed, theirs: Pieces, kept: Archive) -> list[list[Kept]]:
-    """Let no more be removed, and return what was, for each piece; LostError where that is not
-    known of all: then nothing is put back.
-    """
-    chunks, found = kept.chunks, list[Fate | None]()
-    for number, keys in enumerate(chunks):
+def _barred(deed: Deed, theirs: Pieces, kept: Archive) -> list[Fate | None]:
+    """Let no more be removed, and return what became of each piece."""
+    found: list[Fate | None] = []
+    for number, keys in enumerate(kept.chunks):
         deed.watch()
         found.append(theirs.bar(number, len(keys)))
-    in_order(found, kept.path, whole=archive.ended(kept.path))
-    return [
-        removed(keys, what) if what is not None else []
-        for keys, what in zip(chunks, found, strict=True)
-    ]
+    return found
 
 
 def restored_said(deed: Deed, found: list[Fate]) -> Output:
