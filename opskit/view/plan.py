@@ -371,8 +371,9 @@ def _one_way(plan: Plan, parts: Iterable[Section]) -> Iterator[str]:
     positions: dict[str, None] = {}
     for section in parts:
         for group in section.groups:
-            change = group.stage.effect == "change" and section.batch >= 0
+            stage = group.stage  # a gate, say, leaves nothing that could be taken back
+            change = stage.effect == "change" and stage.lasting and section.batch >= 0
             if change and not all(one.undo or _passed_over(one) for one in group.actions):
-                positions[group.stage.position] = None
+                positions[stage.position] = None
     if positions:
         yield f"No way back is given for: {_steps(positions)}"

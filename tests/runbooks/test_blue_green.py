@@ -91,6 +91,7 @@ def test_traffic_moves_in_stages_and_comes_back_and_no_request_fails(fleet: Flee
         assert "give green 50 % of pool app" in planned
         gated = fleet.opskit("plan", "blue-green", "-p", "to=green").stdout
         assert "watch green beside blue in pool app for 5m" in gated
+        assert "No way back" not in gated, "a gate leaves nothing"
         fleet.opskit("plan", "blue-green", "-p", "to=green", *QUICK, "-p", "warm=/slow?ms=9")
         assert shares(fleet) == before, "a plan changes nothing"
         gate = (*GATED, "-p", "watch=2s", "-p", "release=A", "-p", "p95_ratio=5")
