@@ -4,6 +4,7 @@ Half of the threads open a connection for each request, half keep theirs, becaus
 fail the one and spare the other. With a rate, times are counted from when a request was due, and
 whether the rate was held is told: a load that waits for a slow server would hide what it does.
 A part of the requests can be POSTs, each with an id of its own, and WebSockets can be held beside.
+They come from one address as many users: a split by address and agent gives some to either side.
 """
 
 import contextlib
@@ -24,6 +25,7 @@ from opskit.model.frozen import frozen
 ID = "Idempotency-Key"
 SHOWN = 5  # slowest requests
 FAILURES_SHOWN = 20
+AGENTS = 64  # of each thread: as many users, whom a balancer that splits by them gives both colours
 
 
 @frozen
@@ -180,7 +182,8 @@ class Load:
                 now = time.monotonic()
                 due = due if pause else now
                 post = int(phase + (count + 1) * self.posts) > int(phase + count * self.posts)
-                request = _request(line, keep=peer.keep, number=f"{mark}-{count}" if post else "")
+                words = f"{line}User-Agent: load-{mark}-{count % AGENTS}\r\n"
+                request = _request(words, keep=peer.keep, number=f"{mark}-{count}" if post else "")
                 self.answers.append(_ask(peer, request, post=post, times=(begun, due, now)))
                 due += pause
                 count += 1

@@ -211,7 +211,8 @@ def _public(param: Param, given: _Given, public: dict[str, Json], problems: list
         public[param.name] = _file_at(value) if param.type == "file" else value
     except WrongValueError as error:
         what = f"`{param.name}`: {error.what}"
-        problems.append(Problem(place=given.place, what=what, write=error.write))
+        meant = f" ({param.help})" if param.pattern is not None and param.help else ""
+        problems.append(Problem(place=given.place, what=what, write=error.write + meant))
 
 
 def _file_at(value: Json) -> str:

@@ -64,6 +64,7 @@ def test_a_value_fits_its_type(tmp_path: Path, param: str, text: str, value: Jso
         ("{type: string}", "\udcff", "it is not UTF-8 text → text in UTF-8"),
         ("{type: string, pattern: '[a-z]+'}", "abc\n", "'abc\\n' does not fit → a text that"),
         ("{type: string, pattern: '[a-z]+'}", "-rf", "'-rf' does not fit"),
+        ("{pattern: '[a-z]+', help: a word}", "-rf", "a text that matches [a-z]+ (a word)"),
         ("{type: int}", "3.0", "'3.0' can't be read → a whole number such as 3"),
         ("{type: int}", "1_000", "'1_000' can't be read"),
         ("{type: int}", "٣", "'٣' can't be read"),
