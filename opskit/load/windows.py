@@ -62,13 +62,15 @@ def _window(reader: Reader, node: Table) -> Window | None:
             reader.error(at[key], f"`{key}` is {text[:20]!r}", "write hours and minutes: 09:00")
         else:
             minutes[key] = int(text[:2]) * 60 + int(text[3:])
-    if "from" in values and "to" in values and minutes.get("from") == minutes.get("to"):
+    if {"from", "to"} <= minutes.keys() & values.keys() and minutes["from"] == minutes["to"]:
         reader.error(
             at["to"], "the window is as long as nothing", "the whole day is 00:00 to 24:00"
         )
     days = _days(values.get("days"))
     if days is None:
-        reader.error(at["days"], "`days` are no days", _DAYS)
+        written = values["days"]
+        told = written if isinstance(written, str) else ", ".join(map(str, written))
+        reader.error(at["days"], f"`days` are {told[:40]!r}, which are no days", _DAYS)
     where = _scope(reader, values, at)
     if len(reader.problems) > before or days is None:
         return None

@@ -85,6 +85,8 @@ def answers(fleet: Fleet) -> set[str]:
 def test_traffic_moves_in_stages_and_comes_back_and_no_request_fails(fleet: Fleet) -> None:
     before = shares(fleet)
     url, second = (listen_colours(fleet.lab.layout.host(name)) for name in BALANCERS)
+    said = fleet.opskit("run", "switch-back", "--yes", status=5).stdout
+    assert "lb1: - -; lb2: - -; on every balancer" in said, said
     with Load(url=url, rate=120, threads=4) as load, Load(url=second, rate=80, threads=4):
         planned = fleet.opskit("plan", "blue-green", "-p", "to=green", *QUICK).stdout
         assert "now on lb1 lb2: blue 100" in planned
