@@ -143,7 +143,7 @@ def _haproxy(
     """Return the texts that steer HAProxy, and what they must be told."""
     words = {**where_haproxy_is(entry, pool, step), "haproxy_awk": data("haproxy.awk")}
     words["nginx_awk"] = data("words.awk") + "function directive(how) {}\n"
-    return ("sockets.sh", "socket.sh", "backend.sh"), words
+    return ("sockets.sh", "socket.sh", "whole.sh", "backend.sh"), words
 
 
 def _asked(args: Mapping[str, Value], step: Step) -> tuple[str, str]:
