@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -11,8 +11,9 @@ from opskit.audit.postgres.address import refuse_password
 from opskit.errors import InputError
 from opskit.model.frozen import frozen
 from opskit.model.inventory import Inventory
-from opskit.model.problem import Problem
+from opskit.model.problem import Place, Problem
 from opskit.model.runbook import Runbook
+from opskit.model.windows import Freeze, Window
 from opskit.settings import Settings, project_file, settle
 
 SUFFIXES = (".yaml", ".yml")
@@ -121,7 +122,33 @@ def lint(settings: Settings, paths: list[Path], inventory: str | None = None) ->
     if inventory is not None:
         files.append(inventory_path(settings, inventory))
         problems += load.check_inventory(files[-1])[1]
+    problems += (one for file in files for one in _names_nobody(settings, file))
     return Linted(files=tuple(files), problems=tuple(dict.fromkeys(problems)))
+
+
+def _names_nobody(settings: Settings, path: Path) -> Iterator[Problem]:
+    """Warn of windows and freezes for a runbook that is not here: a slip would let changes through.
+
+    It may well be elsewhere, so it is no error.
+    """
+    found = load.check_inventory(path)[0] if load.kind(path) == "inventory" else None
+    if found is None:
+        return
+    every: tuple[Window | Freeze, ...] = (*found.change_windows, *found.freezes)
+    named = {name: one for one in every for name in one.runbooks}
+    if named.keys() <= {file.stem for file in runbook_files(settings)}:
+        return
+    known = [runbook.name for runbook in list_runbooks(settings).runbooks]
+    for name, one in named.items():
+        if name not in known:
+            file, line, column = one.place.rsplit(":", 2)
+            near = get_close_matches(name, known, 1)
+            yield Problem(
+                place=Place(file=file, line=int(line), column=int(column)),
+                what=f"there is no runbook {name!r} here, so this holds for none",
+                write=near[0] if near else "a name that `opskit list` shows",
+                severity="warning",
+            )
 
 
 def inventory(settings: Settings, name: str | None = None) -> Inventory:

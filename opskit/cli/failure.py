@@ -60,6 +60,8 @@ def _told(error: BaseException, argv: Sequence[str]) -> int:
         case KeyboardInterrupt() | click.Abort():
             _tell(_plain("interrupted", Exit.INTERRUPTED), as_json=as_json)
             return int(Exit.INTERRUPTED)
+        case OSError() if isinstance(error.__context__, KeyboardInterrupt):
+            return int(Exit.INTERRUPTED)  # it could not even be told: the terminal is gone
         case BrokenPipeError():
             return int(Exit.OK)
         case OSError() if screen.lost():

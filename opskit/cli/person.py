@@ -51,6 +51,12 @@ class Terminal:
         """Return the choice, or None where nobody answers."""
         if not self.interactive:
             return None
+        try:
+            return self._asked(question)
+        except LeftOpen:  # a second signal, while the first was heard
+            return None
+
+    def _asked(self, question: Question) -> str | None:
         lines, prompt = _worded(question)
         with self.pause(), _console() as console:
             try:

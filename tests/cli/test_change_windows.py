@@ -40,6 +40,17 @@ def write(folder: Path, inventory: str, urgent: str = "") -> Path:
     return folder / "done"
 
 
+def test_a_slip_in_the_name_of_a_runbook_is_warned_of(folder: Path, capsys: Capture) -> None:
+    freezes = NOW.replace("[deploy]", "[two, tow, deploy]")
+    write(folder, freezes)
+    assert call(["lint", "-i", "hosts.yaml"]) == 0
+    told = capsys.readouterr().out
+    assert "hosts.yaml:6:5: warning: there is no runbook 'tow' here, so this holds for none" in told
+    assert "→ two" in told
+    assert call(["lint", "hosts.yaml", "--strict"]) == 2
+    assert "'deploy' here" not in capsys.readouterr().out, "shipped ones are here, too"
+
+
 def test_a_freeze_refuses_what_changes_something_before_anything_is_touched(
     folder: Path, capsys: Capture
 ) -> None:

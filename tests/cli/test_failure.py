@@ -41,6 +41,13 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_a_terminal_that_is_gone_at_an_interruption_is_no_bug(state: Path) -> None:
+    error = OSError(5, "Input/output error")
+    error.__context__ = KeyboardInterrupt()  # it was told of that, on a terminal that is gone
+    assert failure.told(error, []) == 130
+    assert list(state.iterdir()) == []
+
+
 @pytest.mark.parametrize(("error", "status"), ERRORS, ids=lambda v: type(v).__name__)
 def test_every_error_has_its_exit_status(error: BaseException, status: int) -> None:
     assert failure.told(error, []) == status
