@@ -237,7 +237,7 @@ def test_a_rebuild_that_goes_on_without_opskit_is_waited_for(desk: Desk) -> None
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("turn", range(60))
+@pytest.mark.parametrize("turn", range(200))
 def test_a_rebuild_whose_opskit_is_killed_at_any_time_is_done_once(desk: Desk, turn: int) -> None:
     rebuilt_once(desk, random.Random(turn).randrange(0, 250))
 
