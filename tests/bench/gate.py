@@ -31,7 +31,6 @@ LIMITS: Mapping[str, object] = {
     "alone": 0,
     "new": "new",
     "old": "old",
-    "play": 1,
 }
 WINDOW = 20
 
@@ -96,7 +95,7 @@ def odds(case: Case, times: int, seed: int = 7) -> tuple[Mapping[str, float], Ma
 
 
 def _judged(fed: str, seconds: int) -> Counter[str]:
-    given = [f"{key}={value}" for key, value in {**LIMITS, "for_": seconds}.items()]
+    given = [f"{key}={value}" for key, value in {**LIMITS, "for_": seconds, "play": 1}.items()]
     words = [word for pair in given for word in ("-v", pair)]
     done = subprocess.run(
         ["awk", *words, "-f", str(RULE)], input=fed, capture_output=True, text=True, check=True

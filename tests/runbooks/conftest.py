@@ -49,3 +49,20 @@ def fleet(lab: Lab, pool: str, tmp_path: Path) -> Iterator[Fleet]:
         found.sh("lb1", f"printf %s '{pool}' >/etc/nginx/opskit/web.conf && nginx -s reload")
     yield found
     found.release()
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Start two web hosts, one of each colour, and two balancers that have both."""
+    folder = tmp_path_factory.mktemp("colours") / "lab"
+    key = r"sed -i 's/[$]{http_user_agent}/$request_id/' /etc/nginx/opskit/active.conf"
+    try:
+        found = labs.up(folder, web=2, lb=2)
+        for host in (
+            "lb1",
+            "lb2",
+        ):  # few agents have one colour
+            Fleet(lab=found, folder=folder).sh(host, f"{key}; nginx -s reload")
+        yield found
+    finally:
+        labs.down(folder)

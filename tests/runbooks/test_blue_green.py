@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from opskit import lab as labs
 from opskit.lab import Lab
 from opskit.lab.inventory import listen_colours, listen_haproxy
 from opskit.lab.load import Load
@@ -36,24 +35,10 @@ GATED = (
 )
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """Start two web hosts, one of each colour, and two balancers."""
-    folder = tmp_path_factory.mktemp("colours") / "lab"
-    try:
-        found = labs.up(folder, web=2, lb=2)
-        for host in BALANCERS:  # a load has one address and one agent: by them it has one colour
-            key = f"sed -i 's/[$]{{http_user_agent}}/$request_id/' {ACTIVE}; nginx -s reload"
-            Fleet(lab=found, folder=folder).sh(host, key)
-        yield found
-    finally:
-        labs.down(folder)
-
-
 @pytest.fixture
-def fleet(lab: Lab, tmp_path: Path) -> Iterator[Fleet]:
+def fleet(colours: Lab, tmp_path: Path) -> Iterator[Fleet]:
     """The fleet with all traffic on blue."""
-    found = Fleet(lab=lab, folder=tmp_path)
+    found = Fleet(lab=colours, folder=tmp_path)
     before = shares(found)
     yield found
     found.release()
@@ -227,49 +212,6 @@ def test_a_gate_without_traffic_waits_for_a_person(fleet: Fleet) -> None:
     ).stdout
     assert "UNDONE" in said
     assert shares(fleet) == before
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize(
-    ("line", "status", "told", "then"),
-    [
-        ("lb2 started  8 First stage", 6, "  unknown            lb2\n", "resume"),
-        ("Watch the first stage", 1, "  undo failed        lb2\n", "undo"),
-    ],
-)
-def test_when_one_balancer_is_cut_off_the_other_goes_back_and_it_is_told(
-    fleet: Fleet, line: str, status: int, told: str, then: str
-) -> None:
-    before = shares(fleet)
-    words = (
-        "-p",
-        "to=green",
-        "-p",
-        "watch=3s",
-        "-p",
-        "keep=0s",
-        "-p",
-        "stage_timeout=12s",
-        "-p",
-        "gate=false",
-    )
-    process = fleet.start("run", "blue-green", "--yes", *words, "-p", "stages=50 100")
-    try:
-        deadline = time.monotonic() + 60
-        while line not in str(process.stdout and process.stdout.readline()):
-            assert time.monotonic() < deadline
-        fleet.lab.cut("lb2", reset=True)
-        said, _ = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
-        fleet.lab.heal("lb2")
-    assert (process.returncode, told in said) == (status, True), said
-    assert "  undone             lb1\n" in said
-    assert shares(fleet)["lb1"] == before["lb1"]
-    fleet.opskit(then, "last", *(["--yes"] if then == "undo" else []), status=None)
-    assert shares(fleet) == before
-    assert answers(fleet) == {"X-Pool:", "app_blue"}
 
 
 @pytest.mark.soak

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -12,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from opskit import lab as labs
 from opskit.lab import Lab
 from opskit.lab.inventory import listen_colours, listen_haproxy
 from opskit.lab.load import Load
@@ -30,20 +30,6 @@ TALK = (
     "print $s <STDIN>; shutdown $s, 1; print <$s>'"
 )
 ASK = "for i in $(seq 12); do curl -s -A $RANDOM$i -o /dev/null -D - {} | grep -i x-pool; done"
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """Start two web hosts, one of each colour, and two balancers."""
-    folder = tmp_path_factory.mktemp("killed") / "lab"
-    try:
-        found = labs.up(folder, web=2, lb=2)
-        for host in BALANCERS:  # a load has one address and one agent: by them it has one colour
-            key = f"sed -i 's/[$]{{http_user_agent}}/$request_id/' {ACTIVE}; nginx -s reload"
-            Fleet(lab=found, folder=folder).sh(host, key)
-        yield found
-    finally:
-        labs.down(folder)
 
 
 @dataclass(kw_only=True)
@@ -89,8 +75,8 @@ class World:
 
 
 @pytest.fixture
-def fleet(lab: Lab, tmp_path: Path) -> Iterator[Fleet]:
-    found = Fleet(lab=lab, folder=tmp_path)
+def fleet(colours: Lab, tmp_path: Path) -> Iterator[Fleet]:
+    found = Fleet(lab=colours, folder=tmp_path)
     yield found
     found.release()
 
@@ -247,9 +233,9 @@ def test_a_hundred_kills(world: World, capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize(
     ("line", "status", "state", "then"),
     [
-        ("lb2 started  8 First stage", 6, "unknown", "resume"),
-        ("ok       9 Watch the first stage", 1, "undo failed", "undo"),
-        ("lb2 started  12 Second stage", 6, "unknown", "resume"),
+        (r"lb2 started +\d+ First stage", 6, "unknown", "resume"),
+        (r"ok +\d+ Watch the first stage", 1, "undo failed", "undo"),
+        (r"lb2 started +\d+ Second stage", 6, "unknown", "resume"),
     ],
 )
 def test_a_balancer_that_is_cut_off_comes_back_and_is_what_it_was(
@@ -262,7 +248,7 @@ def test_a_balancer_that_is_cut_off_comes_back_and_is_what_it_was(
     words += ["-p", "drain_timeout=5s", "-p", "sample=600"]  # long enough to be cut within a stage
     process = fleet.start("run", "blue-green", "--yes", *words)
     try:
-        while line not in (seen := str(process.stdout and process.stdout.readline())):
+        while not re.search(line, seen := str(process.stdout and process.stdout.readline())):
             assert seen, "it ended before"
         fleet.lab.cut("lb2", reset=True)
         said, _ = process.communicate(timeout=240)

@@ -18,26 +18,13 @@ from opskit.model.work import Command
 from opskit.steps import KINDS, gate
 from opskit.steps.base import Value
 from opskit.steps.health import judge
+from tests.bench import gate as bench
 
 PLACE = Place(file="book.yaml", line=7, column=3)
 RULE = Path(gate.__file__).with_name("gate.awk")
 AWKS = [words for words in (["awk"], ["busybox", "awk"], ["gawk"]) if shutil.which(words[0])]
 CALCULATES = "BEGIN { exit exp(log(8)) < 7 }"  # busybox can be built without
-LIMITS: Mapping[str, object] = {
-    "for_": 60,
-    "window": 20,
-    "windows": 3,
-    "sample": 200,
-    "old_sample": 50,
-    "max_errors": 0.01,
-    "error_ratio": 2,
-    "hard_limit": 0.2,
-    "p95_ratio": 1.5,
-    "p95_least": 10,
-    "alone": 0,
-    "new": "green",
-    "old": "blue",
-}
+LIMITS = {**bench.LIMITS, "for_": 60, "new": "green", "old": "blue"}
 
 
 def word(value: object) -> Value:
