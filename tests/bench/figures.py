@@ -1,12 +1,15 @@
 """What was measured, and whether it is within its limit."""
 
+import json
 import os
 import statistics
 import subprocess
-import time
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+LAUNCH = Path(__file__).with_name("launch.py")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,7 +19,7 @@ class Took:
     wall: float
     cpu: float
     memory: float
-    """At the most, of this process alone."""
+    """At the most, of the largest process alone."""
 
 
 class FailedError(Exception):
@@ -70,20 +73,16 @@ def less(a: Sequence[float], b: Sequence[float]) -> list[float]:
 
 def once(words: list[str], folder: Path) -> Took:
     """Run a command as a whole process; FailedError says how it did not succeed."""
-    with (folder / "output.txt").open("wb") as output:
-        # Compiled modules are kept, as they are for whoever uses these tools.
-        environ = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-        began = time.perf_counter()
-        process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environ
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        said = (folder / "output.txt").read_text(errors="replace")[-2000:]
-        raise FailedError(f"{words[:3]} ended with {process.returncode}:\n{said}")
-    return Took(wall=wall, cpu=usage.ru_utime + usage.ru_stime, memory=usage.ru_maxrss / 1024)
+    output = folder / "output.txt"
+    # Compiled modules are kept, as they are for whoever uses these tools.
+    environ = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    small = [sys.executable, "-I", "-S", str(LAUNCH), str(output), *words]
+    done = subprocess.run(small, stdout=subprocess.PIPE, env=environ, check=True)
+    told = json.loads(done.stdout)
+    if told["code"] != 0:
+        said = output.read_text(errors="replace")[-2000:]
+        raise FailedError(f"{words[:3]} ended with {told['code']}:\n{said}")
+    return Took(**told["took"])
 
 
 def interleaved(

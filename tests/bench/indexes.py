@@ -52,6 +52,8 @@ class Indexes:
     def _load(self, bench: Bench, name: str, amount: Amount) -> list[str]:
         assert bench.server is not None
         url, manifest = datasets.load(bench.server, name, amount)
+        with psycopg.connect(url, autocommit=True) as connection:  # as the how-to asks for
+            connection.execute("GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO reader")
         path = bench.hosts.folder / f"{name}.json"
         path.write_text(json.dumps(manifest))
         return [url, str(path)]
