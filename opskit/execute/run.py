@@ -137,6 +137,9 @@ class Course:
             if pause_after_batch and fresh and PREFLIGHT < batch < last:
                 return self._pause(batch)
         if self.walk.tripped:
+            self.walk.look_ahead([a for a in self.plan.actions if a.batch != ALWAYS])
+            if self.interrupted() or self.waiting():
+                return "waiting"
             self._trip()
         if self.interrupted() or self.waiting():
             return "waiting"

@@ -79,6 +79,17 @@ class Walk:
                 return
             self._wave(wave)
 
+    def look_ahead(self, actions: Sequence[Action]) -> None:
+        """Settle what an earlier walk left open beyond the wave in which this one has halted.
+
+        Hosts that were taken back meanwhile halt it at their first step, where another one, that
+        was out of sight, had come further.
+        """
+        self.rejoin(actions)
+        for action in actions:
+            if self.book.state(action) == "unknown" and self.question is None:
+                self._unknown(action)
+
     def _wave(self, wave: Sequence[Action]) -> None:
         for _ in wave:  # a step that is done once goes on to another host while none was reached
             chosen = self._chosen(wave)

@@ -7,8 +7,9 @@ from threading import Event as Flag
 
 import pytest
 
+from opskit.app.again import asked_of
 from opskit.app.runs import undo_under_way
-from opskit.execute import Outside, Stop, take_back
+from opskit.execute import Outside, Stop, settle, take_back
 from opskit.execute.driver import Write
 from opskit.model.event import Chunk, Event
 from opskit.model.job import Contact, Job, Output
@@ -53,12 +54,13 @@ def retry(plan: Plan, paper: Paper, *chosen: str) -> None:
 
 
 def back(plan: Plan, world: World, paper: Paper, only: list[str] | None = None) -> RunState:
-    """Take a run back because a person wants it."""
+    """Take a run back because a person wants it: first what was lost from sight is settled."""
     world.dead = False
     outside = Outside(
         targets=world, journal=paper, secrets={}, watch=lambda item: None, stop=Stop(),
         hide=lambda secret: None,
     )  # fmt: skip
+    settle(plan, list(paper.entries), outside, FACTS)
     return take_back(plan, list(paper.entries), outside, FACTS, only)
 
 
@@ -433,3 +435,59 @@ def test_what_never_begins_is_given_up_and_nothing_follows_it(tmp_path: Path) ->
     assert (state, hosts(paper)["web1"]) == ("failed", "failed")
     assert world.sent.count("1/web1") == 6
     assert "2/web1" not in world.sent
+
+
+THREE = """
+  - {name: one, run: one, undo: {run: back one}}
+  - {name: two, run: two, on_unknown: fail, timeout: 0.2s, undo: {run: back two}}
+  - {name: three, run: three, undo: {run: back three}}
+"""
+
+
+class Cut(World):
+    """The line to web2 breaks while its second step runs, and is back for a resume."""
+
+    cut = True
+
+    def perform(self, job: Job, write: Write) -> Output:
+        output = super().perform(job, write)
+        if job.key == "2/web2" and self.cut:
+            return Output(outcome="unknown", lost=True, reason="the line broke")
+        return output
+
+    def rejoin(self, job: Job, write: Write, left: float) -> Output:
+        if self.cut:
+            return Output(outcome="unknown", lost=True, reason="no route")
+        return super().rejoin(job, write, left)
+
+
+@pytest.mark.parametrize("then", ["resume", "resume and ask", "undo"])
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_host_cut_off_in_a_later_step_goes_back_whole_once_it_is_there_again(
+    tmp_path: Path, failed: bool, then: str
+) -> None:
+    """A resume settles what was lost, though an earlier step of the others is undone already."""
+    plan = planned(runbook(THREE, "on_failure: undo\n"), tmp_path)
+    world = Cut(fails={"2/web2": -1} if failed else {})
+    state, paper = go(plan, world)
+    assert (state, hosts(paper)) == ("unknown", {"web1": "undone", "web2": "unknown"})
+    world.cut = False
+    if then == "undo":
+        state = back(plan, world, paper)
+    else:
+        state, paper = go(asked_of(plan) if "ask" in then else plan, world, paper)
+    assert (state, hosts(paper)) == ("undone", {"web1": "undone", "web2": "undone"})
+    assert sorted(e for e in world.effects if "web2!" in e) == ["1/web2!1@1", "2/web2!1@1"]
+
+
+def test_of_a_host_that_has_forgotten_a_later_step_a_person_is_asked(tmp_path: Path) -> None:
+    plan = planned(runbook(THREE, "on_failure: undo\n"), tmp_path)
+    world = Cut()
+    _, paper = go(plan, world)
+    world.cut, world.forgets = False, True
+    before = list(world.effects)
+    state, paper = go(asked_of(plan), world, paper)
+    assert (state, paper.entries[-1].event.key, world.effects) == ("waiting", "2/web2", before)
+    answer(paper, "done")
+    state, paper = go(asked_of(plan), world, paper)
+    assert (state, hosts(paper)) == ("undone", {"web1": "undone", "web2": "undone"})
