@@ -217,9 +217,11 @@ def _undoes(plan: Plan, key: str) -> Mapping[str, Json]:
 def ending(found: Run, plan: Plan) -> list[Event]:
     """Return what is recorded last when a person ends a run as it stands."""
     hosts: dict[str, Json] = dict(found.hosts)
-    touched = any(changes(plan, action) and _sent(found, action) for action in plan.actions)
+    due = [action for action in plan.actions if changes(plan, action)]
+    touched = any(_sent(found, action) for action in due)
     code = Exit.FAILED if touched else Exit.REFUSED
-    code = Exit.UNKNOWN if "unknown" in hosts.values() else code
+    if "unknown" in hosts.values() and (touched or not due):
+        code = Exit.UNKNOWN
     data: dict[str, Json] = {"status": "aborted", "hosts": hosts, "exit": int(code)}
     data["plan"] = plan.digest
     return [Event(kind="run ended", data=data)]

@@ -76,7 +76,7 @@ class Ending:
         """Return the state of the run, were it to end now."""
         states = set(self.hosts().values())
         if "unknown" in states or ("unreachable" in states and self._checks()):
-            return "unknown"
+            return "failed" if self._untouched() else "unknown"
         if states <= {"done"}:
             return "succeeded"
         return "undone" if self._all_undone() else "failed"
@@ -127,17 +127,28 @@ class Ending:
     def _refused(self) -> bool:
         """Tell whether the run ended before the first change that it had to make.
 
-        Where it had none to make, because nothing of what was asked could be looked at. What only
-        prepares does not count, once it is taken back.
+        Where it had none to make, because nothing of what was asked could be looked at.
         """
-        due = [a for a in self.plan.actions if a.batch >= 0 and acts(self.plan, a)]
-        if due:
-            early = [one for one in due if self.plan.stage(one).prepares]
-            left = any(self._begun(one) and self._acted(one) for one in early)
-            begun = any(self._begun(one) for one in due if not self.plan.stage(one).prepares)
-            return not left and not begun
+        if self._due():
+            return self._untouched()
         failed = [one for one in self.book.records.values() if one.state == "failed"]
         return bool(failed) and all(one.refused for one in failed)
+
+    def _untouched(self) -> bool:
+        """Tell whether the run had changes to make and has begun none.
+
+        What only prepares does not count, once it is taken back. What could not be looked at then
+        refuses the run: nobody has to find out what became of anything.
+        """
+        due = self._due()
+        left = any(
+            self._begun(one) and (self._acted(one) or not self.plan.stage(one).prepares)
+            for one in due
+        )
+        return bool(due) and not left
+
+    def _due(self) -> list[Action]:
+        return [a for a in self.plan.actions if a.batch >= 0 and acts(self.plan, a)]
 
     def _begun(self, action: Action) -> bool:
         record = self.book.records.get(action.key)

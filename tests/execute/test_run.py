@@ -329,6 +329,31 @@ def test_a_wait_counts_from_its_first_start_also_after_a_resume(tmp_path: Path) 
     assert time.time() - starts[0].at < 3
 
 
+def test_a_check_of_which_nobody_knows_refuses_what_would_be_changed_after_it(
+    tmp_path: Path,
+) -> None:
+    check = (
+        "  - name: sound\n    health: {run: sound, crit: '< 1'}\n    phase: preflight\n"
+        "    on_unknown: fail\n"
+    )
+    early = "  - {name: place, run: place, prepares: true, undo: {run: away}}\n"
+    late = check.replace("preflight", "main")
+    for steps, unknown, expected in (
+        (check + TWO, "1/web1", ("failed", 5)),
+        (early + late + TWO, "2/web1", ("failed", 5)),  # what only prepared is taken back
+        (check, "1/web1", ("unknown", 6)),  # where nothing is to be changed it is the result
+        (TWO + late, "3/web1", ("unknown", 6)),
+        ("  - {name: a, run: a, on_unknown: fail}\n", "1/web1", ("unknown", 6)),
+    ):
+        plan = planned(runbook(steps, "on_failure: undo\n"), tmp_path, hosts=1)
+        state, paper = go(plan, World(unknown={unknown}))
+        assert (state, paper.entries[-1].event.data["exit"]) == expected, steps
+        assert hosts(paper) == {"web1": "unknown"}, steps
+    plan = planned(runbook(check + TWO), tmp_path)
+    state, paper = go(plan, World(gone={"web1", "web2"}))
+    assert (state, paper.entries[-1].event.data["exit"]) == ("failed", 5)
+
+
 def test_a_run_that_ends_before_its_first_change_was_refused(tmp_path: Path) -> None:
     look = "  - {name: look, run: look, effect: read}\n"
     plan = planned(runbook(look + TWO, "on_failure: undo\n"), tmp_path)
