@@ -321,19 +321,19 @@ def test_what_must_not_be_done_is_refused_before_anything_is(site: Site) -> None
     site.sql("BEGIN; LOCK core_tenant IN ACCESS SHARE MODE; PREPARE TRANSACTION 'left'")
     with psycopg.connect(site.url, application_name="report") as reader:
         reader.execute("SELECT count(*) FROM core_tenant")
-        said = site.deploy("B", SEVEN, "patience=1s", "old=500ms", status=3)
+        said = site.deploy("B", SEVEN, "patience=1s", "old=500ms", status=5)
         pid = reader.info.backend_pid
     assert f"process {pid} (role owner, report) holds core_tenant in a transaction that is" in said
     assert "a prepared transaction (role None, None) holds core_tenant" in said
     site.sql("ROLLBACK PREPARED 'left'")
     with pytest.raises(psycopg.errors.UniqueViolation):
         site.sql("CREATE UNIQUE INDEX CONCURRENTLY bad ON core_tenant ((1))")
-    assert "index bad of core_tenant is INVALID" in site.deploy("B", SEVEN, status=3)
+    assert "index bad of core_tenant is INVALID" in site.deploy("B", SEVEN, status=5)
     site.write(check="WARNING")
     assert "(security.W009)" in site.deploy("B", {}, status=5)
     site.write(check="ERROR")
     site.project.options = "'options': '-c lock_timeout=0'"
-    assert "PGOPTIONS does not get there" in site.deploy("B", SEVEN, status=3)
+    assert "PGOPTIONS does not get there" in site.deploy("B", SEVEN, status=5)
     assert site.applied() == ["core.0009_base"]
     assert site.live == "A"
     assert not (site.root / "releases" / "B").exists()
