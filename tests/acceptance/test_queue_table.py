@@ -193,6 +193,32 @@ def test_bad_input_is_refused_and_nothing_is_touched(
     assert hashed(desk) == before
 
 
+MANY = """
+    INSERT INTO task_queue (id, task_name, queue_name, status, created_at, scheduled_at,
+                            started_at, worker_id)
+        SELECT md5('m' || n)::uuid, 'report', 'reports', 'processing', now(), now(),
+               now() - interval '20 minutes', 'worker-' || n % 7 || '@host.example.com'
+        FROM generate_series(1, 4000) AS n
+"""
+
+
+@pytest.mark.soak
+def test_as_many_as_may_be_tried_again_are_kept_as_they_were(desk: Desk) -> None:
+    desk.db.sql(MANY)
+    before = hashed(desk)
+    assert "4000 rows" in retry(desk, max_rows=4000, max_share=100)
+    desk.opskit("undo", "last", "--yes")
+    assert hashed(desk) == before
+
+
+def test_what_could_not_be_kept_for_an_undo_is_refused(desk: Desk) -> None:
+    desk.db.sql(HANGING)
+    desk.db.sql(f"UPDATE task_queue SET worker_id = repeat('\u00e9', 120000) WHERE {STUCK}")
+    before = hashed(desk)
+    assert "tasks are more than can be kept for an undo at once" in retry(desk, 5)
+    assert hashed(desk) == before
+
+
 @pytest.mark.parametrize("point", ["sql-after-commit 0", LATER])
 def test_killed_around_its_commit_each_is_tried_again_once(desk: Desk, point: str) -> None:
     desk.db.sql(HANGING)

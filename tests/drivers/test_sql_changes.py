@@ -65,6 +65,18 @@ def test_what_is_not_as_expected_is_not_kept(db: Base) -> None:
     assert (db.items(), marks(db)) == (["a", "b"], [])
 
 
+@pytest.mark.parametrize("rows", ["text", "json"])
+def test_what_is_too_large_to_be_saved_is_not_kept(db: Base, rows: str) -> None:
+    """An undo that needs it could not take it back."""
+    large = "INSERT INTO item SELECT repeat('x', 1048576) RETURNING name"
+    found = db.do(large, kept=True, rows=rows)
+    assert found.outcome == "failed"
+    told = "what it returns has 1048576 bytes or more and can't be saved; nothing of it was kept"
+    assert found.reason == told
+    assert (db.items(), marks(db)) == ([], [])
+    assert db.do(large).outcome == "succeeded", "where nothing is saved it may be of any size"
+
+
 def test_a_constraint_that_is_checked_at_the_end_fails_the_change(db: Base) -> None:
     db.sql("CREATE TABLE part (of text REFERENCES item DEFERRABLE INITIALLY DEFERRED)")
     db.sql("GRANT ALL ON part TO app")

@@ -186,6 +186,13 @@ def _unexpected(doing: Doing) -> str:
     return "" if wanted is None else as_expected(wanted.fixed(), doing.returned)
 
 
+def _unsavable(doing: Doing) -> str:
+    """Say that a value is too large for the record: what an undo needs would be missing."""
+    if not doing.work.kept or len(doing.returned.value()) < doing.job.capture:
+        return ""
+    return f"what it returns has {doing.job.capture} bytes or more and can't be saved"
+
+
 def _refused(doing: Doing, error: ServerError, *, read: bool) -> Output:
     """Say what the server would not do; a transaction leaves nothing behind then."""
     doing.more["sqlstate"] = error.code
@@ -250,7 +257,7 @@ def _transaction(doing: Doing, session: Session, marks: Marks, todo: Sequence[Se
         return doing.output("unknown", "this attempt has left its mark before", lost=True)
     for sentence in todo:
         _run(doing, session, sentence)
-    if wrong := _unexpected(doing):
+    if wrong := _unexpected(doing) or _unsavable(doing):
         return doing.output("failed", f"{wrong}; nothing of it was kept", status=1)
     if said := doing.returned.told():
         doing.more["told"] = said
