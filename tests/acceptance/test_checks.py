@@ -28,7 +28,12 @@ PAYOUTS = (
 STALE = "connections that heard nothing for 30 minutes"
 MIGRATIONS = "CREATE TABLE django_migrations (app text, name text, applied timestamptz NOT NULL)"
 LEDGER = """
-    CREATE TABLE economy_cointransaction (id integer);
+    CREATE TABLE economy_cointransaction (id integer, transaction_type text, metadata jsonb,
+        created_at timestamptz DEFAULT now());
+    INSERT INTO economy_cointransaction (transaction_type, metadata) VALUES
+        ('tournament_payout', '{}'), ('tournament_payout', '{}'),
+        ('tournament_payout', '{"dedup_key": "a"}'), ('tournament_payout', '{"dedup_key": "b"}'),
+        ('tournament_payout', '{"dedup_key": "b"}'), ('purchase', '{"dedup_key": "a"}');
     CREATE FUNCTION economy_ledger_is_immutable() RETURNS trigger LANGUAGE plpgsql
         AS $$ BEGIN RAISE EXCEPTION 'append-only'; END $$;
     CREATE TRIGGER immutable BEFORE UPDATE OR DELETE ON economy_cointransaction
@@ -112,6 +117,8 @@ METRICS = re.compile(
     r'|opskit_\w+\{\w+="(?:[^"\\\n]|\\.)*"(?:,\w+="(?:[^"\\\n]|\\.)*")*\} -?[0-9.]+\n)+'
 )
 SYNC = {"file": "checks/sync.yaml", "database": "sync"}
+TOOK = """UPDATE sync_idempotency_record SET created_at = now(),
+    response_data = jsonb_build_object('ok', true, 'duration_ms', {})"""
 SNAPSHOT = """INSERT INTO sync_analytics_snapshot
     (tenant_id, timestamp, total_sync_requests, failed_syncs, conflict_rate, avg_sync_duration_ms)
     VALUES {}"""
@@ -123,8 +130,11 @@ def test_f3_what_no_new_snapshot_tells_is_unknown_and_how_old_it_is_is_told(desk
     assert "UNKNOWN syncs that succeed, %: NULL is no number [P1]" in said
     assert "UNKNOWN more than half of all syncs succeed, %: NULL is no number [P0]" in said
     assert "UNKNOWN syncs of a tenant that succeed, %: it brings no rows [P3]" in said
-    act(desk, "sync", "DELETE FROM sync_analytics_snapshot")
+    act(desk, "sync", "DELETE FROM sync_analytics_snapshot",
+        "UPDATE sync_idempotency_record SET response_data = '{}'")  # fmt: skip
     said = check(desk, [SYNC], status=6)
+    assert "UNKNOWN syncs in an hour: NULL is no number [P2]" in said
+    assert "UNKNOWN P95 of a sync in an hour, ms: NULL is no number [P2]" in said
     assert "UNKNOWN newest snapshot, minutes old: NULL is no number [P2]" in said
     act(desk, "sync", "ALTER TABLE sync_analytics_snapshot RENAME TO away")
     try:
@@ -139,16 +149,20 @@ def test_f3_syncs_are_judged_by_the_worst_and_each_limit_is_a_row(desk: Desk) ->
     rows = "(1, now(), 1000, 10, 1, 90), (2, now() - interval '30 minutes', 1000, 20, 2, 120)"
     act(desk, "sync", "DELETE FROM sync_analytics_snapshot", SNAPSHOT.format(rows),
         "UPDATE sync_device_health SET last_sync_at = now(), health_score = 90",
-        "UPDATE upload_session SET created_at = now(), status = 'completed'")  # fmt: skip
+        "UPDATE upload_session SET created_at = now(), status = 'completed'",
+        TOOK.format("0.1 * id"))  # fmt: skip
     said = check(desk, [SYNC])
     assert "OK syncs that succeed, %: 98.5" in said
     assert "OK newest snapshot, minutes old: 0" in said
     assert "OK health of devices, average: 90" in said
-    assert "checks             11 OK" in said
+    assert "OK syncs in an hour: 2000" in said
+    assert "OK devices that synced in a day: 60" in said
+    assert "checks             14 OK" in said
     rows = "(1, now(), 1000, 940, 9, 900), (2, now(), 1000, 200, 9, 900)"
     act(desk, "sync", "DELETE FROM sync_analytics_snapshot", SNAPSHOT.format(rows),
         "UPDATE sync_device_health SET health_score = 60",
-        "UPDATE upload_session SET status = 'expired' WHERE id % 3 = 0")  # fmt: skip
+        "UPDATE upload_session SET status = 'expired' WHERE id % 3 = 0",
+        TOOK.format("CASE WHEN id % 10 = 0 THEN 900 ELSE 90 END"))  # fmt: skip
     said = check(desk, [SYNC, {"label": "conflicts, %", "warn": "> 8"}], status=1)
     for what in (
         "CRIT more than half of all syncs succeed, %: 43 (< 50) [P0]",
@@ -156,6 +170,7 @@ def test_f3_syncs_are_judged_by_the_worst_and_each_limit_is_a_row(desk: Desk) ->
         "CRIT syncs of a tenant that succeed, %: Tenant 1 6 (< 95), Tenant 2 80 (< 95) [P3]",
         "WARN conflicts, %: 9 (> 8) [P2]",
         "WARN average duration of a sync, ms: 900 (> 500) [P2]",
+        "WARN P95 of a sync in an hour, ms: 900 (> 500) [P2]",
         "CRIT failed syncs a minute: 19 (> 10) [P1]",
         "WARN uploads that were abandoned in a day, %: 33.33 (> 20) [P3]",
         "WARN health of devices, average: 60 (< 70) [P3]",
@@ -213,6 +228,7 @@ def test_queues_payouts_logins_and_the_server_itself(desk: Desk, cache: redis.Se
     said = check(desk, checks, status=6)
     for what in (
         "WARN failed payouts in an hour: 2 (> 0) [P1]",
+        "CRIT keys that several payouts of a week have: 1 (> 0) [P0]",
         "WARN tasks that wait: 600 (> 500) [P2]",
         "CRIT failed tasks in 5 minutes: 29 (> 20) [P2]",
         "WARN failed tasks in an hour, %: 2.9 (> 1) [P2]",
@@ -251,6 +267,14 @@ def test_what_a_role_may_not_see_is_unknown(desk: Desk) -> None:
     for what in ("statements that have run for over 1 s", "longest wait for a lock, s",
                  "longest time idle in a transaction, s"):  # fmt: skip
         assert f"UNKNOWN {what}: NULL is no number" in said, said
+
+
+def test_a_question_may_take_as_long_as_is_said(desk: Desk) -> None:
+    rate = {"label": "hits", "info": "hit_rate", "window": "1500ms", "server": "cache"}
+    said = check(desk, [{**rate, "crit": "< 50"}], "-p", "longest=1s", status=6)
+    assert "not over within 1 s" in said
+    said = check(desk, [{**rate, "crit": "< 50"}], "-p", "longest=10m", status=6)
+    assert "nothing was looked up within 1.5 s" in said
 
 
 def test_checks_that_can_not_be_made_are_refused_before_anything_is_asked(desk: Desk) -> None:
@@ -297,6 +321,30 @@ def test_connections_that_hear_nothing_any_more_are_counted() -> None:
             talking.sendall(b"ping")
             instead = {":8000": f":{at[1]}", "1800000": "1000"}
             stale = shown("websockets.yaml", STALE, **instead)
+            there = shown("websockets.yaml", "connections that are open", **{":8000": f":{at[1]}"})
             for peer in peers:
                 peer.close()
-    assert stale == "1"
+    assert (stale, there) == ("1", "2")
+
+
+def test_slow_statements_are_counted_in_the_log_of_a_server(
+    server: postgres.Server, tmp_path: Path
+) -> None:
+    log = tmp_path / "postgresql.log"
+    instead = {"/var/log/postgresql/postgresql.log": str(log), "> 1000": "> 100"}
+    label = "statements over 1 s in 5 minutes"
+    began = len(server.log())
+    log.write_text(server.log()[:began])
+    assert shown("postgres-log.yaml", label, **instead) == "", "nobody knows what it would log"
+    with psycopg.connect(base(server).owner, autocommit=True) as db:
+        db.execute("SET log_min_duration_statement = 1")
+        for seconds in (0.01, 0.12, 0.13):
+            db.execute("SELECT pg_sleep(%s)", [seconds])
+    hour = time.time() - 3600
+    old = time.strftime(
+        "%Y-%m-%d %H:%M:%S.000 UTC [9] LOG:  duration: 9000.1 ms", time.gmtime(hour)
+    )
+    log.write_text(f"{old}\n{server.log()[began:]}")
+    assert shown("postgres-log.yaml", label, **instead) == "2"
+    log.unlink()
+    assert shown("postgres-log.yaml", label, **instead) == ""

@@ -1,10 +1,11 @@
 """Files of checks: what comes with opskit, what is merged, what is wrong in one."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from opskit.load import inventory
+from opskit.load import inventory, runbook
 from opskit.load.checks import lint
 
 SHIPPED = sorted((Path(__file__).parents[2] / "inventories" / "checks").glob("*.yaml"))
@@ -21,6 +22,18 @@ def test_each_limit_says_whose_it_is_and_there_are_as_many_as_the_systems_name()
     assert {line.split(": ")[1] for line in text.splitlines() if "  system: " in line} >= {
         "teams", "site", "tickets", "sync", "youtility",
     }  # fmt: skip
+
+
+def test_what_is_to_be_done_next_is_a_runbook_that_can_be_called_so() -> None:
+    folder = SHIPPED[0].parents[2] / "runbooks"
+    said = [line for path in SHIPPED for line in path.read_text().splitlines() if "next: " in line]
+    asked = [
+        found for line in said for found in re.findall(r"opskit run ([\w-]+)((?: -p \w+=)*)", line)
+    ]
+    assert len(asked) > 20
+    for name, params in asked:
+        known = runbook(folder / f"{name}.yaml").params
+        assert set(re.findall(r"-p (\w+)=", params)) <= {one.name for one in known}, (name, params)
 
 
 def labels(path: Path) -> list[object]:

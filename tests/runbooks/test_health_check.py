@@ -173,7 +173,10 @@ def test_what_the_logs_of_the_last_minutes_say_is_weighed(fleet: Fleet) -> None:
         fleet.sh("web1", f"rm -f {ACCESS} {ERRORS}")
         fleet.sh("web2", f"rm -f {ACCESS}")
     assert "WARN answers with 5xx in 5 minutes, %: 3.00 (> 1) [P1]" in said
+    assert "OK nothing but 5xx in 5 minutes, %: 3.00" in said
     assert "OK P95 of answers in 5 minutes, ms: 50" in said
+    assert "OK P99 of answers in 5 minutes, ms: 900" in said
+    assert "OK average of answers in 5 minutes, ms: 75.5" in said
     assert "WARN errors of upstreams in 5 minutes: 10.0.0." in said
     assert "10.0.0.1:8000 2" in said
     assert "UNKNOWN answers with 5xx in 5 minutes, %: no number [P1]" in said, (
