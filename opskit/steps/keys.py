@@ -222,10 +222,27 @@ def _work(args: Mapping[str, Value], step: Step) -> Keys:
         raise _WrongError(
             "archive", "counters are kept, so that undo can put them back → take it out"
         )
+    _fits(args, step, plain=plain)
     try:
         return (_plain if plain else _counters)(made, args, step)
     except limits.IdentityError as error:
         raise _WrongError(error.key, str(error)) from None
+
+
+def _fits(args: Mapping[str, Value], step: Step, *, plain: bool) -> None:
+    """Refuse two ways to say which keys are meant: the one that is left out could be meant."""
+    said: Mapping[str, object] = (
+        {
+            "user": _word(args, step, "user"),
+            "ip": _word(args, step, "ip"),
+            "all": a_flag(args.get("all", False), step, "all"),
+        }
+        if plain
+        else {"keys": _words(args, step, "keys"), "pattern": _word(args, step, "pattern")}
+    )
+    for key in (key for key, value in said.items() if value):
+        told = f"`{key}` means nothing with library: {_word(args, step, 'library')}"
+        raise _WrongError(key, f"{told} → take it out, or name another library")
 
 
 def _word(args: Mapping[str, Value], step: Step, key: str) -> str:

@@ -174,6 +174,19 @@ def test_the_counters_of_an_address_are_found_and_put_back(desk: Keyed) -> None:
     )
 
 
+def test_counters_of_an_application_are_cleared_by_a_pattern_or_one_by_one(desk: Keyed) -> None:
+    with desk.redis.peer() as peer:
+        peer.call("AUTH", "app", SECRET)
+        for name in (":1:ratelimit:42:export", ":1:ratelimit:420:export", "hits:42:a", "hits:42:b"):
+            peer.call("SET", name, "10", "EX", "3600")
+    given = {"pattern": ":1:ratelimit:42:*", "allow": ":1:ratelimit:", "rate": "10/h"}
+    shown = desk.go("plan", LIMITS, library="plain", **given)  # type: ignore[arg-type]
+    assert "10 of 10 in 1h  blocked until" in shown
+    counted_and_put_back(desk, ":1:ratelimit:42:", b"10", library="plain", **given)
+    shown = desk.go("plan", LIMITS, library="plain", key="hits:42:a", allow="hits:")
+    assert "hits:42:a" in shown.partition("now")[2]
+
+
 def counted_and_put_back(desk: Keyed, begins: str, value: bytes, **given: object) -> None:
     before = desk.world()
     assert "removed 1 of 1 keys" in desk.go("run", LIMITS, **given)  # type: ignore[arg-type]
@@ -197,11 +210,16 @@ def test_only_shown_is_nothing_done(desk: Keyed) -> None:
     assert "did nothing that can be taken back" in desk.opskit("undo", "last", "--yes", status=2)
 
 
+PLAIN = {"library": "plain", "allow": ":1:ratelimit:"}
 REFUSED = [
     (LIMITS, 2, {"all": "true", "user": "1"}, "they contradict each other"),
     (LIMITS, 2, {"ip": "0.0.0.0/0"}, "0.0.0.0/0 is wider than /24"),
     (LIMITS, 2, {"user": "a\x07b"}, "control character"),
     (LIMITS, 2, {"library": "django-ratelimit", "user": "1"}, "by its group and rate only"),
+    (LIMITS, 2, {**PLAIN, "pattern": "*"}, "is too wide"),
+    (LIMITS, 2, {**PLAIN, "pattern": ":1:leaderboard:*"}, "begins with none of what is allowed"),
+    (LIMITS, 2, {**PLAIN, "key": "hits:42", "user": "1"}, "`user` means nothing with library: pl"),
+    (LIMITS, 2, {"pattern": ":1:throttle_*", "all": "true"}, "`pattern` means nothing with"),
     (LIMITS, 5, {"all": "true"}, "more than 20 % (max_share)"),
     (LIMITS, 5, {"user": "nobody"}, "no key is there that is meant"),
     (LIMITS, 5, {"user": "50", "server": "queue"}, "is that of a queue (Celery)"),
