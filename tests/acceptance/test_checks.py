@@ -20,6 +20,7 @@ from tests.support.desk import Desk
 
 pytestmark = pytest.mark.acceptance
 
+STAYS = {"server": "cache", "warn": "> 3600", "crit": "< 0"}
 CELERY = """CREATE TABLE django_celery_results_taskresult (
     status text NOT NULL, date_started timestamptz, date_done timestamptz NOT NULL DEFAULT now())"""
 PAYOUTS = (
@@ -207,6 +208,7 @@ def test_queues_payouts_logins_and_the_server_itself(desk: Desk, cache: redis.Se
         "INSERT INTO auth_rate_limit_attempts (ip_address, username, attempt_type)"
         " SELECT '203.0.113.9', 'x', 'login' FROM generate_series(1, 60)",
         "UPDATE task_queue SET queue_name = 'email', status = 'pending'")  # fmt: skip
+    cache.call("SET", "board", "x", "EX", "7200")
     cache.call("RPUSH", "celery", *("task" for _ in range(600)))
     checks = [
         {"file": "checks/teams.yaml", "database": "main",
@@ -222,6 +224,7 @@ def test_queues_payouts_logins_and_the_server_itself(desk: Desk, cache: redis.Se
         {"file": "checks/before-youtility.yaml", "database": "youtility"},
         {"file": "checks/redis.yaml", "server": "cache"},
         {"file": "checks/cache.yaml", "server": "cache"},
+        *({**STAYS, "label": key, "redis": [f"TTL {key}"]} for key in ("board", "celery", "none")),
         *({"label": label, "window": "500ms"} for label in
           ("connections refused in 5 s", "keys evicted in 5 s", "cache hit rate, %")),
     ]  # fmt: skip
@@ -250,6 +253,9 @@ def test_queues_payouts_logins_and_the_server_itself(desk: Desk, cache: redis.Se
         "OK longest wait for a lock, s: 0",
         "OK longest time idle in a transaction, s: 0",
         "memory in use, %: of all memory, no maxmemory: ",
+        "WARN board: 7",
+        "CRIT celery: -1 (< 0)",
+        "CRIT none: -2 (< 0)",
         "OK connections refused in 5 s: 0",
         "OK keys evicted in 5 s: 0",
         "UNKNOWN cache hit rate, %: nothing was looked up within 0.5 s [P2]",

@@ -262,6 +262,22 @@ def test_one_key_of_a_cache_is_removed_and_no_other(desk: Keyed) -> None:
     assert desk.world() == before
 
 
+def test_what_is_cached_of_one_object_is_removed_and_nothing_of_another(desk: Keyed) -> None:
+    mine = {b":1:tournament:12:page", b":1:tournament:12:[1]*"}
+    with desk.redis.peer() as peer:
+        peer.call("AUTH", "app", SECRET)
+        for name in (*mine, b":1:tournament:123:page", b":1:tournament:1:page", b":1:webcaps_7"):
+            peer.call("SET", name, "x", "EX", "3600")
+    before = desk.world()
+    assert "removed 2 of 2 keys" in desk.go("run", CACHE, object="tournament:12")
+    assert before.keys() - desk.world().keys() == mine
+    desk.opskit("undo", "last", "--yes")
+    assert desk.world() == before
+    assert b":1:webcaps_7" in desk.go("plan", CACHE, pattern=":1:webcaps*").encode()
+    desk.go("plan", CACHE, 5, object="tournament:*")
+    desk.go("plan", CACHE, 5, object="tournament:12", pattern=":1:webcaps*")
+
+
 POINTS = ["keys-kept 0", "keys-agreed 0", "keys-before 1", "keys-sent 1", "keys-after 1"]
 
 

@@ -214,10 +214,13 @@ def test_rows_of_a_database_become_keys_hot_ones_first(desk: Warmed, postgres: P
     said = desk.go("run", WARM, max_keys="11000", prefix="shop:1:")
     assert "wrote 11000 of 11000 keys" in said
     names = desk.world().keys() - before.keys()
-    assert all(name.startswith(b"shop:1:team:detail:team-") for name in names)
+    teams = {name for name in names if name.startswith(b"shop:1:team:detail:team-")}
+    assert names - teams == {b"shop:1:leaderboard:cs2"}
     with desk.redis.peer() as peer:
         peer.call("AUTH", "app", SECRET)
         value = json.loads(peer.call("GET", "shop:1:team:detail:team-96"))
+        best = json.loads(peer.call("GET", "shop:1:leaderboard:cs2"))
+    assert (len(best), best[0]["total_points"], best[0]["slug"]) == (100, 96, "team-10087")
     assert value == {
         "id": 96,
         "name": "Team 96",
@@ -227,6 +230,8 @@ def test_rows_of_a_database_become_keys_hot_ones_first(desk: Warmed, postgres: P
     }
     desk.opskit("undo", "last", "--yes")
     assert desk.world() == before
+    assert "wrote 1 of 1 keys" in desk.go("run", WARM, team="team-96", prefix="shop:1:")
+    assert desk.world().keys() - before.keys() == {b"shop:1:team:detail:team-96"}
 
 
 class Shop(BaseHTTPRequestHandler):

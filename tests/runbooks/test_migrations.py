@@ -15,7 +15,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.support import django
+from tests.acceptance.test_examples import example
+from tests.support import django, redis
 from tests.support.database import until
 from tests.support.django import ORDER, SEVEN, Project
 from tests.support.postgres import Server
@@ -456,5 +457,17 @@ def test_what_must_hold_afterwards_is_asked_and_a_release_without_it_goes_back(s
     said = site.deploy("open", {}, status=3)
     assert "status 200, expected 429" in said
     assert site.live == "A"
-    assert "OK server: 18" in site.deploy("B", {})
+    book = example("cache-warm", "name: deploy-and-warm")
+    book = book.replace("release }}', art", "release }}', drain: false, bake: 0s, art")
+    (site.folder / "own.yaml").write_text(book)
+    row = {"key": "sync_policy:acme:tasks", "value": {"wins": "server"}, "ttl": "1h"}
+    (site.folder / "policies.jsonl").write_text(json.dumps(row))
+    given = ["-p", "release=B", "-p", f"artifact={site.release('B', {})}"]
+    with redis.server() as cache:
+        inventory = json.loads((site.folder / "i.yaml").read_text())
+        inventory["redis"] = {"cache": {"url": f"redis://127.0.0.1:{cache.port}/0"}}
+        (site.folder / "i.yaml").write_text(json.dumps(inventory))
+        said = site.opskit("run", "own.yaml", "--yes", *given)
+        assert cache.call("GET", "sync_policy:acme:tasks") == b'{"wins":"server"}'
+    assert "OK server: 18" in said
     assert site.live == "B"
