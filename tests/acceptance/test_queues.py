@@ -20,6 +20,7 @@ from tests.support.redis import Server, server, until
 from tests.support.sshd import Sshd, sshd
 
 pytestmark = pytest.mark.acceptance
+RUNBOOKS = Path(__file__).parents[2] / "runbooks"
 SECRET = "card-4111-of-a-customer"
 
 
@@ -160,6 +161,24 @@ def test_workers_that_can_not_be_asked_are_unknown(desk: Desk) -> None:
     assert "the workers could not be asked" in desk.look(6, window=0)
     desk.write(workers=[])
     assert "nobody is named who must answer" in desk.look(2)
+
+
+def test_f9_a_program_that_does_not_end_is_ended(tmp_path: Path) -> None:
+    """`celery events` waits for a person for ever; whatever is asked has its time."""
+    steps = yaml.safe_load((RUNBOOKS / "queue-recovery.yaml").read_text())["steps"]
+    text = steps[0]["script"]["text"]
+    assert text.count("+ 60") == 1
+    endless = tmp_path / "endless"
+    endless.write_text(f"#!/bin/sh\necho $$ >>{tmp_path}/pids\nexec sleep 600\n")
+    endless.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-c", text.replace("+ 60", "+ 0"), "1", str(endless)],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == {"error": "`inspect` does not end: is the broker there?"}
+    pids = (tmp_path / "pids").read_text().split()
+    assert pids
+    assert [pid for pid in pids if Path("/proc", pid).exists()] == []
 
 
 def test_what_was_put_aside_is_done_after_all(desk: Desk) -> None:
