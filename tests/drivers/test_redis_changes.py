@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,9 @@ from opskit.drivers.redis import doing
 from opskit.drivers.redis.servers import Servers
 from opskit.model.job import Contact, Output
 from tests.support.proxy import Proxy, proxy
+from tests.support.queueing import Broker
 from tests.support.redis import Keys, Server, keys, server, until
+from tests.support.warming import Stove, rows
 
 ADD = "INCR n\nRPUSH log a"
 pytestmark = pytest.mark.acceptance
@@ -282,7 +285,7 @@ def run_id(one: Server) -> str:
     return str(next(line for line in said if line.startswith("run_id:")).removeprefix("run_id:"))
 
 
-def test_a_part_of_a_cluster_gets_no_marks() -> None:
+def test_a_part_of_a_cluster_gets_no_marks(tmp_path: Path) -> None:
     with server(cluster_enabled="yes") as one:
         one.call("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
         until(lambda: b"cluster_state:ok" in one.call("CLUSTER", "INFO"))
@@ -294,6 +297,14 @@ def test_a_part_of_a_cluster_gets_no_marks() -> None:
         assert db.read("MGET {x}a {x}b").outcome == "succeeded"
         alone = {"transaction": False, "told": True}
         assert db.do("SET a 1", **alone).outcome == "succeeded"
+        stove, broker = Stove(db, tmp_path), Broker(db, folder=str(tmp_path))
+        stove.rows(rows(3))
+        for found in (stove.do("show"), stove.do("fill"), broker.do(tasks=("mail.send",))):
+            assert (found.outcome, found.sent) == ("failed", False)
+            assert "it is part of a cluster" in found.reason
+        assert [key for key in one.call("KEYS", "*") if not key.startswith(b"opskit:run:")] == [
+            b"a"
+        ]
 
 
 def test_a_server_that_was_started_anew_is_not_changed_unseen() -> None:
