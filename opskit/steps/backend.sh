@@ -118,6 +118,7 @@ take_back() {
     printf 'failed: %s; nothing was changed\n' "$problem" >&2
     exit "${2:-4}"
   fi
+  find_who_stays
   if set_state "$found_first" && keep_states; then
     printf 'failed: %s; %s is %s, as before\n' "$problem" "$server" "$status" >&2
     exit "${2:-4}"
@@ -145,22 +146,6 @@ check_floor() {
   [ "$left" -ge "$min_up" ] ||
     refuse "$name ($member) can't leave pool $pool: $left of $total servers would be up, at least $min_up must be"
   if [ "$min_up" -gt 0 ]; then check_health "$others"; fi
-}
-
-# Sets earlier: processes of HAProxy here that are not the one that answers, nor its master. After a
-# reload they finish what they began, which no socket tells of.
-find_earlier() {
-  earlier=''
-  { read -r called <"/proc/$process/comm"; } 2>/dev/null || return 0
-  case $called in haproxy*) ;; *) return 0 ;; esac
-  master=$(awk '{ sub(/^.*\) /, ""); print $2 }' "/proc/$process/stat" 2>/dev/null) || master=''
-  for each in /proc/[0-9]*/comm; do
-    title=''
-    { read -r title <"$each"; } 2>/dev/null || :
-    id=${each#/proc/} id=${id%/comm}
-    case $id in "$process" | "$master") continue ;; esac
-    if [ "$title" = "$called" ]; then earlier="$earlier $id"; fi
-  done
 }
 
 # Waits until nothing is left of what the server was given, in whatever backend, by whatever process.

@@ -289,10 +289,11 @@ def _haproxy(
     """Return the text that steers HAProxy, and what it must be told."""
     words = {
         "haproxy_awk": data("haproxy.awk"),
+        "nginx_awk": data("words.awk") + "function directive(how) {}\n",
         **where_haproxy_is(entry, pool, step),
         **_colours(entry, pool, step, "{blue: [blue1], green: [green1]}, each with its servers"),
     }
-    return ("socket.sh", "haproxy.sh"), words
+    return ("sockets.sh", "socket.sh", "states.sh", "haproxy.sh"), words
 
 
 def _colours(entry: Mapping[str, Value], pool: str, step: Step, example: str) -> dict[str, str]:

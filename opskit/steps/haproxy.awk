@@ -1,6 +1,6 @@
 # Reads what HAProxy's socket answers, by the names in its headers and not by places.
 #
-#   action=rows     of `show servers state BACKEND`, a line `=`, and `show stat`; -v backend, first,
+#   action=rows     of `show servers state BACKEND` and, behind it, `show stat`; -v backend, first,
 #                   second: names of servers, apart by blanks. Prints for each server of the two
 #         NAME SIDE ADMIN WEIGHT INITIAL STATUS CHECK CURRENT ADDRESS     side 1 or 2; current: sessions
 #                   and queued requests; or: fault MESSAGE
@@ -44,7 +44,8 @@ BEGIN {
   counts[count] = !drains($3) && !rests($3) && $6 !~ /^(DOWN|MAINT|NOLB)/ ? $4 : 0
   next
 }
-$0 == "=" { later = 1; FS = ","; next }
+$0 == "=" { next }
+/^# pxname,/ { later = 1; FS = ","; sub(/^# /, ""); $0 = $0; for (i = 1; i <= NF; i++) field[$i] = i; next }
 !later && $1 == "#" { for (i = 2; i <= NF; i++) column[$i] = i - 1; next }
 !later && NF > 6 {
   if ($column["be_name"] != backend) next
@@ -55,7 +56,6 @@ $0 == "=" { later = 1; FS = ","; next }
   next
 }
 !later && NF > 1 { fault("HAProxy answers: " $0) }
-later && /^# / { sub(/^# /, ""); for (i = 1; i <= NF; i++) field[$i] = i; next }
 later && ($field["svname"] == "FRONTEND" || $field["svname"] == "BACKEND") { next }
 later && $field["pxname"] != backend { elsewhere[$field["addr"]] += $field["scur"] + $field["qcur"] }
 later && $field["pxname"] == backend {

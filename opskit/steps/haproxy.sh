@@ -3,7 +3,7 @@
 #
 # shellcheck shell=sh disable=SC2034,SC2154
 #
-# Stands behind shares.sh and socket.sh, with these set besides what is listed there:
+# Stands behind shares.sh, sockets.sh, socket.sh and states.sh, with these set besides what is listed there:
 #   first, second     names of the servers of the two colours, apart by blanks
 #   haproxy_awk       the program that reads the socket's answers (haproxy.awk)
 #   drain_timeout     whole seconds
@@ -22,10 +22,9 @@ ask_awk() { awk -v backend="$backend" -v first="$first" -v second="$second" "$@"
 # needs no share to begin with: then part is '' and why says the reason. Where all servers of one
 # colour that is to have traffic are down, dead says so, and dead_side which colour that is.
 read_rows() {
-  hear "show servers state $backend" || return 1
-  states=$heard
-  hear 'show stat' || return 1
-  rows=$(printf '%s\n=\n%s\n' "$states" "$heard" | ask_awk -v action=rows "$haproxy_awk")
+  hear "show info;show servers state $backend;show stat" || return 1 # in one, so that one process tells all
+  is_same || return 1
+  rows=$(printf '%s\n' "$heard" | sed '1,/^$/d' | ask_awk -v action=rows "$haproxy_awk")
   case $rows in
     "fault$tab"*) why=${rows#*"$tab"}; return 1 ;;
   esac
@@ -51,6 +50,7 @@ survey() {
   find_haproxy
   read_rows || refuse "$why"
   how_named='http-response set-header '$header' %s'
+  case $action in show | ready | found) must_be_kept ;; esac
   cookie=$(printf '%s\n' "$heard" | awk -F , -v backend="$backend" '
     sub(/^# /, "") { for (i = 1; i <= NF; i++) at[$i] = i; next }
     $1 == backend && $2 == "BACKEND" && ("cookie" in at) { print $at["cookie"] }')
@@ -59,8 +59,9 @@ survey() {
   fi
 }
 
-# Refuses unless checks say that every server of a colour is up.
+# Refuses unless checks say that every server of a colour is up, and it is where it should be.
 must_be_up() {
+  must_be_where_said "$1"
   ill=$(printf '%s\n' "$rows" | awk -F '\t' -v of="$1" -v first="$first" '
     ($2 == 1) == (of == first) && !($6 ~ /^(UP|DRAIN)/ && $7 ~ /^L[467]OK/) { printf "; %s: %s, check %s", $1, $6, $7 }')
   [ -z "$ill" ] || refuse "$(colour_of "$1") can't have traffic: not all of it is up: ${ill#; }"
@@ -122,6 +123,7 @@ take_back() {
     exit "${2:-4}"
   fi
   going_back=yes
+  find_who_stays
   if read_rows && apply "$found_first" && keep_states && [ -n "$part" ] && as_found; then
     printf 'failed: %s; states and weights are as before: %s%s\n' "$problem" "$(shares "$part")" "${dead:+, of which $dead}" >&2
     exit "${2:-4}"
@@ -291,10 +293,11 @@ back() {
 
 show() {
   survey
+  must_be_where_said "$first $second"
   if only_dead; then printf '%s\n' "$dead" >&2
   else
     agree
-    printf '%s\n' "$measured" >&2
+    printf '%s%s\n' "$measured" "$note" >&2
   fi
   shares "$part"
   echo
@@ -332,22 +335,36 @@ ready() {
   tell "$to can have traffic of backend $backend, which has $(shares "$part") now${dead:+, of which $dead}$note"
 }
 
+# Sets count: sessions and waiting requests of the other colour, and open: those of processes from
+# before a reload, which finish what they began and are not in what the socket tells.
+count_left() {
+  count=$(printf '%s\n' "$rows" | awk -F '\t' -v side="$side" '$2 == side { n += $8 } END { print n + 0 }')
+  open=0
+  find_earlier
+  [ -n "$earlier" ] || return 0
+  find_sockets "$process"
+  # shellcheck disable=SC2086  # numbers
+  count_held $earlier
+}
+
 # Waits until the other colour has neither a session nor a request that waits.
 alone() {
   survey
   case $to in
-    "$one") side=2 leaving=$other all=0 ;;
-    *) side=1 leaving=$one all=100 ;;
+    "$one") side=2 gone=$second leaving=$other all=0 ;;
+    *) side=1 gone=$first leaving=$one all=100 ;;
   esac
   [ "$part" -eq "$all" ] || refuse "$to has not all traffic of backend $backend, which has $(shares "$part")"
+  remote=$(for each in $(up_in "$gone"); do in_kernel "$each"; done | tr '\n' ' ')
   tick
   began=$now
   while :; do
-    count=$(printf '%s\n' "$rows" | awk -F '\t' -v side="$side" '$2 == side { n += $8 } END { print n + 0 }')
+    count_left
     tick
-    [ "$count" -gt 0 ] || break
+    [ $((count + open)) -gt 0 ] || break
     if [ $((now - began)) -ge $((drain_timeout * 100)) ]; then
-      printf 'failed: after %s s HAProxy still has %s sessions with %s\n' "$drain_timeout" "$count" "$leaving" >&2
+      printf 'failed: after %s s HAProxy still has %s sessions with %s%s\n' "$drain_timeout" $((count + open)) "$leaving" \
+        "$([ "$open" -eq 0 ] || printf '; %s of another process of HAProxy, such as one from before a reload (process%s)' "$open" "$earlier")" >&2
       exit 1
     fi
     sleep 0.2

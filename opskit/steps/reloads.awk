@@ -2,6 +2,9 @@
 # states of the servers of a backend (-v backend) when it is loaded: file PATH; fault MESSAGE where it
 # takes none; nothing where that can't be told from the text, as with variables.
 #
+# With -v want=servers it says instead what its servers are, as it is written: NAME ADDRESS ASKS, where
+# asks is 1 if HAProxy asks for the address of a name itself, and while it runs (resolvers).
+#
 # The fields of an answer stand apart by tabs.
 
 # Splits a line into words as HAProxy does; sets word and n.
@@ -45,11 +48,17 @@ function inherited(  i) {
     if (section == "defaults") mode_of[last_defaults] = word[2]
     if (ours) mode = word[2]
   }
+  if (word[1] == "default-server" && (ours || section == "defaults")) for (i = 2; i <= n; i++) if (word[i] == "resolvers") asks_itself = 1
+  if (ours && word[1] == "server" && n > 2 && want == "servers") {
+    asks = asks_itself + 0
+    for (i = 4; i <= n; i++) if (word[i] == "resolvers") asks = 1
+    print word[2] "\t" word[3] "\t" asks
+  }
   if (ours && word[1] == "server-state-file-name") own = word[2] == "use-backend-name" ? backend : word[2]
 }
 
 END {
-  if (!found) exit
+  if (!found || want == "servers") exit
   if (mode == "" || mode == "none") { print "fault\tHAProxy\047s configuration has no load-server-state-from-file for backend " backend; exit }
   if (mode == "local") file = own == "" ? backend : own
   if (file == "") { print "fault\tHAProxy\047s configuration has no server-state-file"; exit }

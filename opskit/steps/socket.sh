@@ -60,29 +60,65 @@ order() {
   [ -z "$heard" ] || { why="HAProxy answers to '$1': $heard"; return 1; }
 }
 
+# Sets process, since (how long it runs), many and stopping, as `show info` has told them in heard.
+read_info() {
+  info=$(printf '%s\n' "$heard" | awk -F ': ' '
+    $1 == "Pid" { pid = $2 } $1 == "Uptime_sec" { since = $2 } $1 == "Nbproc" { many = $2 } $1 == "Stopping" { stopping = $2 }
+    END { print pid + 0, since + 0, many + 0, stopping + 0 }')
+  read -r process since many stopping <<END
+$info
+END
+  [ "$process" -gt 0 ] || { why="$socket does not answer as HAProxy does: $heard"; return 1; }
+}
+
 # Sets process: which one answers, and since when.
-find_process() {
-  hear 'show info' || return 1
-  process=$(printf '%s\n' "$heard" | awk -F ': ' '$1 == "Pid" { print $2 }')
-  since=$(printf '%s\n' "$heard" | awk -F ': ' '$1 == "Uptime_sec" { print $2 }')
-  many=$(printf '%s\n' "$heard" | awk -F ': ' '$1 == "Nbproc" { print $2 }')
-  stopping=$(printf '%s\n' "$heard" | awk -F ': ' '$1 == "Stopping" { print $2 }')
-  [ -n "$process" ] || { why="$socket does not answer as HAProxy does: $heard"; return 1; }
+find_process() { hear 'show info' && read_info; }
+
+# Whether who has just answered (`show info`, in heard) is the process that was found first, and is
+# not the one that a reload has left behind. Otherwise process is the one that has answered.
+is_same() {
+  before_process=$process
+  read_info || return 1
+  [ "$process" = "$before_process" ] || { why="HAProxy was reloaded meanwhile (process $before_process, now $process)"; return 1; }
+  [ "$stopping" -eq 0 ] || { why="HAProxy is being reloaded (process $process is stopping)"; return 1; }
 }
 
 # Whether the process still answers that was found first.
-same_process() {
-  before_process=$process
-  find_process || return 1
-  [ "$process" = "$before_process" ] || { why="HAProxy was reloaded meanwhile (process $before_process, now $process)"; return 1; }
+same_process() { hear 'show info' && is_same; }
+
+# Finds who is to be told when all is taken back: while a reload is under way, who comes.
+find_who_stays() {
+  tries=0
+  until find_process && [ "$stopping" -eq 0 ]; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 25 ] || return 0
+    sleep 0.2
+  done
+}
+
+# Sets earlier: processes of HAProxy in this network that are not the one that answers, nor its master.
+# After a reload they finish what they began, which no socket tells of.
+find_earlier() {
+  earlier=''
+  { read -r called <"/proc/$process/comm"; } 2>/dev/null || return 0
+  case $called in haproxy*) ;; *) return 0 ;; esac
+  network=$(readlink "/proc/$process/ns/net") || network=''
+  master=$(awk '{ sub(/^.*\) /, ""); print $2 }' "/proc/$process/stat" 2>/dev/null) || master=''
+  for each in /proc/[0-9]*/comm; do
+    title=''
+    { read -r title <"$each"; } 2>/dev/null || :
+    id=${each#/proc/} id=${id%/comm}
+    case $id,$title in "$process",* | "$master",*) continue ;; *,"$called") ;; *) continue ;; esac
+    if [ "$(readlink "/proc/$id/ns/net")" = "$network" ]; then earlier="$earlier $id"; fi
+  done
 }
 
 # Refuses an HAProxy in which a change would not last, or would be one of several.
 find_haproxy() {
   find_talker
   find_process || refuse "$why"
-  [ "${many:-1}" -le 1 ] || refuse "HAProxy runs as $many processes, of which $socket is one; use threads (nbthread)"
-  [ "${stopping:-0}" -eq 0 ] || refuse "the HAProxy that answers on $socket is stopping: a reload is under way"
+  [ "$many" -le 1 ] || refuse "HAProxy runs as $many processes, of which $socket is one; use threads (nbthread)"
+  [ "$stopping" -eq 0 ] || refuse "the HAProxy that answers on $socket is stopping: a reload is under way"
   tested=$(sh -c "$test" 2>&1 </dev/null 9<&-) ||
     refuse "HAProxy's configuration is not valid ($test): $(printf '%s\n' "$tested" | grep -F ALERT | head -n 1)"
   if [ -n "$state_file" ]; then check_reloads; fi
@@ -105,6 +141,7 @@ check_reloads() {
     fi
   done
   [ $# -gt 0 ] || return 0
+  said_servers=$(cat "$@" | awk -v backend="$backend" -v want=servers "$reloads_awk")
   loads=$(cat "$@" | awk -v backend="$backend" "$reloads_awk")
   case $loads in
     "fault$tab"*) refuse "${loads#*"$tab"}, so a reload would undo what is set here; write it (and server-state-file $state_file), or state_file: null" ;;

@@ -493,6 +493,24 @@ def test_where_states_are_read_from_is_found_in_the_configuration(
     assert told.strip() == says or (says.startswith("fault") and told.startswith(says)), told
 
 
+@pytest.mark.parametrize("awk", AWKS, ids=" ".join)
+def test_where_servers_are_is_read_of_the_configuration(awk: list[str]) -> None:
+    conf = (
+        "defaults\n default-server resolvers own\nbackend other\n server x 10.0.0.9:1\n"
+        "listen app\n server 'a 1' 10.0.0.1:80 check # server z y\n server b web.internal:81\n"
+    )
+    program = [*awk, "-v", "backend=app", "-v", "want=servers", "-f", str(HERE / "reloads.awk")]
+    told = []
+    for text in (
+        conf,
+        conf.replace("81", "81 resolvers own").replace("resolvers own\nb", "check\nb"),
+    ):
+        done = subprocess.run(program, input=text.encode(), capture_output=True, check=True)
+        told.append(done.stdout.decode().splitlines())
+    assert told[0] == ["a 1\t10.0.0.1:80\t1", "b\tweb.internal:81\t1"]
+    assert told[1] == ["a 1\t10.0.0.1:80\t0", "b\tweb.internal:81\t1"]
+
+
 # --- its arithmetic -------------------------------------------------------------------------------
 
 

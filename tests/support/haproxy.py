@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,13 +83,17 @@ class Haproxy:
 
     def reload(self, *, settled: bool = True) -> None:
         before = self.info("Pid")
-        os.kill(int((self.top / "pid").read_text()), signal.SIGUSR2)
-        self.wait_for_another(before)
+        for _ in range(5):  # a master that is still busy with the reload before loses the signal
+            os.kill(int((self.top / "pid").read_text()), signal.SIGUSR2)
+            with suppress(AssertionError):
+                self.wait_for_another(before, limit=2.0)
+                break
+        assert self.info("Pid") != before
         wait_until(lambda: not settled or not {"", "INI"} & set(self.checks()))
 
-    def wait_for_another(self, before: str) -> None:
+    def wait_for_another(self, before: str, limit: float = 10.0) -> None:
         """Wait until only a new process answers: for a moment both do, now this one, now that."""
-        wait_until(lambda: all(self.info("Pid") not in ("", before) for _ in range(8)))
+        wait_until(lambda: all(self.info("Pid") not in ("", before) for _ in range(8)), limit)
 
     def stop(self) -> None:
         """End the master and its workers by their own ids."""
@@ -137,6 +142,10 @@ class Haproxy:
 
     def sessions(self) -> list[int]:
         return [int(one) for one in self._stat("scur")]
+
+    def address(self, server: str) -> str:
+        """Where it has a server."""
+        return dict(zip(self.servers, self._stat("addr"), strict=True))[server]
 
     def state(self) -> list[str]:
         """Weight and status of each server, in order; not that a check is just now in doubt."""
