@@ -146,6 +146,7 @@ def _haproxy(layout: Layout) -> Value:
         "state_file": "/var/lib/haproxy/states",
         "test": f"haproxy -c -f {HAPROXY_CONF}",
         "colours": {name: _names(hosts) for name, hosts in layout.colours.items()},
+        "latency": "mean",
         "health": "/health/",
         "sudo": "root",
         "listen": listen_haproxy(layout.of(Role.LB)[0]),

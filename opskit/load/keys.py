@@ -211,6 +211,13 @@ BALANCER: tuple[Key, ...] = (
         '(`status=200`, `"status":200`); when not written `{side: 1, status: 2, time: 3, unit: s}`',
     ),
     Key(
+        "latency",
+        "enum",
+        choices=("mean",),
+        help="HAProxy without `log` and `counts`: let a `gate` compare mean times for the p95, "
+        "which its counters don't tell",
+    ),
+    Key(
         "counts",
         "literal",
         help="page that tells a `gate` in JSON what each side has had so far: "

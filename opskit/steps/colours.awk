@@ -6,6 +6,8 @@
 #         refuse MESSAGE                     why the shares must not be changed
 #         note MESSAGE                       what a person should know
 #         server UPSTREAM ADDRESS up|down    each of their servers
+#         log PATH SECONDS                   an access log whose lines are kept back so long ('': until
+#                                            there are many)
 #         patience WORDS                     what worker_shutdown_timeout says ("" for nothing)
 #   action=bounds   of nothing: COUNT LEAST MOST: how many answers to ask for (-v sample: at least)
 #         when the second gets -v share percent, and how many of them may come from it by chance.
@@ -64,11 +66,30 @@ function survey(how,  i) {
     keep_server()
   } else if (word[1] == "worker_shutdown_timeout" && depth == 0) {
     patience = word[2]
+  } else if (word[1] == "access_log") {
+    keep_log()
   } else if (word[1] ~ /^(proxy|fastcgi|uwsgi|scgi|grpc)_next_upstream$/) {
     for (i = 2; i <= n; i++) if (word[i] == "non_idempotent") repeats[site()] = word[1]
   } else if (word[1] ~ /^(proxy|fastcgi|uwsgi|scgi|grpc)_pass$/) {
     keep_pass()
   }
+}
+
+function keep_log(  i, late, flush) {
+  for (i = 3; i <= n; i++) {
+    if (word[i] ~ /^(buffer=|gzip)/) late = 1
+    if (word[i] ~ /^flush=/) flush = seconds(substr(word[i], 7))
+  }
+  if (late) print "log\t" word[2] "\t" flush
+}
+
+# A time as nginx writes it (500ms, 5s, 1m30s), in whole seconds and rather too long.
+function seconds(text,  part, sum) {
+  while (match(text, /^[0-9]+(ms|[smhdwMy])?/)) {
+    part = substr(text, 1, RLENGTH); text = substr(text, RLENGTH + 1)
+    sum += part ~ /ms$/ ? part / 1000 : part * (part ~ /m$/ ? 60 : part ~ /h$/ ? 3600 : part ~ /[dwMy]$/ ? 86400 : 1)
+  }
+  return int(sum) + (sum > int(sum))
 }
 
 function keep_server(  i, state) {

@@ -161,6 +161,11 @@ def work(args: Mapping[str, Value], step: Step) -> Command:
     numbers = _numbers(args, step)
     new, old = _sides(args, entry, pool, step)
     files, words = _steering(entry, pool, step)
+    source = _source(entry, pool, step)
+    alone = old is None or _none(args, step)
+    means = source["source"] == "stats" and not alone and numbers["p95_ratio"] > 0
+    if means and said(entry, "latency", pool, step) != "mean":
+        raise _no_p95(pool, step)
     words |= {
         "action": "gate",
         "to": "",
@@ -170,23 +175,36 @@ def work(args: Mapping[str, Value], step: Step) -> Command:
         "second": " ".join(old.names) if old else "",
         "one": new.label,
         "other": old.label if old else "",
-        "alone": "0" if old and not _none(args, step) else "1",
+        "alone": "1" if alone else "0",
+        "means": "1" if means else "0",
         "members_of": " ".join(new.servers),
         "gate_awk": data("gate.awk"),
         "members_awk": data("members.awk"),
-        **_source(entry, pool, step),
+        **source,
         **{f"{name}_" if name == "for" else name: _plain(v) for name, v in numbers.items()},
         "p95_least": _plain(numbers["p95_least"] * 1000),
         **pages(args, entry, step),
     }
     assignments = "".join(f"{key}={shlex.quote(value)}\n" for key, value in words.items())
     body = "".join(map(data, ("common.sh", "members.sh", "shares.sh", "gate.sh", *files)))
-    beside = f" beside {old.label}" if words["alone"] == "0" and old else ""
+    beside = f" beside {old.label}" if old and not alone else ""
+    by = " (HAProxy tells no p95: mean times are compared)" if means else ""
     return Command(
         text=text(assignments + body + ("" if "colours.sh" in files else "gate\n")),
         sudo=sudo_of(args.get("sudo"), entry.get("sudo"), step),
-        summary=f"watch {new.label}{beside} in pool {pool} for {duration(numbers['for'])}",
+        summary=f"watch {new.label}{beside} in pool {pool} for {duration(numbers['for'])}{by}",
         verdict=True,
+    )
+
+
+def _no_p95(pool: str, step: Step) -> InputError:
+    """Say what HAProxy's counters lack: a limit of p95 would be held to something weaker."""
+    return InputError(
+        f"HAProxy's own counters tell no p95, so p95_ratio can't be held in pool {pool}",
+        where=str(step.places.get("gate.p95_ratio", step.place)),
+        hint=f"name its access log (log, log_fields of balancers.{pool}), or write latency: mean "
+        "there to have mean times compared, which see a slow part of the requests later; "
+        "p95_ratio: 0 compares none",
     )
 
 
@@ -226,6 +244,8 @@ def _sides(
     if colours:
         return _colours(args, colours, pool, step)
     members = _hosts(args.get("members"), step)
+    if args.get("new") is not None:
+        _must_be_hosts(args, pool, step)
     new = _named(args, "new", step) or tuple(m for m in _hosts(args.get("reached"), step))
     old = () if _none(args, step) else _named(args, "old", step)
     if not old and not _none(args, step):
@@ -247,6 +267,16 @@ def _colours(
         raise _wrong(step, "old", f"it is not the other colour of {pool}", others[0])
     one, other = named[0], others[0]
     return _Side(label=one, names=colours[one]), _Side(label=other, names=colours[other])
+
+
+def _must_be_hosts(args: Mapping[str, Value], pool: str, step: Step) -> None:
+    """Refuse a colour where the pool has none: it would be looked for among the hosts."""
+    addresses = mapping(args.get("addresses"))
+    unknown = [name for name in _named(args, "new", step) if name not in addresses]
+    if unknown:
+        what = f"pool {pool} has no colours, and {unknown[0][:80]!r} is no host of the inventory"
+        hint = "hosts of the pool, or name a pool that has two colours"
+        raise _wrong(step, "new", what, hint)
 
 
 def _hosts(value: Value, step: Step) -> tuple[str, ...]:

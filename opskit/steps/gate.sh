@@ -11,6 +11,7 @@
 #   log, log_side, log_status, log_time, log_unit     the access log, and which of its words is what
 #   counts_at, counts_page      who tells counts as JSON
 #   haproxy           1: it is one
+#   means             1: mean times stand for the p95
 #   upstreams         1: first and second are upstreams, whose servers nginx's configuration names
 #   members_of        addresses of the new side's servers ('': see upstreams, or HAProxy)
 #   gate_awk, gatelog_awk, counts_awk     the programs that weigh, and that read a log and counts
@@ -45,6 +46,23 @@ open_log() {
   old_log=/proc/$$/fd/8 old_at=$(size_of /proc/$$/fd/8) new_log='' new_at=0
   is_log=$(inode_of "$old_log")
   old_mark=$(before "$old_log" "$old_at") new_mark=''
+}
+
+# Lets nginx write what it was asked before the gate: by opskit itself, which counts who answers. Where
+# it keeps lines back (access_log … buffer=), that is written up to flush= later.
+await_lines() {
+  [ "$upstreams" = 1 ] || return 0
+  late=$(printf '%s\n' "$found" | awk -F '\t' -v name="${log##*/}" '
+    $1 == "log" { n = split($2, part, "/") }
+    $1 == "log" && part[n] == name && ($3 == "" || $3 > most) { most = $3 == "" ? "never" : $3; if ($3 == "") exit }
+    END { print most }')
+  case $late in
+    '') return ;;
+    never) inconclusive "nginx keeps lines of $log back until its buffer is full (buffer= without flush=); write flush=5s behind it" ;;
+  esac
+  [ "$late" -le "$window" ] && [ "$late" -le "$ask_within" ] ||
+    inconclusive "nginx keeps lines of $log back for $late s (flush=), longer than a window or $ask_within s; write flush=5s"
+  sleep $((late + 1))
 }
 
 # Prints what was written to the open file $1 from byte $2 to $3, as counts.
@@ -191,6 +209,7 @@ prepare() {
     members_of=$(up_in "$first" | tr '\n' ' ')
     first="$first $members_of" second="$second $(up_in "$second" | tr '\n' ' ')"
   fi
+  if [ "$means" = 1 ]; then note="$note; HAProxy tells no p95, so mean times were compared"; fi
   if [ "$haproxy" = 1 ]; then # who its servers are, whoever counts
     find_talker
     see_stats
@@ -198,6 +217,7 @@ prepare() {
   fi
   case $source in
     log)
+      await_lines
       open_log
       seen=''
       ;;

@@ -163,6 +163,12 @@ def test_without_an_old_side_the_limits_hold() -> None:
 
 LOG = {"type": "nginx", "log": "/log", "health": "/", "port": 8000, "members": "web"}
 COLOURED = {**LOG, "file": "/f", "colours": {"blue": "app_blue", "green": "app_green"}}
+STATS = {
+    "type": "haproxy",
+    "socket": "/s",
+    "state_file": None,
+    "colours": {"blue": ["b"], "green": ["g"]},
+}
 
 
 @pytest.mark.parametrize(
@@ -170,7 +176,9 @@ COLOURED = {**LOG, "file": "/f", "colours": {"blue": "app_blue", "green": "app_g
     [
         ({**LOG, "log": None}, {}, "does not say where requests are counted"),
         (LOG, {"window": "0"}, "a window of 0s is too short"),
-        (LOG, {"new": "web7"}, "'web7' is no host of the inventory"),
+        (LOG, {"new": "green"}, "pool app has no colours, and 'green' is no host of the inventory"),
+        (LOG, {"old": "web7"}, "'web7' is no host of the inventory"),
+        (STATS, {"new": "green"}, "HAProxy's own counters tell no p95, so p95_ratio can't be held"),
         (LOG, {"new": "web1", "old": "web1 web2"}, "web1 is of both sides"),
         (COLOURED, {"new": "red"}, "'red' is none of the two colours of app"),
         (COLOURED, {"new": "green", "old": "green"}, "it is not the other colour of app"),
@@ -193,6 +201,11 @@ def test_sides() -> None:
     shell = work(COLOURED, {"pool": "app", "new": "green", "for": "5m"})
     assert shell.summary == "watch green beside blue in pool app for 5m"
     assert "\nfirst=app_green\n" in shell.text.fixed()
+    means = {**STATS, "latency": "mean"}
+    told = work(means, {"pool": "app", "new": "green"}).summary
+    assert told.endswith("for 1m (HAProxy tells no p95: mean times are compared)")
+    for plain in ({"p95_ratio": 0}, {"old": "none"}):
+        assert work(STATS, {"pool": "app", "new": "green", **plain}).summary.endswith(" for 1m")
     assert (
         "\nalone=1\n" in work(COLOURED, {"pool": "app", "new": "green", "old": "none"}).text.fixed()
     )

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from opskit.lab.load import Load
+from tests.steps.test_colours import Balancer
 from tests.steps.test_gate import shell_text
+from tests.support import colours
 from tests.support import haproxy as support
 from tests.support.haproxy import Haproxy
 from tests.support.nginx import Member
@@ -146,6 +148,37 @@ def test_what_is_read_of_a_log(tmp_path: Path) -> None:
     assert int(rotated.split()[2]) > 0.8 * int(ended[0][0].splitlines()[-1].split()[2]), "none lost"
 
 
+LATE = """
+log_format side '$app_pool $status $request_time';
+access_log {top}/late.log side buffer=64k flush=1s;
+access_log {top}/later.log side buffer=64k flush=1m30s;
+access_log {top}/never.log side buffer=64k;
+"""
+
+
+def test_what_opskit_has_asked_to_count_shares_is_no_traffic(tmp_path: Path) -> None:
+    """nginx may write of it when the gate has begun: nobody else has asked anything here."""
+    nginx = colours.make(tmp_path / "nginx")
+    try:
+        nginx.active.with_name("late.conf").write_text(LATE.format(top=nginx.top))
+        nginx.run("-s", "reload")
+        assert Balancer(nginx)(to="green", share=50, sample=200)[0] == 0
+        assert Balancer(nginx)(ready="green", sample=200)[0] == 0
+        args = {"pool": "app", "new": "green", "for": "1s", "window": "1s"}
+        said = []
+        for name in ("late", "later", "never"):
+            gate = start({**nginx.entry(), "log": f"{nginx.top}/{name}.log"}, args)
+            said.append(gate.communicate(timeout=30)[0].splitlines()[-1])
+        assert len((nginx.top / "late.log").read_text().splitlines()) >= 400
+    finally:
+        nginx.stop()
+        for member in nginx.members:
+            member.close()
+    assert said[0].startswith("INCONCLUSIVE: too few requests: green 0 requests"), said
+    assert f"INCONCLUSIVE: nginx keeps lines of {nginx.top}/later.log back for 90 s" in said[1]
+    assert "until its buffer is full (buffer= without flush=)" in said[2], said
+
+
 class Counts(BaseHTTPRequestHandler):
     """Tells counts that grow by a hundred at each look."""
 
@@ -195,7 +228,9 @@ def test_haproxy_counts_itself_and_begins_anew_when_it_is_reloaded(haproxy: Hapr
     args = {"pool": "app", "new": "green", "for": "2s", "sample": 30, "old_sample": 30}
     with Load(url=f"http://{haproxy.listen}/", rate=200, threads=4):
         passed = start(haproxy.entry(), args)
-        assert "PASS: green " in passed.communicate(timeout=30)[0]
+        said = passed.communicate(timeout=30)[0]
+        assert "PASS: green " in said
+        assert said.endswith("; HAProxy tells no p95, so mean times were compared\n"), said
         reloaded = start(haproxy.entry(), {**args, "for": "4s"})
         assert reloaded.stdout is not None
         assert ": well" in reloaded.stdout.readline()

@@ -164,6 +164,7 @@ class Haproxy:
             "header": "X-Pool",
             "listen": f"http://{self.listen}/",
             "health": "/",
+            "latency": "mean",
         }
 
 
