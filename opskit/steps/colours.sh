@@ -278,7 +278,7 @@ to() {
 back() {
   begin
   if [ ! -e "$kept" ]; then
-    [ -z "$of" ] || refuse "what run $of found is not kept in $dir; it has changed nothing here, or five runs came since"
+    [ -z "$of" ] || refuse "what run $of found is not kept in $dir; it has changed nothing here, or five runs came since. Name an earlier one if that is meant (opskit runs lists them)"
     if [ -n "$stale" ]; then
       load || refuse "$why"
       agree
@@ -333,7 +333,7 @@ found() {
   look
   dir=${real%/*}
   kept=$(named before "$of")
-  [ -e "$kept" ] || refuse "what run $of found is not kept in $dir; it has changed nothing here, or five runs came since"
+  [ -e "$kept" ] || refuse "what run $of found is not kept in $dir; it has changed nothing here, or five runs came since. Name an earlier one if that is meant (opskit runs lists them)"
   ! cmp -s "$kept" "$real" || refuse "$file is as run $of found it already: $(shares "$part")"
   must_be_left
   was=$part

@@ -162,7 +162,7 @@ put_in_place() {
 
 begin() {
   open_dir
-  not_kept="what run $of found is not kept in $dir; it has changed nothing here, or five runs came since"
+  not_kept="what run $of found is not kept in $dir; it has changed nothing here, or five runs came since. Name an earlier one if that is meant (opskit runs lists them)"
   kept=$dir/$at.before-${of:-$run} set=$dir/$at.set-${of:-$run} orders=$dir/$at.orders
   take_socket_lock
   survey
@@ -309,7 +309,7 @@ found() {
   only_dead || agree
   open_dir
   kept=$dir/$at.before-$of set=$dir/$at.set-$of
-  [ -e "$kept" ] || refuse "what run $of found is not kept in $dir; it has changed nothing here, or five runs came since"
+  [ -e "$kept" ] || refuse "what run $of found is not kept in $dir; it has changed nothing here, or five runs came since. Name an earlier one if that is meant (opskit runs lists them)"
   old=$(cat "$kept")
   [ "$(as_orders)" != "$old" ] || refuse "backend $backend is as run $of found it already: $(shares "$part")"
   other_hand=$(strangers)

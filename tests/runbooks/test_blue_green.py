@@ -19,9 +19,22 @@ pytestmark = pytest.mark.acceptance
 
 ACTIVE = "/etc/nginx/opskit/active.conf"
 BALANCERS = ("lb1", "lb2")
-UNGATED = ("-p", "watch=0s", "-p", "keep=0s", "-p", "sample=40", "-p", "stages=50 100")
+UNGATED = (
+    "-p",
+    "idle=0s",
+    "-p",
+    "watch=0s",
+    "-p",
+    "keep=0s",
+    "-p",
+    "sample=40",
+    "-p",
+    "stages=50 100",
+)
 QUICK = (*UNGATED, "-p", "gate=false")
 GATED = (
+    "-p",
+    "idle=0s",
     "-p",
     "window=1s",
     "-p",
@@ -53,8 +66,8 @@ def shares(fleet: Fleet) -> dict[str, str]:
     return {host: fleet.sh(host, f"cat {ACTIVE}") for host in BALANCERS}
 
 
-def run(fleet: Fleet, *words: str, status: int = 0) -> str:
-    done = fleet.opskit("run", "blue-green", "--yes", "-p", "to=green", *words, status=status)
+def run(fleet: Fleet, *words: str, status: int = 0, to: str = "green") -> str:
+    done = fleet.opskit("run", "blue-green", "--yes", "-p", f"to={to}", *words, status=status)
     return done.stdout + done.stderr
 
 
@@ -78,6 +91,9 @@ def test_traffic_moves_in_stages_and_comes_back_and_no_request_fails(fleet: Flee
         assert "give green 50 % of pool app" in planned
         gated = fleet.opskit("plan", "blue-green", "-p", "to=green").stdout
         assert "watch green beside blue in pool app for 5m" in gated
+        assert re.search(
+            r"wait 10m\n.*First stage.*give green 10 %.*Second.*50 %.*Third", gated, re.S
+        )
         assert "No way back" not in gated, "a gate leaves nothing"
         fleet.opskit("plan", "blue-green", "-p", "to=green", *QUICK, "-p", "warm=/slow?ms=9")
         assert shares(fleet) == before, "a plan changes nothing"
@@ -92,6 +108,7 @@ def test_traffic_moves_in_stages_and_comes_back_and_no_request_fails(fleet: Flee
         assert "lb1 has green 100; lb2 has green 100" in refused
         output = fleet.opskit("output", "last", "2", "lb1", status=None).stdout
         assert "green 100" in output
+        run(fleet, *QUICK, "-p", "warm=/none/", status=1, to="blue")  # newer, and changed nothing
         planned = fleet.opskit("plan", "switch-back", "-p", "sample=40").stdout
         assert "put back the shares of pool app" in planned
         begun = time.monotonic()
@@ -114,8 +131,8 @@ def test_traffic_moves_in_stages_and_comes_back_and_no_request_fails(fleet: Flee
 def test_a_canary_is_taken_back_as_well(fleet: Fleet) -> None:
     """Its gates wait for traffic, and a person says that they have seen enough."""
     before = shares(fleet)
-    words = ("-p", "to=green", "-p", "stages=50 100", "-p", "watch=1s", "-p", "keep=1s")
-    quick = ("-p", "window=1s", "-p", "sample=40")
+    words = ("-p", "to=green", "-p", "idle=0s", "-p", "stages=50 100", "-p", "watch=1s")
+    quick = ("-p", "keep=1s", "-p", "window=1s", "-p", "sample=40")
     fleet.opskit("run", "canary", "--yes", *words, *quick, status=4)
     for _ in range(4):  # two balancers, two gates
         said = fleet.opskit("decide", "last", "done", "--reason", "a test", status=None).stdout

@@ -112,7 +112,8 @@ def broken(fleet: Fleet, how: str) -> Iterator[None]:
 
 
 def run(world: World, *words: str, status: int) -> str:
-    given = ("-p", "to=green", "-p", f"pool={world.pool}", "-p", "keep=0s", "-p", "stages=50 100")
+    given = ("-p", "to=green", "-p", f"pool={world.pool}", "-p", "idle=0s", "-p", "keep=0s")
+    words = ("-p", "stages=50 100", *words)
     done = world.fleet.opskit("run", "blue-green", "--yes", *given, *words, status=status)
     return done.stdout + done.stderr
 
@@ -163,7 +164,7 @@ def experiment(
     assert was in COLOURS, was
     to = COLOURS[1 - COLOURS.index(was)]
     words = ["-p", f"to={to}", "-p", f"pool={world.pool}", "-p", "stages=50 100", "-p", "watch=0s"]
-    words += ["-p", "keep=0s", "-p", "sample=30"]
+    words += ["-p", "idle=0s", "-p", "keep=0s", "-p", "sample=30"]
     known = fleet.runs()
     process = fleet.start("run", "blue-green", "--yes", *words)
     after, then = rng.uniform(0.0, longest), rng.choice(("resume", "undo"))
@@ -244,7 +245,7 @@ def test_a_balancer_that_is_cut_off_comes_back_and_is_what_it_was(
     """The other one goes back at once, and the message says what to do about this one."""
     fleet, before = world.fleet, world.settings()
     words = ["-p", "to=green", "-p", f"pool={world.pool}", "-p", "watch=3s", "-p", "keep=0s"]
-    words += ["-p", "gate=false", "-p", "stage_timeout=60s", "-p", "stages=50 100"]
+    words += ["-p", "idle=0s", "-p", "gate=false", "-p", "stage_timeout=60s", "-p", "stages=50 100"]
     words += ["-p", "drain_timeout=5s", "-p", "sample=600"]  # long enough to be cut within a stage
     process = fleet.start("run", "blue-green", "--yes", *words)
     try:

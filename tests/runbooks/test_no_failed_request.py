@@ -26,7 +26,7 @@ HELD_BESIDE_OTHERS = 300.0
 DRAIN = 2.0
 """How long WebSockets may outlive a reload of nginx, and a stop of their service."""
 ROUNDS = 20
-UNWATCHED = ("-p", "watch=0s", "-p", "gate=false")
+UNWATCHED = ("-p", "idle=0s", "-p", "watch=0s", "-p", "gate=false")
 CONF, CFG, ACTIVE = (
     "/etc/nginx/nginx.conf",
     "/etc/haproxy/opskit.cfg",
@@ -160,7 +160,8 @@ def test_sockets_stay_with_the_colour_before_until_its_service_has_given_them_th
     """With HAProxy nothing else ends them: the run asks, and whoever stops the service is kind."""
     with constant(fleet, "edge", rate=RATE, hold=None) as found:
         told = ("-p", "pool=edge", "-p", "stages=100", "-p", "drain_timeout=1s", "-p", "keep=0s")
-        said = fleet.opskit("run", "blue-green", "--yes", "-p", "to=green", *told, status=4)
+        to = ("-p", "to=green", "-p", "idle=0s")
+        said = fleet.opskit("run", "blue-green", "--yes", *to, *told, status=4)
         assert "HAProxy still has 50 sessions with blue" in said.stdout + said.stderr
         stopped = time.time()
         fleet.sh("web1", "labctl stop app; labctl start app; sleep 1")
