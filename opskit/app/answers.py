@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from opskit.execute import LEFT
 
 _ABORT = "end the run as it stands; nothing more is done, nothing is taken back"
-_EXCLUDE = "go on without this host; nothing more starts there, what was done there stays"
+_STAYS = "what was done there stays"
+_EXCLUDE = f"go on without this host; nothing more starts there, {_STAYS}"
 _UNDO = "take back what the run did, on every host, and come to the end"
 _MEANINGS: Mapping[str, Mapping[str, str]] = {
     "failed": {
@@ -74,12 +75,17 @@ REASONED = ("done", "failed", "skip", "no", "exclude", "override")
 """Answers that somebody will want to know the reason of."""
 
 
-def meanings(why: str, choices: Sequence[str], *, parameters: bool = False) -> Mapping[str, str]:
+def meanings(
+    why: str, choices: Sequence[str], *, parameters: bool = False, left: str = ""
+) -> Mapping[str, str]:
     """Return what each of these choices does when a run asks for this reason.
 
-    `parameters`: whether a retry can be given others.
+    `parameters`: whether a retry can be given others. `left`: the last step that has changed the
+    host that is asked about.
     """
     known = dict(_MEANINGS.get(why, {}))
+    if left and "exclude" in known:
+        known["exclude"] = known["exclude"].replace(_STAYS, f"it stays as {left!r} has left it")
     if parameters and "retry" in known and why != "budget":
         known["retry"] += "; with `-p NAME=VALUE`: with another value of a parameter"
     return {choice: known.get(choice, "") for choice in choices}

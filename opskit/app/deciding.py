@@ -15,7 +15,7 @@ from opskit.model.frozen import frozen
 from opskit.model.plan import Action, Plan
 from opskit.model.run import Run
 from opskit.model.value import Json
-from opskit.plan import EXCLUDE, changes, repeated
+from opskit.plan import EXCLUDE, changes, repeated, standing
 
 TRIES = 3
 """How often a reason is asked for."""
@@ -70,8 +70,17 @@ def put(found: Run, plan: Plan, evidence: Sequence[Finding]) -> Question:
         why=why,
         choices=choices,
         evidence=tuple(evidence),
-        meanings=meanings(why, choices, parameters=bool(plan.parameters)),
+        meanings=meanings(
+            why, choices, parameters=bool(plan.parameters), left=_last_change(found, plan)
+        ),
     )
+
+
+def _last_change(found: Run, plan: Plan) -> str:
+    """Return the last step that has changed the host that a question is about; "" for none."""
+    host = (found.question or {}).get("host")
+    steps = [a.position for a in standing(plan, found.actions) if host and a.host == host]
+    return plan.stages[steps[-1]].name if steps else ""
 
 
 def offered(found: Run) -> tuple[str, ...]:

@@ -169,7 +169,7 @@ class Attempt:
         output, sizes = self._send(ready)
         while output is not None:
             if output.lost:
-                self._tell(ready, f"lost sight of {ready.action.target}: {output.reason}")
+                self._tell(ready, _lost(ready, output))
                 output, sizes = self.search.found(ready, output, sizes)
             if output.again and ready.again >= _AGAIN:
                 output = judge(ready.job.work, replace(output, again=False))
@@ -362,6 +362,12 @@ class Attempt:
             attempt=attempt,
             data={**data, **undo},
         )
+
+
+def _lost(ready: Ready, output: Output) -> str:
+    """Say that a target was lost from sight, and until when it is looked for at most."""
+    until = time.strftime("%H:%M:%SZ", time.gmtime(time.time() + ready.left))
+    return f"lost sight of {ready.action.target}: {output.reason}; it is looked for until {until}"
 
 
 def _check(work: Check) -> Output:

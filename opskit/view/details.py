@@ -31,6 +31,7 @@ def shown(run: Run, plan: Plan | None, said: Said, paint: Paint) -> Iterator[str
     if plan is not None:
         yield from _did(run, plan, labels)
         yield from _passed_over(run, plan, labels, paint)
+        yield from _excluded(run, plan)
         yield from _left(run, plan)
 
 
@@ -180,6 +181,17 @@ def _left(run: Run, plan: Plan) -> Iterator[str]:
     elif "undone" in run.hosts.values():
         kept = [action for action in stands if not action.undo]
         yield from _named("not taken back, it has no undo", plan, kept)
+
+
+def _excluded(run: Run, plan: Plan) -> Iterator[str]:
+    """Say of each host that a person has left out which change was the last one there."""
+    out = {host for host, state in run.hosts.items() if state == "excluded"}
+    if not out:
+        return
+    from opskit.plan import standing
+
+    last = {action.host: action for action in standing(plan, run.actions) if action.host in out}
+    yield from _named("excluded, and stays as it was left by", plan, list(last.values()))
 
 
 def _told(run: Run, plan: Plan, action: Action) -> bool:

@@ -89,7 +89,7 @@ CASES = [
     lost("reset", "change", 4, "unknown", "one begin-two two", says="can't be asked", after=DONE),
     lost("freeze", "change", 4, "unknown", "one begin-two two", says="can't tell", after=DONE),
     lost("reboot", "change", 4, "unknown", "one begin-two", says="started anew since"),
-    lost("blip", "change", 0, "done", "one begin-two two three", says="lost sight of"),
+    lost("blip", "change", 0, "done", "one begin-two two three", says="it is looked for until"),
     # While a read runs: it has failed, and that is all there is to know.
     lost("cut", "read", 1, "failed", *HALF, says="can't tell"),
     lost("reset", "read", 1, "failed", *HALF),

@@ -232,6 +232,24 @@ def test_a_gate_without_traffic_waits_for_a_person(fleet: Fleet) -> None:
 
 
 @pytest.mark.soak
+def test_a_balancer_that_a_person_leaves_out_stays_at_its_share_and_that_is_told(
+    fleet: Fleet,
+) -> None:
+    before = shares(fleet)
+    run(fleet, *GATED, "-p", "watch=1s", status=4)
+    shown = fleet.opskit("decide", "last", status=4).stdout
+    assert "nothing more starts there, it stays as 'First stage' has left it" in shown, shown
+    reason = ("--reason", "a test")
+    fleet.opskit("decide", "last", "exclude", *reason, status=4)
+    said = fleet.opskit("decide", "last", "failed", *reason, status=None).stdout
+    assert re.search(r"excluded, and stays as it was left by: \d+ First stage on lb1\n", said), said
+    assert "50% app_green" in shares(fleet)["lb1"]
+    assert shares(fleet)["lb2"] == before["lb2"]
+    fleet.opskit("undo", "last", "--yes", status=None)
+    assert shares(fleet) == before
+
+
+@pytest.mark.soak
 def test_a_gate_that_fails_waits_for_no_balancer_that_is_cut_off(fleet: Fleet) -> None:
     """Its own gate would have been looked for until it was out of time: two minutes."""
     before = shares(fleet)

@@ -94,6 +94,25 @@ def test_an_undo_is_not_proposed_while_a_change_is_unknown() -> None:
     assert "opskit undo" not in summary.text(left, samples.plan())
 
 
+def test_how_a_host_stays_that_was_left_out_is_told() -> None:
+    left = run(
+        "failed",
+        {"web1": "done", "web2": "excluded"},
+        dict(
+            [
+                record("4@web1", "succeeded"),
+                record("3@web2", "succeeded"),
+                record("4@web2", "failed", status=1),
+                record("5@web2", "planned"),
+            ]
+        ),
+    )
+    shown = summary.text(left, samples.plan())
+    assert "  excluded, and stays as it was left by: 4 Switch on web2\n" in shown
+    left = replace(left, hosts={"web1": "done", "web2": "done"})
+    assert "stays" not in summary.text(left, samples.plan())
+
+
 def test_a_good_run_says_little() -> None:
     done = run("succeeded", {"web1": "done"}, dict([record("4@web1", "succeeded")]))
     shown = summary.text(done, samples.plan())
