@@ -305,6 +305,49 @@ def test_what_an_expectation_says_is_never_carried_out(url: str, where: str) -> 
         assert connection.execute("SELECT last_value, is_called FROM s").fetchone() == (1, False)
 
 
+@pytest.mark.parametrize(
+    ("denied", "index", "said"),
+    [
+        ("SCHEMA hidden", Index(keys=("n",), where="name IN ('a', 'b')"), "schema hidden"),
+        ("SCHEMA trick", Index(keys=("trick.norm((name))",)), "schema trick"),
+        ("FUNCTION trick.norm(text)", Index(keys=("trick.norm((name))",)), "function norm"),
+    ],
+)
+def test_what_the_role_may_not_see_is_not_told_to_be_missing(
+    url: str, denied: str, index: Index, said: str
+) -> None:
+    do(
+        url, "DROP SCHEMA IF EXISTS hidden, trick CASCADE", "CREATE SCHEMA hidden",
+        "CREATE SCHEMA trick", "GRANT USAGE ON SCHEMA hidden, trick TO PUBLIC",
+        "CREATE FUNCTION trick.norm(text) RETURNS text IMMUTABLE LANGUAGE plpgsql"
+        " AS 'BEGIN RETURN lower($1); END'", "CREATE TABLE hidden.book (n int, name text)",
+        "CREATE INDEX some_n ON hidden.book (n) WHERE name IN ('a', 'b')",
+        "CREATE INDEX norm_n ON hidden.book (trick.norm(name))",
+    )  # fmt: skip
+    wanted = Expected(relations=(Relation(name="hidden.book", indexes=(index,)),))
+    sound, _ = verified(url, wanted)
+    assert [one["check"] for one in findings(sound)] == ["extra"]  # the other of the two
+    do(url, f"REVOKE ALL ON {denied} FROM PUBLIC")
+    output, printed = verified(url, wanted)
+    assert output.outcome == "unknown", printed
+    assert f"permission denied for {said}" in printed
+    assert "GRANT USAGE" in printed
+    assert [one["check"] for one in findings(output, "CRIT")] == []
+    gone = Expected(relations=(Relation(name="hidden.book", indexes=(Index(keys=("n",)),)),))
+    assert [one["check"] for one in findings(verified(url, gone)[0], "CRIT")] == ["missing"]
+
+
+def test_an_index_of_a_partitioned_table_waits_for_its_parts(url: str) -> None:
+    do(
+        url, "CREATE TABLE part (id int) PARTITION BY RANGE (id)",
+        "CREATE TABLE part_1 PARTITION OF part DEFAULT", "CREATE INDEX part_id ON ONLY part (id)",
+    )  # fmt: skip
+    wanted = Expected(relations=(Relation(name="part", indexes=(Index(keys=("id",)),)),))
+    output, printed = verified(url, wanted)
+    assert [one["check"] for one in findings(output, "CRIT")] == ["invalid"]
+    assert "invalid until each part of the table has it" in printed
+
+
 def test_a_missing_table_and_one_that_is_there_twice_are_refused(url: str) -> None:
     table(url, "a integer")
     do(url, "CREATE SCHEMA IF NOT EXISTS old", "CREATE TABLE IF NOT EXISTS old.item (a integer)")

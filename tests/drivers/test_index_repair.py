@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -144,6 +145,57 @@ def test_a_table_that_is_not_there_and_a_name_that_is_taken_are_refused(db: Base
     assert not found.sent
     assert "item_n is something else there: CREATE INDEX item_n ON" in found.reason
     assert there(db) == [("item_n", True)]
+
+
+@pytest.mark.parametrize(
+    ("way", "back", "said"),
+    [
+        ("ALTER TABLE item OWNER TO owner", "ALTER TABLE item OWNER TO app",
+         "app does not own it, which owner does → connect as a role that owns it"),
+        ("REVOKE CREATE ON SCHEMA public FROM app", "GRANT CREATE ON SCHEMA public TO app",
+         "app may not CREATE in schema public"),
+    ],
+)  # fmt: skip
+def test_who_may_build_nothing_there_is_told_so_by_the_dry_run(
+    db: Base, way: str, back: str, said: str
+) -> None:
+    db.sql(way)
+    for work in (replace(CREATE, probe=True), CREATE):
+        found = db.do(work)
+        assert (found.outcome, found.sent, there(db)) == ("failed", False, [])
+        assert said in found.reason
+    db.sql(back)
+
+
+def test_a_partitioned_table_is_left_as_it_is_and_its_parts_are_built_on(db: Base) -> None:
+    db.sql(
+        "CREATE TABLE part (id int, at date) PARTITION BY RANGE (at);"
+        "CREATE TABLE part_1 PARTITION OF part DEFAULT; CREATE INDEX part_id ON part (id);"
+        "ALTER TABLE part OWNER TO app; ALTER TABLE part_1 OWNER TO app"
+    )
+    sound = replace(create(keys=("id",)), relation="part")
+    assert db.do(sound).evidence["stands"] == "it is there, valid and ready"
+    for do in ("tidy", "rebuild"):  # nothing of it that could be worked on
+        found = db.do(replace(sound, do=do, bloat=0.0), key=f"{do}/")
+        assert (found.outcome, found.evidence["did"]) == ("succeeded", [])
+    wanted = replace(create(keys=("at",), name="part_at"), relation="part")
+    found = db.do(wanted, key="2/")
+    assert (found.outcome, found.sent) == ("failed", False)
+    assert "→ CREATE INDEX … ON ONLY part" in found.reason
+    db.sql("CREATE INDEX part_at ON ONLY part (at)")
+    waits = db.do(wanted, key="3/").reason
+    assert '"public"."part_at" is there and waits for its parts; build it on each' in waits
+    piece = replace(create(keys=("at",), name="part_1_at"), relation="part_1")
+    assert db.do(piece, key="4/").outcome == "succeeded"
+    db.sql("ALTER INDEX part_at ATTACH PARTITION part_1_at")
+    assert db.do(wanted, key="5/").outcome == "succeeded"
+
+
+def test_what_an_extension_has_elsewhere_is_to_be_named_with_its_schema(db: Base) -> None:
+    found = db.do(create(keys=("name gin_trgm_ops",), method="gin"))
+    assert (found.outcome, there(db)) == ("failed", [])
+    assert 'operator class "gin_trgm_ops" does not exist' in found.reason
+    assert "write SCHEMA.NAME in the file" in found.reason
 
 
 def test_a_build_that_fails_clears_away_what_it_left(db: Base) -> None:

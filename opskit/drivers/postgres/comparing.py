@@ -175,13 +175,25 @@ class _Table:
 
     def _expected(self, number: int, actual: Actual | None) -> Iterator[Found]:
         index = self.wanted.indexes[number]
-        if actual is None:
+        denied, maybe = self.matcher.denied(self.matcher.wanted[number]) if not actual else ("", ())
+        if denied:
+            self.told |= {one.oid for one in maybe if one.valid}
+            yield self._untold(index, denied, [one.name for one in maybe])
+        elif actual is None:
             yield self._missing(index, self.matcher.wrong(self.matcher.wanted[number]))
         elif not actual.valid:
             yield self._invalid(actual, index, f"{index} is expected; ")
         elif index.name and actual.name != index.name:
             text = f"{index} is there under this name; {index.name} is expected"
             yield self._found("name", actual.name, text, index)
+
+    def _untold(self, index: Index, denied: str, names: Sequence[str]) -> Found:
+        """Say that nobody can tell whether an index is there: the role may not see enough."""
+        text = (
+            f"whether {index} is there can't be told ({', '.join(names)} may be it): {denied}"
+            " → GRANT USAGE on that schema, or EXECUTE on that function, to the role that looks"
+        )
+        return replace(self._found("missing", index.name, text, index), unknown=True)
 
     def _missing(self, index: Index, wrong: str) -> Found:
         """Say what is missing; an index of that name which is another one is told of with it."""
@@ -209,6 +221,9 @@ class _Table:
         if _LEFT.search(one.name) and one.oid not in self.matched:
             text = "a REINDEX CONCURRENTLY that failed has left it: it can be dropped"
             return self._found("leftover", one.name, text, definition)
+        if self.relation.kind == "p":
+            text = f"{before}it is invalid until each part of the table has it, and is attached"
+            return self._found("invalid", one.name, text, definition)
         text = f"{before}it is invalid, a build has failed"
         return self._found("invalid", one.name, text, definition)
 

@@ -135,9 +135,7 @@ class Matcher:
 
     def same(self, expected: Definition, actual: Actual) -> bool:
         """Tell whether an index is the expected one."""
-        if expected.unique != actual.unique or expected.method != actual.method:
-            return False
-        if len(expected.keys) != actual.width or bool(expected.where) != bool(actual.where):
+        if not _may_be(expected, actual):
             return False
         found = self.there(actual)
         return (
@@ -184,10 +182,29 @@ class Matcher:
                 texts += _expressions(self.there(actual))
         yield from ((self.signature, text) for text in dict.fromkeys(texts))
 
+    def denied(self, expected: Definition) -> tuple[str, Sequence[Actual]]:
+        """Say what the role may not see that would tell which index is the expected one.
+
+        Returns it with those that may be; "" where none of those that are left can be.
+        """
+        used = {one.oid for one in self.pairs(self.meanings) if one is not None}
+        free = [a for a in self.relation.indexes if a.oid not in used and _may_be(expected, a)]
+        texts = [text for one in (expected, *map(self.there, free)) for text in _expressions(one)]
+        said = (self.meanings.denied.get((self.signature, text)) for text in texts)
+        why = next((text for text in said if text), "") if free else ""
+        return why, free if why else ()
+
     def wrong(self, expected: Definition) -> str:
         """Say why the server can't read an expected index; "" where it can."""
         said = (self.meanings.wrong.get((self.signature, text)) for text in _expressions(expected))
         return next((text for text in said if text), "")
+
+
+def _may_be(expected: Definition, actual: Actual) -> bool:
+    """Tell whether an index may be the expected one by what needs no reading of expressions."""
+    if expected.unique != actual.unique or expected.method != actual.method:
+        return False
+    return len(expected.keys) == actual.width and bool(expected.where) == bool(actual.where)
 
 
 def _said(wanted: str, written: str, real: str) -> bool:

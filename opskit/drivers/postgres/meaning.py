@@ -8,7 +8,7 @@ transaction that can't write and on a standby, where no temporary table can be m
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from opskit.drivers.postgres.catalog import Relation, Signature
@@ -26,6 +26,7 @@ _MOST = 500
 """Expressions in one question."""
 _AMISS = ("42", "22", "0A", "3F")
 """Classes of SQLSTATE that say that an expression can't be, rather than that it can't be asked."""
+_DENIED = "42501"
 
 Asked = tuple[Signature, str]
 """The signature of a table's columns, and an expression over them."""
@@ -33,33 +34,39 @@ Asked = tuple[Signature, str]
 
 @frozen
 class Meanings:
-    """Expression → how the server writes it, or why it can't read it."""
+    """Expression → how the server writes it, why it can't read it, or what the role may not see."""
 
     words: Mapping[Asked, str]
     wrong: Mapping[Asked, str]
+    denied: Mapping[Asked, str]
 
     def of(self, signature: Signature, text: str) -> str:
         return self.words.get((signature, text), text)
 
 
-NONE = Meanings(words={}, wrong={})
+NONE = Meanings(words={}, wrong={}, denied={})
 
 
 def ask(connection: Connection, wanted: Mapping[Asked, Relation]) -> Meanings:
     """Let the server write down expressions; tables with the same columns are asked of once."""
     words: dict[Asked, str] = {}
     wrong: dict[Asked, str] = {}
+    denied: dict[Asked, str] = {}
+
+    def unread(asked: Asked, error: ServerError) -> None:
+        (denied if error.code == _DENIED else wrong)[asked] = error.what
+
     todo = list(wanted.items())
     for start in range(0, len(todo), _MOST):
-        _ask(connection, todo[start : start + _MOST], words, wrong)
-    return Meanings(words=words, wrong=wrong)
+        _ask(connection, todo[start : start + _MOST], words, unread)
+    return Meanings(words=words, wrong=wrong, denied=denied)
 
 
 def _ask(
     connection: Connection,
     todo: Sequence[tuple[Asked, Relation]],
     words: dict[Asked, str],
-    wrong: dict[Asked, str],
+    unread: Callable[[Asked, ServerError], None],
 ) -> None:
     """Ask for all at once; where the server can't read one, find it by halves."""
     connection.own("SAVEPOINT opskit_meaning")
@@ -70,11 +77,11 @@ def _ask(
             raise
         connection.own("ROLLBACK TO SAVEPOINT opskit_meaning")
         if len(todo) == 1:
-            wrong[todo[0][0]] = error.what
+            unread(todo[0][0], error)
             return
         half = len(todo) // 2
-        _ask(connection, todo[:half], words, wrong)
-        _ask(connection, todo[half:], words, wrong)
+        _ask(connection, todo[:half], words, unread)
+        _ask(connection, todo[half:], words, unread)
         return
     words.update(found)
 

@@ -36,6 +36,8 @@ _CLEAR = 60.0
 _STANDS = "2s"
 """How long may pass between the last look at the run's locks and a statement."""
 _LOCKED, _CANCELLED, _ENDED = "55P03", "57014", "57P01"
+_ABSENT = ("42704", "42883")
+"""No operator class, type or collation of the name; no function or operator."""
 _OUT_OF_TIME = 1.0
 
 
@@ -233,6 +235,8 @@ def _refused(attempt: _Attempt, error: ServerError) -> Output:
         reason = f"not over within {attempt.job.timeout:g} s; the server has ended it"
     else:
         reason = error.what
+    if error.code in _ABSENT:
+        reason += " → if an extension has it in another schema, write SCHEMA.NAME in the file"
     return attempt.output("failed", reason + _cleared(attempt), sent=attempt.begun)
 
 

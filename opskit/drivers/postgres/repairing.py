@@ -13,6 +13,7 @@ from opskit.drivers.postgres.standing import (
     Standing,
     Table,
     busy_on,
+    forbidden,
     look,
     named,
 )
@@ -94,6 +95,8 @@ def _create(connection: Connection, work: Repair) -> Step:
     match = table.match
     if match is not None and match.valid:
         return Done(said="it is there, valid and ready", index=match)
+    if table.partitioned:
+        raise StandError(_in_parts(work, match))
     if process := busy_on(connection, table.oid):
         return Busy(process=process)
     if match is not None:
@@ -101,10 +104,24 @@ def _create(connection: Connection, work: Repair) -> Step:
     name = index_name(work.relation, work.index)
     if there := _called(connection, table.schema, name):
         raise StandError(f"{name} is something else there: {there}")
+    if why := forbidden(connection, table.oid):
+        told = f"no index can be built on {work.relation}: {why}"
+        raise StandError(f"{told} → connect as a role that owns it, or as a member of that")
     return Act(
         statement=created(work.relation, work.index, table.schema),
         entry=Entry(did="create", schema=table.schema, name=name),
         table=table,
+    )
+
+
+def _in_parts(work: Repair, match: Standing | None) -> str:
+    """Say how an index of a partitioned table comes to be: the server builds none CONCURRENTLY."""
+    there = f"{match.full} is there and waits for its parts" if match is not None else ""
+    first = there or f"CREATE INDEX … ON ONLY {work.relation} (it reads nothing)"
+    return (
+        f"{work.relation} is partitioned, and CONCURRENTLY builds on its parts alone → {first};"
+        " build it on each part (an entry for each in the file), then ALTER INDEX … ATTACH"
+        " PARTITION each"
     )
 
 
@@ -141,6 +158,8 @@ def _rebuild(
     if match is None or not match.valid:
         what = "is invalid" if match is not None else "is not there"
         raise StandError(f"{work.relation} {work.index} {what}: it has to be created first")
+    if table.partitioned:
+        return Done(said=f"{work.relation} is partitioned: {_PARTS}", index=match)
     if process := busy_on(connection, table.oid):
         return Busy(process=process)
     for one in table.indexes:
@@ -149,24 +168,36 @@ def _rebuild(
     before = {entry.oid for entry in past if entry.did == "rebuild"}
     if before and match.oid not in before:
         return Done(said="it has been rebuilt", index=match)
-    if work.bloat > 0:
-        if not analyzed and not work.probe:  # old statistics show bloat where there is none
-            name = full_name(table.schema, table.name)
-            return Act(statement=f"ANALYZE {name}", entry=None)
-        ratio = times(connection, match)
-        if ratio is None:
-            return Done(said="nothing tells how large it must be", index=match)
-        if ratio < work.bloat:
-            return Done(said=f"it is {ratio:.1f} times as large as it must be", index=match)
-    return _reindex(match, table)
+    spared = _slim(connection, work, table, match, analyzed=analyzed) if work.bloat > 0 else None
+    return spared or _reindex(match, table)
+
+
+def _slim(
+    connection: Connection, work: Repair, table: Table, match: Standing, *, analyzed: bool
+) -> Step | None:
+    """Say why an index needs no rebuilding, or what must be done to tell; None where it does."""
+    if not analyzed and not work.probe:  # old statistics show bloat where there is none
+        name = full_name(table.schema, table.name)
+        return Act(statement=f"ANALYZE {name}", entry=None)
+    ratio = times(connection, match)
+    if ratio is None:
+        return Done(said="nothing tells how large it must be", index=match)
+    if ratio < work.bloat:
+        return Done(said=f"it is {ratio:.1f} times as large as it must be", index=match)
+    return None
 
 
 def _left(one: Standing) -> bool:
     return bool(LEFT.search(one.name)) and not one.valid and not one.constraint and not one.tied
 
 
+_PARTS = "what its parts have is looked at where the file has an entry for them"
+
+
 def _tidy(connection: Connection, work: Repair) -> Step:
     table = look(connection, work)
+    if table.partitioned:
+        return Done(said=f"{work.relation} is partitioned: {_PARTS}")
     ruins = [one for one in table.indexes if _left(one)]
     if not ruins:
         return Done(said="nothing is left behind there")

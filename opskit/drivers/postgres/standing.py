@@ -119,6 +119,7 @@ class Table:
     name: str
     indexes: Sequence[Standing]
     match: Standing | None = None
+    partitioned: bool = False
 
 
 def look(connection: Connection, work: Repair) -> Table:
@@ -139,14 +140,34 @@ def look(connection: Connection, work: Repair) -> Table:
         raise StandError(_why_not(connection, work))
     pairs = matcher.pairs(meanings)
     relation = matcher.relation
-    if relation.kind == "p":
-        raise StandError(f"{work.relation} is partitioned: CONCURRENTLY builds on its parts alone")
+    denied, maybe = matcher.denied(matcher.wanted[0]) if pairs and pairs[0] is None else ("", ())
+    if denied:
+        names = ", ".join(one.name for one in maybe)
+        raise StandError(f"{names} may be {work.index}, and this role can't see: {denied}")
     found = pairs[0] if pairs else None
     there = of_table(connection, relation.oid)
     match = next((one for one in there if found is not None and one.oid == found.oid), None)
     return Table(
-        oid=relation.oid, schema=relation.schema, name=relation.name, indexes=there, match=match
-    )
+        oid=relation.oid, schema=relation.schema, name=relation.name, indexes=there, match=match,
+        partitioned=relation.kind == "p",
+    )  # fmt: skip
+
+
+_MAY = """
+    SELECT pg_catalog.concat_ws('; ', CASE WHEN NOT pg_catalog.pg_has_role(c.relowner, 'usage')
+            THEN current_user::text || ' does not own it, which ' ||
+                pg_catalog.pg_get_userbyid(c.relowner)::text || ' does' END,
+        CASE WHEN NOT pg_catalog.has_schema_privilege(n.oid, 'create')
+            THEN current_user::text || ' may not CREATE in schema ' || n.nspname::text END)
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = $1::oid
+"""
+
+
+def forbidden(connection: Connection, table: int) -> str:
+    """Say why the session's role may build no index on a table; "" where it may."""
+    found = connection.one(_MAY, str(table))
+    return (found[0] or "") if found else ""
 
 
 def _why_not(connection: Connection, work: Repair) -> str:
