@@ -22,6 +22,8 @@ NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,99}")
 _PIECE = 1 << 20
 _LARGEST = 16 << 20
 """Of a manifest that is read, in bytes."""
+_LONGEST = 1 << 30
+"""Of a cell: no value of the server's is longer, and Python's own limit is 128 KiB."""
 
 
 def plain(cell: str) -> str:
@@ -53,6 +55,7 @@ class Evidence:
         digest = hashlib.sha256()
         try:
             with _reading(path) as file:
+                csv.field_size_limit(_LONGEST)
                 lines = csv.reader(_lines(file, digest), strict=True)
                 columns = [plain(cell) for cell in next(lines, [])]
                 for cells in lines:

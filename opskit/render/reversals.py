@@ -94,7 +94,8 @@ def inserted(ledger: Ledger) -> Mapping[str, str]:
         else:
             found[field.column] = text
     if ledger.amount:
-        found[ledger.amount] = ("-" if reversal.negative else "") + f"o.{name(ledger.amount)}"
+        # Of a `money` no sign can be changed, but any amount can be multiplied.
+        found[ledger.amount] = f"o.{name(ledger.amount)}{' * -1' if reversal.negative else ''}"
     words = [*reversal.values, *([ledger.status.column] if ledger.status is not None else [])]
     found |= {column: f"given.{name(column)}" for column in words}
     found[ledger.created_at] = "now()"

@@ -286,6 +286,9 @@ def _report(
     )  # fmt: skip
 
 
+_MONEY_FIRST = "correct the row, and make the report again; or name other rows (`ids`)"
+
+
 def _capped(report: Report, ledger: Ledger, caps: Caps) -> None:
     """Refuse more than a person has said; it is looked at again when it is done."""
     if len(report.rows) > caps.rows:
@@ -299,13 +302,17 @@ def _capped(report: Report, ledger: Ledger, caps: Caps) -> None:
     from decimal import Decimal  # few plans are about money
 
     sums: dict[str, Decimal] = {}
-    for amount, currency in zip(report.column("amount"), report.column("currency"), strict=True):
-        sums[currency] = sums.get(currency, Decimal(0)) + abs(Decimal(amount or "0"))
+    columns = (report.column(one) for one in ("id", "amount", "currency"))
+    for id_, amount, currency in zip(*columns, strict=True):
+        if not (amount and currency):
+            told = f"row {id_} has no {'currency' if amount else 'amount'}: no cap can hold it"
+            raise _WrongError("report", told, _MONEY_FIRST)
+        sums[currency] = sums.get(currency, Decimal(0)) + abs(Decimal(amount))
     for currency, total in sorted(sums.items()):
         most = caps.amounts.get(currency)
         if not total.is_finite():
             told = f"an amount in {currency} is {total}: that is no money"
-            raise _WrongError("report", told, "correct the row, and make the report again")
+            raise _WrongError("report", told, _MONEY_FIRST)
         if most is None or total > Decimal(most):
             limit = f"max_amount is {most}" if most else f"max_amount names no {currency}"
             told = f"this is about {total} {currency}, and {limit}"

@@ -53,8 +53,24 @@ _UNIQUE = """
       ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
     WHERE i.indrelid = $1::oid AND a.attname = $2 AND i.indnkeyatts = 1
       AND i.indisunique AND i.indisvalid AND i.indisready AND i.indimmediate
-      AND coalesce(pg_catalog.pg_get_expr(i.indpred, i.indrelid), $3) = $3
+      AND (i.indpred IS NULL OR pg_catalog.pg_get_expr(i.indpred, i.indrelid)
+           = '(' || pg_catalog.quote_ident($2) || ' IS NOT NULL)')
 """
+_IN_PARTS = """
+    SELECT coalesce((SELECT pg_catalog.string_agg(k.attname, ', ') FROM pg_catalog.pg_attribute k
+            WHERE k.attrelid = p.partrelid AND k.attnum = ANY (p.partattrs::int2[])),
+            'an expression'),
+        EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = p.partrelid
+            AND i.indisunique AND i.indisvalid AND i.indisready AND i.indimmediate
+            AND i.indpred IS NULL AND a.attnum = ANY (i.indkey::int2[])
+            AND (SELECT pg_catalog.bool_and(u.k = a.attnum OR u.k = ANY (p.partattrs::int2[]))
+                 FROM pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY u (k, n)
+                 WHERE u.n <= i.indnkeyatts))
+    FROM pg_catalog.pg_partitioned_table p JOIN pg_catalog.pg_attribute a
+      ON a.attrelid = p.partrelid AND a.attname = $2
+    WHERE p.partrelid = $1::oid
+"""
+# A unique index of a partitioned table has the columns in it by which that is parted.
 _NEEDED = """
     SELECT pg_catalog.string_agg(attname, ', ' ORDER BY attnum) FROM pg_catalog.pg_attribute
     WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped AND attnotnull
@@ -91,7 +107,7 @@ def obstacles(session: Session, work: Payouts) -> Iterator[str]:
         yield f"{role} is a superuser: payments are held and reversed by a role that may just that"
     found = known(connection, work.ledger)
     if work.do in ("hold", "reverse"):
-        yield from _unique(connection, found)
+        yield from _unique(connection, found, work)
     if work.do == "freeze":
         yield from _switching(connection, work)
     elif work.do == "hold":
@@ -102,17 +118,30 @@ def obstacles(session: Session, work: Payouts) -> Iterator[str]:
         yield from _guarding(connection, found, work)
 
 
-def _unique(connection: Connection, found: Known) -> Iterator[str]:
-    """Say that an id may be that of several rows: what is said of one would be done to all."""
+def _unique(connection: Connection, found: Known, work: Payouts) -> Iterator[str]:
+    """Say that an id may be that of several rows: what is said of one would be done to all.
+
+    In a partitioned table an id is as good as unique where it is in each part: rows of one id in
+    two of them are seen when they are held.
+    """
     ledger = found.ledger
-    at = f"({name_as_shown(ledger.id)} IS NOT NULL)"
-    if connection.one(_UNIQUE, found.oid, ledger.id, at) == ("0",):
-        index = f"CREATE UNIQUE INDEX CONCURRENTLY ON {table(ledger)} ({name(ledger.id)});"
-        yield (
-            f"nothing keeps two rows from having one {ledger.id}: it is no primary key of"
-            f" {ledger.name}, and has no unique index → {index} or name another column as the"
-            " ledger's `id`"
-        )
+    if connection.one(_UNIQUE, found.oid, ledger.id) != ("0",):
+        return
+    by, each = connection.one(_IN_PARTS, found.oid, ledger.id) or (None, None)
+    if each == "t" and work.do == "hold":
+        return
+    yield (
+        f"nothing keeps two rows from having one {ledger.id}: it is no primary key of"
+        f" {ledger.name}, and has no unique index → {_cure(found, ledger.id, by)} or name another"
+        " column as the ledger's `id`"
+    )
+
+
+def _cure(found: Known, column: str, by: str | None) -> str:
+    """Return what makes a column unique; `by`: how its table is partitioned, where it is."""
+    if by:
+        return f"no such index can be built, since the table is partitioned by {by}: do it by hand,"
+    return f"CREATE UNIQUE INDEX CONCURRENTLY ON {table(found.ledger)} ({name(column)});"
 
 
 def _switching(connection: Connection, work: Payouts) -> Iterator[str]:
@@ -171,6 +200,13 @@ def _guarding(connection: Connection, found: Known, work: Payouts) -> Iterator[s
     (ahead,) = connection.one("SELECT $1::timestamptz > pg_catalog.now()", work.since)
     if ahead == "t":
         yield f"since {work.since}: that has not come, so until then nothing would be guarded"
+    by, _ = connection.one(_IN_PARTS, found.oid, found.ledger.created_at) or (None, None)
+    if by:
+        yield (
+            f"{found.ledger.name} is partitioned by {by}: no index can be built CONCURRENTLY on it,"
+            f" and a unique one has {by} in it → let the application claim each key in a table of"
+            " its own, with the key as primary key"
+        )
     if connection.one(_OWNER, found.oid) != ("t",):
         yield f"its role does not own {found.ledger.name}, and may build no index on it"
     keys, some = connection.one(repeated(found.ledger, work.since))
@@ -185,9 +221,12 @@ def _reversing(connection: Connection, found: Known, work: Payouts) -> Iterator[
     ledger, reversal = found.ledger, found.ledger.reversal
     assert reversal is not None
     at = reversal.reverses
-    if connection.one(_UNIQUE, found.oid, at, f"({name_as_shown(at)} IS NOT NULL)") == ("0",):
-        index = f"CREATE UNIQUE INDEX CONCURRENTLY ON {table(ledger)} ({name(at)});"
-        yield f"nothing keeps a row from being reversed twice: {at} has no unique index → {index}"
+    if connection.one(_UNIQUE, found.oid, at) == ("0",):
+        by, _ = connection.one(_IN_PARTS, found.oid, at) or (None, None)
+        yield (
+            f"nothing keeps a row from being reversed twice: {at} has no unique index"
+            f" → {_cure(found, at, by)}"
+        )
     columns = list(inserted(ledger))
     lacking = connection.one(_NEEDED, found.oid, array(columns))[0]
     if lacking:
@@ -200,12 +239,6 @@ def _reversing(connection: Connection, found: Known, work: Payouts) -> Iterator[
         yield f"its role may not write {forbidden} of {ledger.name}"
     if connection.one(_MAY, found.oid, ledger.id, "update") == ("f",):
         yield f"its role may not lock rows of {ledger.name} (UPDATE of {ledger.id})"
-
-
-def name_as_shown(column: str) -> str:
-    """Write a name as the server shows it: quoted only where it must be."""
-    plain = column.isascii() and column.islower() and column.replace("_", "a").isalnum()
-    return column if plain else name(column)
 
 
 def _rows(connection: Connection, text: str, *values: str) -> Sequence[tuple[str, str]]:

@@ -74,8 +74,20 @@ class Query:
     @property
     def currency(self) -> str:
         if self.ledger.currency is not None:
-            return expression(self.ledger.currency, OF)
+            return self.plain(self.ledger.currency)
         return f"{self.value(self.ledger.code)}::text" if self.ledger.code else "NULL::text"
+
+    @property
+    def status(self) -> str:
+        """The word for how a row stands; where the table has none, each is settled."""
+        status = self.ledger.status
+        return "'settled'::text" if status is None else self.plain(Field(column=status.column))
+
+    def plain(self, field: Field) -> str:
+        """Write a field to be shown: blanks that only fill up a character(n) are none of it."""
+        written = expression(field, OF)
+        padded = not field.path and self.known.columns[field.column].base == "bpchar"
+        return f"{written}::text" if padded else written
 
     def present(self, field: Field) -> str:
         """Say that a field has a value; blanks are none."""
@@ -169,19 +181,19 @@ class Query:
     def shown(self, *, near: bool = False) -> list[tuple[str, str]]:
         """Return what of a row goes into the evidence: heading, expression."""
         ledger = self.ledger
-        found = {"id": self.id, "created_at": self.at}
+        found = {"id": self.plain(Field(column=ledger.id)), "created_at": self.at}
         if ledger.status is not None:
-            found["status"] = f"{OF}.{name(ledger.status.column)}"
+            found["status"] = self.status
         plain = [*ledger.scope, *([ledger.payee] if ledger.payee else [])]
         last = [ledger.key, *([ledger.provider_ref] if ledger.provider_ref else [])]
         if not near:
             last += [field for key in ledger.business_keys for field in key]
             last += [*([ledger.task] if ledger.task else []), *ledger.payload]
-        found |= {str(field): expression(field, OF) for field in plain}
+        found |= {str(field): self.plain(field) for field in plain}
         if ledger.amount:
             found |= {"amount": self.amount, "currency": self.currency}
         more = [*last, *ledger.show, *ledger.mask]
-        found |= {str(field): expression(field, OF) for field in more if str(field) not in found}
+        found |= {str(field): self.plain(field) for field in more if str(field) not in found}
         return list(found.items())
 
 

@@ -136,7 +136,9 @@ def _add(totals: Totals, status: str, currency: str, rows: int, amount: Decimal)
 def _after(connection: Connection, work: Payouts, report: Report) -> Totals:
     """Count what the report counted; rows that reverse are not of it."""
     ledger, values = work.ledger, [work.ledger.code]
-    currency = expression(ledger.currency, "t") if ledger.currency else "nullif($1, '')::text"
+    currency = (
+        f"{expression(ledger.currency, 't')}::text" if ledger.currency else "nullif($1, '')::text"
+    )
     status = f"t.{name(ledger.status.column)}::text" if ledger.status else "'settled'"
     amount = f"t.{name(ledger.amount)}::numeric" if ledger.amount else "NULL::numeric"
     conditions = ["$1::text IS NOT NULL"]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from opskit.drivers.postgres.ledgers import Known
 from opskit.drivers.postgres.query import BLANKS, OF, Period, Query, Statement, conjunction
 from opskit.model.ledger import Field, Ledger
-from opskit.render.ledgers import expression, name
+from opskit.render.ledgers import expression
 
 DAY = 25 * 3600.0
 """Providers forget a key after a day: what comes again just after that looks new to them."""
@@ -59,12 +59,11 @@ CENSUS = ("status", "currency", "keyless", "may_repeat", "rows", "amount")
 def census(known: Known, period: Period) -> Statement:
     """Count all rows of the period by status and currency, whether they have a key, may repeat."""
     query = Query(known, period)
-    status = known.ledger.status
-    column = f"{OF}.{name(status.column)}" if status is not None else "'settled'::text"
     blank = f"({query.present(known.ledger.key)}) IS NOT TRUE"
     allowed = query.allowed() or "false"
     return query.made(
-        f"SELECT {column}, {query.currency}, {blank}, {allowed}, count(*), sum({query.amount})\n"
+        f"SELECT {query.status}, {query.currency}, {blank}, {allowed}, count(*),"
+        f" sum({query.amount})\n"
         f"FROM {query.table}\nWHERE {conjunction([*query.own(), *query.within()])}\n"
         "GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4",
         CENSUS,
@@ -130,7 +129,7 @@ def _twice(
         f"  WINDOW same AS (PARTITION BY {groups}),\n"
         f"    best AS (PARTITION BY {groups} ORDER BY own_rank, own_at, own_id)\n"
         f")\n"
-        f"SELECT {_verdict(query)} AS verdict, survivor, n, {names}\n"
+        f"SELECT {_verdict(query)} AS verdict, survivor::text, n, {names}\n"
         f"FROM judged WHERE n > 1 ORDER BY {groups}, place"
     )
     return query.made(text, [*TWICE, *(heading for heading, _ in shown)])
@@ -272,12 +271,12 @@ def references(known: Known, period: Period, inside: Period) -> Statement:
     ledger = known.ledger
     assert ledger.provider_ref is not None
     written = f"{expression(ledger.provider_ref, OF)}::text"
-    status = f"{OF}.{name(ledger.status.column)}" if ledger.status is not None else "'settled'"
+    id_ = query.plain(Field(column=ledger.id))
     rank = query.rank()
     between = conjunction(query.within(inside))
     text = (
-        f'SELECT pg_catalog.btrim({written}, {BLANKS}) COLLATE "C", {query.id}, {query.amount},'
-        f" {query.currency}, {status}, {query.at}, ({between}) AND {rank} < 2\n"
+        f'SELECT pg_catalog.btrim({written}, {BLANKS}) COLLATE "C", {id_}, {query.amount},'
+        f" {query.currency}, {query.status}, {query.at}, ({between}) AND {rank} < 2\n"
         f"FROM {query.table}\n"
         f"WHERE {conjunction([*query.live(), query.present(ledger.provider_ref)])}\n"
         f"ORDER BY 1, {query.rank()}, {query.at}, {query.id}"
