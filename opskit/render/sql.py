@@ -138,6 +138,8 @@ def _opens(current: Sequence[Token], body: int) -> int:
     return (1 if key == "case" else -1) if body else 0
 
 
+Slip: TypeAlias = tuple[int, str, str]
+"""What is wrong in a text: where, what, and what to write."""
 READING = frozenset({"select", "with", "values", "table", "explain", "show"})
 """What a read may begin with."""
 _CONTROL = frozenset(
@@ -151,6 +153,8 @@ _DENIED = re.compile(
     r"|pg_read_(?:binary_)?file\w*|pg_ls_\w+|pg_file_\w+|pg_stat_file|pg_(?:current_)?logfile"
     r"|pg_(?:try_)?advisory_\w+|pg_notify|pg_\w*stat\w*_reset\w*|pg_import_system_collations"
     r"|pg_(?:restore|clear)_\w+_stats|lo_\w+|loread|lowrite|dblink\w*|set_config|set_limit"
+    r"|gin_clean_pending_list|brin_(?:de)?summarize_\w+|heap_force_\w+"
+    r"|pg_truncate_visibility_map|pg_buffercache_(?:evict|mark_dirty)\w*|pg_background_\w+"
     r"|(?:query|cursor)_to_xml\w*|ts_stat|ts_rewrite|crosstab\w*|connectby|xpath_table"
 )
 """Functions that act outside of the transaction, or that run text which nobody has looked at."""
@@ -205,7 +209,30 @@ def writes(text: str) -> tuple[int, str, str] | None:
     if len(found) > 1:
         told = "a read is one statement, and this has several"
         return found[1].tokens[0].start, told, "make a step of each"
-    return _denied(first)
+    return _carried_out(first) or _denied(first)
+
+
+_EXPLAINED = frozenset(
+    {"select", "with", "values", "table", "insert", "update", "delete", "merge", "create",
+     "declare", "execute", "refresh"}
+)  # fmt: skip
+_QUERIES = frozenset({"select", "with", "values", "table"})
+
+
+def _carried_out(statement: Statement) -> Slip | None:
+    """Return why an EXPLAIN is no read: ANALYZE carries out what it explains.
+
+    The server does not ask whether a transaction may write before it makes a table that way.
+    """
+    keys = [token.key for token in statement.tokens]
+    if statement.verb != "explain" or not {"analyze", "analyse"} & set(keys):
+        return None
+    verb = next((key for key in keys if key in _EXPLAINED), "")
+    if verb in _QUERIES and "into" not in keys:
+        return None
+    what = "SELECT INTO" if verb in _QUERIES else verb.upper() or "what follows"
+    told = f"EXPLAIN ANALYZE carries out {what}"
+    return statement.tokens[0].start, told, "leave ANALYZE out, or say effect: change"
 
 
 def judged(text: str, *, read: bool, alone: bool) -> tuple[int, str, str] | None:
@@ -232,10 +259,6 @@ def judged(text: str, *, read: bool, alone: bool) -> tuple[int, str, str] | None
         told = "`transaction: none` is for one statement, and this has several"
         return found[1].tokens[0].start, told, "make a step of each"
     return None
-
-
-Slip: TypeAlias = tuple[int, str, str]
-"""What is wrong in a text: where, what, and what to write."""
 
 
 def denied(text: str) -> Slip | None:

@@ -144,6 +144,10 @@ ESCAPES = [
     "SELECT * INTO escaped FROM item",
     "SELECT sneaky()",
     "EXPLAIN ANALYZE INSERT INTO item VALUES ('escaped')",
+    "EXPLAIN ANALYZE CREATE TABLE escaped AS SELECT 1",
+    "EXPLAIN (ANALYZE, COSTS off) CREATE MATERIALIZED VIEW escaped AS SELECT 1",
+    "EXPLAIN ANALYSE SELECT 1 AS n INTO escaped",
+    "SELECT gin_clean_pending_list('letters')",
     "COPY item TO PROGRAM 'touch escaped'",
     "SELECT * FROM item FOR UPDATE",
     "SELECT query_to_xml('select pg_reload_conf()', true, true, '')",
@@ -154,6 +158,10 @@ ESCAPES = [
 def test_a_read_changes_nothing_whatever_it_says(db: Base, query: str) -> None:
     db.sql("INSERT INTO item VALUES ('a')")
     db.sql("CREATE SEQUENCE numbers; GRANT ALL ON numbers TO app, reader")
+    db.sql(  # whoever owns an index may write in it, also where nothing may be written
+        "CREATE TABLE book (words int[]); CREATE INDEX letters ON book USING gin (words);"
+        "INSERT INTO book VALUES ('{1}'); ALTER TABLE book OWNER TO app"
+    )
     db.sql(
         "CREATE FUNCTION sneaky() RETURNS int LANGUAGE plpgsql AS $$ BEGIN"
         " PERFORM set_config('transaction_read_only', 'off', false);"
@@ -162,6 +170,7 @@ def test_a_read_changes_nothing_whatever_it_says(db: Base, query: str) -> None:
     found = db.read(query)
     assert found.outcome == "failed", found
     assert db.items() == ["a"]
+    assert db.sql("SELECT gin_clean_pending_list('letters') > 0") == [(True,)]
     assert db.sql("SELECT to_regclass('escaped')") == [(None,)]
     assert db.sql("SELECT is_called FROM numbers") == [(False,)]
 
@@ -173,6 +182,14 @@ def test_a_change_that_is_called_a_read_is_told_what_it_is(db: Base) -> None:
     hidden = db.read("WITH x AS (INSERT INTO item VALUES ('x') RETURNING 1) TABLE x")
     assert "this read would change something" in hidden.reason
     assert hidden.evidence["sqlstate"] == "25006"
+
+
+@pytest.mark.parametrize(
+    "query", ["EXPLAIN UPDATE item SET n = 1", "EXPLAIN ANALYZE SELECT 1", "EXPLAIN (SELECT 1)",
+              "EXPLAIN (ANALYZE) WITH a AS (SELECT 1 AS into_x) TABLE a"],
+)  # fmt: skip
+def test_what_explain_only_plans_or_only_reads_is_a_read(db: Base, query: str) -> None:
+    assert db.read(query).outcome == "succeeded"
 
 
 def test_a_read_is_not_made_as_a_superuser_but_as_the_role_for_it(db: Base) -> None:
