@@ -15,7 +15,7 @@ from opskit.model.frozen import frozen
 from opskit.model.plan import Action, Plan
 from opskit.model.run import Run
 from opskit.model.value import Json
-from opskit.plan import EXCLUDE, changes, repeated, standing
+from opskit.plan import EXCLUDE, acts, repeated, standing
 
 TRIES = 3
 """How often a reason is asked for."""
@@ -226,7 +226,7 @@ def _undoes(plan: Plan, key: str) -> Mapping[str, Json]:
 def ending(found: Run, plan: Plan) -> list[Event]:
     """Return what is recorded last when a person ends a run as it stands."""
     hosts: dict[str, Json] = dict(found.hosts)
-    due = [action for action in plan.actions if changes(plan, action)]
+    due = [action for action in plan.actions if acts(plan, action)]
     touched = any(_sent(found, action) for action in due)
     code = Exit.FAILED if touched else Exit.REFUSED
     if "unknown" in hosts.values() and (touched or not due):

@@ -172,12 +172,16 @@ def _left(run: Run, plan: Plan) -> Iterator[str]:
     from opskit.plan import changes, standing  # brings all that makes plans: lists don't need it
 
     stands = standing(plan, run.actions)
+    done = [action for action in plan.actions if _begun(run, plan, action)]
     if stays := [action for action in plan.actions if _told(run, plan, action)]:
         yield from _named("not taken back, its undo only tells of it", plan, stays)
     if not stands:
         if not stays and any(changes(plan, action) for action in plan.actions):
             undone = any(record.state == "undone" for record in run.actions.values())
-            yield "  No change is left." if undone else "  Nothing was changed."
+            if done and not undone:  # `undo: []` says that nothing takes it back, not more
+                yield from _named("was done, and has no undo", plan, done)
+            else:
+                yield "  No change is left." if undone else "  Nothing was changed."
     elif "undone" in run.hosts.values():
         kept = [action for action in stands if not action.undo]
         yield from _named("not taken back, it has no undo", plan, kept)
@@ -192,6 +196,16 @@ def _excluded(run: Run, plan: Plan) -> Iterator[str]:
 
     last = {action.host: action for action in standing(plan, run.actions) if action.host in out}
     yield from _named("excluded, and stays as it was left by", plan, list(last.values()))
+
+
+def _begun(run: Run, plan: Plan, action: Action) -> bool:
+    """Tell whether a change was sent, whatever it leaves, and was not taken back."""
+    from opskit.plan import acts
+
+    record = run.actions.get(action.key)
+    if record is None or not record.sent or not acts(plan, action) or _is_late(plan, action):
+        return False
+    return record.stands not in ("planned", "skipped", "undone")
 
 
 def _told(run: Run, plan: Plan, action: Action) -> bool:

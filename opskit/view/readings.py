@@ -8,7 +8,7 @@ from opskit.model.event import Outcome
 from opskit.model.plan import Action
 from opskit.model.text import Text
 from opskit.model.value import Json
-from opskit.model.work import FileRef, Upload
+from opskit.model.work import FileRef, Repair, Upload
 from opskit.view import names, safe
 from opskit.view.fold import Group
 
@@ -57,11 +57,21 @@ def _said(
     action: Action, key: str, reading: Reading, contents: Contents, *, full: bool
 ) -> list[str]:
     if key.endswith("?skip"):
-        done = reading.outcome == "succeeded"
-        return ["its effect is there already"] if done else ["its effect is not there yet"]
+        return [_effect(action, reading)]
     if isinstance(action.work, Upload):
         return _upload(action.work, reading, contents, full=full)
     return _answer(reading, full=full)
+
+
+def _effect(action: Action, reading: Reading) -> str:
+    """Say whether a change has its effect already; of an index, what there is to do or forbids it.
+
+    What a command prints that tells is about something else, and the step shows what it would do.
+    """
+    if reading.outcome == "succeeded":
+        return "its effect is there already"
+    why = reading.text.strip().partition("\n")[0] if isinstance(action.work, Repair) else ""
+    return f"its effect is not there yet{f': {safe.one_line(why)}' if why else ''}"
 
 
 def _answer(reading: Reading, *, full: bool) -> list[str]:

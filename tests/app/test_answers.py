@@ -1,9 +1,14 @@
 """Whoever is asked is told what each answer does."""
 
+from dataclasses import replace
+
 import pytest
 
 from opskit.app.answers import meanings
+from opskit.app.deciding import ending
+from opskit.errors import Exit
 from opskit.execute.offers import OFFERS
+from tests.view import samples
 
 
 @pytest.mark.parametrize("why", OFFERS)
@@ -15,3 +20,13 @@ def test_each_choice_has_a_meaning(why: str) -> None:
 def test_where_a_host_is_left_out_it_is_told_how_it_stays() -> None:
     told = meanings("inconclusive", OFFERS["inconclusive"], left="First stage")["exclude"]
     assert told.endswith("nothing more starts there, it stays as 'First stage' has left it")
+
+
+def test_a_run_ended_after_a_change_with_nothing_to_take_back_was_not_refused() -> None:
+    plan = samples.plan()
+    stages = {**plan.stages, "3": replace(plan.stages["3"], lasting=False)}
+    done = dict([samples.record("3@web1", "succeeded")])
+    (event,) = ending(samples.run("waiting", {"web1": "begun"}, done), replace(plan, stages=stages))
+    assert event.data["exit"] == Exit.FAILED
+    (event,) = ending(samples.run("waiting", {"web1": "begun"}), plan)
+    assert event.data["exit"] == Exit.REFUSED

@@ -250,6 +250,19 @@ def test_an_unreachable_host_says_why_and_how_to_look_at_it() -> None:
     assert "  Nothing was changed.\n" in shown
 
 
+def test_a_change_with_nothing_that_takes_it_back_is_not_nothing() -> None:
+    plan = samples.plan()  # `undo: []`, as of what reverses a payment or restarts a service
+    stages = {**plan.stages, "3": replace(plan.stages["3"], lasting=False)}
+    plan = replace(plan, stages=stages)
+    part = dict([record("3@web1", "succeeded"), record("4@web1", "failed")])
+    part["4@web1"] = replace(part["4@web1"], data={"outcome": "failed", "sent": False})
+    shown = summary.text(run("failed", {"web1": "failed"}, part), plan)
+    assert "Nothing was changed" not in shown
+    assert "was done, and has no undo: 3 Put the release in place on web1" in shown
+    taken = {**part, "4@web1": replace(part["4@web1"], state="undone")}
+    assert "No change is left." in summary.text(run("undone", {"web1": "undone"}, taken), plan)
+
+
 def test_steps_that_failed_and_were_passed_over_are_named() -> None:
     over = dict([record("3@web1", "failed", step="Clean"), record("4@web1", "succeeded")])
     shown = summary.text(run("succeeded", {"web1": "done"}, over), samples.plan())

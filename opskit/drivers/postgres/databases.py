@@ -169,7 +169,7 @@ class Databases:
         finally:
             session.close()
         if missing and marks:
-            reason = doing.unmarked(missing, access)
+            reason = doing.unmarked(missing, access, told=True)
             return Output(outcome="failed", status=1, reason=reason)
         who = session.identity
         return Output(

@@ -222,7 +222,7 @@ def _change(doing: Doing, session: Session, todo: Sequence[Sentence]) -> Output:
     try:
         _look(doing, session, marks)
         if doing.lacks and not doing.work.told:
-            reason = unmarked(doing.lacks, doing.access)
+            reason = unmarked(doing.lacks, doing.access, told=not doing.work.judged)
             return Output(outcome="failed", sent=False, reason=reason)
         limit(session.connection, doing.job.timeout, ends_with_us=True)
         return _transaction(doing, session, marks, todo)
@@ -325,13 +325,13 @@ def _verdict(doing: Doing) -> str:
     return doing.running.stopped or "can't tell"
 
 
-def unmarked(missing: str, access: Access) -> str:
-    """Say what a change lacks that is to be done once."""
+def unmarked(missing: str, access: Access, *, told: bool = False) -> str:
+    """Say what a change lacks that is to be done once; `told`: `done_when` could tell instead."""
     name = access.database.name
     why = "nothing could tell after a broken line whether it was done"
     if LEASES in missing:
         why = "a process whose lock somebody else has by then could go on changing it"
     return (
         f"no change is made on database {name}: {missing}, so {why}"
-        f" → `opskit db init {name}` makes it, or add done_when"
+        f" → `opskit db init {name}` makes it{'; or give the `sql` step done_when' if told else ''}"
     )

@@ -103,7 +103,10 @@ def _create(connection: Connection, work: Repair) -> Step:
         return _again(match, table)
     name = index_name(work.relation, work.index)
     if there := _called(connection, table.schema, name):
-        raise StandError(f"{name} is something else there: {there}")
+        raise StandError(
+            f"{name} is something else there: {there} → rename that (ALTER INDEX … RENAME TO), drop"
+            " it once nobody needs it, or take `name` out of the file or give another"
+        )
     if why := forbidden(connection, table.oid):
         told = f"no index can be built on {work.relation}: {why}"
         raise StandError(f"{told} → connect as a role that owns it, or as a member of that")
