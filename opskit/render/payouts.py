@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from opskit.model.payouts import Payouts, Report
 from opskit.model.text import Bound, Fixed, Text
 from opskit.render.ledgers import expression, name, table
+from opskit.render.verdicts import counted, said, verdict
 
 SHOWN = 20
 """So many ids are told of at most."""
@@ -222,11 +223,6 @@ class Script:
         return found
 
 
-def verdict(reasons: Sequence[str], more: str = "") -> str:
-    """Put what is wrong into one value; empty, all is well."""
-    return f"SELECT concat_ws('; ',\n  {(',' + chr(10) + '  ').join(reasons)}) AS wrong{more}"
-
-
 def array(words: Sequence[str]) -> str:
     """Write texts as the server reads an array."""
     escaped = (word.replace("\\", "\\\\").replace('"', '\\"') for word in words)
@@ -262,7 +258,7 @@ def look(deed: Payouts, schema: str) -> Text:
     if deed.do == "reverse":
         reasons.append(script.told(moved, "with nothing to reverse by now"))
     elif deed.do == "hold":
-        reasons.append("CASE WHEN NOT EXISTS (SELECT FROM acted) THEN 'none can be held' END")
+        reasons.append(_none(script.told(moved, "moved on")))
     rows = script.value(f" of {len(deed.ids)} rows can be acted on", "::text")
     fits = f"(SELECT count(*) FROM acted) || {rows}"
     more = f",\n  {fits} AS fit, {script.told(moved, 'moved on')} AS told"
@@ -335,13 +331,19 @@ def _held(script: Script) -> str:
         *script.rows(),
         *script.capped("acted"),
         script.told(f"acted.status IS DISTINCT FROM {word}", "not held in spite of it", "acted"),
-        "CASE WHEN NOT EXISTS (SELECT FROM acted) THEN 'none can be held: ' || coalesce("
-        + script.told("true", "moved on")
-        + ", '') END",
+        _none(script.told("true", "moved on")),
     ]
     moved = script.told(f"NOT {_mine(script)}", "moved on")
-    more = f",\n  (SELECT count(*) FROM acted) AS held, {moved} AS told"
+    more = f",\n  (SELECT count(*) FROM acted) AS held, {said(counted('acted', 'held'), moved)}"
     return script.now() + acted + "\n" + verdict(reasons, more)
+
+
+def _none(moved: str) -> str:
+    """Say that nothing can be held, and which rows somebody else has taken up or held before."""
+    return (
+        "CASE WHEN NOT EXISTS (SELECT FROM acted) THEN 'none can be held' || coalesce(': ' ||"
+        f" {moved}, '') || ' (make a new report)' END"
+    )
 
 
 def release(deed: Payouts, schema: str, run: str) -> Text:
@@ -376,12 +378,13 @@ def release(deed: Payouts, schema: str, run: str) -> Text:
     left = f"SELECT h.payout, h.ended, h.old_status FROM {holds} AS h WHERE {mine} ORDER BY 2, 1"
     now = f"WITH now AS (SELECT h.payout AS id, h.ended FROM {holds} AS h WHERE {mine})\n"
     told = [
+        counted("now", "released", "now.ended = 'released'"),
         script.told("now.ended = 'held by somebody'", _SINCE),
         script.told("now.ended = 'held anew'", "held by another run since"),
         script.told("now.ended IN ('moved on', 'gone')", "moved on"),
     ]
     wrong = [script.told("now.ended = 'still held'", "not released in spite of it")]
-    last = now + verdict(wrong, f",\n  nullif(concat_ws('; ', {', '.join(told)}), '') AS told")
+    last = now + verdict(wrong, f",\n  {said(*told)}")
     return script.made(script.locked(), *back, ended, left, last)
 
 

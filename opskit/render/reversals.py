@@ -8,7 +8,8 @@ from opskit.model.ledger import Field, Ledger
 from opskit.model.payouts import Payouts
 from opskit.model.text import Text
 from opskit.render.ledgers import expression, name
-from opskit.render.payouts import Script, verdict
+from opskit.render.payouts import Script
+from opskit.render.verdicts import counted, said, verdict
 
 KEY = "reversal:"
 """How the key of a row begins that reverses another; its id follows."""
@@ -69,7 +70,7 @@ def _reversed(script: Script, fit: str) -> str:
         *script.capped("acted"),
     ]
     again = script.told("NOT back.mine", "reversed before", "back")
-    more = f",\n  (SELECT count(*) FROM acted) AS made, {again} AS told"
+    more = f",\n  (SELECT count(*) FROM acted) AS made, {said(counted('acted', 'reversed'), again)}"
     return script.now() + back + "\n" + verdict(reasons, more)
 
 

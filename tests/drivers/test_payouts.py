@@ -100,11 +100,12 @@ def test_what_has_moved_on_is_told_and_not_forced(desk: Desk) -> None:
     desk.db.sql("UPDATE payouts SET status = 'processing' WHERE id = 4")
     assert desk.see(work).outcome == "succeeded"
     assert "1 row moved on: 4" in desk.db.printed
-    assert desk.do(work).outcome == "succeeded"
+    assert desk.do(work).reason == "1 row held; 1 row moved on: 4"
     assert "4\t250.50\tEUR\tmoved on\tprocessing\n" in desk.db.printed
     assert (desk.statuses()[2], desk.statuses()[4]) == ("held", "processing")
     again = desk.do(work, key="2/")
     assert "none can be held: 2 rows moved on: 2, 4" in again.reason
+    assert "none can be held: 2 rows moved on: 2, 4 (make a new" in desk.see(work).reason
     assert [row[0] for row in desk.holds()] == ["2"]
 
 
@@ -148,7 +149,7 @@ def test_what_somebody_has_held_again_by_hand_is_left_and_told(desk: Desk) -> No
     found = desk.do(replace(work, do="release", of="1/"), key="1/!1")
     assert found.outcome == "succeeded", found.reason
     assert (desk.statuses()[2], desk.statuses()[4]) == ("held", "queued")
-    told = "1 row left held, since somebody has written it after this run: 2"
+    told = "1 row released; 1 row left held, since somebody has written it after this run: 2"
     assert found.reason == told
     assert sorted(row[::2] for row in desk.holds()) == [
         ("2", "held by somebody"), ("4", "released"),

@@ -149,7 +149,10 @@ def _switching(connection: Connection, work: Payouts) -> Iterator[str]:
     schema, table = work.switch.schema, work.switch.table
     found = connection.one(_SWITCH, schema, table)
     if not found:
-        yield f"there is no table {schema}.{table} with a switch"
+        yield (
+            f"there is no table {schema}.{table} with a switch → name the one at which workers look"
+            " (`table`, `schema`), or stop them in another way and prove it with `do: quiet`"
+        )
         return
     columns, may = found
     if columns != "2":
