@@ -311,6 +311,7 @@ def test_a_ledger_is_compared_with_what_its_provider_has_paid(payouts: str, tmp_
         ("INSERT INTO settled SELECT 'x', 1, 'USD', now(), 'paid'", "in EUR and in USD"),
         ("ALTER TABLE settled RENAME paid_at TO at", "no 'paid_at'"),
         ("UPDATE settled SET amount = amount / 3", "digits"),
+        ("UPDATE settled SET currency = 'eur'", "the file's currency is 'eur', and the ledger"),
     ],
 )
 def test_a_provider_s_file_that_says_something_else_is_refused(

@@ -74,6 +74,10 @@ def test_a_file_is_sorted_by_the_bytes_of_its_references_in_small_pieces(
         (f'{HEAD}\n"a\tb",1,EUR,2026-01-01,paid\n', "no such reference"),
         (f"{HEAD}\n".encode() + b"\xff,1,EUR,2026-01-01,paid\n", "no CSV file in UTF-8"),
         (f'{HEAD}\n"a"b,1,EUR,2026-01-01,paid\n', "no CSV file in UTF-8"),
+        (f"{HEAD}\na,1,EUR,2026-01-01,paid\n".encode("utf-16"), "→ save it as UTF-8"),
+        (f"{HEAD}\na,1,EUR,2026-01-01,paid\n".replace("\n", "\r"), "end with CR alone"),
+        (HEAD.replace(",", ";"), "it has ';' between its columns: save it with commas"),
+        (f"{HEAD}\na,1,EUR,0001-01-01T00:00+05:00,paid\n", "is no time"),
     ],
 )
 def test_a_file_that_is_not_as_described_is_refused_with_its_line(
@@ -82,6 +86,12 @@ def test_a_file_that_is_not_as_described_is_refused_with_its_line(
     with pytest.raises(ProviderError) as caught:
         read(ref(tmp_path / "f.csv", text), PROVIDER, stack)
     assert told in caught.value.line
+
+
+def test_a_mark_of_utf8_crlf_and_empty_lines_are_no_fault(tmp_path: Path, stack: ExitStack) -> None:
+    text = f"\ufeff{HEAD}\n\na,1,EUR,2026-01-01,paid\n\n".replace("\n", "\r\n")
+    (paid,) = read(ref(tmp_path / "f.csv", text), PROVIDER, stack).sorted()
+    assert (paid.reference, paid.line) == ("a", 3)
 
 
 def test_a_file_that_has_changed_since_the_plan_is_refused(

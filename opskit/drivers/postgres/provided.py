@@ -112,6 +112,8 @@ def _rows(ref: FileRef, provider: Provider) -> Iterator[tuple[Paid, str]]:
             places = _places(ref, provider, next(lines, []))
             count = max(places.values()) + 1
             for cells in lines:
+                if not cells:  # an empty line
+                    continue
                 if len(cells) < count:
                     raise _wrong(ref, lines.line_num, f"it has {len(cells)} columns only")
                 row = {name: cells[at].strip() for name, at in places.items()}
@@ -120,7 +122,10 @@ def _rows(ref: FileRef, provider: Provider) -> Iterator[tuple[Paid, str]]:
     except OSError as error:
         raise ProviderError(f"it can't be read: {error.strerror}", where=ref.path) from None
     except (csv.Error, UnicodeDecodeError) as error:
-        raise ProviderError(f"it is no CSV file in UTF-8: {error}", where=ref.path) from None
+        why = "lines end with CR alone" if "new-line" in str(error) else str(error)
+        hint = "save it as UTF-8, with commas between and a line for each payment"
+        told = f"it is no CSV file in UTF-8: {why}"
+        raise ProviderError(told, where=ref.path, hint=hint) from None
     if digest.hexdigest() != ref.sha256:
         hint = "run it again: the plan is about the file as it was"
         raise ProviderError("it has changed since the plan was made", where=ref.path, hint=hint)
@@ -141,6 +146,15 @@ def _places(ref: FileRef, provider: Provider, heading: Sequence[str]) -> Mapping
         if names.count(name) != 1:
             told = f"its heading has {'no' if name not in names else 'more than one'} {name[:60]!r}"
             hint = f"it has {', '.join(names)[:300] or 'none'}"
+            if other := next(
+                (
+                    c
+                    for c in ";\t|"
+                    if len(heading) == 1 and heading[0].count(c) >= len(set(needed)) - 1
+                ),
+                "",
+            ):
+                hint = f"it has {other!r} between its columns: save it with commas"
             raise ProviderError(told, where=f"{ref.path}:1", hint=hint)
     return {name: names.index(name) for name in needed}
 
@@ -153,11 +167,11 @@ def _row(ref: FileRef, provider: Provider, row: Mapping[str, str], line: int) ->
     amount = _amount(ref, provider, row[provider.amount], currency, line)
     try:
         time = datetime.fromisoformat(when)
-    except ValueError:
+        if time.tzinfo is None:
+            time = time.replace(tzinfo=UTC)
+        moment = time.astimezone(UTC).isoformat(timespec="microseconds")
+    except (ValueError, OverflowError):  # the other end of the calendar
         raise _wrong(ref, line, f"{when[:60]!r} is no time", "2026-01-31T12:00:00Z") from None
-    if time.tzinfo is None:
-        time = time.replace(tzinfo=UTC)
-    moment = time.astimezone(UTC).isoformat(timespec="microseconds")
     return Paid(reference=reference, amount=amount, time=moment, line=line), currency
 
 

@@ -43,11 +43,16 @@ class Merge:
         self._next = next(self._paid, None)
         self._last = ""
         self._factors: Counter[int] = Counter()
+        self.spelt = ""
+        """How the ledger writes the file's currency, where that is in other letters."""
         self.counts: Counter[str] = Counter()
         self.sums: dict[str, Decimal] = {}
 
     def row(self, booked: Booked) -> None:
         """Take the next row of the ledger."""
+        code = self._file.currency
+        if booked.currency != code and booked.currency.strip().casefold() == code.casefold():
+            self.spelt = booked.currency
         if booked.reference == self._last:
             self._say(TWICE, booked, None)
             return

@@ -273,6 +273,11 @@ class Search:
 
         self.connection.run(statement.text, statement.values, Taker(row=take))
         merge.end()
+        if merge.spelt:
+            told = (
+                f"the file's currency is {file.currency!r}, and the ledger writes {merge.spelt!r}"
+            )
+            raise RefusedSearchError(told, hint="write it in the file as the ledger does")
         if factor := merge.factor():
             unit = "minor" if factor > 0 else "major"
             told = f"the file's amounts are 10^{factor} times those of the ledger"
