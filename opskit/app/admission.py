@@ -1,15 +1,20 @@
 """What must hold before a run may begin; where it does not, nothing is sent anywhere."""
 
+import os
+import pwd
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar, cast
 
 from opskit.errors import LockedError, RefusedError, StoreError
 from opskit.execute import Stop
 from opskit.model.payouts import Payouts
 from opskit.model.plan import Plan
 from opskit.plan import reads_only
+
+_ACCOUNTS = ("SUDO_USER", "LOGNAME", "USER")
+"""Where the environment says who somebody is, or was before sudo."""
 
 
 @contextmanager
@@ -22,19 +27,40 @@ def beginning() -> Iterator[None]:
         raise RefusedError(what, where=error.where, hint=error.hint) from error
 
 
-def approved(plan: Plan, who: str) -> None:
-    """Refuse a run where whoever begins it has approved of it himself; `who`: name and machine."""
-    names = {who.casefold(), who.partition("@")[0].casefold()}
-    for action in plan.actions:
-        work = action.work
-        if isinstance(work, Payouts) and not work.probe and work.approved:
-            given = work.approved.casefold()
-            if {given, given.partition("@")[0]} & names:
-                raise RefusedError(
-                    f"{work.approved} begins this run and has approved of it: that takes two",
-                    where=str(plan.stages[action.position].place),
-                    hint="name somebody else who has looked at the report under `approved_by`",
-                )
+def approved(plan: Plan, who: str, environ: Mapping[str, str]) -> None:
+    """Refuse a run where whoever begins it has approved of it himself; `who`: name and machine.
+
+    Who has become root by sudo is no second person as root.
+    """
+    given = [a for a in plan.actions if isinstance(a.work, Payouts) and not a.work.probe]
+    given = [action for action in given if cast(Payouts, action.work).approved]
+    if not given:
+        return
+    accounts = [who, *(environ.get(name, "") for name in _ACCOUNTS), _account()]
+    names = {name for one in accounts if one for name in _names(one)}
+    for action in given:
+        by = cast(Payouts, action.work).approved
+        if _names(by) & names:
+            raise RefusedError(
+                f"{by} begins this run and has approved of it: that takes two",
+                where=str(plan.stages[action.position].place),
+                hint="name somebody else who has looked at the report under `approved_by`",
+            )
+
+
+def _names(account: str) -> set[str]:
+    """Return the names that an account goes by; how its letters are written is all the same."""
+    import unicodedata  # few plans have an approver
+
+    folded = unicodedata.normalize("NFKC", account).casefold()
+    plain = "".join(letter for letter in folded if letter.isprintable() and not letter.isspace())
+    return {plain, plain.partition("@")[0]}
+
+
+def _account() -> str:
+    with suppress(KeyError):
+        return pwd.getpwuid(os.getuid()).pw_name
+    return ""
 
 
 def in_hours(plan: Plan, override: str) -> None:

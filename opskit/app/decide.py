@@ -112,7 +112,7 @@ def decide(
         _refuse_unasked(current.store, found)
         _refuse_unseen(current.store, found, seen)
         _refuse_unoffered(found, answer.choice)
-        new = _amended(current, found, answer.choice, words)
+        new = _amended(current, found, answer.choice, words, settings)
         known = evidence(current, found)
         show(Open(run=found, question=put(found, current.plan, known)))
         whole = Answer(
@@ -127,7 +127,9 @@ def decide(
         return go_on(current) if answer.choice != "abort" else current.store.load(current.run)
 
 
-def _amended(current: Session, found: Run, choice: str, words: Sequence[str]) -> Amended | None:
+def _amended(
+    current: Session, found: Run, choice: str, words: Sequence[str], settings: Settings
+) -> Amended | None:
     """Return the plan of the run with other parameters, where some are given."""
     if not words:
         return None
@@ -140,7 +142,7 @@ def _amended(current: Session, found: Run, choice: str, words: Sequence[str]) ->
         )
     new = amended(current.store, current.run, words, found.actions, key)
     if new is not None:
-        approved(new.plan, current.person.who)
+        approved(new.plan, current.person.who, settings.environ)
     return new
 
 

@@ -55,7 +55,7 @@ def run(
     in_hours(plan, override)
     known = fetching.fetch(plan, prepared.secrets, settings.environ)
     connector = acquainted(plan)
-    approved(plan, person.who)
+    approved(plan, person.who, settings.environ)
     with beginning():
         store = audit.open(settings.store)
         store.attend(lambda _: None, lambda: stop is not None and stop.pressed)

@@ -141,6 +141,9 @@ def test_whoever_begins_a_run_can_not_be_who_approves_of_it(desk: Money) -> None
     desk.environ = {"LOGNAME": "Second"}
     said = desk.payouts("hold", status=5)
     assert "second begins this run and has approved of it" in said
+    desk.environ = {"SUDO_USER": "first", "LOGNAME": "second"}  # who has become somebody else
+    for other in ("second", "\uff33econd\u200b", "second @vm"):
+        assert "that takes two" in desk.payouts("hold", status=5, approved_by=other)
     assert desk.held() == []
     desk.environ = {"LOGNAME": "first"}
     desk.payouts("hold")
