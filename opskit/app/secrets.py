@@ -74,6 +74,15 @@ def fetch(
     return found
 
 
+def lazily(plan: Plan, name: str, environ: Mapping[str, str]) -> Secret:
+    """Fetch a secret that a channel wants: without it a message is not sent, and that is all."""
+    if name not in plan.secrets:
+        raise InputError(f"the inventory has no secret {name!r}", where=plan.inventory)
+    found = _fetch(plan.secrets[name], environ, plan.inventory)
+    remember([found])
+    return found
+
+
 def variables(plan: Plan, known: Mapping[str, Secret]) -> list[str]:
     """Return the variables of the environment that secrets come by: no command is to have them."""
     given = [f"{PREFIX}{name.upper()}" for name in known]

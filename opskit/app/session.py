@@ -21,6 +21,7 @@ from opskit.model.frozen import mutable
 from opskit.model.inventory import Database, Host
 from opskit.model.plan import Plan
 from opskit.model.value import Json, Secret
+from opskit.model.work import Notify
 from opskit.plan import reads_only
 from opskit.view import names
 
@@ -91,6 +92,10 @@ def session(
         stop=stop if stop is not None else Stop(),
         hide=lambda secret: _hide(secret, journal, guard),
     )
+    if any(isinstance(action.work, Notify) and action.work.to for action in plan.actions):
+        from opskit.app.channels import messenger  # few runs send messages
+
+        outside.messenger = messenger(store, outside, plan)
     _listen(store, journal, outside, guard)
     try:
         with journal:
@@ -100,6 +105,7 @@ def session(
             recorded = mine = True
             try:
                 yield current
+                outside.messenger.settle(outside)
             except TakenOverError:
                 mine = False
                 raise

@@ -12,6 +12,7 @@ from opskit.execute.late import LateError, Works, holds, secret_names
 from opskit.execute.pauses import Pauses, backoff
 from opskit.execute.reaching import Reach, Spot
 from opskit.execute.saving import Saving
+from opskit.execute.saying import say
 from opskit.execute.search import Search
 from opskit.execute.send import Outside, Ready, ask, drive
 from opskit.model.event import Event, EventKind
@@ -252,6 +253,8 @@ class Attempt:
             case Check():
                 return _check(work), {}
             case Notify():
+                if work.to:
+                    return say(self.plan, self.book, self.outside, ready, self.post), {}
                 self._tell(ready, work.message.fixed())
                 return Output(outcome="succeeded"), {}
             case _:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from threading import Lock
 
+from opskit.execute.told import Told
 from opskit.model.event import Entry, Event
 from opskit.model.job import Contact
 from opskit.model.plan import Action, Plan
@@ -43,6 +44,7 @@ class Book:
         """Hosts that failed alone and whose undo was begun."""
         self.scope: frozenset[str] | None = None
         """The hosts that a retry is about; None: all."""
+        self.told = Told()
         self._saved: dict[str, dict[str, str]] = {}
         self._contacts: dict[str, Mapping[str, Contact]] = {}
         self._begun: dict[str, Mapping[str, Contact]] = {}
@@ -69,6 +71,10 @@ class Book:
     def state(self, action: Action) -> ActionState:
         return state_of(self.records, action.key)
 
+    def of(self, key: str) -> ActionState:
+        """Return how the action of a key stands."""
+        return state_of(self.records, key)
+
     def attempt(self, action: Action) -> int:
         record = self.records.get(action.key)
         return record.attempt if record else 0
@@ -76,7 +82,10 @@ class Book:
     def take(self, event: Event, at: float | None = None) -> None:
         """Take in an event that has been appended; `at` in UTC seconds (default: now)."""
         with self._lock:
-            self._progress.take(event, time.time() if at is None else at)
+            at = time.time() if at is None else at
+            before = self.records[event.key].state if event.key in self.records else None
+            self.told.take(event, before, at)
+            self._progress.take(event, at)
             if event.kind == "host opened":
                 self._opened(event)
             elif event.kind == "step started":

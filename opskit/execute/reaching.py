@@ -11,6 +11,7 @@ from opskit.execute.send import Outside
 from opskit.model.event import Event
 from opskit.model.plan import Action, Plan
 from opskit.model.value import Json
+from opskit.model.work import Notify
 from opskit.plan import reads_only
 
 Spot = tuple[str, str | None]
@@ -35,6 +36,8 @@ class Reach:
         return self._spots(action) <= self.opened
 
     def _spots(self, action: Action) -> set[Spot]:
+        if isinstance(action.work, Notify):
+            return set()  # nothing is done there
         become = become_of(action.work) if self.plan.stage(action).effect == "change" else None
         return {(action.target, None), (action.target, become)}
 

@@ -13,6 +13,7 @@ from opskit.execute.ending import Ending
 from opskit.execute.fall import is_lost
 from opskit.execute.offers import LEFT, OFFERS, after_falls
 from opskit.execute.question import Question
+from opskit.execute.saying import say_again
 from opskit.execute.send import Outside
 from opskit.execute.stop import GRACE
 from opskit.execute.walk import Walk, waves
@@ -20,6 +21,7 @@ from opskit.model.event import Entry, Event
 from opskit.model.plan import Action, Plan, Stage
 from opskit.model.states import RunState
 from opskit.model.value import Json
+from opskit.model.work import Notify
 from opskit.plan import ALWAYS, PREFLIGHT, reverse
 
 _THREADS = 256
@@ -122,6 +124,7 @@ class Course:
         """Go forward, settle what failed, do `always`, end the run."""
         if self.book.taking_back:
             return self._give_up()
+        say_again(self.plan, self.book, self.outside)
         last = len(self.plan.batches) - 1
         for batch, actions in groupby(self.plan.actions, key=lambda a: a.batch):
             if batch == ALWAYS:
@@ -299,7 +302,8 @@ class Course:
     def _late(self, plan: Plan, wave: Sequence[Action]) -> Question | None:
         """Do one step of `always`; return the question that it has come to."""
         walk = Walk(plan, self.attempt, self.pool, spared=self.book.excluded)
-        walk.fallen = {h: f for h, f in self.walk.fallen.items() if f.state == "unreachable"}
+        if not all(isinstance(action.work, Notify) for action in wave):  # a message needs no host
+            walk.fallen = {h: f for h, f in self.walk.fallen.items() if f.state == "unreachable"}
         walk.go(wave)
         return walk.question
 
@@ -308,7 +312,8 @@ class Course:
         return Ending(plan=self.plan, book=self.book, stuck=self.undo_failed)
 
     def end(self, *, exit_status: Exit | None = None) -> RunState:
-        """Record how the run ended."""
+        """Record how the run ended, once all that it says has an outcome."""
+        self.outside.messenger.settle(self.outside)
         ending = self.ending()
         state = ending.final()
         hosts: dict[str, Json] = dict(ending.hosts())

@@ -7,6 +7,7 @@ from dataclasses import field, replace
 
 from opskit.execute.driver import Driver, Write
 from opskit.execute.journal import Journal, Sink, Stream, Watcher
+from opskit.execute.messenger import Messenger
 from opskit.execute.silence import Silence
 from opskit.execute.stop import Stop
 from opskit.model.event import Chunk, Event
@@ -31,6 +32,7 @@ class Outside:
     hide: Callable[[Secret], None]
     """Masks a secret that the run has just fetched, in the record and for the watcher."""
     silence: Silence = field(default_factory=Silence)
+    messenger: Messenger = field(default_factory=Messenger)
 
 
 @frozen

@@ -28,7 +28,7 @@ from opskit.model.event import Event
 from opskit.model.plan import Action, Plan
 from opskit.model.run import HostState
 from opskit.model.runbook import OnFailure
-from opskit.model.work import Ask
+from opskit.model.work import Ask, Notify
 from opskit.plan import concerned
 
 
@@ -237,11 +237,15 @@ class Walk:
                 action = rest.popleft()
             except IndexError:  # another thread has taken the last one
                 return
-            if self.stopped or self._spent() or action.target in self.book.unreachable:
+            if self.stopped or self._spent() or self._cut_off(action):
                 return
             if self._due(action):
                 self.attempt.carry_out(action, self._spent)
                 self._strike(action)
+
+    def _cut_off(self, action: Action) -> bool:
+        """Tell whether an action would need what can't be reached; a message needs nothing."""
+        return action.target in self.book.unreachable and not isinstance(action.work, Notify)
 
     def _spent(self) -> bool:
         """Tell, in the middle of a wave, whether the hosts that fell so far are too many."""
@@ -283,7 +287,7 @@ class Walk:
                     assert_never(state)
 
     def _unreached(self, action: Action) -> None:
-        if action.target in self.book.unreachable:
+        if self._cut_off(action):
             self._fall(self._hit(action), "unreachable", policy(self.plan, action))
 
     def _failed(self, action: Action) -> None:

@@ -32,6 +32,7 @@ from opskit.load.systems import (
 )
 from opskit.load.windows import read_freezes, read_windows
 from opskit.load.yaml import Node, Scalar, Table, parse
+from opskit.model.channel import Channel
 from opskit.model.inventory import CONTROLLER, Connection, Host, Inventory, Redis
 from opskit.model.problem import Place, Problem, ProblemsError
 from opskit.model.value import Json, SecretSource
@@ -39,7 +40,7 @@ from opskit.settings import shipped
 
 _PATHS = ("key", "known_hosts", "ssh_config")
 _PARTS = ("hosts", "groups", "services", "balancers", "databases", "redis", "secrets",
-          "change_windows", "freezes")  # fmt: skip
+          "channels", "change_windows", "freezes")  # fmt: skip
 _SOURCE = r"(?s)(env|file|cmd):(.+)"
 
 
@@ -189,6 +190,8 @@ class _Sheet:
             balancers={name: system.values for name, system in around.balancers.items()},
             databases=read_databases(self.reader, value_at(root, "databases"), hosts, secrets),
             redis=self._redis(value_at(root, "redis"), hosts, secrets),
+            channels=(channels := self._channels(root, secrets)),
+            notify=self._notify(root, values, channels),
             change_windows=read_windows(self.reader, value_at(root, "change_windows")),
             freezes=read_freezes(self.reader, value_at(root, "freezes")),
             secrets=secrets,
@@ -239,6 +242,26 @@ class _Sheet:
         from opskit.load.redis import read_redis  # few inventories have any
 
         return read_redis(self.reader, node, hosts, secrets)
+
+    def _channels(self, root: Table, secrets: Collection[str]) -> Mapping[str, Channel]:
+        if "channels" not in root.entries:
+            return {}
+        from opskit.load.channels import read_channels  # few inventories have any
+
+        return read_channels(self.reader, value_at(root, "channels"), secrets)
+
+    def _notify(
+        self, root: Table, values: Mapping[str, Json], channels: Collection[str]
+    ) -> tuple[str, ...]:
+        """Return the channels of messages that name none."""
+        said = values.get("notify") or ()
+        names = (said,) if isinstance(said, str) else tuple(map(str, said))  # type: ignore[arg-type]
+        for name in names:
+            if name not in channels:
+                told = f"the inventory has no channel {name[:60]!r}"
+                near = nearest(name, channels) or "write it under `channels:`"
+                self.reader.error(root.entries["notify"][0], told, near)
+        return names
 
     def _top(self, root: Table) -> Table:
         """Leave the parts that have readers of their own to them."""

@@ -16,6 +16,7 @@ from opskit.load.expectationkeys import (
 )
 from opskit.load.keys import (
     BALANCER,
+    CHANNEL,
     DATABASE,
     FORMAT,
     FREEZE,
@@ -86,7 +87,8 @@ def inventory_schema() -> Json:
     """Return the JSON Schema (2020-12) of an inventory file."""
     properties = _properties(INVENTORY)
     properties["opskit"] = {"const": FORMAT, "description": _help(INVENTORY, "opskit")}
-    for name in ("hosts", "groups", "services", "balancers", "databases", "redis"):
+    for name in ("hosts", "groups", "services", "balancers", "databases", "redis",
+                 "channels"):  # fmt: skip
         pattern = HOST_NAME if name in ("hosts", "groups") else VARIABLE
         one = name if name == "redis" else name.removesuffix("s")
         properties[name] = _named(one, pattern, _help(INVENTORY, name))
@@ -105,6 +107,7 @@ def inventory_schema() -> Json:
             "service": _nullable(SERVICE, free=True),
             "balancer": _nullable(BALANCER, free=False),
             "database": _table(DATABASE),
+            "channel": _table(CHANNEL),
             "redis": _table(REDIS),
         },
     }

@@ -14,6 +14,7 @@ from opskit.load.expectationkeys import (
 )
 from opskit.load.keys import (
     BALANCER,
+    CHANNEL,
     CONNECTION,
     DATABASE,
     FREEZE,
@@ -84,6 +85,7 @@ def blocks() -> Mapping[str, str]:
         "window": table(WINDOW),
         "freeze": table(FREEZE),
         "database": table(DATABASE),
+        "channel": table(CHANNEL),
         "redis": table(REDIS),
         "expectations": table(EXPECTATIONS),
         "expectedtable": table(EXPECTED_TABLE),

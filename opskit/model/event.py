@@ -50,7 +50,9 @@ class Event:
                      started, and never will be: another attempt needs no leave), tries_left; in an
                      undo also undoes (key) and last (bool: with it the original is undone)
       step skipped   why
-      message        text
+      message        text; where it goes to channels: severity, to, first (the attempt that first
+                     had it); what became of it in one: channel, delivered, held, severity, reason,
+                     tries, seconds
       waiting        why (confirm|manual|unknown|left unknown|failed|budget|pause|interrupted),
                      question, choices, hosts (budget: those that fell out)
       decided        who, choice, why (of the question), reason, evidence (a list of objects: what

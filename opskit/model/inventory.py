@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Literal
 
+from opskit.model.channel import Channel
 from opskit.model.frozen import frozen
 from opskit.model.value import Json, SecretSource
 from opskit.model.windows import Freeze, Window
@@ -112,7 +113,8 @@ class Inventory:
     """The hosts of one environment. `source` is the file's text, kept in the record of each run.
 
     `others`: the texts of more files that it was read from, by path. `withheld`: vars that it has
-    and whose value is not known here, each with the reason: no step may use one.
+    and whose value is not known here, each with the reason: no step may use one. `notify`: the
+    channels of messages that name none.
     """
 
     file: str
@@ -124,6 +126,8 @@ class Inventory:
     balancers: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
     databases: Mapping[str, Database] = field(default_factory=dict)
     redis: Mapping[str, Redis] = field(default_factory=dict)
+    channels: Mapping[str, Channel] = field(default_factory=dict)
+    notify: tuple[str, ...] = ()
     change_windows: tuple[Window, ...] = ()
     freezes: tuple[Freeze, ...] = ()
     secrets: Mapping[str, SecretSource] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import field
 
+from opskit.model.channel import Channel
 from opskit.model.frozen import frozen
 from opskit.model.inventory import Database, Host, Redis
 from opskit.model.problem import Place
@@ -92,6 +93,8 @@ class Plan:
     actions: tuple[Action, ...]
     databases: Mapping[str, Database] = field(default_factory=dict)
     redis: Mapping[str, Redis] = field(default_factory=dict)
+    channels: Mapping[str, Channel] = field(default_factory=dict)
+    """Those that its messages go to."""
     windows: tuple[Window, ...] = ()
     freezes: tuple[Freeze, ...] = ()
     """When its changes may be made, and when not; no windows: at any time."""

@@ -135,9 +135,16 @@ class Ask:
 
 @frozen
 class Notify:
-    """A message to the record and whoever watches."""
+    """A message to the record and whoever watches, and to the channels that are named.
+
+    How severe it is says `severity`; None: in `always` the status of the run, else it is none.
+    `required`: where it is not delivered the step fails.
+    """
 
     message: Text
+    to: tuple[str, ...] = ()
+    severity: Text | None = None
+    required: bool = False
 
 
 @frozen

@@ -26,6 +26,7 @@ from opskit.model.work import (
     Work,
 )
 from opskit.plan.arguments import Expectations, Files, History, Renderer, from_file
+from opskit.plan.channels import channels
 from opskit.plan.databases import database
 from opskit.plan.expand import Placed
 from opskit.plan.pool import pool
@@ -165,6 +166,8 @@ class Builder:
             args.pop("sql", None)  # rows are in the file that is named
         if placed.step.kind in _OF_DATABASES or "sql" in args:
             args |= database(self.inventory, placed.step, args)
+        if placed.step.kind == "notify":
+            args |= channels(self.inventory, placed.step, args)
         if placed.step.kind == "index":
             args["number"] = known(str(render.names["index"]))
         if placed.step.kind in _OF_REDIS or args.keys() & {"redis", "info"}:

@@ -23,6 +23,7 @@ from opskit.model.windows import Freeze, Window
 from opskit.plan.arguments import Expectations, Files, History, from_file
 from opskit.plan.batches import amount, split
 from opskit.plan.build import Builder
+from opskit.plan.channels import channels_of
 from opskit.plan.databases import databases_of, surveys
 from opskit.plan.expand import Placed, expand, included, locks, top_frame
 from opskit.plan.spread import rounds, spread
@@ -76,6 +77,7 @@ def make(
         actions=actions,
         databases=databases,
         redis=redis,
+        channels=channels_of(inventory, actions),
         windows=_windows(runbook, inventory),
         freezes=_freezes(runbook, inventory),
         secrets=inventory.secrets,

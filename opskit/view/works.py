@@ -53,13 +53,14 @@ def texts(work: Work | None) -> Iterator[Text]:
         case Request():
             yield from _request_texts(work)
         case Query():
-            yield from (work.text, *((work.expect,) if work.expect else ()))
+            yield from filter(None, (work.text, work.expect))
         case RedisCall():
             yield from (word for row in work.commands for word in row)
-            yield from (*work.keys, *work.args, *((work.expect,) if work.expect else ()))
-        case Check():
-            yield from (*work.that, work.message)
-        case Remove(dest=text) | Ask(question=text) | Notify(message=text):
+            yield from filter(None, (*work.keys, *work.args, work.expect))
+        case Check() | Notify():
+            yield work.message
+            yield from work.that if isinstance(work, Check) else filter(None, (work.severity,))
+        case Remove(dest=text) | Ask(question=text):
             yield text
         case (
             Recall(run=Text() as text)
@@ -151,9 +152,16 @@ def lines(work: Work, *, full: bool = False) -> list[str]:
             verb = "a person does" if work.manual else "ask"
             return blocks.block(f"{verb}: ", str(work.question), full=full)
         case Notify():
-            return blocks.block("tell: ", str(work.message), full=full)
+            return blocks.block(_addressed(work), str(work.message), full=full)
         case _:
             assert_never(work)
+
+
+def _addressed(work: Notify) -> str:
+    """Say whom a message is for, besides the screen and the record."""
+    severity = f" ({work.severity})" if work.severity is not None else ""
+    to = f" {safe.one_line(', '.join(work.to))}{severity}" if work.to else ""
+    return f"tell{to}, and wait until they have it: " if to and work.required else f"tell{to}: "
 
 
 def _sentence(work: Remove | Wait | Recall | Survey | RedisLook) -> str:

@@ -124,6 +124,11 @@ WORKS: list[tuple[str, Mapping[str, Value], Work]] = [
     ("manual", {"task": LATE}, Ask(question=LATE, manual=True)),
     ("notify", {"message": LATE}, Notify(message=LATE)),
     (
+        "notify",
+        {"message": LATE, "to": (text("a"), text("none"), text("a")), "severity": text("P1")},
+        Notify(message=LATE, to=("a",), severity=text("P1")),
+    ),
+    (
         "record",
         {
             "runbook": text("deploy"),

@@ -1,0 +1,87 @@
+"""What a run needs to send messages: its channels' secrets, and what the record has of others."""
+
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from threading import Lock
+
+from opskit.app import secrets as fetching
+from opskit.audit import Store
+from opskit.errors import InputError, OpskitError
+from opskit.execute import Outside
+from opskit.execute.messenger import Messenger
+from opskit.model.channel import Channel, Message
+from opskit.model.event import Event
+from opskit.model.plan import Plan
+from opskit.model.value import Secret
+from opskit.notify.sending import Sender
+from opskit.steps.units import duration
+
+_LONG = 3600.0
+_MOST = 3000
+"""So many runs are looked at: ten days of one every five minutes."""
+
+
+def messenger(store: Store, outside: Outside, plan: Plan) -> Messenger:
+    """Return what sends the messages of a run.
+
+    A secret that is at hand is fetched now, so that it is kept out of the record from the start.
+    One that a command brings is when it is wanted: the run does not wait for it, nor fail without.
+    """
+    purse = Purse(plan, outside, os.environ)
+    for channel in plan.channels.values():
+        for name in channel.wanted:
+            if not plan.secrets[name].source.startswith("cmd:"):
+                with suppress(InputError):  # it is said where a message is not sent for it
+                    purse.fetch(name)
+    hidden = fetching.variables(plan, outside.secrets)
+    return Messenger(Sender(purse.fetch, hidden, partial(lately, store)))
+
+
+def lately(store: Store, channel: Channel, message: Message) -> str:
+    """Say when a channel has had the same message, where that was a moment ago; else ""."""
+    since = time.time() - channel.every
+    with suppress(OpskitError):  # what can't be looked up is no reason to say nothing
+        # One that was begun earlier may have said it since then; few take longer than this.
+        for run in store.runs(
+            since=since - _LONG, runbook=message.runbook, limit=_MOST, previews=False
+        ):
+            for entry in store.entries(run.id):
+                if entry.at >= since and _same(entry.event, channel, message):
+                    ago = duration(round(time.time() - entry.at))
+                    return f"it had the same {ago} ago, of run {run.id}"
+    return ""
+
+
+def _same(event: Event, channel: Channel, message: Message) -> bool:
+    """Tell whether an event says that a channel has had a message."""
+    data = event.data
+    return (
+        event.kind == "message"
+        and data.get("channel") == channel.name
+        and data.get("delivered") is True
+        and data.get("severity") == message.severity
+        and (event.step, event.host) == (message.step, message.host)
+    )
+
+
+class Purse:
+    """Secrets of channels, each fetched once. Called from many threads."""
+
+    def __init__(self, plan: Plan, outside: Outside, environ: Mapping[str, str]) -> None:
+        self._plan = plan
+        self._outside = outside
+        self._environ = environ
+        self._found: dict[str, Secret] = {}
+        self._lock = Lock()
+
+    def fetch(self, name: str) -> Secret:
+        """Return a secret, which is masked from then on; InputError says why it can't be had."""
+        with self._lock:
+            if name not in self._found:
+                found = fetching.lazily(self._plan, name, self._environ)
+                self._outside.hide(found)
+                self._found[name] = found
+            return self._found[name]

@@ -1,0 +1,192 @@
+"""Messages on their way to channels, beside the run: no channel holds it up, none fails it.
+
+Each is recorded before it is sent, and what became of it after. What is recorded without an outcome
+when a run is gone on with is sent again: a message comes at least once, seldom twice, never not.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol, TypeAlias
+
+from opskit.errors import OpskitError
+from opskit.execute.journal import Journal, Watcher
+from opskit.execute.stop import Stop
+from opskit.execute.told import Letter
+from opskit.model.channel import Channel, Delivery, Message, severity_of
+from opskit.model.event import Event
+from opskit.model.plan import Plan
+from opskit.model.value import Json
+
+Sender: TypeAlias = Callable[[Channel, Message, float, Callable[[], bool]], Delivery]
+"""Sends a message to a channel by a monotonic time, gives up early when asked. Raises nothing."""
+_HURRY = 2.0
+"""So long a run that is stopped waits for messages that are under way; seconds."""
+_MOMENT = 1.0
+_LOOK = 0.05
+
+
+class Around(Protocol):
+    """What messages need of what a run touches."""
+
+    @property
+    def journal(self) -> Journal: ...
+
+    @property
+    def watch(self) -> Watcher: ...
+
+    @property
+    def stop(self) -> Stop: ...
+
+
+class Parcel:
+    """A message to one channel; `done` is set once it has an outcome."""
+
+    def __init__(self, channel: Channel, message: Message, letter: Letter) -> None:
+        self.channel = channel
+        self.message = message
+        self.letter = letter
+        self.began = time.monotonic()
+        self.done = threading.Event()
+        self.delivery = Delivery(delivered=False, reason="it was not waited for")
+
+    @property
+    def end(self) -> float:
+        """Until when it may be sent; one that had to wait for another has a moment at least."""
+        return max(self.began + self.channel.timeout, time.monotonic() + _MOMENT)
+
+    @property
+    def outcome(self) -> Event:
+        """The event that says what became of it."""
+        return _outcome(self)
+
+    @property
+    def late(self) -> bool:
+        """Tell whether nobody need wait for it any more."""
+        return time.monotonic() > self.began + self.channel.timeout + _HURRY
+
+
+class Messenger:
+    """Sends the messages of one process, those to one channel in their order. Thread-safe."""
+
+    def __init__(self, send: Sender | None = None) -> None:
+        self._send = send
+        self._known: dict[tuple[str, int, str], Parcel] = {}
+        self._lanes: dict[str, deque[Parcel]] = {}
+        self._lock = threading.Lock()
+
+    def send(
+        self, around: Around, plan: Plan, facts: Mapping[str, Json], letter: Letter,
+        to: Iterable[str],
+    ) -> Sequence[Parcel]:  # fmt: skip
+        """Begin to send a message that is recorded; not a second time to the same channel."""
+        found = []
+        message = _message(around, plan, facts, letter)
+        for name in to:
+            parcel = Parcel(plan.channels[name], message, letter)
+            key = (letter.key, letter.attempt, name)
+            with self._lock:
+                if key in self._known:
+                    continue
+                self._known[key] = parcel
+                lane = self._lanes.get(name)
+                if lane is not None:
+                    lane.append(parcel)
+                else:
+                    self._lanes[name] = lane = deque([parcel])
+                    self._carrier(around, name, lane).start()
+            found.append(parcel)
+        return found
+
+    def _carrier(self, around: Around, name: str, lane: deque[Parcel]) -> threading.Thread:
+        """Return a thread that sends what waits for a channel, until nothing does."""
+
+        def work() -> None:
+            while True:
+                self._carry(around, lane[0])
+                with self._lock:
+                    lane.popleft()
+                    if not lane:
+                        del self._lanes[name]
+                        return
+
+        return threading.Thread(target=work, name=f"message-{name}", daemon=True)
+
+    def _carry(self, around: Around, parcel: Parcel) -> None:
+        try:
+            if self._send is None:
+                parcel.delivery = Delivery(delivered=False, reason="nothing here sends messages")
+            else:
+                parcel.delivery = self._send(
+                    parcel.channel, parcel.message, parcel.end, lambda: around.stop.pressed
+                )
+            with suppress(OpskitError):  # whoever goes on with the run meets it, too
+                around.journal.append(parcel.outcome)
+                around.watch(parcel.outcome)
+        finally:
+            parcel.done.set()
+
+    def wait(self, around: Around, parcels: Sequence[Parcel]) -> bool:
+        """Wait for messages; False where the run was stopped before all had an outcome."""
+        return all(_awaited(around, parcel) for parcel in parcels)
+
+    def settle(self, around: Around) -> None:
+        """Wait until all that is under way has an outcome; not for long where the run is stopped.
+
+        Each has its own time, so this comes to an end.
+        """
+        with self._lock:
+            parcels = list(self._known.values())
+        end: float | None = None
+        for parcel in parcels:
+            while not parcel.done.wait(_LOOK) and not parcel.late:
+                if around.stop.pressed and end is None:
+                    end = time.monotonic() + _HURRY
+                if end is not None and time.monotonic() > end:
+                    return
+
+
+def _awaited(around: Around, parcel: Parcel) -> bool:
+    while not parcel.done.wait(_LOOK):
+        if around.stop.pressed or parcel.late:
+            return False
+    return True
+
+
+def _message(around: Around, plan: Plan, facts: Mapping[str, Json], letter: Letter) -> Message:
+    return Message(
+        id=f"{around.journal.run}:{letter.key}:{letter.first}",
+        text=letter.text,
+        severity=severity_of(letter.severity) or "critical",
+        run=around.journal.run,
+        runbook=plan.runbook,
+        step=letter.step,
+        host=letter.host,
+        inventory=plan.inventory,
+        who=str(facts.get("user") or ""),
+        at=letter.at,
+    )
+
+
+def _outcome(parcel: Parcel) -> Event:
+    """Return the event that says what became of a message."""
+    delivery, letter, name = parcel.delivery, parcel.letter, parcel.channel.name
+    became = "delivered" if delivery.delivered else f"not delivered: {delivery.reason}"
+    if delivery.held:
+        became = f"held back: {delivery.reason}"
+    data: dict[str, Json] = {
+        "text": f"{letter.step}: {name}: {became}",
+        "channel": name,
+        "delivered": delivery.delivered,
+        "severity": letter.severity,
+        **({"held": True} if delivery.held else {}),
+        **({"reason": delivery.reason} if delivery.reason else {}),
+        "tries": delivery.tries,
+        "seconds": round(time.monotonic() - parcel.began, 3),
+    }
+    return Event(
+        kind="message", key=letter.key, host=letter.host, step=letter.step, attempt=letter.attempt,
+        data=data,
+    )  # fmt: skip
