@@ -211,7 +211,8 @@ class Store:
     def find(self, text: str) -> str:
         """Return the id of the run that a full id, its beginning or end, or "last" stands for.
 
-        "last" passes over dry runs: who looks at another plan still means the run before it.
+        "last" passes over dry runs and messages: who looks at another plan, or tells a channel,
+        still means the run before it.
         """
         with self._database.reading() as rows:
             if text == "last":

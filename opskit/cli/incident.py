@@ -9,7 +9,7 @@ from opskit.app.incident import incident as gathered
 from opskit.cli import complete, screen
 from opskit.cli.amounts import DURATION
 from opskit.cli.call import Call, options
-from opskit.errors import InputError, writing
+from opskit.errors import Exit, InputError, writing
 from opskit.model.incident import Incident
 from opskit.model.value import Json
 from opskit.view import amounts
@@ -22,12 +22,16 @@ from opskit.view import incident as view
               help="Write to this file; what people wrote into it stays.")  # fmt: skip
 @click.option("--within", type=DURATION, default="24h", show_default=True, metavar="TIME",
               help="How far back it is told what changed.")  # fmt: skip
+@click.option("--to", "to", multiple=True, metavar="CHANNEL",
+              help="Say how it stands in this channel of the inventory, too.")  # fmt: skip
 @options
-def incident(call: Call, run: str, output: Path | None, within: float) -> None:
+def incident(
+    call: Call, run: str, output: Path | None, within: float, to: tuple[str, ...]
+) -> Exit | None:
     """Tell an outage that RUN looked at: how bad it is, what changed before, what to do next.
 
     RUN is one of sync-outage or health-check. Written to a file again, it has what was done since;
-    what people wrote into the file stays.
+    what people wrote into the file stays. With --to a few lines of it go to a channel, now.
     """
     found = gathered(call.settings, run, within)
     now = time.time()
@@ -36,8 +40,13 @@ def incident(call: Call, run: str, output: Path | None, within: float) -> None:
         _write(output, text)
         due = amounts.clock(view.next_update(found, now))
         screen.err(f"written to {output}; the next word to users is due by {due}\n")
-        return
-    call.answer(lambda: text, [_json(found, text, now)])
+    elif not to:
+        call.answer(lambda: text, [_json(found, text, now)])
+    if not to:
+        return None
+    from opskit.cli.notify import said
+
+    return said(call, view.word(found, now), to, view.gravity(found))
 
 
 def _write(path: Path, text: str) -> None:

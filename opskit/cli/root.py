@@ -22,6 +22,7 @@ SECTIONS = {
     "Do": {
         "run": Entry("opskit.cli.run:run", "Carry out a runbook."),
         "exec": Entry("opskit.cli.adhoc:exec_", "Run one command on hosts, recorded like a run."),
+        "notify": Entry("opskit.cli.notify:notify", "Say something in a channel."),
         "resume": Entry("opskit.cli.again:resume", "Go on with a run that stopped."),
         "decide": Entry("opskit.cli.steer:decide", "Answer what a run waits for, and go on."),
         "pause": Entry("opskit.cli.steer:pause", "Let nothing new start in a run under way."),

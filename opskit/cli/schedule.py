@@ -13,6 +13,7 @@ from opskit.cli import screen
 from opskit.cli.call import Call, options
 from opskit.errors import InputError, writing
 from opskit.load.schedules import schedules
+from opskit.model.inventory import Inventory
 from opskit.model.schedule import Schedule
 from opskit.schedule import cron, systemd
 
@@ -59,11 +60,21 @@ def _planned(call: Call, one: Schedule) -> Schedule:
         runbook = runbook_path(call.settings, one.runbook).absolute()
         inventory = inventory_path(call.settings, one.inventory).absolute()
         ask = app.Ask(runbook=str(runbook), inventory=str(inventory), params=words, limit=one.limit)
-        app.prepare(call.settings, ask, _Nobody(call.person.who, call.person.origin))
+        made = app.prepare(call.settings, ask, _Nobody(call.person.who, call.person.origin))
+        _refuse_unknown(one, made.inventory)
     except InputError:
         screen.err(f"{one.place}: the schedule {one.name} can't be planned\n")
         raise
     return replace(one, runbook=str(runbook), inventory=str(inventory))
+
+
+def _refuse_unknown(one: Schedule, inventory: Inventory) -> None:
+    """Refuse channels that the inventory does not have."""
+    for name in one.tell:
+        if name not in inventory.channels:
+            there = ", ".join(sorted(inventory.channels)) or "none"
+            told = f"the inventory has no channel {name!r}"
+            raise InputError(told, where=inventory.file, hint=f"its channels: {there}")
 
 
 class _Nobody:

@@ -11,8 +11,10 @@ SCHEDULE: tuple[Key, ...] = (
     Key("at", "literal", required=True, help="when, as cron has it: minute, hour, day of month, "
         "month, weekday, such as `15 * * * *`; numbers, `*`, `1-5`, `*/5`, `1,15`"),
     Key("user", "literal", required=True, help="whose job it is on the machine with the clock"),
-    Key("alert", "literal", required=True, help="shell text for when a run did not succeed; it has "
-        "the schedule's name in `$OPSKIT_SCHEDULE`"),
+    Key("alert", "literal", help="shell text for when a run did not succeed; it has the "
+        "schedule's name in `$OPSKIT_SCHEDULE`. It or `tell` must be there"),
+    Key("tell", "name", many=True, help="channels of the inventory that are told, as *critical*, "
+        "when a run did not succeed"),
     Key("inventory", "literal", help="the hosts: as `-i` takes it"),
     Key("params", "map", help="parameter → value"),
     Key("limit", "literal", help="only these of the hosts"),

@@ -75,6 +75,9 @@ def _schedule(reader: Reader, key: Scalar, node: Node) -> Schedule | None:
     values: dict[str, Any] = reader.table(node, SCHEDULE, f"the schedule `{key.text}`")
     if not isinstance(node, Table):
         return None
+    if not values.keys() & {"alert", "tell"} and not node.entries.keys() & {"alert", "tell"}:
+        told = f"the schedule `{key.text}` has neither `alert` nor `tell`: nobody would hear"
+        reader.error(node, told, "add tell: CHANNEL, or alert: COMMAND")
     at = {name: entry[1] for name, entry in node.entries.items()}
     for name, what, write in _wrong(values):
         reader.error(at.get(name, node), what, write)
@@ -88,6 +91,8 @@ def _schedule(reader: Reader, key: Scalar, node: Node) -> Schedule | None:
         return None
     missed: Literal["skip", "once"] = "once" if values.pop("missed") == "once" else "skip"
     said = {name: value for name, value in values.items() if value is not None}
+    if isinstance(said.get("tell"), str):
+        said["tell"] = (said["tell"],)
     return Schedule(name=key.text, place=reader.place(key), moments=moments, missed=missed, **said)
 
 

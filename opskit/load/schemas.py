@@ -96,6 +96,7 @@ def inventory_schema() -> Json:
         entries: dict[str, Json] = {"type": ["array", "null"], "items": _table(keys)}
         properties[name] = {**entries, "description": _help(INVENTORY, name)}
     names: Json = {"type": "array", "items": {"type": "string"}}
+    one_way: dict[str, Json] = {"oneOf": [{"required": ["webhook"]}, {"required": ["command"]}]}
     return {
         "$schema": DIALECT,
         "title": "opskit inventory",
@@ -107,7 +108,7 @@ def inventory_schema() -> Json:
             "service": _nullable(SERVICE, free=True),
             "balancer": _nullable(BALANCER, free=False),
             "database": _table(DATABASE),
-            "channel": _table(CHANNEL),
+            "channel": {**_object(_properties(CHANNEL), CHANNEL), **one_way},
             "redis": _table(REDIS),
         },
     }
@@ -165,12 +166,13 @@ def checks_schema() -> Json:
 def schedules_schema() -> Json:
     """Return the JSON Schema (2020-12) of a file of schedules."""
     properties = _properties(SCHEDULES)
+    heard: dict[str, Json] = {"anyOf": [{"required": ["alert"]}, {"required": ["tell"]}]}
     properties["opskit"] = {"const": FORMAT, "description": _help(SCHEDULES, "opskit")}
     properties["schedules"] = {
         "type": "object",
         "description": _help(SCHEDULES, "schedules"),
         "minProperties": 1,
-        "additionalProperties": _table(SCHEDULE),
+        "additionalProperties": {**_object(_properties(SCHEDULE), SCHEDULE), **heard},
     }
     return {"$schema": DIALECT, "title": "opskit schedules", **_object(properties, SCHEDULES)}
 

@@ -34,7 +34,7 @@ class Event:
     """One fact about a run. `key`, `host`, `step` say of which action; `data` the rest.
 
     data by kind:
-      run created    kind (run|preview|exec|undo|retry), runbook, version, plan (digest), who, from,
+      run created    kind (run|preview|exec|notify), runbook, version, plan (digest), who, from,
                      reason, command, hosts {name: user@address:port}, stole (the run whose locks
                      it took away), store, number, previous (hash of the run before), instead_of
                      (the store that could not be reached)

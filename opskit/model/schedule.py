@@ -26,8 +26,9 @@ class Moments:
 class Schedule:
     """One entry of a file of schedules. Times in seconds.
 
-    `alert`: shell text for when a run did not succeed. `missed`: whether it is made up for `once`
-    when the machine was off. `environment`: a file with what the run needs in its environment.
+    `alert`: shell text for when a run did not succeed, `tell`: channels that hear then. `missed`:
+    whether it is made up for `once` when the machine was off. `environment`: a file with what the
+    run needs in its environment.
     """
 
     name: str
@@ -36,7 +37,8 @@ class Schedule:
     at: str
     moments: Moments
     user: str
-    alert: str
+    alert: str = ""
+    tell: tuple[str, ...] = ()
     inventory: str | None = None
     params: Mapping[str, str] = field(default_factory=dict)
     limit: str | None = None

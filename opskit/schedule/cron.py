@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from opskit.errors import InputError
 from opskit.model.schedule import Schedule
 from opskit.schedule.systemd import GRACE
-from opskit.schedule.words import command, seconds
+from opskit.schedule.words import alert, command, seconds
 
 LONGEST = 998
 """Bytes of a line; cron leaves out one that is longer, or cuts it."""
@@ -42,9 +42,19 @@ def shell(schedule: Schedule, program: Sequence[str], folder: str) -> str:
     env = ""
     if schedule.environment:
         env = f"set -a && . {shlex.quote(schedule.environment)} && set +a && "
-    alert = f"OPSKIT_SCHEDULE={schedule.name} /bin/sh -c {shlex.quote(schedule.alert)}"
+    hears = f"OPSKIT_SCHEDULE={schedule.name} /bin/sh -c {shlex.quote(alert(schedule, program))}"
+    if schedule.tell:  # opskit goes by the folder that it stands in, and by its environment
+        hears = f"(cd {shlex.quote(folder)}; {_if_there(schedule.environment)}{hears})"
     # In brackets, as a file that is not there ends the shell that reads it.
-    return for_cron(f"(cd {shlex.quote(folder)} && {env}{wait}{lock} {limit} {words}) || {alert}")
+    return for_cron(f"(cd {shlex.quote(folder)} && {env}{wait}{lock} {limit} {words}) || {hears}")
+
+
+def _if_there(environment: str | None) -> str:
+    """Read an environment; where there is none that is heard of all the same."""
+    if not environment:
+        return ""
+    path = shlex.quote(environment)
+    return f"set -a; test ! -r {path} || . {path}; set +a; "
 
 
 def for_cron(text: str) -> str:

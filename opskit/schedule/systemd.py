@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from opskit.model.schedule import Moments, Schedule
-from opskit.schedule.words import command, seconds
+from opskit.schedule.words import alert, command, seconds
 
 _DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 _ALL_DAYS, _ALL_WEEKDAYS = 31, 7
@@ -17,7 +17,7 @@ def units(schedule: Schedule, program: Sequence[str], folder: str) -> Mapping[st
     return {
         f"{name}.timer": _timer(schedule, name),
         f"{name}.service": _service(schedule, name, command(schedule, program), folder),
-        f"{name}-failed.service": _failed(schedule, folder),
+        f"{name}-failed.service": _failed(schedule, program, folder),
     }
 
 
@@ -77,7 +77,9 @@ def _service(schedule: Schedule, name: str, words: Sequence[str], folder: str) -
     return "\n".join(lines) + "\n"
 
 
-def _failed(schedule: Schedule, folder: str) -> str:
+def _failed(schedule: Schedule, program: Sequence[str], folder: str) -> str:
+    # Where it is not there, that is heard of all the same.
+    environment = f"-{_plain(schedule.environment)}" if schedule.environment else ""
     lines = [
         "[Unit]",
         f"Description=opskit: {schedule.name} did not succeed",
@@ -87,7 +89,8 @@ def _failed(schedule: Schedule, folder: str) -> str:
         f"User={schedule.user}",
         f"WorkingDirectory={_plain(folder)}",
         f"Environment=OPSKIT_SCHEDULE={schedule.name}",
-        f"ExecStart=/bin/sh -c {word(schedule.alert)}",
+        *([f"EnvironmentFile={environment}"] if schedule.tell and environment else []),
+        f"ExecStart=/bin/sh -c {word(alert(schedule, program))}",
         "TimeoutStartSec=60s",
     ]
     return "\n".join(lines) + "\n"

@@ -1,5 +1,6 @@
 """The words of the command that a schedule begins."""
 
+import shlex
 from collections.abc import Sequence
 
 from opskit.model.schedule import Schedule
@@ -19,6 +20,18 @@ def command(schedule: Schedule, program: Sequence[str]) -> list[str]:
     for name, value in schedule.params.items():
         words += ["-p", f"{name}={value}"]
     return words
+
+
+def alert(schedule: Schedule, program: Sequence[str]) -> str:
+    """Return the shell text for when a run did not succeed: channels are told, then `alert` is."""
+    texts = [schedule.alert] if schedule.alert else []
+    if schedule.tell:
+        words = [*program, "notify", "--severity", "critical"]
+        words += ["-i", schedule.inventory] if schedule.inventory is not None else []
+        words += [word for name in schedule.tell for word in ("--to", name)]
+        words.append(f"scheduled: {schedule.name} did not succeed")
+        texts.insert(0, shlex.join(words))
+    return "; ".join(texts)
 
 
 def seconds(value: float) -> str:

@@ -6,6 +6,7 @@ mean. The worst counts, not the number; what nobody knows is no reason for hope.
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from opskit.model.channel import severity_of
 from opskit.model.frozen import frozen
 from opskit.model.incident import Change, Incident
 from opskit.model.plan import Action
@@ -30,6 +31,7 @@ ANSWER: Mapping[str, tuple[str, float]] = {
 }
 """Severity → within what time somebody must be at it."""
 UPDATES = 900.0
+_TOLD = 5
 DUE = (
     ("the report", 86400.0, "24 h"),
     ("the meeting about it", 2 * 86400.0, "48 h"),
@@ -167,6 +169,27 @@ def markdown(incident: Incident, now: float) -> str:
         END,
     ]
     return "\n".join(lines) + "\n"
+
+
+def word(incident: Incident, now: float) -> str:
+    """Say in a few lines for a channel how it stands: how bad, what is wrong, when more is told."""
+    found = findings(incident)
+    lines = [f"Incident of {amounts.moment(incident.run.created)}: {classified(found)}"]
+    lines += [f"- {one.level} {one.host}: {one.what}" for one in found[:_TOLD]]
+    if len(found) > _TOLD:
+        lines.append(f"- and {len(found) - _TOLD} more")
+    if not found:
+        lines.append("Nothing is found to be wrong.")
+    update = amounts.moment(next_update(incident, now))
+    return "\n".join([*lines, f"Run {incident.run.id}; the next word is due by {update}."])
+
+
+def gravity(incident: Incident) -> str:
+    """Return how severe a word about it is: as bad as it may be; `info` where nothing is wrong."""
+    found = findings(incident)
+    severity = classified(found)
+    worst = (*severity.perhaps, severity.severity)[0]
+    return severity_of(worst) or ("warning" if found else "info")
 
 
 def whole(text: str, before: str | None) -> str | None:

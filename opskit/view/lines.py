@@ -180,7 +180,7 @@ def _said_of_run(event: Event) -> Said:
     data = event.data
     match event.kind:
         case "run created":
-            version = "" if short(data, "kind") == "exec" else short(data, "version")
+            version = "" if short(data, "kind") in ("exec", "notify") else short(data, "version")
             title = " ".join(filter(None, (short(data, "runbook"), version)))
             run, who = short(data, "run"), short(data, "who")
             return (

@@ -92,8 +92,8 @@ def state(run: Run) -> str:
 
 def title(run: Run) -> str:
     """Say what a run carries out; a dry run is called one."""
-    if run.kind == "exec":
-        return "exec"
+    if run.kind in ("exec", "notify"):
+        return run.kind
     return f"{run.runbook} {run.version}" + (" (dry run)" if run.kind == "preview" else "")
 
 
@@ -132,7 +132,7 @@ def next_steps(run: Run, plan: Plan | None = None) -> Iterator[tuple[str, str]]:
     left = [w for w, s in _RETRY if states & s]
     if details.refused(run):
         left = []  # it would be asked for the same once more
-    if left and run.kind != "exec" and run.state not in _UNDER_WAY:
+    if left and run.kind not in ("exec", "notify") and run.state not in _UNDER_WAY:
         yield f"opskit retry {run.id} --hosts {','.join(left)}", "try those hosts again"
     if _undoable(run, plan):
         yield f"opskit undo {run.id}", "take back what was done"

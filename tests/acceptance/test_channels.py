@@ -264,6 +264,37 @@ def test_a_channel_has_the_same_message_once_in_so_much_time(desk: Desk) -> None
     assert [one["text"] for one in desk.chats.at("json")] == ["it was failed", "it was succeeded"]
 
 
+def test_whoever_has_a_clock_or_a_prompt_tells_a_channel(desk: Desk) -> None:
+    desk.write("  - {name: do, run: 'exit 3', on: controller}\n")
+    user = "    user: root\n    tell: [hook, pager]\n    longest: 50s\n"
+    (desk.folder / "s.yaml").write_text(
+        "opskit: 1\nschedules:\n  a-job:\n    runbook: job.yaml\n    at: 15 * * * *\n"
+        f"    inventory: i.yaml\n{user}    environment: {desk.folder}/environment\n"
+    )
+    (desk.folder / "environment").write_text(f"JSON={desk.chats.url('json')}\n")
+    line = desk.opskit("schedule", "s.yaml", "--as", "cron").splitlines()[-1]
+    clock = {"PATH": os.environ["PATH"], "HOME": str(desk.folder), "OK": desk.chats.url("ok")}
+    command = line.removeprefix("15 * * * * root ")
+    subprocess.run(["/bin/sh", "-c", command], cwd="/", env=clock, timeout=60, check=True)
+    for body in desk.chats.at("json"):
+        assert (body["text"], body["severity"], body["runbook"]) == (
+            "scheduled: a-job did not succeed", "critical", "notify",
+        )  # fmt: skip
+    assert [len(desk.chats.at(name)) for name in ("json", "ok")] == [1, 1]
+    assert "job 1.0.0" in desk.opskit("status", "last", status=None), (
+        "a message is not the last run"
+    )
+    said = desk.opskit("incident", "last", "--to", "hook")
+    assert "hook: delivered" in said
+    assert desk.chats.at("json")[-1]["text"].startswith("Incident of ")
+    said = desk.opskit(
+        "notify", "{{ 7 * 7 }} {% endraw %}", "--to", "keyless", "--to", "hook", status=1
+    )
+    assert "keyless: not delivered: the secret 'keyless' can't be had" in said
+    assert desk.chats.at("json")[-1]["text"] == "{{ 7 * 7 }} {% endraw %}"
+    assert "--to one of: broken, busy, chat" in desk.opskit("notify", "x", status=2)
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("kill", range(1, 14))
 @pytest.mark.parametrize("at", ["before", "after"])

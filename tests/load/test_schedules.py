@@ -1,11 +1,13 @@
 """Files of schedules: when that is, and what is wrong in one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from opskit.load.schedules import check_schedules, moments_of
+from opskit.load.schedules import check_schedules, moments_of, schedules
 from opskit.model.schedule import Moments
+from opskit.schedule.systemd import units
 
 HOURS, DAYS, MONTHS, WEEK = (tuple(r) for r in (range(24), range(1, 32), range(1, 13), range(7)))
 
@@ -58,6 +60,8 @@ GOOD = "{runbook: r, at: 0 * * * *, user: ops, alert: mail}"
         ("opskit: 1\nschedules:\n  a: {runbook: r, at: x}", ":3:6: the schedule `a` has no"),
         (GOOD.replace("mail", '"a\\nb"'), "`alert` has several lines"),
         (GOOD.replace("}", ", zone: Mars/City}"), "there is no time zone 'Mars/City'"),
+        (GOOD.replace(", alert: mail", ""), "neither `alert` nor `tell`: nobody would hear"),
+        (GOOD.replace("}", ", tell: a-b}"), "`tell` can't be 'a-b'"),
         (GOOD.replace("ops", "a b"), "'a b' is no user"),
         (GOOD.replace("}", ", longest: 0s}"), "a run may take no time"),
         (GOOD.replace("}", ", jitter: 2h}"), "this is more than an hour"),
@@ -73,3 +77,19 @@ def test_a_schedule_with_a_mistake_is_told_of(tmp_path: Path, text: str, told: s
     found, problems = check_schedules(path)
     assert found is None
     assert any(told in str(problem) for problem in problems), list(map(str, problems))
+
+
+def test_channels_are_told_before_the_alert_with_the_environment_of_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    more = ", tell: [chat, pager], inventory: i.yaml, environment: /etc/op%.env}"
+    path.write_text(f"opskit: 1\nschedules:\n  a: {GOOD.replace('}', more)}")
+    (one,) = schedules(path)
+    failed = units(one, ["opskit"], "/srv")["opskit-a-failed.service"].splitlines()
+    assert "EnvironmentFile=-/etc/op%%.env" in failed
+    told = "opskit notify --severity critical -i i.yaml --to chat --to pager"
+    told += " 'scheduled: a did not succeed'; mail"
+    assert f'ExecStart=/bin/sh -c "{told}"' in failed
+    bare = replace(one, tell=())
+    failed = units(bare, ["opskit"], "/srv")["opskit-a-failed.service"].splitlines()
+    assert 'ExecStart=/bin/sh -c "mail"' in failed
+    assert not any(line.startswith("EnvironmentFile") for line in failed)

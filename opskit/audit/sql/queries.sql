@@ -65,8 +65,8 @@ select s.runs as counted, (select count(*) from runs) as listed,
 from store s;
 
 -- name: newest
--- The newest run that did something, or was to: a dry run is named by its id.
-select id from runs where kind <> 'preview' order by number desc limit 1;
+-- The newest run that did something, or was to: a dry run is named by its id, as is a message.
+select id from runs where kind not in ('preview', 'notify') order by number desc limit 1;
 
 -- name: like_id
 -- Runs whose id begins or ends with a text, the newest first.

@@ -1,0 +1,74 @@
+"""Something that a person or a clock has to say in channels: recorded and sent like any message."""
+
+from collections.abc import Sequence
+
+from opskit.app import find
+from opskit.app.person import Person
+from opskit.app.prepare import Prepared, describe
+from opskit.app.runs import run
+from opskit.errors import InputError
+from opskit.execute import Stop, Watcher
+from opskit.model.problem import Place
+from opskit.model.run import Run
+from opskit.model.runbook import On, Param, Runbook, Step
+from opskit.plan import make
+from opskit.settings import Settings
+
+PLACE = Place(file="the command line")
+_NAME = 60
+
+
+def tell(
+    settings: Settings,
+    inventory: str | None,
+    text: str,
+    *,
+    to: Sequence[str],
+    severity: str,
+    person: Person,
+    watch: Watcher,
+    command: str = "",
+    stop: Stop | None = None,
+) -> Run:
+    """Say something in channels (none: those under `notify` of the inventory); wait until it came.
+
+    No host is connected to.
+    """
+    found = find.inventory(settings, inventory)
+    if not to and not found.notify:
+        there = ", ".join(sorted(found.channels))
+        raise InputError(
+            "no channel is named, and the inventory has none under `notify`",
+            where=found.file,
+            hint=f"--to one of: {there}" if there else "write channels: {NAME: …} into it",
+        )
+    runbook = _runbook(text, to, severity)
+    plan = make(runbook, found, {"text": text}, files=describe)
+    prepared = Prepared(runbook=runbook, inventory=found, plan=plan)
+    return run(
+        settings, prepared, person, watch, reason=text, command=command, kind="notify", stop=stop
+    )
+
+
+def _runbook(text: str, to: Sequence[str], severity: str) -> Runbook:
+    """The text is a parameter: nothing in it is a template."""
+    line = " ".join(text.split())
+    step = Step(
+        position="1",
+        name=line if len(line) <= _NAME else f"{line[: _NAME - 1]}…",
+        kind="notify",
+        place=PLACE,
+        args={"message": "{{ text }}", "to": tuple(to), "severity": severity, "required": True},
+        effect="read",
+        on=On(scope="controller"),
+    )
+    return Runbook(
+        file=PLACE.file,
+        name="notify",
+        version="0",
+        summary=line,
+        sources={},
+        params=(Param(name="text", type="string", place=PLACE),),
+        urgent=True,
+        steps=(step,),
+    )

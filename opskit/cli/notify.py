@@ -1,0 +1,46 @@
+"""opskit notify: say something in a channel of the inventory."""
+
+import click
+
+from opskit.app.telling import tell
+from opskit.cli.asking import typed
+from opskit.cli.call import Call, options
+from opskit.cli.run import told
+from opskit.cli.watching import late_watching
+from opskit.errors import Exit
+from opskit.model.channel import SEVERITIES
+
+
+@click.command()
+@click.argument("message")
+@click.option("--to", "to", multiple=True, metavar="CHANNEL",
+              help="A channel of the inventory, or several; those under its `notify`.")  # fmt: skip
+@click.option("--severity", type=click.Choice(SEVERITIES), default="info", show_default=True,
+              help="A channel may want only what is so severe.")  # fmt: skip
+@options
+def notify(call: Call, *, message: str, to: tuple[str, ...], severity: str) -> Exit:
+    """Say something in channels: opskit notify --to incidents 'rolling back, one region is down'
+
+    It is recorded like a run, and fails where a channel has not got it, so it also shows whether a
+    channel works. No host is connected to.
+    """
+    return said(call, message, to, severity)
+
+
+def said(call: Call, message: str, to: tuple[str, ...], severity: str) -> Exit:
+    """Say it, show what became of it, and return how that ended."""
+    from opskit import app
+
+    with late_watching(call) as (watch, stop):
+        done = tell(
+            call.settings,
+            call.inventory,
+            message,
+            to=to,
+            severity=severity,
+            person=call.person,
+            watch=watch,
+            command=typed(),
+            stop=stop,
+        )
+    return told(call, done, app.plan_of(call.settings, done.id))
