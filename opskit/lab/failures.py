@@ -13,6 +13,8 @@ from opskit.model.frozen import frozen
 MARK = "failures.mark"
 LOGS = f"{texts.SERVICE_ROOT.lstrip('/')}/shared/log"
 CHECK = ("HEAD", "/health/")  # how HAProxy asks, by itself: no request of anybody's
+FAULTS = tuple("SsPRIDUK")
+"""How HAProxy's %ts begins where a request ended badly, and not by its client."""
 _NGINX, _HAPROXY, _SERVICE, _POSTS = "nginx", "haproxy", "service", "posts"
 
 
@@ -25,11 +27,19 @@ class Line:
     host: str
     method: str
     path: str
+    ended: str = ""  # how, where that was not well: HAProxy's %ts, or `retried`
 
     @property
     def failed(self) -> bool:
-        """A server's error, or (at HAProxy, below 0) no whole answer at all."""
-        return self.status >= 500 or self.status <= 0
+        """A server's error, or (at HAProxy, below 0, or by how it ended) no whole answer."""
+        cut = self.status != 101 and self.ended.startswith(FAULTS)
+        return self.status >= 500 or self.status <= 0 or cut
+
+    @property
+    def answer(self) -> str:
+        """Such as `GET / 200 A`."""
+        ended = f"/{self.ended}" if self.ended else ""
+        return f"{self.method} {self.path} {self.status}{ended} {self.release}"
 
 
 def mark(layout: Layout) -> None:
@@ -88,12 +98,14 @@ def _count(lines: Iterator[Line]) -> Mapping[str, object]:
     releases: Counter[str] = Counter()
     hosts: Counter[str] = Counter()
     paths: Counter[str] = Counter()
+    answers: Counter[str] = Counter()
     failed = 0
     for line in lines:
         statuses[str(line.status)] += 1
         releases[line.release] += 1
         hosts[line.host] += bool(line.host)
         paths[f"{line.method} {line.path}"] += 1
+        answers[line.answer] += 1
         failed += line.failed
     return {
         "requests": statuses.total(),
@@ -102,22 +114,26 @@ def _count(lines: Iterator[Line]) -> Mapping[str, object]:
         "by_release": dict(releases),
         "by_host": {host: count for host, count in hosts.items() if host},
         "by_path": dict(paths),
+        "by_answer": dict(answers),
     }
 
 
 def _nginx(lines: Iterator[str], names: Mapping[str, str]) -> Iterator[Line]:
     """`$status $upstream_addr $upstream_status $request_time $sent_http_x_release … "$request"`"""
     for line in lines:
-        fields = line.split()
+        head, _, request = line.partition('"')
+        fields = head.replace(", ", ",").split()  # who was tried one after the other is one field
         if len(fields) > 4:
-            address = fields[1].partition(":")[0]
-            method, path, *_ = *line.partition('"')[2].split(), "-", "-"
+            *before, last = fields[1].split(",")
+            address = last.partition(":")[0]
+            method, path, *_ = *request.split(), "-", "-"
             yield Line(
                 status=int(fields[0]),
                 release=fields[4],
                 host=names.get(address, address),
                 method=method,
                 path=path.partition("?")[0],
+                ended="retried" if before else "",
             )
 
 
@@ -132,6 +148,7 @@ def _keyed(lines: Iterator[str], names: Mapping[str, str]) -> Iterator[Line]:
                 host=names.get(fields.get("upstream", ""), ""),
                 method=fields["method"],
                 path=fields["path"],
+                ended=fields.get("ended", "").removeprefix("--"),
             )
 
 

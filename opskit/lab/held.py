@@ -43,6 +43,7 @@ class Closing:
     lived: float
     echoes: int
     unanswered: int  # words without an echo
+    slowest: float  # ms, of an echo
 
 
 @dataclass(slots=True)
@@ -51,6 +52,15 @@ class Words:
 
     sent: int = 0
     echoed: int = 0
+    slowest: float = 0.0
+    turn: float = 0.0  # when the last was sent
+
+    def heard(self, payload: bytes) -> None:
+        """Count an echo; the one before it may have been late already."""
+        if payload == b"%d" % (self.echoed + 1):
+            late = (self.sent - self.echoed - 1) * EVERY
+            self.slowest = max(self.slowest, (time.monotonic() - self.turn + late) * 1000)
+            self.echoed += 1
 
 
 class Socket:
@@ -112,7 +122,7 @@ def _listen(one: Socket, words: Words, until: float) -> int | None:
         kind, payload = frame
         if kind == CLOSE:
             return int.from_bytes(payload[:2], "big")
-        words.echoed += payload == b"%d" % (words.echoed + 1)
+        words.heard(payload)
     return None
 
 
@@ -179,13 +189,14 @@ class Held:
             lived=time.monotonic() - begun,
             echoes=words.echoed,
             unanswered=words.sent - words.echoed,
+            slowest=round(words.slowest, 1),
         )
 
     def _talk(self, one: Socket, words: "Words", until: float) -> int | None:
         """Send words until it is time to leave; returns the reason if the service closes it."""
         turn = time.monotonic()
         while turn < until and not self._ending.is_set():
-            words.sent += 1
+            words.sent, words.turn = words.sent + 1, time.monotonic()
             one.send(TEXT, b"%d" % words.sent)
             turn += EVERY
             code = _listen(one, words, min(turn, until))
@@ -208,5 +219,6 @@ class Held:
             "closed_by": dict(Counter(one.by for one in closed)),
             "echoes": sum(one.echoes for one in closed),
             "unanswered": sum(one.unanswered for one in closed),
+            "slowest_echo_ms": max((one.slowest for one in closed), default=0.0),
             "closings": [asdict(one) for one in closed if one.by != "client"],
         }

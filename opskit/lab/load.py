@@ -5,9 +5,13 @@ fail the one and spare the other. With a rate, times are counted from when a req
 whether the rate was held is told: a load that waits for a slow server would hide what it does.
 A part of the requests can be POSTs, each with an id of its own, and WebSockets can be held beside.
 They come from one address as many users: a split by address and agent gives some to either side.
+Each request has an id, which the practice service tells back: an answer to another one is a
+failure. So are more bytes than were asked for. What was due and not sent is told, as nobody can say
+how it would have ended.
 """
 
 import contextlib
+import json
 import secrets
 import threading
 import time
@@ -19,10 +23,11 @@ from urllib.parse import urlsplit
 
 from opskit.errors import InputError
 from opskit.lab.held import Held
-from opskit.lab.peer import NO_RELEASE, Peer
+from opskit.lab.peer import NO_RELEASE, Peer, Reply
 from opskit.model.frozen import frozen
 
 ID = "Idempotency-Key"
+MINE = "X-Request-Id"  # which the practice service tells back
 SHOWN = 5  # slowest requests
 FAILURES_SHOWN = 20
 AGENTS = 64  # of each thread: as many users, whom a balancer that splits by them gives both colours
@@ -40,6 +45,7 @@ class Answer:
     way: str = ""  # such as: kept GET
     due: float = 0.0  # seconds after the load's beginning
     sent: float = 0.0
+    known: bool = False  # it told the request's own id
 
     @property
     def failed(self) -> bool:
@@ -71,6 +77,8 @@ class Report:
     by_way: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     rate: Mapping[str, float | None] = field(default_factory=dict)
     found_closed: int = 0
+    reused: int = 0
+    known: int = 0
     slowest: tuple[Mapping[str, object], ...] = ()
     failed: tuple[Mapping[str, object], ...] = ()
     sockets: Mapping[str, object] = field(default_factory=dict)
@@ -85,6 +93,7 @@ class Report:
         held = f"{rate:.0f}/s"
         if self.rate.get("asked"):
             held += f"; asked {self.rate['asked']:g}, worst second {self.rate['worst_second']:g}"
+            held += f", not sent {self.rate['unsent']:g}" if self.rate.get("unsent") else ""
         lines = [f"{self.requests} requests in {self.seconds:.1f} s ({held})"]
         for release, statuses in sorted(self.by_release.items()):
             counts = ", ".join(f"{status}: {count}" for status, count in sorted(statuses.items()))
@@ -95,7 +104,7 @@ class Report:
             lines.append(f"  {way}: {told}, asked again {count['reconnects']}")
         lines.append(
             f"failed: {self.failures}   asked again after a close in between: {self.reconnects}"
-            f"   kept connections found closed: {self.found_closed}"
+            f"   kept connections used again: {self.reused}, found closed: {self.found_closed}"
         )
         times = "   ".join(f"{name} {value:.1f}" for name, value in self.ms.items())
         lines.append(f"milliseconds: {times}")
@@ -133,6 +142,8 @@ class Load:
     _running: list[threading.Thread] = field(default_factory=list)
     _times: list[float] = field(default_factory=list)
     _peers: list[Peer] = field(default_factory=list)
+    _unsent: list[int] = field(default_factory=list)
+    _ended: float = 0.0
     _held: Held | None = None
 
     def __enter__(self) -> Self:
@@ -163,6 +174,7 @@ class Load:
 
     def stop(self) -> Report:
         """End after the requests that are under way, and count."""
+        self._ended = self._ended or time.monotonic()
         self._ending.set()
         for thread in self._running:
             thread.join()
@@ -183,10 +195,12 @@ class Load:
                 due = due if pause else now
                 post = int(phase + (count + 1) * self.posts) > int(phase + count * self.posts)
                 words = f"{line}User-Agent: load-{mark}-{count % AGENTS}\r\n"
-                request = _request(words, keep=peer.keep, number=f"{mark}-{count}" if post else "")
-                self.answers.append(_ask(peer, request, post=post, times=(begun, due, now)))
+                request = _Request(number=f"{mark}-{count}", post=post)
+                self.answers.append(_ask(peer, request, words, times=(begun, due, now)))
                 due += pause
                 count += 1
+        if pause and due <= self._ended:
+            self._unsent.append(int((self._ended - due) / pause) + 1)
 
     def report(self) -> Report:
         """The count up to now."""
@@ -196,33 +210,63 @@ class Load:
             until - self._times[0],
             rate=self.rate,
             found_closed=sum(peer.found_closed for peer in self._peers),
+            reused=sum(peer.reused for peer in self._peers),
+            unsent=sum(self._unsent),
             sockets=self._held.report() if self._held else {},
         )
 
 
-def _request(line: str, *, keep: bool, number: str) -> bytes:
-    kept = f"Connection: {'keep-alive' if keep else 'close'}\r\n"
-    if number:
-        return f"POST {line}{kept}{ID}: {number}\r\nContent-Length: 2\r\n\r\nok".encode()
-    return f"GET {line}{kept}\r\n".encode()
+@frozen
+class _Request:
+    """A request by its id."""
+
+    number: str
+    post: bool
+
+    @property
+    def body(self) -> str:
+        return "ok" if self.post else ""
+
+    def text(self, line: str, *, keep: bool) -> bytes:
+        """The whole of it."""
+        head = f"{line}{MINE}: {self.number}\r\nConnection: {'keep-alive' if keep else 'close'}\r\n"
+        if self.post:
+            head = f"POST {head}{ID}: {self.number}\r\nContent-Length: {len(self.body)}\r\n"
+        else:
+            head = f"GET {head}"
+        return f"{head}\r\n{self.body}".encode()
+
+    def fault_of(self, reply: Reply) -> str:
+        """What makes an answer of the practice service none to this request, or nothing."""
+        if reply.headers[MINE.lower()] != self.number:
+            return "AnswerToAnother"
+        told = json.loads(reply.body)
+        if told.get("release", reply.release) != reply.release:
+            return "BodyOfAnother"
+        return "" if told.get("received", len(self.body)) == len(self.body) else "BodyNotWhole"
 
 
-def _ask(peer: Peer, request: bytes, *, post: bool, times: tuple[float, float, float]) -> Answer:
-    status, release, error, reconnected = None, NO_RELEASE, "", False
+def _ask(peer: Peer, request: _Request, line: str, *, times: tuple[float, float, float]) -> Answer:
+    status, release, error, again, known = None, NO_RELEASE, "", False, False
     begun, due, now = times
     try:
-        status, release, reconnected = peer.ask(request)
-    except (OSError, ValueError, LookupError) as problem:
+        reply = peer.ask(request.text(line, keep=peer.keep))
+        again, release = reply.again, reply.release
+        known = MINE.lower() in reply.headers
+        error = request.fault_of(reply) if known else ""
+        status = None if error else reply.status
+    except Exception as problem:  # noqa: BLE001  # whatever it is: it is how this request ended
         error = type(problem).__name__
     return Answer(
         status=status,
         release=release,
         error=error,
         ms=(time.monotonic() - due) * 1000,
-        reconnected=reconnected,
-        way=f"{'kept' if peer.keep else 'fresh'} {'POST' if post else 'GET'}",
+        reconnected=again,
+        way=f"{'kept' if peer.keep else 'fresh'} {'POST' if request.post else 'GET'}",
         due=due - begun,
         sent=now - begun,
+        known=known and not error,
     )
 
 
@@ -232,6 +276,8 @@ def summarise(
     *,
     rate: float | None = None,
     found_closed: int = 0,
+    reused: int = 0,
+    unsent: int = 0,
     sockets: Mapping[str, object] | None = None,
 ) -> Report:
     """Count answers."""
@@ -255,8 +301,10 @@ def summarise(
         ms={k: round(times[min(int(len(times) * v), len(times) - 1)], 2) for k, v in ranks.items()},
         seconds=round(seconds, 3),
         by_way={way: dict(counts) for way, counts in by_way.items()},
-        rate=_rate(answers, seconds, rate),
+        rate={**_rate(answers, seconds, rate), "unsent": unsent},
         found_closed=found_closed,
+        reused=reused,
+        known=sum(answer.known for answer in answers),
         slowest=tuple(answer.to_json() for answer in slow),
         failed=tuple(answer.to_json() for answer in failed[:FAILURES_SHOWN]),
         sockets=sockets or {},

@@ -14,7 +14,7 @@ import pytest
 from opskit.errors import InputError
 from opskit.lab import load
 from opskit.lab.load import Load
-from opskit.lab.peer import Peer
+from opskit.lab.peer import Peer, StrayBytesError
 from tests.lab.conftest import Start
 
 OK = b"HTTP/1.1 200 OK\r\nX-Release: A\r\nContent-Length: 2\r\n\r\nok"
@@ -52,7 +52,8 @@ def ask(url: str, times: int, *, keep: bool) -> list[tuple[int, str, bool]]:
     peer = Peer((host, int(port)), keep=keep)
     answers = []
     for _ in range(times):
-        answers.append(peer.ask(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
+        reply = peer.ask(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        answers.append((reply.status, reply.release, reply.again))
         time.sleep(0.02)
     found_closed.append(peer.found_closed)
     peer.close()
@@ -93,6 +94,54 @@ def test_an_answer_that_breaks_off_is_a_failure_also_on_a_kept_connection() -> N
         ask(url, 2, keep=True)
 
 
+def test_bytes_behind_an_answer_are_a_failure() -> None:
+    def more(peer: socket.socket) -> None:
+        peer.recv(1000)
+        peer.sendall(OK + b"x")
+
+    with server(more) as url, pytest.raises(StrayBytesError):
+        ask(url, 1, keep=False)
+
+
+def test_what_a_kept_connection_says_unasked_is_a_failure_and_no_close() -> None:
+    def twice(peer: socket.socket) -> None:
+        peer.recv(1000)
+        peer.sendall(OK)
+        time.sleep(0.01)
+        peer.sendall(OK)
+
+    with server(twice) as url, pytest.raises(StrayBytesError):
+        ask(url, 2, keep=True)
+
+
+@pytest.mark.parametrize(
+    ("number", "body", "errors"),
+    [
+        ("of another", b"{}", "AnswerToAnother"),
+        ("", b'{"release": "B"}', "BodyOfAnother"),
+        ("", b'{"release": "A", "received": 1}', "BodyNotWhole"),
+        ("", b"[nothing", "JSONDecodeError"),
+        ("", b'{"release": "A", "received": 2}', ""),
+    ],
+)
+def test_an_answer_to_somebody_else_is_a_failure(number: str, body: bytes, errors: str) -> None:
+    def answer(peer: socket.socket) -> None:
+        while received := peer.recv(1000):
+            asked = dict(
+                line.split(": ") for line in received.decode().split("\r\n") if ": " in line
+            )
+            told = f"X-Release: A\r\n{load.MINE}: {number or asked[load.MINE]}\r\n"
+            head = f"HTTP/1.1 200 OK\r\n{told}Content-Length: {len(body)}\r\n\r\n"
+            peer.sendall(head.encode() + body)
+
+    with server(answer) as url:
+        report = load.run(Load(url=url, rate=100, threads=1, posts=1.0), 0.05)
+    assert report.requests > 0
+    assert report.failures == (report.requests if errors else 0)
+    assert report.errors == ({errors: report.requests} if errors else {})
+    assert report.known == (0 if errors else report.requests)
+
+
 def test_a_fresh_connection_that_gets_no_answer_is_a_failure() -> None:
     with server(lambda peer: peer.close()) as url, pytest.raises(ConnectionError):
         ask(url, 1, keep=False)
@@ -118,6 +167,9 @@ def test_every_request_is_in_the_services_own_log(start_service: Start) -> None:
     service.process.wait(10)
     lines = (service.shared / "log" / "access.log").read_text().splitlines()
     assert len(lines) == report.requests == report.by_release["A"]["200"]
+    assert report.known == report.requests, "each was told its own id"
+    kept = sum(n["requests"] for way, n in report.by_way.items() if "kept" in way)
+    assert report.reused == kept - 2, "all but the first of each thread"
     assert report.ms["p50"] <= report.ms["p99"] <= report.ms["slowest"]
 
 
@@ -126,6 +178,9 @@ def test_a_slow_answer_counts_against_all_that_were_due_meanwhile(start_service:
     (service.shared / "switches.json").write_text('{"slow_ms": 100}')
     report = load.run(Load(url=service.url, rate=100, threads=1), 0.5)
     assert report.ms["slowest"] > 300
+    unsent = report.rate["unsent"] or 0
+    assert unsent > 30
+    assert report.requests + unsent == pytest.approx(50, abs=5), "told, though nobody sent them"
 
 
 def test_what_is_no_http_address_is_refused() -> None:

@@ -13,7 +13,18 @@ import yaml
 from opskit import lab as labs
 from opskit.cli import lab as cli
 from opskit.errors import InputError, OpskitError
-from opskit.lab import address, inventory, layout, processes, programs, release, switches, texts
+from opskit.lab import (
+    address,
+    failures,
+    ground,
+    inventory,
+    layout,
+    processes,
+    programs,
+    release,
+    switches,
+    texts,
+)
 from opskit.lab.layout import Layout, Mode
 
 
@@ -202,3 +213,36 @@ def test_a_host_that_does_not_exist_is_named_beside_those_that_do(plan: Layout) 
 
 def test_the_command_line_offers_the_faults_that_there_are() -> None:
     assert cli.FAULTS == release.FAULTS
+
+
+def test_logs_tell_how_each_request_ended(plan: Layout) -> None:
+    plan = replace(plan, mode=Mode.SHARED, no_haproxy="")
+    logs = ground.of(plan).files(plan, plan.host("lb1")) / "var/log"
+    for folder in (logs / "nginx", logs / "haproxy", plan.folder / "run"):
+        folder.mkdir(parents=True)
+    (logs / "nginx/access.log").write_text(
+        '200 127.42.7.10:8000 200 0.003 A 1 1 1.5 "GET / HTTP/1.1"\n'
+        '200 127.42.7.10:8000, 127.42.7.11:8000 502, 200 0.003 A 1 2 1.5 "POST /?x=1 HTTP/1.1"\n'
+        '499 127.42.7.11:8000 - 0.003 - 1 3 1.5 "GET / HTTP/1.1"\n'
+        '502 127.42.7.11:8000 502 0.003 - 1 3 1.5 "GET / HTTP/1.1"\n'
+    )
+    line = "time=1.5 status={} ended={} release=A upstream=127.42.7.10 method=GET path={} ms=3\n"
+    told = ((200, "--", "/"), (200, "SD", "/"), (200, "CD", "/"), (101, "SD", "/ws"))
+    (logs / "haproxy/access.log").write_text("".join(line.format(*words) for words in told))
+    found = failures.read(plan)["balancers"]
+    assert isinstance(found, dict)
+    assert found["lb1"]["by_answer"] == {
+        "GET / 200 A": 1,
+        "POST / 200/retried A": 1,
+        "GET / 499 -": 1,
+        "GET / 502 -": 1,
+    }
+    assert found["lb1"]["by_host"] == {"web1": 1, "web2": 3}
+    assert found["lb1/haproxy"]["by_answer"] == {
+        "GET / 200 A": 1,
+        "GET / 200/SD A": 1,
+        "GET / 200/CD A": 1,
+        "GET /ws 101/SD A": 1,
+    }
+    counts = [found[name]["failures"] for name in ("lb1", "lb1/haproxy")]
+    assert counts == [1, 1], "a client that leaves is no failure of the server's"

@@ -1,12 +1,15 @@
 """Blue-green under load: no request fails, none is delivered twice, no socket goes early.
 
-Beside it, in the same run of scripts/soak, the ways without opskit: `sed -i` and a reload, and a
-restart in place.
+The soak counts the ways without opskit beside it, round by round: `sed -i` and a reload, the same
+with the old colour restarted at once, and a restart in place.
 """
 
+import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,8 @@ from opskit.lab import Lab, switches
 from tests.support import haproxy
 from tests.support.constant import POOLS, Constant, asked, constant
 from tests.support.fleet import Fleet
+from tests.support.nginx import wait_until
+from tests.support.tally import Tally, table
 
 pytestmark = pytest.mark.acceptance
 
@@ -25,13 +30,30 @@ HELD_BESIDE_OTHERS = 300.0
 """The same in CI, where other tests have the processors, too."""
 DRAIN = 2.0
 """How long WebSockets may outlive a reload of nginx, and a stop of their service."""
-ROUNDS = 20
+ROUNDS = int(os.environ.get("OPSKIT_ROUNDS", "20"))
 UNWATCHED = ("-p", "idle=0s", "-p", "watch=0s", "-p", "gate=false")
+GATED = (
+    "idle=0s", "watch=4s", "keep=4s", "window=1s", "requests=20", "max_errors=0.02", "p95_ratio=4",
+    "sample=100",
+)  # fmt: skip
+"""Gates as short as 5 % of the load allows: 104 requests; 57 without an error are a pass."""
+GIVES_UP = {"app": {"nobody", "service"}, "edge": {"service"}}
+"""Who may close a socket that its client has not: HAProxy gives up on none."""
+GATES = {"canary": 4, "blue-green": 3}
+"""How many gates a run has with its own stages (5 25 50 100, and 10 50 100)."""
+AFTERWARDS = 3.0
+"""Seconds that the load goes on for after each way."""
 CONF, CFG, ACTIVE = (
     "/etc/nginx/nginx.conf",
     "/etc/haproxy/opskit.cfg",
     "/etc/nginx/opskit/active.conf",
 )
+
+SHIP = """
+cd /srv/app/releases && mkdir B && tar -xzf - -C B && chown -R --reference=A B &&
+ln -sfn releases/B ../current && labctl restart app
+"""
+"""Green is another release: who answered is known of each request."""
 
 both = pytest.mark.parametrize(
     "pool",
@@ -57,6 +79,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             f"sed -i 's/worker_shutdown_timeout 30s/worker_shutdown_timeout {DRAIN:g}s/' {CONF}"
         )
         made.exec("lb1", ["sh", "-c", f"{patience} && nginx -s reload"])
+        green = made.release("B", tmp_path_factory.mktemp("green") / "B.tar.gz").read_bytes()
+        shipped = made.exec("web2", ["sh", "-c", SHIP], stdin=green)
+        assert shipped.returncode == 0, shipped.stderr
         switches.put(made.layout, "web", {"socket_seconds": DRAIN})
         yield made
     finally:
@@ -116,8 +141,16 @@ def check(found: Constant, *, stopped: tuple[float, ...] = ()) -> None:
     assert requests <= answered <= requests + again, "the balancer has seen as many"
     hosts = found.logs["hosts"].values()
     assert sum(found.asked(count) for count in hosts) == answered, "and so have the services"
-    posts = sum(n["requests"] for way, n in found.load["by_way"].items() if "POST" in way)
-    assert found.logs["posts"] == {"ids": posts, "deliveries": posts, "twice": {}}
+    assert found.load["known"] == requests, "each answer was that to the request"
+    by_client = {release: n["200"] for release, n in found.load["by_release"].items()}
+    by_services = [found.answered(found.logs["hosts"][host]) for host in ("web1", "web2")]
+    assert [list(told) for told in by_services] == [["A"], ["B"]], "each by its own release"
+    for release, count in found.answered(found.at_balancer()).items():
+        assert 0 <= count - by_client[release] <= again, "and by whom the client was told"
+    kept = sum(n["requests"] for way, n in found.load["by_way"].items() if "kept" in way)
+    assert found.load["reused"] > 0.9 * kept, "what is called kept is kept"
+    posts = {"ids": found.posts, "deliveries": found.posts, "twice": {}}
+    assert found.logs["posts"] == posts, "each was delivered once"
     assert found.closed_early(DRAIN, stopped) == []
     unanswered = sum(one["unanswered"] for one in found.closings)
     assert found.load["sockets"]["unanswered"] == unanswered, "no word is lost while one is open"
@@ -130,26 +163,6 @@ def test_no_request_fails_while_colours_are_switched_and_back(fleet: Fleet, pool
         there_and_back(fleet, pool, "-p", "stages=50 100", *UNWATCHED, "-p", "sample=40")
     check(found)
     assert found.rate >= HELD_BESIDE_OTHERS, found.row()
-
-
-@pytest.mark.soak
-@both
-def test_no_request_fails_in_many_rounds(fleet: Fleet, pool: str, say: Say) -> None:
-    """Stages of a canary, the whole, back; then the colour that is idle again is stopped."""
-    rates = []
-    hold = 10.0 if pool == "app" else 5.0  # HAProxy waits for each of them
-    for number in range(ROUNDS):
-        with constant(fleet, pool, rate=RATE, hold=hold) as found:
-            there_and_back(fleet, pool, *UNWATCHED, "-p", "sample=100")
-            stopped = time.time()
-            fleet.sh("web2", "labctl stop app")
-        fleet.sh("web2", "labctl start app; sleep 1")
-        say(f"round {number + 1}, {found.row()}")
-        check(found, stopped=(stopped,))
-        assert bool(found.closings) == (pool == "app"), "nginx gives up on some, HAProxy on none"
-        rates.append(found.rate)
-    say(f"rates held: {sorted(round(rate) for rate in rates)}")
-    assert min(rates) >= HELD, f"the load was not what it should be: {min(rates):.0f}/s"
 
 
 @pytest.mark.soak
@@ -190,9 +203,9 @@ def _change(pool: str, to: str, of: str) -> str:
 
 def by_sed(fleet: Fleet, pool: str) -> tuple[float, ...]:
     fleet.sh("lb1", f"{_change(pool, 'green', 'blue')} && {_reload(pool)}")
-    time.sleep(3)
+    time.sleep(2)
     fleet.sh("lb1", f"{_change(pool, 'blue', 'green')} && {_reload(pool)}")
-    time.sleep(3)
+    time.sleep(2)
     return ()
 
 
@@ -221,30 +234,99 @@ WAYS: Mapping[str, Callable[[Fleet, str], tuple[float, ...]]] = {
 """Each returns when it has stopped a service."""
 
 
-@pytest.fixture
-def by_hand(fleet: Fleet) -> Iterator[None]:
+@contextmanager
+def by_hand(fleet: Fleet, pool: str) -> Iterator[None]:
     """HAProxy as it is without opskit: nothing keeps its states, and green is off by its file."""
-    if not fleet.lab.layout.haproxy:
+    if pool == "app":
         yield
         return
     kept = (
         f"cp -p {CFG} {CFG}.kept; sed -i '/load-server-state/d; /server web2 /s/$/ disabled/' {CFG}"
     )
-    fleet.sh("lb1", f"{kept}; {_reload('edge')}; sleep 1")
-    yield
-    fleet.sh("lb1", f"mv {CFG}.kept {CFG}; {_reload('edge')}; sleep 3")
+    fleet.sh("lb1", f"{kept}; {_reload('edge')}")
+    wait_until(lambda: stands(fleet) == ["UP", "MAINT"])
+    try:
+        yield
+    finally:
+        fleet.sh("lb1", f"mv {CFG}.kept {CFG}; {_reload('edge')}")
+        wait_until(lambda: stands(fleet) == ["UP", "DRAIN"])
+
+
+def stands(fleet: Fleet) -> list[str]:
+    """How HAProxy's servers stand, once their checks have said that they are well."""
+    lines = fleet.sh("lb1", asked("show stat")).splitlines()
+    rows = [line.split(",") for line in lines if line.startswith("app,web")]
+    well = [row[17] for row in rows if row[36].removeprefix("* ") in ("L7OK", "")]
+    return well if len(well) == len(rows) else ["?"]
+
+
+# --- both, round by round ------------------------------------------------------------------------
+
+
+def by_opskit(fleet: Fleet, pool: str, number: int, say: Say) -> tuple[float, ...]:
+    """Stages and gates, the whole, back; then the colour that is idle again is stopped.
+
+    In turn: a canary and a blue-green, taken back by switch-back and by an undo.
+    """
+    runbook, before = ("canary", "blue-green")[number % 2], state(fleet, pool)
+    chosen = [word for one in (f"pool={pool}", "to=green", *GATED) for word in ("-p", one)]
+    done = fleet.opskit("run", runbook, "--yes", *chosen, status=None, timeout=300)
+    said = done.stdout
+    while done.returncode == 4 and said.count("is inconclusive on") < 5:
+        say(f"a gate waits for a person, who has it watch again: {said[-600:]}")
+        done = fleet.opskit("decide", "last", "retry", status=None, timeout=300)
+        said += done.stdout
+    assert done.returncode == 0, said + done.stderr
+    assert len(re.findall(r" ok +[0-9.]+ Gate of ", said)) == GATES[runbook], said
+    assert state(fleet, pool) == ON_GREEN[pool]
+    if number // 2 % 2:
+        fleet.opskit("undo", "last", "--yes")
+    else:
+        fleet.opskit("run", "switch-back", "--yes", "-p", f"pool={pool}", "-p", "sample=100")
+    assert state(fleet, pool) == before
+    stopped = time.time()
+    fleet.sh("web2", "labctl stop app")
+    return (stopped,)
 
 
 @pytest.mark.soak
 @both
-@pytest.mark.usefixtures("by_hand")
-def test_what_other_ways_lose_is_counted_as_well(fleet: Fleet, pool: str, say: Say) -> None:
-    lost = {}
-    for name, way in WAYS.items():
-        with constant(fleet, pool, rate=RATE) as found:
-            stopped = way(fleet, pool)
-        early = len(found.closed_early(DRAIN, stopped))
-        say(f"{name}: {found.row()}; sockets closed early: {early}")
-        lost[name] = found.load["failures"]
-    say(f"{POOLS[pool]}, failed requests: {lost}")
-    assert lost["stop and start in place"] > 0, "a load that sees nothing there sees nothing at all"
+def test_no_request_fails_in_many_rounds_and_what_other_ways_lose_is_counted_beside(
+    fleet: Fleet, pool: str, say: Say
+) -> None:
+    ours, theirs = Tally(name="opskit"), {name: Tally(name=name) for name in WAYS}
+    problems = []
+    hold = 10.0 if pool == "app" else 5.0  # HAProxy waits for each of them
+    try:
+        for number in range(ROUNDS):
+            began = time.monotonic()
+            with constant(fleet, pool, rate=RATE, hold=hold, afterwards=AFTERWARDS) as found:
+                stopped = by_opskit(fleet, pool, number, say)
+            took = time.monotonic() - began
+            fleet.sh("web2", "labctl start app")
+            if pool == "edge":
+                wait_until(lambda: stands(fleet) == ["UP", "DRAIN"])
+            ours.add(found, len(found.closed_early(DRAIN, stopped)))
+            say(f"round {number + 1}, {took:.0f} s, {found.row()}")
+            try:
+                check(found, stopped=stopped)
+                by = {one["by"] for one in found.closings}
+                assert by <= GIVES_UP[pool], "HAProxy gives up on none"
+            except AssertionError as problem:
+                problems.append(f"round {number + 1}: {problem}")
+                say(problems[-1][:2000])
+            with by_hand(fleet, pool):
+                for name, way in WAYS.items():
+                    with constant(
+                        fleet, pool, rate=RATE, hold=hold, afterwards=AFTERWARDS
+                    ) as found:
+                        stopped = way(fleet, pool)
+                    theirs[name].add(found, len(found.closed_early(DRAIN, stopped)))
+                    say(f"  {name}: failed {found.load['failures']}")
+    finally:
+        say(f"{POOLS[pool]}, {RATE:g} requests/s and 50 sockets were asked for\n")
+        say(table([ours, *theirs.values()]))
+    assert not problems, "\n".join(problems)
+    seen = theirs["stop and start in place"].counts["failed"]
+    assert seen > 0, "a load that sees nothing there sees nothing at all"
+    assert min(ours.rates) >= HELD, f"the load was not what it should be: {min(ours.rates):.0f}/s"

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from tests.support.fleet import Fleet
 
 POOLS = {"app": "nginx", "edge": "HAProxy"}
 COUNTERS = ("econ", "eresp", "wretr", "wredis", "hrsp_5xx")
+ERROR_LOG = "/var/log/nginx/error.log"
 
 
 def asked(command: str) -> str:
@@ -37,6 +39,7 @@ class Constant:
     load: Mapping[str, Any] = field(default_factory=dict)
     logs: Mapping[str, Any] = field(default_factory=dict)
     counters: Mapping[str, int] = field(default_factory=dict)
+    told: Mapping[str, int] = field(default_factory=dict)
     reloads: tuple[float, ...] = ()
 
     @property
@@ -44,9 +47,19 @@ class Constant:
         return float(self.load["rate"]["mean"])
 
     @property
+    def well(self) -> int:
+        """How many requests the client saw end well."""
+        return sum(statuses.get("200", 0) for statuses in self.load["by_release"].values())
+
+    @property
     def closings(self) -> list[dict[str, Any]]:
         """Sockets that somebody else than their client has closed."""
         return list(self.load["sockets"]["closings"])
+
+    @property
+    def posts(self) -> int:
+        """How many POSTs were sent."""
+        return sum(n["requests"] for way, n in self.load["by_way"].items() if "POST" in way)
 
     def at_balancer(self) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self.logs["balancers"][
@@ -54,22 +67,45 @@ class Constant:
         ]
         return found
 
+    def answers(self, count: Mapping[str, Any]) -> Counter[tuple[str, str]]:
+        """How the load's requests, and not opskit's own, ended in a log: status and release."""
+        found: Counter[tuple[str, str]] = Counter()
+        for answer, number in count["by_answer"].items():
+            method, path, status, release = answer.split(" ")
+            if path == "/" and method in ("GET", "POST"):
+                found[(status, release)] += number
+        return found
+
     def asked(self, count: Mapping[str, Any]) -> int:
-        """How many of a log's requests were the load's, and not opskit's own."""
-        return sum(count["by_path"].get(f"{method} /", 0) for method in ("GET", "POST"))
+        """How many of a log's requests were the load's."""
+        return self.answers(count).total()
+
+    def answered(self, count: Mapping[str, Any]) -> dict[str, int]:
+        """By whom the load's good answers came, as a log has it."""
+        found: Counter[str] = Counter()
+        for (status, release), number in self.answers(count).items():
+            found[release] += number if status == "200" else 0
+        return dict(found)
 
     def failures(self) -> dict[str, int]:
-        """Everything that went wrong for somebody, by who has seen it."""
-        hosts = self.logs["hosts"].values()
-        found = {
-            "client": self.load["failures"],
-            "balancer": self.at_balancer()["failures"],
-            "services": sum(count["failures"] for count in hosts),
-            "POSTs twice": len(self.logs["posts"]["twice"]),
-            "sockets refused": sum(self.load["sockets"]["not_opened"].values()),
-            **{f"counter {name}": count for name, count in self.counters.items()},
-        }
-        return {name: count for name, count in found.items() if count}
+        """Everything that went wrong for somebody, by who has seen it and how it ended."""
+        found: Counter[str] = Counter()
+        for error, number in self.load["errors"].items():
+            found[f"client: {error}"] += number
+        for statuses in self.load["by_release"].values():
+            for status, number in statuses.items():
+                found[f"client: {status}"] += number if status != "200" else 0
+        views = {"balancer": [self.at_balancer()], "services": self.logs["hosts"].values()}
+        for view, counts in views.items():
+            for count in counts:
+                for (status, _), number in self.answers(count).items():
+                    found[f"{view}: {status}"] += number if status != "200" else 0
+        found["POSTs twice"] += len(self.logs["posts"]["twice"])
+        for how, number in self.load["sockets"]["not_opened"].items():
+            found[f"socket refused: {how}"] += number
+        for kind, number in {**self.told, **self.counters}.items():
+            found[f"balancer tells: {kind}"] += number
+        return {name: number for name, number in found.items() if number}
 
     def closed_early(self, drain: float, stopped: tuple[float, ...]) -> list[dict[str, Any]]:
         """Sockets that were not left their time: after a reload of nginx, or after a stop.
@@ -87,28 +123,43 @@ class Constant:
                 early.append(one)
         return early
 
+    def again(self) -> dict[str, int]:
+        """Requests on kept connections that were reset unanswered, and asked again, by kind."""
+        ways = self.load["by_way"].items()
+        return {way: count["reconnects"] for way, count in ways if count["reconnects"]}
+
     def row(self) -> str:
         """Return the figures of a round, on one line."""
-        load, ways = self.load, self.load["by_way"]
-        again = {way: count["reconnects"] for way, count in ways.items() if count["reconnects"]}
+        load, rate = self.load, self.load["rate"]
         closed = ", ".join(f"{who} {n}" for who, n in load["sockets"]["closed_by"].items())
         return (
             f"{POOLS[self.pool]}: {load['requests']} requests, {self.rate:.0f}/s "
-            f"(worst second {load['rate']['worst_second']}), p99 {load['ms']['p99']:.0f} ms, "
+            f"(worst second {rate['worst_second']}, not sent {rate['unsent']}), "
+            f"p99 {load['ms']['p99']:.0f} ms, "
             f"slowest {load['ms']['slowest']:.0f} ms; failed {self.failures() or 0}; "
-            f"asked again {again or 0}, found closed {load['found_closed']}; "
+            f"asked again {self.again() or 0}, found closed {load['found_closed']}; "
             f"{load['sockets']['opened']} sockets, closed by {closed}"
         )
 
 
 @contextmanager
 def constant(
-    fleet: Fleet, pool: str, *, rate: float, sockets: int = 50, hold: float | None = 6.0
+    fleet: Fleet,
+    pool: str,
+    *,
+    rate: float,
+    sockets: int = 50,
+    hold: float | None = 6.0,
+    afterwards: float = 0.0,
 ) -> Iterator[Constant]:
-    """Load a balancer from a process of its own while the block runs."""
+    """Load a balancer from a process of its own while the block runs.
+
+    It goes on for some seconds `afterwards`: what was done last may still do harm.
+    """
     layout = fleet.lab.layout
     failures.mark(layout)
     before = _counters(fleet) if pool == "edge" else {}
+    lines = _errors(fleet) if pool == "app" else []
     words = [sys.executable, "-m", "opskit", "lab", "load", "--json", "--dir", str(layout.folder)]
     words += ["--balancer", pool, "--rate", f"{rate:g}", "--threads", "24", "--posts", "0.3"]
     words += ["--sockets", str(sockets), "--seconds", "600"]
@@ -118,6 +169,8 @@ def constant(
     try:
         time.sleep(1.5)  # its process begins, and opens its sockets
         yield found
+        time.sleep(afterwards)
+        assert process.poll() is None, "the load ended before what it was beside"
         process.send_signal(signal.SIGINT)
         told, _ = process.communicate(timeout=60)
     finally:
@@ -125,9 +178,11 @@ def constant(
         process.wait()
     found.load = json.loads(told)
     found.logs = _settled(fleet, found)
-    found.reloads = tuple(at for at in _reloads(fleet) if at >= int(found.began))
-    if before:
-        found.counters = {name: count - before[name] for name, count in _counters(fleet).items()}
+    if pool == "app":
+        found.reloads = tuple(at for at in _reloads(fleet) if at >= int(found.began))
+        found.told = Counter(_errors(fleet)[len(lines) :])
+    else:
+        found.counters = _since(before, _counters(fleet))
 
 
 def _settled(fleet: Fleet, found: Constant) -> Mapping[str, Any]:
@@ -135,23 +190,39 @@ def _settled(fleet: Fleet, found: Constant) -> Mapping[str, Any]:
     deadline = time.monotonic() + 5
     while True:
         logs: dict[str, Any] = dict(failures.read(fleet.lab.layout))
-        hosts = sum(found.asked(count) for count in logs["hosts"].values())
-        if hosts >= found.load["requests"] or time.monotonic() > deadline:
+        hosts = [found.answered(count) for count in logs["hosts"].values()]
+        written = sum(sum(by_release.values()) for by_release in hosts)
+        if written >= found.well or time.monotonic() > deadline:
             return logs
         time.sleep(0.1)
 
 
+def _since(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
+    """What counters have come to; another process (after a reload) has begun anew, at 0."""
+    kept = before if before["pid"] == after["pid"] else dict.fromkeys(before, 0)
+    return {f"counter {name}": after[name] - kept[name] for name in COUNTERS}
+
+
 def _counters(fleet: Fleet) -> dict[str, int]:
     """HAProxy's own counts of what went wrong with the servers of the colours."""
-    lines = fleet.sh("lb1", asked("show stat")).removeprefix("# ").splitlines()
-    rows = [row for row in csv.DictReader(lines) if row["pxname"] == "app"]
+    told, _, stat = fleet.sh("lb1", asked("show info;show stat")).partition("# pxname")
+    pid = next(line for line in told.splitlines() if line.startswith("Pid: "))
+    rows = [row for row in csv.DictReader(f"pxname{stat}".splitlines()) if row["pxname"] == "app"]
     servers = [row for row in rows if row["svname"] != "BACKEND"]
-    return {name: sum(int(row[name] or 0) for row in servers) for name in COUNTERS}
+    counts = {name: sum(int(row[name] or 0) for row in servers) for name in COUNTERS}
+    return {**counts, "pid": int(pid.split()[1])}
+
+
+def _errors(fleet: Fleet) -> list[str]:
+    """What nginx has complained of so far, from the level `error` on, without addresses."""
+    log = fleet.sh("lb1", f"cat {ERROR_LOG}")
+    lines = re.findall(r"\[((?:error|crit|alert|emerg)\]) \d+#\d+: (?:\*\d+ )?([^,\n]*)", log)
+    return [f"[{level} {re.sub(r'[0-9.:]{9,}', '…', what)}" for level, what in lines]
 
 
 def _reloads(fleet: Fleet) -> list[float]:
     """When nginx's workers were told to end with their last requests, in whole seconds."""
-    log = fleet.sh("lb1", "cat /var/log/nginx/error.log; date +%z")
+    log = fleet.sh("lb1", f"cat {ERROR_LOG}; date +%z")
     zone = log.splitlines()[-1]
     times = re.findall(
         r"(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) \[notice\] .*: gracefully shutting down", log

@@ -39,6 +39,7 @@ SO_ATTACH_FILTER = 26
 LIBC_DROP_ALL = struct.pack("HBBI", 6, 0, 0, 0)  # one BPF instruction: return 0 bytes
 CHECKS = ("database", "cache", "queue")
 ID = "Idempotency-Key"  # the header by which a POST is known
+MINE = "X-Request-Id"  # told back, so that a client can tell its own answer
 SOCKET_SECONDS = 2.0  # how long WebSockets live on after a stop, where no switch says otherwise
 
 connections = itertools.count(1)
@@ -193,6 +194,8 @@ class Connection(BaseHTTPRequestHandler):
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.send_header("X-Release", self.service.release)
+            if number := " ".join(self.headers.get(MINE, "").split()):
+                self.send_header(MINE, number)
             if self.service.stopping:
                 self.send_header("Connection", "close")
                 self.close_connection = True
