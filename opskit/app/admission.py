@@ -63,19 +63,25 @@ def _account() -> str:
     return ""
 
 
-def in_hours(plan: Plan, override: str) -> None:
-    """Refuse a run whose changes may not be made now, unless somebody has said why it must be."""
-    if override.strip() or not (plan.windows or plan.freezes) or reads_only(plan):
-        return
+def in_hours(plan: Plan, override: str) -> str:
+    """Refuse a run whose changes may not be made now, unless somebody has said why it must be.
+
+    Returns why, where that has let the run through.
+    """
+    if not (plan.windows or plan.freezes) or reads_only(plan):
+        return ""
     from opskit.plan.windows import shut  # few inventories have any
 
     now = shut(plan, time.time())
-    if now is not None:
-        raise RefusedError(
-            f"{now.why}; nothing was sent anywhere",
-            where=now.where,
-            hint=f"{now.again}; in an emergency: --override-window REASON, which is recorded",
-        )
+    if now is None:
+        return ""
+    if override.strip():
+        return override.strip()
+    raise RefusedError(
+        f"{now.why}; nothing was sent anywhere",
+        where=now.where,
+        hint=f"{now.again}; in an emergency: --override-window REASON, which is recorded",
+    )
 
 
 T = TypeVar("T")

@@ -92,7 +92,12 @@ def offered(found: Run) -> tuple[str, ...]:
 def answered(current: Session, found: Run) -> bool:
     """Ask the person what the run asks; True when it can go on."""
     question = found.question
-    if question is None or question.get("why") == "interrupted" or not current.person.interactive:
+    if question is None or question.get("why") == "interrupted":
+        return False
+    if question.get("why") == "window" and current.override:
+        record(current, found, Answer(choice="override", reason=current.override))
+        return True
+    if not current.person.interactive:
         return False
     asked = put(found, current.plan, evidence(current, found))
     choice = current.person.ask(asked)

@@ -49,10 +49,10 @@ def run(
     """Carry out a plan; return the run as its record tells it.
 
     `steal`: a run whose locks are taken away from it; `patience`: how many seconds to wait for one.
-    `override`: why it is carried out though no change window is open.
+    `override`: why it is carried out also where no change window is open, now or later.
     """
     plan = prepared.plan
-    in_hours(plan, override)
+    needed = in_hours(plan, override)
     known = fetching.fetch(plan, prepared.secrets, settings.environ)
     connector = acquainted(plan)
     approved(plan, person.who, settings.environ)
@@ -61,7 +61,7 @@ def run(
         store.attend(lambda _: None, lambda: stop is not None and stop.pressed)
         begun = partial(_begun, store, settings, prepared, person, known)
         create = partial(
-            begun, kind=kind, reason=reason, command=command, steal=steal, override=override
+            begun, kind=kind, reason=reason, command=command, steal=steal, override=needed
         )
         journal = waiting_for_locks(create, patience, stop)
     with session(
@@ -76,6 +76,7 @@ def run(
         steal=steal,
     ) as current:
         current.pause_after_batch = pause_after_batch
+        current.override = override.strip()
         show_tokens(current, steal)
         announce(current)
         return go_on(current)
@@ -107,7 +108,7 @@ def _begun(
         secrets=list(known.values()),
         steal=steal or None,
         instead_of=audit.location(settings.instead),
-        override=override.strip(),
+        override=override,
     )
 
 

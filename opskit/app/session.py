@@ -37,6 +37,8 @@ class Session:
     person: Person
     reason: str = ""
     pause_after_batch: bool = False
+    override: str = ""
+    """Why it is to go on also where a change window closes: said beforehand."""
 
     @property
     def run(self) -> str:

@@ -23,6 +23,11 @@ from opskit.view.details import Said
 from opskit.view.labels import run_hosts
 from opskit.view.status import exit_status
 
+_NOT_NEEDED = (
+    "--override-window was not needed: this may be done now. The reason is recorded only if a"
+    " window closes while it goes on.\n"
+)
+
 
 class How(TypedDict):
     """What a run is told beyond what it does."""
@@ -87,7 +92,8 @@ def run(
         app.check_plan(made, plan_file)
     if dry_run:
         return _dry(call, made)
-    app.in_hours(made.plan, how["override"])
+    if not app.in_hours(made.plan, how["override"]) and how["override"].strip():
+        screen.err(_NOT_NEEDED)
     if not yes and not agreed(call, made.plan, durations=made.durations):
         screen.err("Nothing was done.\n")
         return Exit.REFUSED

@@ -84,6 +84,37 @@ def test_a_reason_overrides_it_and_is_in_the_record(folder: Path, capsys: Captur
     assert done.read_text() == "1\n2\nback\n"
 
 
+def test_a_reason_that_was_not_needed_is_said_and_not_recorded(
+    folder: Path, capsys: Capture
+) -> None:
+    done = write(folder, THEN)
+    assert call(["run", "two", "--yes", "--override-window", "INC-7: shop is down"]) == 0
+    assert done.read_text() == "1\n2\n"
+    told = capsys.readouterr()
+    assert "--override-window was not needed: this may be done now" in told.err
+    assert "overridden" not in told.out
+    call(["report", "last"])
+    assert "Change windows" not in capsys.readouterr().out
+    call(["audit", "log", "last", "--json"])
+    log = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert not any("override" in json.dumps({**one, "command": ""}) for one in log)
+
+
+def test_a_reason_that_was_given_before_is_recorded_where_it_lets_the_run_go_on(
+    folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = write(folder, THEN)
+    ago = datetime(2020, 1, 5, tzinfo=UTC).timestamp()
+    stage = iter([0.0])
+    monkeypatch.setattr(hours, "clock", lambda: next(stage, ago))
+    assert call(["run", "two", "--yes", "--override-window", "INC-7: half is out"]) == 0
+    assert done.read_text() == "1\n2\n"
+    said = capsys.readouterr().out
+    assert "WAITING  window: changes are frozen until" in said
+    assert "override by" in said
+    assert "INC-7: half is out" in said
+
+
 @pytest.mark.parametrize("words", [["--override-window", "  "], []])
 def test_no_reason_is_none_and_an_urgent_runbook_needs_none(
     folder: Path, capsys: Capture, words: list[str]
