@@ -2,11 +2,12 @@
 
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from opskit import app
 from opskit.cli import screen
@@ -37,6 +38,7 @@ def as_plugin(command: Callable[..., int | None]) -> Callable[..., int | None]:
     @functools.wraps(command)
     def wrapped(call: Call, *, nagios: bool, textfile: Path | None, **rest: object) -> int | None:
         if nagios:
+            _refuse_what_is_for_changes(call, rest)
             return _checked(call, textfile, **rest)  # type: ignore[arg-type]
         if textfile is not None:
             raise InputError("--textfile is for health checks", hint="add --nagios")
@@ -45,16 +47,41 @@ def as_plugin(command: Callable[..., int | None]) -> Callable[..., int | None]:
     return wrapped
 
 
+_HEEDED = frozenset({"ask", "reason", "plan_file", "yes", "no_live"})
+"""What goes with `--nagios`; the last two ask for what is so anyway."""
+
+
+def _refuse_what_is_for_changes(call: Call, given: Iterable[str]) -> None:
+    """Refuse options that a check has no use for, rather than do without what was asked for."""
+    context = click.get_current_context()
+    for param in context.command.params:
+        named = context.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
+        if param.name in given and param.name not in _HEEDED and named:
+            raise _not_beside(param.opts[0])
+    if call.json:
+        raise _not_beside("--json")
+
+
+def _not_beside(option: str) -> InputError:
+    return InputError(
+        f"{option} does not go with --nagios, which makes checks and says one line",
+        hint=f"leave {option} out, or run it without --nagios",
+    )
+
+
 def _checked(
     call: Call,
     textfile: Path | None,
     *,
     ask: app.Ask,
     reason: str,
+    plan_file: Path | None,
     **_: object,
 ) -> int:
     """Make the checks and say in one line how things are."""
     made = prepared(call, ask)
+    if plan_file is not None:
+        app.check_plan(made, plan_file)
     if not reads_only(made.plan):
         raise InputError(
             f"{made.plan.runbook} changes something; --nagios is for runbooks that only check",

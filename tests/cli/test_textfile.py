@@ -1,4 +1,4 @@
-"""`--nagios --textfile`: a file that can't be written is no reason to hide what was found."""
+"""`--nagios`: what goes with it, and a file that can't be written, which hides nothing."""
 
 from pathlib import Path
 
@@ -55,3 +55,37 @@ def test_one_that_can_be_written_no_more_hides_nothing(file: Path, capsys: Captu
     line = capsys.readouterr().out.splitlines()[0]
     assert line.startswith("LOOKS CRITICAL - ")
     assert "; and 1 UNKNOWN | " in line
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--detach", "--dry-run", "--override-window X", "--pause-after-batch", "--wait 1s",
+     "--steal 20260101-000000-abcd", "--json"],
+)  # fmt: skip
+def test_what_a_check_has_no_use_for_is_refused_and_not_passed_over(
+    folder: Path, file: Path, capsys: Capture, words: str
+) -> None:
+    assert call(["run", "looks", "--nagios", *words.split()]) == 3
+    told = capsys.readouterr()
+    option = words.split(maxsplit=1)[0]
+    assert told.out.startswith(f"OPSKIT UNKNOWN - {option} does not go with --nagios")
+    assert f"leave {option} out" in told.err
+    assert not (folder / "asked").exists()
+    assert not file.exists()
+
+
+def test_a_check_is_held_to_the_plan_that_was_saved(
+    folder: Path, file: Path, capsys: Capture
+) -> None:
+    saved = folder / "plan.json"
+    assert call(["plan", "looks", "--no-reads", "-o", str(saved)]) == 0
+    assert call(["run", "looks", "--nagios", "--yes", "--plan", str(saved)]) == 2
+    (folder / "asked").unlink()
+    (folder / "runbooks" / "looks.yaml").write_text(
+        RUNBOOK.format(folder=folder).replace("full; exit 2", "empty")
+    )
+    capsys.readouterr()
+    assert call(["run", "looks", "--nagios", "--plan", str(saved)]) == 3
+    assert "the plan has changed since it was saved" in capsys.readouterr().out
+    assert not (folder / "asked").exists()
+    assert not file.exists()
