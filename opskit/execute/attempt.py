@@ -67,7 +67,7 @@ class Attempt:
             number = self.book.attempt(action) + 1
             job = self._job(action, stage, work, number, self._secrets(action, work))
         except LateError as error:
-            self.refuse(action, stage, str(error))
+            self.refuse(action, stage, f"{error} ({stage.place})")
             return None
         return Ready(
             action=action,

@@ -10,6 +10,7 @@ from opskit.model.frozen import frozen
 from opskit.model.text import Context
 from opskit.model.value import Json
 from opskit.render.bounds import FILTERS, Bounded
+from opskit.render.gaps import Missing, worded
 from opskit.render.quoting import (
     FINALIZERS,
     Raw,
@@ -68,7 +69,7 @@ class Segment:
 def _environment(context: Context) -> Bounded:
     """Make the Jinja environment of a context: sandboxed, undefined names are errors."""
     env = Bounded(
-        undefined=jinja2.StrictUndefined,
+        undefined=Missing,
         finalize=FINALIZERS[context],
         keep_trailing_newline=True,
         autoescape=False,  # nothing here is HTML; each context has its own quoting
@@ -170,6 +171,19 @@ def _compiled(source: str, context: Context) -> jinja2.Template:
     return _environment(context).from_string(source)
 
 
+def _whole(expression: str) -> str:
+    """Make a template of a bare expression."""
+    return "{{ (" + expression + "\n) }}"
+
+
+def _fault(error: Exception, source: str, values: Mapping[str, object]) -> TemplateError:
+    """Say what is wrong in a template that parses."""
+    said = error.args[0] if error.args and isinstance(error, jinja2.UndefinedError) else ""
+    if isinstance(said, str) and said:
+        return TemplateError(worded(said, _environment("plain").parse(source), values))
+    return TemplateError(str(error) or _UNSAID.get(type(error), type(error).__name__))
+
+
 def rendered(source: str, context: Context, values: Mapping[str, object]) -> str:
     """Render a template of which all names are known."""
     try:
@@ -177,7 +191,7 @@ def rendered(source: str, context: Context, values: Mapping[str, object]) -> str
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(f"the template does not parse: {error.message}") from error
     except _FAULTS as error:
-        raise TemplateError(str(error) or _UNSAID.get(type(error), type(error).__name__)) from error
+        raise _fault(error, source, values) from error
 
 
 @lru_cache(maxsize=1024)
@@ -192,7 +206,7 @@ def true(expression: str, values: Mapping[str, object]) -> bool:
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(f"the expression does not parse: {error.message}") from error
     except _FAULTS as error:
-        raise TemplateError(str(error) or _UNSAID.get(type(error), type(error).__name__)) from error
+        raise _fault(error, _whole(expression), values) from error
 
 
 def evaluated(expression: str, values: Mapping[str, object]) -> Json:
@@ -202,7 +216,9 @@ def evaluated(expression: str, values: Mapping[str, object]) -> Json:
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(f"the expression does not parse: {error.message}") from error
     except _FAULTS as error:
-        raise TemplateError(str(error) or _UNSAID.get(type(error), type(error).__name__)) from error
-    if isinstance(found, jinja2.Undefined):
-        raise TemplateError(f"{expression.strip()!r} is not known here")
+        raise _fault(error, _whole(expression), values) from error
+    if isinstance(found, Missing):
+        told = worded(found.gap(), _environment("plain").parse(_whole(expression)), values)
+        simple = told.endswith("is undefined")
+        raise TemplateError(f"{expression.strip()!r} is not known here" if simple else told)
     return str(found) if isinstance(found, str) else found

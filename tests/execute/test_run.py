@@ -235,6 +235,7 @@ def test_a_late_value_that_is_missing_fails_before_anything_is_sent(tmp_path: Pa
     record = records(paper)["2/web1"]
     assert record.data["sent"] is False
     assert "did not run here" in str(record.data["reason"])
+    assert str(record.data["reason"]).endswith(f" ({plan.stages['2'].place})")
     assert records(paper)["2/web2"].state == "succeeded"
 
 

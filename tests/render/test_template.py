@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from opskit.model.inventory import Host
 from opskit.model.text import Late
-from opskit.render import TemplateError, condition, fill, host_view, names, text
+from opskit.render import TemplateError, condition, evaluate, fill, host_view, names, text
 
 LATE = frozenset({"previous", "run"})
 HOST = host_view(Host(name="web1", address="fe80::1", vars={"n": 3}, groups=("web",)))
@@ -40,6 +40,57 @@ def test_a_block_with_a_late_name_is_late_as_a_whole() -> None:
 
 def test_set_makes_the_template_one_piece() -> None:
     assert text("{% set a = 2 %}{{ a }}", {}).fixed() == "2"
+
+
+GIVEN = {
+    "service": {"root": "/srv/app", "port": 80, "checks": [{"label": "page"}], "Colour": "blue"},
+    "services": {"app": {"root": "/a"}, "sync": {}},
+    "host": HOST,
+    "many": {f"n{n}": n for n in range(40)},
+}
+GAPS = {
+    "x {{ service.rot }}": "`service.rot` is not there: `service` has root, port, checks, Colour "
+    "→ root",
+    "{{ service.colour }}": "`service.colour` is not there: `service` has root, port, checks, "
+    "Colour → Colour",
+    "{{ services.app.root }} {{ services.sync.root }}": "`services.sync.root` is not there: "
+    "`services.sync` is empty",
+    "{{ service['rot'].x }}": "`service['rot']` is not there: `service` has root, port, checks, "
+    "Colour → root",
+    "{{ service.checks[3].label }}": "`service.checks[3]` is not there: `service.checks` is a list "
+    "of 1",
+    "{% for c in service.checks %}{{ c.lable }}{% endfor %}": "`c.lable` is not there: `c` has "
+    "label → label",
+    "{{ host.adress }}": "`host.adress` is not there: `host` is the host web1, which has name, "
+    "address, vars, groups → address",
+    "{{ host.name.first }}": "`host.name.first` is not there: `host.name` is a text",
+    "{{ (services | list).x }}": "`(…).x` is not there: `(…)` is a list of 2",
+    "{{ many.zz }}": "`many.zz` is not there: `many` has 40 other names",
+}
+
+
+@pytest.mark.parametrize("template", GAPS)
+def test_what_is_not_there_is_named_with_what_there_is(template: str) -> None:
+    with pytest.raises(TemplateError) as caught:
+        text(template, GIVEN)
+    assert str(caught.value) == GAPS[template]
+
+
+@pytest.mark.parametrize("expression", ["service.rot == 1", "not service.rot", "service.rot"])
+def test_a_condition_names_it_too(expression: str) -> None:
+    for asked in (condition, evaluate):
+        with pytest.raises(TemplateError, match=r"`service.rot` is not there: .* → root"):
+            asked(expression, GIVEN)
+
+
+def test_only_what_a_run_knows_is_named_when_it_is_written_out() -> None:
+    made = text("{{ found.link or service.rot }}", GIVEN, frozenset({"found"}))
+    with pytest.raises(TemplateError) as caught:
+        fill(made, {"found": {"lnk": ""}})
+    assert str(caught.value) == "`found.link` is not there: `found` has lnk → lnk"
+    with pytest.raises(TemplateError) as caught:
+        fill(made, {"found": {"link": ""}})
+    assert str(caught.value).startswith("`service.rot` is not there")
 
 
 @pytest.mark.parametrize(
