@@ -636,7 +636,7 @@ def test_a_bystander_that_waits_halves_the_rate_and_ends_it_at_last(stove: Stove
     work = Warm(do="fill", server="main", rate=1000.0, breaches=3, source=Source())
     pace = Polite(stove.db.driver._access("main"), work, lambda: None)
     pace.close()
-    pace.idle, pace.limit, pace.breaches, pace.rate = 0.0005, 0.002, 0, 1000.0
+    pace.idle, pace.limit, pace._tally.count, pace.rate = 0.0005, 0.002, 0, 1000.0
     for slow, rate in ((0.0, 1000.0), (0.1, 500.0), (0.0001, 550.0), (0.0001, 600.0)):
         pace._times.append(slow)
         pace.judge()
@@ -646,6 +646,27 @@ def test_a_bystander_that_waits_halves_the_rate_and_ends_it_at_last(stove: Stove
         pace._times.append(0.1)
         pace.judge()
     assert pace.wait(1) == "a bystander waits 100.0 ms, and 0.5 before: the 3th time (breaches)"
+
+
+def test_who_goes_on_counts_on_and_who_tries_again_counts_anew(
+    stove: Stove, tmp_path: Path
+) -> None:
+    work = Warm(do="fill", server="main", rate=1000.0, breaches=3, source=Source())
+
+    def slowed(times: int) -> Polite:
+        pace = Polite(stove.db.driver._access("main"), work, lambda: None, tmp_path)
+        pace.close()
+        pace.idle, pace.limit = 0.0005, 0.002
+        for _ in range(times):
+            pace._times.append(0.1)
+            pace.judge()
+        return pace
+
+    before = slowed(0).breaches  # a machine that is busy may have stalled it
+    assert slowed(2 - before).wait(1) == "", "it is killed now"
+    assert slowed(0).evidence()["breaches"] == 2
+    assert "the 3th time (breaches)" in slowed(1).wait(1)
+    assert slowed(0).evidence()["breaches"] == 0, "a person has let it be tried again"
 
 
 def test_a_server_that_stalls_is_noticed_within_half_a_second(stove: Stove) -> None:

@@ -65,9 +65,11 @@ class Filling:
         self.wrong += fate.wrong
 
 
-def paced(deed: Warming) -> "Unhurried | Polite":
+def paced(deed: Warming, kept: Shelf) -> "Unhurried | Polite":
     """Return how quickly keys are to be written; UnreachableError where no bystander can be had."""
-    return Polite(deed.access, deed.work, deed.watch) if deed.work.rate else Unhurried()
+    if not deed.work.rate:
+        return Unhurried()
+    return Polite(deed.access, deed.work, deed.watch, kept.path)
 
 
 def filled(

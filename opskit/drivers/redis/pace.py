@@ -1,9 +1,12 @@
 """How quickly keys are written: as many as go, or so many a second and fewer where others wait."""
 
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 
 from opskit.drivers.redis.guards import p99
 from opskit.drivers.redis.rejoin import within
@@ -40,6 +43,37 @@ class Unhurried:
         pass
 
 
+class Tally:
+    """Counts breaches beside the list that is written, where whoever goes on finds them.
+
+    Each is a byte of a file. Where that can't be written, they are counted while this lives.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._path = folder / "breaches" if folder is not None else None
+        self.count = 0
+        with suppress(OSError):
+            self.count = self._path.stat().st_size if self._path is not None else 0
+
+    def add(self) -> None:
+        self.count += 1
+        if self._path is None:
+            return
+        with suppress(OSError):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+            handle = os.open(self._path, flags, 0o600)
+            try:
+                os.write(handle, b".")
+            finally:
+                os.close(handle)
+
+    def begin_anew(self) -> None:
+        """Forget them for whoever tries again: this attempt has ended by them."""
+        if self._path is not None:
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
+
 class Polite:
     """So many a second; half of that where a bystander waits too long, and slowly more again.
 
@@ -47,7 +81,14 @@ class Polite:
     where the 99th of a hundred answers takes twice as long as before the first key was written.
     """
 
-    def __init__(self, access: Access, work: Warm, watch: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        access: Access,
+        work: Warm,
+        watch: Callable[[], None],
+        folder: Path | None = None,
+    ) -> None:
+        """`folder`: where it is kept how often others had to wait, for whoever goes on."""
         self._work = work
         self._watch = watch
         self._session = opened(access, within(PATIENCE), reads=True)
@@ -57,7 +98,7 @@ class Polite:
         self._why = ""
         self._due = 0.0
         self.rate = work.rate
-        self.breaches = 0
+        self._tally = Tally(folder)
         self.slowest = work.rate
         try:
             self.idle = p99(self._idle())
@@ -67,6 +108,11 @@ class Polite:
         self.limit = max(2 * self.idle, LEAST)
         self._thread = threading.Thread(target=self._probe, daemon=True)
         self._thread.start()
+
+    @property
+    def breaches(self) -> int:
+        """How often the bystander has waited too long, since the action was begun."""
+        return self._tally.count
 
     @property
     def size(self) -> int:
@@ -110,7 +156,7 @@ class Polite:
 
     def _probe(self) -> None:
         try:
-            while not self._over.wait(EACH):
+            while not self._why and not self._over.wait(EACH):
                 self._times.append(self._asked(self._session))
                 self.judge()
         except OpskitError as error:  # without him nobody knows whether others wait
@@ -121,7 +167,7 @@ class Polite:
         if p99(self._times) <= self.limit:
             self.rate = min(self._work.rate, self.rate + self._work.rate / 20)
             return
-        self.breaches += 1
+        self._tally.add()
         now, idle = (1000 * one for one in (p99(self._times), self.idle))
         told = f"a bystander waits {now:.1f} ms, and {idle:.1f} before"
         self._times.clear()
@@ -129,3 +175,4 @@ class Polite:
         self.slowest = min(self.slowest, self.rate)
         if self.breaches >= self._work.breaches:
             self._why = f"{told}: the {self.breaches}th time (breaches)"
+            self._tally.begin_anew()

@@ -221,7 +221,7 @@ def _write(deed: Warming, session: Session) -> Output:
     writer = deed.writer(session)
     kept = _listed(deed, session, writer)
     try:
-        pace = filling.paced(deed)
+        pace = filling.paced(deed, kept)
     except UnreachableError as error:
         return deed.unsent(f"a bystander's line can't be had: {error.line}")
     try:
