@@ -68,8 +68,8 @@ function forget_window(  key, part) {
 # --- how long requests took -------------------------------------------------------------------
 
 # Times are counted in steps of 2 %.
-function bucket(ms) { return ms < 1 ? 0 : int(log(ms) * 50) + 1 }
-function of_bucket(b) { return b == 0 ? 0 : exp((b - 0.5) / 50) }
+function bucket(ms) { return ms < 1 ? 0 : int(ln(ms) * 50) + 1 }
+function of_bucket(b) { return b == 0 ? 0 : antilog((b - 0.5) / 50) }
 
 # The p95 in ms, or what stands for it; -1 where nothing tells.
 function latency(scope, side,  b, most, sum, all) {
@@ -99,7 +99,7 @@ function since(key, side, total, ms,  before, carry, full) {
   if (ms == "-" || last[key, "ms"] == "-" || total <= before) return
   full = total < 1024 ? total : 1024
   carry = before < 1024 ? before / full : 1
-  if (total > 1024) carry *= exp(-(total - (before > 1024 ? before : 1024)) / 1024)
+  if (total > 1024) carry *= antilog(-(total - (before > 1024 ? before : 1024)) / 1024)
   if (carry > 0.95) return 0 # too little of it is new
   kept["w", side, "sum"] += (total - before) * (ms - last[key, "ms"] * carry) / (1 - carry)
   kept["w", side, "weight"] += total - before
@@ -126,11 +126,11 @@ function mark_mean(key, total, ms) { last[key, "n"] = total; last[key, "ms"] = m
 # --- chance ---------------------------------------------------------------------------------------
 
 function lgamma(x,  shift) {
-  for (shift = 0; x < 12; x++) shift += log(x)
-  return (x - 0.5) * log(x) - x + 0.918938533204673 + 1 / (12 * x) - 1 / (360 * x * x * x) - shift
+  for (shift = 0; x < 12; x++) shift += ln(x)
+  return (x - 0.5) * ln(x) - x + 0.918938533204673 + 1 / (12 * x) - 1 / (360 * x * x * x) - shift
 }
 function point(k, n, p) {
-  return exp(lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) + k * log(p) + (n - k) * log(1 - p))
+  return antilog(lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) + k * ln(p) + (n - k) * ln(1 - p))
 }
 # How likely k or more of n are, when each has the chance p; 1 where that is half or more.
 function upper(k, n, p,  term, sum) {

@@ -179,6 +179,7 @@ def work(args: Mapping[str, Value], step: Step) -> Command:
         "means": "1" if means else "0",
         "members_of": " ".join(new.servers),
         "gate_awk": data("gate.awk"),
+        "maths_awk": data("maths.awk"),
         "members_awk": data("members.awk"),
         **source,
         **{f"{name}_" if name == "for" else name: _plain(v) for name, v in numbers.items()},

@@ -15,13 +15,14 @@
 #   upstreams         1: first and second are upstreams, whose servers nginx's configuration names
 #   members_of        addresses of the new side's servers ('': see upstreams, or HAProxy)
 #   gate_awk, gatelog_awk, counts_awk     the programs that weigh, and that read a log and counts
+#   maths_awk         what the first two calculate with
 #   for_, window, windows, sample, old_sample, max_errors, error_ratio, hard_limit, p95_ratio,
 #   p95_least         see gate.awk
 #
 # Exit status: 0 passed · 1 failed · 7 inconclusive · 3 refused, which is inconclusive as well
 # The last line says why; without it nothing is known.
 
-beat=1 ask_within=20 most=$((64 * 1024 * 1024)) nl='
+poor=0 beat=1 ask_within=20 most=$((64 * 1024 * 1024)) nl='
 '
 
 inconclusive() {
@@ -71,7 +72,7 @@ read_log() {
   if [ $(($3 - from)) -gt "$most" ]; then from=$(($3 - most)) cut=1; fi
   tail -c "+$((from + 1))" "$1" 2>/dev/null | head -c $(($3 - from)) |
     awk -v first="$first" -v second="$second" -v side="$log_side" -v status="$log_status" \
-      -v time="$log_time" -v unit="$log_unit" -v cut="$cut" "$gatelog_awk"
+      -v time="$log_time" -v unit="$log_unit" -v cut="$cut" -v poor="$poor" "$maths_awk$gatelog_awk"
 }
 
 # Prints what stands before byte $2 of the open file $1: a file that was cut, and has grown as large
@@ -200,8 +201,7 @@ must_be_seen() {
 }
 
 prepare() {
-  awk 'BEGIN { exit exp(log(8)) < 7 }' 2>/dev/null ||
-    inconclusive "the awk of this host can't calculate (a busybox without math); install mawk or gawk"
+  awk 'BEGIN { exit exp(log(8)) < 7 }' 2>/dev/null || poor=1 # see maths.awk
   if [ "$upstreams" = 1 ]; then
     resolve
     read_shares "$real"
@@ -238,7 +238,7 @@ weigh() {
     awk -v for_="$for_" -v window="$window" -v windows="$windows" -v sample="$sample" \
       -v old_sample="$old_sample" -v max_errors="$max_errors" -v error_ratio="$error_ratio" \
       -v hard_limit="$hard_limit" -v p95_ratio="$p95_ratio" -v p95_least="$p95_least" \
-      -v alone="$alone" -v new="$one" -v old="$other" "$gate_awk"
+      -v alone="$alone" -v new="$one" -v old="$other" -v poor="$poor" "$maths_awk$gate_awk"
 }
 
 # Says what a look has brought, and ends with the verdict where it has brought one.

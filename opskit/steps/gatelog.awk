@@ -73,7 +73,7 @@ cut && NR == 1 { next }
   if (ended >= 500) bad[one]++
   if (ended == 101) next # a WebSocket: how long it was open is no fault
   ms = unit == "ms" ? took : took * 1000
-  times[one, ms < 1 ? 0 : int(log(ms) * 50) + 1]++
+  times[one, ms < 1 ? 0 : int(ln(ms) * 50) + 1]++
 }
 END {
   for (one = 1; one <= 2; one++) if (count[one]) print "n", one, count[one], bad[one] + 0

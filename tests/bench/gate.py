@@ -18,6 +18,7 @@ from pathlib import Path
 import opskit.steps
 
 RULE = Path(opskit.steps.__file__).with_name("gate.awk")
+MATHS = RULE.with_name("maths.awk")
 LIMITS: Mapping[str, object] = {
     "window": 20,
     "windows": 3,
@@ -97,9 +98,8 @@ def odds(case: Case, times: int, seed: int = 7) -> tuple[Mapping[str, float], Ma
 def _judged(fed: str, seconds: int) -> Counter[str]:
     given = [f"{key}={value}" for key, value in {**LIMITS, "for_": seconds, "play": 1}.items()]
     words = [word for pair in given for word in ("-v", pair)]
-    done = subprocess.run(
-        ["awk", *words, "-f", str(RULE)], input=fed, capture_output=True, text=True, check=True
-    )
+    words = ["awk", *words, "-f", str(MATHS), "-f", str(RULE)]
+    done = subprocess.run(words, input=fed, capture_output=True, text=True, check=True)
     return Counter(line.split()[1] for line in done.stdout.splitlines())
 
 
