@@ -9,6 +9,7 @@ from opskit.errors import Exit
 from opskit.view import amounts, jsonl, safe
 from opskit.view.labels import Labels
 from opskit.view.lines import said
+from opskit.view.margins import fitted
 
 DAMAGED = """\
 The file is damaged. What can be done:
@@ -38,8 +39,9 @@ def log(call: Call, run: str) -> None:
             continue
         word, what = said(entry.event, plan)
         host = safe.one_line(entry.event.host or "-")
-        row = f"{entry.number:>5} {amounts.moment(entry.at)} {entry.hash[:8]} {host} {word} {what}"
-        screen.out(row.rstrip() + "\n")
+        lead = f"{entry.number:>5} {amounts.moment(entry.at)} {entry.hash[:8]} "
+        rows = fitted(f"{lead}{host} {word} {what}".rstrip(), screen.margin(), len(lead))
+        screen.out("".join(f"{row}\n" for row in rows))
 
 
 @audit.command()

@@ -16,7 +16,7 @@ from opskit.cli.pasted import before_dashes, pasted
 from opskit.errors import Exit, OpskitError
 from opskit.model.problem import ProblemsError
 from opskit.model.value import Json, Secret
-from opskit.view import jsonl, names, problems, safe
+from opskit.view import jsonl, margins, names, problems, safe
 
 _secrets: list[Secret] = []
 """Values that must not stand in a log, should this process fail. Kept for its life only."""
@@ -94,7 +94,9 @@ def _of_opskit(error: OpskitError, argv: Sequence[str]) -> dict[str, Json]:
     found = _plain(error.what, error.exit, error.where, pasted(error.hint, argv))
     if isinstance(error, ProblemsError):
         found["problems"] = [problems.as_json(problem) for problem in error.problems]
-        found["text"] = problems.text(error.problems, paint=screen.paint(sys.stderr))
+        found["text"] = problems.text(
+            error.problems, paint=screen.paint(sys.stderr), columns=screen.margin(sys.stderr)
+        )
     return found
 
 
@@ -153,24 +155,9 @@ def _tell(found: dict[str, Json], *, as_json: bool) -> None:
     where = f"{safe.visible(names.path(str(found['where'])))}: " if found["where"] else ""
     lines = [f"{paint.bad('error')}: {where}{safe.visible(str(found['what']))}"]
     lines += [f"  → {safe.visible(str(found['hint']))}"] if found["hint"] else []
-    if screen.is_terminal(sys.stderr):
-        lines = [part for line in lines for part in _wrapped(line, screen.columns(sys.stderr))]
+    at = screen.margin(sys.stderr)
+    lines = [part for line in lines for part in margins.fitted(line, at, 4)]
     screen.err("\n".join(lines) + "\n")
-
-
-def _wrapped(line: str, columns: int) -> list[str]:
-    """Break a line between words; what can be copied out of it stays whole."""
-    import textwrap
-
-    return textwrap.wrap(
-        line,
-        columns,
-        subsequent_indent="    ",
-        break_long_words=False,
-        break_on_hyphens=False,
-        replace_whitespace=False,
-        drop_whitespace=True,
-    )
 
 
 def masked(text: str) -> str:

@@ -29,7 +29,7 @@ def check(call: Call, *, hosts: str) -> Exit:
     Ends with 1 when something is critical, with 6 when a host did not say.
     """
     found = app.hosts_check(call.settings, call.inventory, hosts)
-    columns = screen.columns() if screen.is_terminal() else None
+    columns = screen.margin()
     call.answer(
         lambda: checks.text(found, paint=screen.paint(), columns=columns),
         (checks.as_json(one) for one in found),

@@ -22,7 +22,7 @@ def list_(call: Call) -> None:
             shelf.runbooks,
             shelf.broken,
             paint=screen.paint(),
-            columns=screen.columns() if screen.is_terminal() else None,
+            columns=screen.margin(),
         ),
         (
             *(catalog.runbook_json(item) for item in shelf.runbooks),
@@ -37,7 +37,7 @@ def list_(call: Call) -> None:
 def show(call: Call, runbook: str) -> None:
     """Describe a runbook: what it does, what it wants, which steps it has."""
     found = app.show(call.settings, runbook)
-    columns = screen.columns() if screen.is_terminal() else None
+    columns = screen.margin()
     call.answer(
         lambda: catalog.runbook(found, paint=screen.paint(), columns=columns),
         [catalog.runbook_json(found)],
@@ -59,7 +59,9 @@ def lint(call: Call, paths: tuple[Path, ...], strict: bool) -> Exit:
     checked = app.lint(call.settings, list(paths), call.inventory)
     found = checked.problems
     call.answer(
-        lambda: problems.text(found, files=len(checked.files), paint=screen.paint()),
+        lambda: problems.text(
+            found, files=len(checked.files), paint=screen.paint(), columns=screen.margin()
+        ),
         (*map(problems.as_json, found), problems.counted(found, files=len(checked.files))),
     )
     bad = any(strict or problem.severity == "error" for problem in found)

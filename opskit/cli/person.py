@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from opskit.app.person import Question
 from opskit.cli import screen
 from opskit.cli.interrupts import LeftOpen
-from opskit.view import safe
+from opskit.view import margins, safe
 from opskit.view.evidence import lines as known
 
 TRIES = 5
@@ -61,7 +61,7 @@ class Terminal:
         with self.pause(), _console() as console:
             try:
                 self.asking = True
-                console.write("".join(f"{line}\n" for line in lines))
+                console.say("".join(f"{line}\n" for line in lines))
                 return _chosen(console, prompt, question.choices)
             except (LeftOpen, OSError):  # the terminal may have been closed
                 with contextlib.suppress(OSError):
@@ -89,7 +89,7 @@ class Terminal:
         """Say something between two questions, where these are asked."""
         if self.interactive:
             with self.pause(), _console() as console:
-                console.write(f"  {safe.visible(text)}\n")
+                console.say(f"  {safe.visible(text)}\n")
 
     def confirm(self, text: str) -> bool:
         """Ask whether to go on. Anything but yes, also nothing at all, is no."""
@@ -111,6 +111,12 @@ class Console:
 
     def write(self, text: str) -> None:
         os.write(self._descriptor, text.encode("utf-8", "backslashreplace"))
+
+    def say(self, text: str) -> None:
+        """Write lines so that none breaks within a word."""
+        with contextlib.suppress(OSError, ValueError):
+            text = margins.text(text, os.get_terminal_size(self._descriptor).columns or None)
+        self.write(text)
 
     def read(self, prompt: str) -> str | None:
         """Return a line without its end; None at the end of input (Ctrl-D)."""

@@ -66,6 +66,7 @@ def dry_run(call: Call, made: app.Prepared, *, reads: bool, full: bool, undo: bo
         contents=contents,
         durations=made.durations,
         paint=screen.paint(),
+        columns=screen.margin(),
     )
     call.answer(lambda: view.text(made.plan, look), _objects(found))
     return Exit.REFUSED if found.refused else Exit.OK

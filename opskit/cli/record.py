@@ -46,7 +46,7 @@ def runs(
             found,
             time.time(),
             paint=screen.paint(),
-            columns=screen.columns() if screen.is_terminal() else None,
+            columns=screen.margin(),
         ),
         (jsonl.run(item) for item in found),
     )

@@ -132,7 +132,13 @@ def agreed(
             hint="add --yes to do it without asking"
             + ("" if back else " (`opskit plan` shows what it does)"),
         )
-    look = view.Look(asking=True, undoing=bool(back), durations=durations, paint=screen.paint())
+    look = view.Look(
+        asking=True,
+        undoing=bool(back),
+        durations=durations,
+        paint=screen.paint(),
+        columns=screen.margin(),
+    )
     screen.out(view.text(plan, look) + "\n")
     return call.person.confirm(f"{verb}: {what}?")
 
@@ -157,7 +163,7 @@ def told(call: Call, done: Run, plan: Plan, said: Said = MappingProxyType({})) -
             plan,
             said=said,
             paint=screen.paint(),
-            columns=screen.columns(),
+            columns=screen.margin(),
             given=call.given,
         ),
         [{"event": "summary", **jsonl.run(done), "exit": int(status)}],

@@ -124,6 +124,11 @@ def columns(stream: TextIO | None = None) -> int:
         return 80
 
 
+def margin(stream: TextIO | None = None) -> int | None:
+    """Return where lines for a person are broken; None where a program reads them."""
+    return columns(stream) if is_terminal(stream) else None
+
+
 def unicode() -> bool:
     """Tell whether standard output can show more than ASCII."""
     return "utf" in (sys.stdout.encoding or "").lower()

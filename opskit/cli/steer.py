@@ -11,7 +11,7 @@ from opskit.cli.run import told
 from opskit.cli.watching import renewing, watching
 from opskit.errors import Exit, InputError
 from opskit.model.value import Json
-from opskit.view import evidence, safe
+from opskit.view import evidence, margins, safe
 from opskit.view.jsonl import JsonLines, line
 from opskit.view.lines import Lines
 
@@ -94,7 +94,7 @@ def _shown(call: Call, matter: app.Open) -> Exit:
     call.answer(
         lambda: evidence.text(
             matter.run, matter.question.text, matter.question.evidence, matter.question.meanings,
-            given=call.given,
+            given=call.given, columns=screen.margin(),
         ),
         [_json(matter) | {"exit": int(Exit.WAITING)}],
     )  # fmt: skip
@@ -108,7 +108,7 @@ def _known(call: Call, matter: app.Open) -> None:
         return
     with call.person.pause():
         said = [safe.visible(matter.question.text), *evidence.lines(matter.question.evidence)]
-        screen.out("".join(f"{one}\n" for one in said))
+        screen.out(margins.text("".join(f"{one}\n" for one in said), screen.margin()))
 
 
 def _json(matter: app.Open) -> dict[str, Json]:
@@ -124,7 +124,7 @@ def attach(call: Call, run: str) -> Exit:
     found = app.load_run(call.settings, run)
     plan = app.plan_of(call.settings, found.id)
     at = found.created
-    lines = Lines(screen.out, plan, paint=screen.paint(), now=lambda: at)
+    lines = Lines(screen.out, plan, paint=screen.paint(), now=lambda: at, columns=screen.margin)
     watch = (
         JsonLines(screen.out, run=found.id)
         if call.json

@@ -56,7 +56,7 @@ def watching(
         with picture, heeding(stop, picture.tell, lambda: person.asking, listen):
             yield watch, stop
     else:
-        lines = Lines(screen.out, plan, paint=screen.paint())
+        lines = Lines(screen.out, plan, paint=screen.paint(), columns=screen.margin)
         watch = renewing(call.settings, run, lines, lambda plan, _: lines.renewed(plan))
         with heeding(stop, asking=lambda: person.asking, answer=_answered(call)):
             yield watch, stop

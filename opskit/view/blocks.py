@@ -5,7 +5,9 @@ from opskit.view import amounts, safe
 
 LINES = 12
 COLUMNS = 240
-QUOTED = "| "
+QUOTED, SENT = "| ", "$ "
+VERBATIM = (QUOTED, SENT)
+"""What begins a text that is shown as it is."""
 
 
 def shown(text: Text | str) -> str:

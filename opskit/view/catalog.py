@@ -7,6 +7,7 @@ from opskit.model.runbook import Param, Runbook
 from opskit.model.value import Json
 from opskit.steps.units import duration
 from opskit.view import amounts, safe, summary
+from opskit.view.margins import fitted
 from opskit.view.paint import PLAIN, Paint
 
 
@@ -51,30 +52,14 @@ def runbooks(
     indent += max(len(version) for _, version, *_ in (("", "VERSION"), *rows)) + 2
     text = table(("NAME", "VERSION", "WHAT IT DOES"), rows, paint=paint)
     return "".join(
-        f"{part}\n" for line in text.splitlines() for part in _broken(line, columns, indent)
-    )
-
-
-def _broken(line: str, columns: int | None, indent: int) -> Sequence[str]:
-    """Break a line between words where it is too long; what goes on is set in by `indent`."""
-    if columns is None or safe.width(line) <= columns or indent + 30 > columns:
-        return (line,)
-    import textwrap
-
-    return textwrap.wrap(
-        line,
-        columns,
-        subsequent_indent=" " * indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-        replace_whitespace=False,
+        f"{part}\n" for line in text.splitlines() for part in fitted(line, columns, indent)
     )
 
 
 def runbook(item: Runbook, *, paint: Paint = PLAIN, columns: int | None = None) -> str:
     """Describe one runbook: what it does, what it wants, which steps it has."""
     lines = [f"{paint.bold(safe.one_line(item.name))} {safe.one_line(item.version)}"]
-    lines += [*_broken(safe.visible(item.summary.strip()), columns, 0), ""]
+    lines += [*fitted(safe.visible(item.summary.strip()), columns, 0), ""]
     lines.append(f"file      {safe.one_line(item.file)}")
     if item.owner:
         lines.append(f"owner     {safe.one_line(item.owner)}")
@@ -84,7 +69,7 @@ def runbook(item: Runbook, *, paint: Paint = PLAIN, columns: int | None = None) 
         lines.append(f"lock      {safe.one_line(item.lock)}")
     if item.params:
         lines += ["", paint.bold("Parameters"), *_params(item.params, columns)]
-    lines += ["", paint.bold("Steps"), *_steps(item)]
+    lines += ["", paint.bold("Steps"), *_steps(item, columns)]
     return "\n".join(lines) + "\n"
 
 
@@ -98,7 +83,7 @@ def _params(params: Sequence[Param], columns: int | None) -> Iterator[str]:
     for param in params:
         kind = "/".join(param.choices) if param.choices else param.type
         told = f"-p {param.name}={kind.upper()}  {param.help}{_need(param)}"
-        yield from _broken("  " + safe.one_line(told), columns, 6)
+        yield from fitted("  " + safe.one_line(told), columns, 6)
 
 
 def _need(param: Param) -> str:
@@ -113,12 +98,13 @@ def _need(param: Param) -> str:
     return "" if found is None or found == "" else f" (default {found})"
 
 
-def _steps(item: Runbook) -> Iterator[str]:
+def _steps(item: Runbook, columns: int | None) -> Iterator[str]:
     for step in (*item.steps, *item.always):
         undo = f" · undo: {len(step.undo)}" if step.undo else ""
         when = " · preflight" if step.phase == "preflight" else ""
         name = safe.one_line(step.name)
-        yield f"  {step.position:>4} {step.effect:<7} {name} ({step.kind}){when}{undo}"
+        line = f"  {step.position:>4} {step.effect:<7} {name} ({step.kind}){when}{undo}"
+        yield from fitted(line, columns, 15)
 
 
 def runs(

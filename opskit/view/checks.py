@@ -6,6 +6,7 @@ from opskit.errors import Exit
 from opskit.model.hostcheck import HostCheck, HostKey, Level
 from opskit.model.value import Json
 from opskit.view import amounts, safe
+from opskit.view.margins import fitted
 from opskit.view.paint import PLAIN, Paint
 
 WORDS: dict[Level, str] = {
@@ -64,19 +65,7 @@ def _host(check: HostCheck, paint: Paint, columns: int | None) -> Iterator[str]:
     for fact in sorted(check.facts, key=lambda fact: ORDER.index(fact.level)):
         if fact.level != "ok":
             word = paint.state(f"{WORDS[fact.level]:<8}", _COLOUR[fact.level])
-            first, *more = _wrapped(f"{fact.name}: {safe.one_line(fact.text)}", columns)
-            yield f"  {word} {first}"
-            yield from (f"           {line}" for line in more)
-
-
-def _wrapped(line: str, columns: int | None) -> list[str]:
-    """Break a line between words, where its width is known."""
-    if columns is None:
-        return [line]
-    import textwrap
-
-    room = max(20, columns - 11)
-    return textwrap.wrap(line, room, break_long_words=False, break_on_hyphens=False)
+            yield from fitted(f"  {word} {fact.name}: {safe.one_line(fact.text)}", columns, 11)
 
 
 def _count(found: Sequence[HostCheck], level: Level) -> int:

@@ -7,7 +7,7 @@ from opskit.model.codec import to_json
 from opskit.model.finding import Finding
 from opskit.model.run import Run
 from opskit.model.value import Json
-from opskit.view import safe
+from opskit.view import margins, safe
 
 _WORDS = {
     "record": "the record says",
@@ -32,7 +32,13 @@ def lines(findings: Sequence[Finding]) -> Iterator[str]:
 
 
 def text(
-    run: Run, asked: str, findings: Sequence[Finding], meanings: Mapping[str, str], *, given: str
+    run: Run,
+    asked: str,
+    findings: Sequence[Finding],
+    meanings: Mapping[str, str],
+    *,
+    given: str,
+    columns: int | None = None,
 ) -> str:
     """Say what a run asks, what is known of it, and how it is answered."""
     room = max((len(choice) for choice in meanings), default=0)
@@ -40,9 +46,9 @@ def text(
         safe.visible(asked),
         *lines(findings),
         *(f"  {choice:<{room}}  {what}" for choice, what in meanings.items()),
-        f"Answer: opskit decide {shlex.quote(run.id)} CHOICE [--reason TEXT]{given}",
     ]
-    return "".join(f"{one}\n" for one in said)
+    answer = f"Answer: opskit decide {shlex.quote(run.id)} CHOICE [--reason TEXT]{given}"
+    return margins.text("".join(f"{one}\n" for one in said), columns) + f"{answer}\n"
 
 
 def json(

@@ -9,7 +9,8 @@ from opskit.model.plan import Plan
 from opskit.model.value import Json
 from opskit.view import amounts, names, safe
 from opskit.view.labels import Labels, short
-from opskit.view.paint import PLAIN, Paint
+from opskit.view.margins import fitted
+from opskit.view.paint import PLAIN, Paint, bare
 from opskit.view.tail import Tails
 
 WORDS = {"succeeded": "ok", "failed": "FAILED", "unknown": "UNKNOWN"}
@@ -35,8 +36,11 @@ class Lines:
         paint: Paint = PLAIN,
         outputs: bool = False,
         now: Callable[[], float] = time.time,
+        columns: Callable[[], int | None] = lambda: None,
     ) -> None:
+        """`columns`: tells how wide the terminal is, if lines are for one."""
         self._write = write
+        self._columns = columns
         self._labels = Labels(plan)
         self._paint = paint
         self._outputs = outputs
@@ -85,7 +89,7 @@ class Lines:
             what = ending(event.data).strip()
         if event.kind in ("step ended", "step skipped"):
             yield from self._rest(event)
-        yield self._row(event.host, word, what)
+        yield from self._broken(event.host, word, what)
         if event.kind == "step ended":
             last = self._tails.take(event.key)
             if event.data.get("outcome") != "succeeded" and not self._outputs:
@@ -105,6 +109,14 @@ class Lines:
     def forget(self, event: Event) -> None:
         """Drop what is kept of an action whose end is not worth a line."""
         self._tails.drop(event.key)
+
+    def _broken(self, host: str, word: str, what: str) -> list[str]:
+        """Break the line of an event under where its sentence begins."""
+        row = self._row(host, word, what)
+        columns = self._columns()
+        if columns is None or not what:
+            return [row]
+        return fitted(row, columns, safe.width(bare(row)) - safe.width(what.rstrip()))
 
     def _row(self, host: str, word: str, what: str) -> str:
         name = safe.one_line(host or "-")

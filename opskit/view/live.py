@@ -13,7 +13,7 @@ from typing import Self
 
 from opskit.model.event import Chunk, Entry, Event, EventKind
 from opskit.model.plan import Plan
-from opskit.view import safe
+from opskit.view import margins, safe
 from opskit.view.board import Board
 from opskit.view.frame import Frame
 from opskit.view.lines import Lines
@@ -59,7 +59,7 @@ class Live:
     ) -> None:
         self._paint, self._unicode = paint, unicode
         self._draw_from(Board(plan, expected or {}, now(), run), past)
-        self._lines = Lines(self._keep, plan, paint=paint, now=now)
+        self._lines = Lines(self._keep, plan, paint=paint, now=now, columns=lambda: size()[0])
         self._kept: list[str] = []
         self._now = now
         self._write = write
@@ -107,7 +107,7 @@ class Live:
     def tell(self, text: str) -> None:
         """Put a text of opskit itself above the picture, where it stays."""
         with self._lock:
-            self._kept.append(text.strip("\n") + "\n")
+            self._kept.append(margins.text(text.strip("\n") + "\n", self._size()[0]))
 
     def entered(self) -> None:
         """Take back the line that the cursor went down when a person pressed Enter at the foot."""

@@ -10,7 +10,7 @@ from opskit.model.plan import Action, Plan, Stage
 from opskit.model.value import Json
 from opskit.model.work import Command, FileRef
 from opskit.steps.units import duration
-from opskit.view import amounts, fold, names, readings, safe, works
+from opskit.view import amounts, blocks, fold, margins, names, readings, safe, works
 from opskit.view.fold import ALWAYS, PREFLIGHT, Group, Section
 from opskit.view.labels import machine, run_hosts
 from opskit.view.paint import PLAIN, Paint
@@ -40,6 +40,8 @@ class Look:
     durations: Collection[str] = ()
     """The parameters whose numbers are seconds."""
     paint: Paint = PLAIN
+    columns: int | None = None
+    """How wide the terminal is; None: nothing is broken."""
 
 
 @frozen
@@ -78,14 +80,28 @@ def text(plan: Plan, look: Look | None = None) -> str:
     """Show a whole plan."""
     look = look or Look()
     parts = fold.sections(plan, apart=look.full)
-    lines = [*_header(plan, look)]
+    lines = [*_fitted(_header(plan, look), look)]
     first: Section | None = None
     for section in parts:
         lines += ["", *_section(plan, section, look, first)]
         if first is None and section.batch >= 0:
             first = section
-    lines += ["", *_footer(plan, parts, look)]
+    lines += ["", *_fitted(_footer(plan, parts, look), look)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _fitted(lines: Iterable[str], look: Look, hang: int | None = None) -> Iterator[str]:
+    for line in lines:
+        yield from margins.fitted(line, look.columns, hang)
+
+
+def _within(indent: str, lines: Iterable[str], look: Look) -> Iterator[str]:
+    """Set lines in. What is sent and what was read stays as it is, also what goes on of it."""
+    for line in lines:
+        if line.startswith((" ", *blocks.VERBATIM)):
+            yield indent + line
+        else:
+            yield from margins.fitted(indent + line, look.columns, len(indent) + 2)
 
 
 def _header(plan: Plan, look: Look) -> Iterator[str]:
@@ -150,20 +166,20 @@ def _section(plan: Plan, section: Section, look: Look, first: Section | None) ->
     total = counts(section.actions, plan.stages)
     head = look.paint.bold(title(plan, section.batch))
     where = f" · {names.listed(section.hosts, 34)}" if section.batch >= 0 else ""
-    yield f"{head}{where} · {total}"
+    yield from _fitted([f"{head}{where} · {total}"], look)
     hidden: set[str] = set()
     if first is not None and section.batch >= 0:
         hidden = set() if look.full else _as_before(section, first)
         missing = [step for step in first.steps if step not in section.steps]
         if hidden:
-            yield f"  as in batch {first.batch + 1}: {_steps(hidden)}"
+            yield from _fitted([f"  as in batch {first.batch + 1}: {_steps(hidden)}"], look)
         if missing:
-            yield f"  not in this batch: {_steps(missing)}"
+            yield from _fitted([f"  not in this batch: {_steps(missing)}"], look)
     for group in section.groups:
         if group.stage.position not in hidden:
             yield from _group(plan, group, look)
         elif any(key in look.readings for a in group.actions for key in readings.keys(a)):
-            yield from (_head(group, look), *_now(group, look))
+            yield from (*_head(group, look), *_now(group, look))
 
 
 def _as_before(section: Section, first: Section) -> set[str]:
@@ -196,22 +212,23 @@ def _order(position: str) -> tuple[tuple[bool, int, str], ...]:
 
 def _group(plan: Plan, group: Group, look: Look) -> Iterator[str]:
     action = group.actions[0]
-    yield _head(group, look)
-    yield from (INDENT + line for line in _body(action, group.stage, look))
+    yield from _head(group, look)
+    yield from _within(INDENT, _body(action, group.stage, look), look)
     waits = _late(action)
     if waits:
-        yield INDENT + look.paint.warn(f"undetermined: {_until(plan, waits)}")
+        until = look.paint.warn(f"undetermined: {_until(plan, waits)}")
+        yield from _within(INDENT, [until], look)
     yield from _now(group, look)
     if look.undo:
-        yield from (INDENT + line for line in _undo(plan, group, look))
+        yield from _undo(plan, group, look)
 
 
-def _head(group: Group, look: Look) -> str:
+def _head(group: Group, look: Look) -> Iterator[str]:
     stage, paint = group.stage, look.paint
     mark = stage.effect + ("?" if _late(group.actions[0]) else "")
     name = paint.bold(safe.one_line(stage.name))
     step = f"{stage.position:>4} {paint.state(f'{mark:<7}', stage.effect)}"
-    return f"{step} {name}{paint.dim(_where(group))}"
+    yield from _fitted([f"{step} {name}{paint.dim(_where(group))}"], look, len(INDENT))
 
 
 def _now(group: Group, look: Look) -> Iterator[str]:
@@ -291,11 +308,11 @@ def _rules(action: Action, stage: Stage) -> Iterator[str]:
 def _undo(plan: Plan, group: Group, look: Look) -> Iterator[str]:
     action = group.actions[0]
     if group.stage.effect == "change" and not action.undo:
-        yield "undo: none"
+        yield INDENT + "undo: none"
     for undo in action.undo:
         stage = plan.stages[undo.position]
-        yield f"undo: {safe.one_line(stage.name)}"
-        yield from ("  " + line for line in _body(undo, stage, look))
+        yield from _within(INDENT, [f"undo: {safe.one_line(stage.name)}"], look)
+        yield from _within(INDENT + "  ", _body(undo, stage, look), look)
 
 
 def savers(plan: Plan) -> Mapping[str, Stage]:

@@ -1,17 +1,24 @@
 """What lint found, as text and as JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from opskit.model.problem import Problem
 from opskit.model.value import Json
 from opskit.view import amounts, names, safe
+from opskit.view.margins import fitted
 from opskit.view.paint import PLAIN, Paint
 
 
-def text(found: Sequence[Problem], *, files: int | None = None, paint: Paint = PLAIN) -> str:
+def text(
+    found: Sequence[Problem],
+    *,
+    files: int | None = None,
+    paint: Paint = PLAIN,
+    columns: int | None = None,
+) -> str:
     """List problems by place, each with what to write, and count them; `files` were checked."""
-    lines = [_problem(problem, paint) for problem in found]
+    lines = [row for problem in found for row in _problem(problem, paint, columns)]
     errors = sum(problem.severity == "error" for problem in found)
     warnings = len(found) - errors
     parts = [amounts.count(errors, "error")] if errors else []
@@ -25,12 +32,14 @@ def text(found: Sequence[Problem], *, files: int | None = None, paint: Paint = P
     )
 
 
-def _problem(problem: Problem, paint: Paint) -> str:
+def _problem(problem: Problem, paint: Paint, columns: int | None) -> Iterator[str]:
     word = paint.bad("error") if problem.severity == "error" else paint.warn("warning")
-    cure = f"\n    → {safe.visible(problem.write)}" if problem.write else ""
     near = replace(problem.place, file=names.path(problem.place.file))
     place = paint.bold(safe.one_line(str(near)))
-    return f"{place}: {word}: {safe.visible(problem.what)}{cure}"
+    said = [f"{place}: {word}: {safe.visible(problem.what)}"]
+    said += [f"    → {safe.visible(problem.write)}"] if problem.write else []
+    for line in "\n".join(said).split("\n"):
+        yield from fitted(line, columns, 6)
 
 
 def as_json(problem: Problem) -> dict[str, Json]:

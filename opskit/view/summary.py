@@ -12,6 +12,7 @@ from opskit.model.states import ActionState, RunState
 from opskit.model.value import Json
 from opskit.view import amounts, details, names, safe
 from opskit.view.labels import Labels
+from opskit.view.margins import fitted
 from opskit.view.paint import PLAIN, Paint
 from opskit.view.status import interrupted
 
@@ -36,25 +37,28 @@ def text(
     *,
     said: details.Said = MappingProxyType({}),
     paint: Paint = PLAIN,
-    columns: int = 80,
+    columns: int | None = None,
     now: float | None = None,
     given: str = "",
 ) -> str:
     """Say for every host where it stands, why, and which command comes next.
 
     `said`: what failed actions printed at the end; `now`, UTC seconds, only matters for a run that
-    goes on. `given`: options that were given and that the next commands need as well.
+    goes on. `given`: options that were given and that the next commands need as well. `columns`:
+    how wide the terminal is; without it nothing but a long list of hosts is broken.
     """
+    room = columns or 80
     lines = [_headline(run, paint, time.time() if now is None else now)]
     for state, hosts in standing(run).items():
         word = "refused" if state == "failed" and details.refused(run) else state
-        lines += _hosts(word, hosts, paint, columns)
-    lines += details.shown(run, plan, said, paint)
+        lines += _hosts(word, hosts, paint, room)
+    telling = [*details.shown(run, plan, said, paint)]
     if run.question is not None and not interrupted(run):
-        lines.append(f"  {'asks':<18} {question(run.question)}")
+        telling.append(f"  {'asks':<18} {question(run.question)}")
+    lines += (row for line in telling for row in fitted(line, columns))
     following = [(command + given, why) for command, why in next_steps(run, plan)]
     if following:
-        lines += ["Next:", *_aligned(following, columns - 4)]
+        lines += ["Next:", *_aligned(following, room - 4)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 

@@ -201,7 +201,7 @@ def _command(work: Command, *, full: bool) -> list[str]:
 
 def _text(work: Command, *, full: bool) -> list[str]:
     if work.shell:
-        return blocks.block("$ ", str(work.text), full=full)
+        return blocks.block(blocks.SENT, str(work.text), full=full)
     arguments = " ".join(shlex.quote(blocks.shown(arg)) for arg in work.args)
     head = f"script with arguments {arguments}" if arguments else "script"
     return [head, *blocks.block(blocks.QUOTED, str(work.text), full=full)]
