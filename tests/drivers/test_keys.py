@@ -20,7 +20,8 @@ from opskit.drivers.redis import archive, names
 from opskit.drivers.redis.archive import Kept
 from opskit.drivers.redis.chunks import LostError, Pieces, removed
 from opskit.drivers.redis.counters import counted
-from opskit.drivers.redis.listing import ordered, text_of
+from opskit.drivers.redis.listing import text_of
+from opskit.drivers.redis.ordering import Ordering
 from opskit.drivers.redis.session import opened
 from opskit.errors import UnreachableError
 from opskit.model.inventory import Host
@@ -190,9 +191,21 @@ def test_without_values_the_names_are_kept_and_what_is_shown_is_removed(desk: De
     assert len(names.read(kept).names) == 2107
 
 
+def ordered(names: Sequence[bytes], size: int = 100) -> list[bytes]:
+    found = Ordering()
+    for first in range(0, len(names), size):
+        found.add(names[first : first + size])
+        found.add([])
+        assert found.names() == sorted(set(names[: first + size]))
+    assert found.count == len(names)
+    return found.names()
+
+
 def test_names_stand_once_in_their_order_whatever_is_in_them() -> None:
     plain = [b"t:2", b"t:10", b"\xff", b"", b"t:1"]
+    lot = random.Random(1)
     for some in (
+        [b"%d" % lot.randrange(400) for _ in range(500)],
         [],
         plain,
         [b"t:2"],
@@ -202,6 +215,8 @@ def test_names_stand_once_in_their_order_whatever_is_in_them() -> None:
     ):
         found = ordered(some)
         assert found == sorted(set(some))
+        for size in (1, 2, 3):  # the same in whatever parts they come
+            assert ordered(some, size) == found
         assert names.parsed(text_of(found, 3)) == found
     assert names.parsed(b"0\n3\na\nb\n2\nde\n") == [b"a\nb", b"de"]  # as they all were once
     assert text_of([b"a", b"b\n"], 0) != text_of([b"a", b"b", b""], 0)
