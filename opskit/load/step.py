@@ -193,7 +193,7 @@ class StepReader:
             places=_Places(self.reader, node, kind),
             phase=_phase(role, common.pop("phase", "main")),
             effect=common.pop("effect", None) or _effect(role, module, args),
-            on=_on(module, common.pop("on", None)),
+            on=_on(module, common.pop("on", None), role),
             undo=tuple(draft.step for draft in undo),
             lasting=bool(undo) or "undo" not in node.entries,
             done_when=done.step if done else None,
@@ -350,9 +350,12 @@ def _effect(role: Role, module: StepKind, args: Mapping[str, Json]) -> Literal["
     return "read" if role == "done_when" and said else effect_of(module, args)
 
 
-def _on(module: StepKind, written: Mapping[str, Any] | None) -> On:
+def _on(module: StepKind, written: Mapping[str, Any] | None, role: Role) -> On:
     if not written:
-        return On(scope=module.SCOPE)
+        # In an undo what is said, asked or waited for is so for each host that is taken back:
+        # done for one of them only, the others would not be undone as a whole.
+        once = module.SCOPE in ("once", "batch")
+        return On(scope="each" if role == "undo" and once else module.SCOPE)
     if "group" in written:
         return On(scope="group", group=written["group"], per=written.get("per", "host"))
     return On(scope=written.get("scope", module.SCOPE))

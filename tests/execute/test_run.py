@@ -367,3 +367,14 @@ def test_a_run_that_ends_before_its_first_change_was_refused(tmp_path: Path) -> 
     reads = planned(runbook(look), tmp_path)
     _, paper = go(reads, World(fails={"1/web1": -1}))
     assert paper.entries[-1].event.data["exit"] == 1
+
+
+@pytest.mark.parametrize("more", ["notify: taken back", "wait: 1ms", "run: and this"])
+def test_each_host_has_all_of_its_undo_also_what_is_else_done_once(
+    tmp_path: Path, more: str
+) -> None:
+    """A host of whose undo a part is done for another host only would never be undone."""
+    steps = f"  - {{name: s, run: change, undo: [{{run: back}}, {{{more}}}]}}\n"
+    plan = planned(runbook(steps, "on_failure: undo\n"), tmp_path)
+    state, paper = go(plan, World(fails={"1/web2": -1}))
+    assert (state, hosts(paper)) == ("undone", {"web1": "undone", "web2": "undone"})
