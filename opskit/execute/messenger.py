@@ -4,6 +4,7 @@ Each is recorded before it is sent, and what became of it after. What is recorde
 when a run is gone on with is sent again: a message comes at least once, seldom twice, never not.
 """
 
+import math
 import threading
 import time
 from collections import deque
@@ -48,14 +49,15 @@ class Parcel:
         self.channel = channel
         self.message = message
         self.letter = letter
-        self.began = time.monotonic()
+        self.began = math.inf
+        """When its turn came; those before it have their time."""
         self.done = threading.Event()
         self.delivery = Delivery(delivered=False, reason="it was not waited for")
 
     @property
-    def end(self) -> float:
-        """Until when it may be sent; one that had to wait for another has a moment at least."""
-        return max(self.began + self.channel.timeout, time.monotonic() + _MOMENT)
+    def seconds(self) -> float:
+        """How long it has been on its way."""
+        return max(0.0, time.monotonic() - self.began)
 
     @property
     def outcome(self) -> Event:
@@ -63,9 +65,14 @@ class Parcel:
         return _outcome(self)
 
     @property
+    def vain(self) -> bool:
+        """Tell whether it took long to come to nothing."""
+        return not self.delivery.delivered and self.seconds > _MOMENT
+
+    @property
     def late(self) -> bool:
         """Tell whether nobody need wait for it any more."""
-        return time.monotonic() > self.began + self.channel.timeout + _HURRY
+        return self.seconds > self.channel.timeout + _HURRY
 
 
 class Messenger:
@@ -104,29 +111,44 @@ class Messenger:
         """Return a thread that sends what waits for a channel, until nothing does."""
 
         def work() -> None:
-            while True:
-                self._carry(around, lane[0])
+            try:
+                while self._next(around, name, lane):
+                    pass
+            finally:  # nobody may wait for ever for what nobody sends
                 with self._lock:
-                    lane.popleft()
-                    if not lane:
-                        del self._lanes[name]
-                        return
+                    for parcel in lane:
+                        parcel.done.set()
 
         return threading.Thread(target=work, name=f"message-{name}", daemon=True)
 
-    def _carry(self, around: Around, parcel: Parcel) -> None:
-        try:
-            if self._send is None:
-                parcel.delivery = Delivery(delivered=False, reason="nothing here sends messages")
-            else:
-                parcel.delivery = self._send(
-                    parcel.channel, parcel.message, parcel.end, lambda: around.stop.pressed
-                )
-            with suppress(OpskitError):  # whoever goes on with the run meets it, too
-                around.journal.append(parcel.outcome)
-                around.watch(parcel.outcome)
-        finally:
-            parcel.done.set()
+    def _next(self, around: Around, name: str, lane: deque[Parcel]) -> bool:
+        """Send the first message that waits for a channel; tell whether another one does.
+
+        Where it took long to come to nothing, those behind it are not tried: a channel that is down
+        costs a run its time once, not once for each message.
+        """
+        first = lane[0]
+        first.delivery = self._sent(around, first)
+        with self._lock:
+            behind = list(lane)[1:] if first.vain else []
+        for parcel in behind:
+            why = f"not tried, as the one before it did not come: {first.delivery.reason}"
+            parcel.delivery = Delivery(delivered=False, reason=why, tries=0)
+        for parcel in (first, *behind):
+            _record(around, parcel)
+        with self._lock:
+            for _ in (first, *behind):
+                lane.popleft()
+            if not lane:
+                del self._lanes[name]
+            return bool(lane)
+
+    def _sent(self, around: Around, parcel: Parcel) -> Delivery:
+        parcel.began = time.monotonic()
+        if self._send is None:
+            return Delivery(delivered=False, reason="nothing here sends messages", tries=0)
+        end = parcel.began + parcel.channel.timeout
+        return self._send(parcel.channel, parcel.message, end, lambda: around.stop.pressed)
 
     def wait(self, around: Around, parcels: Sequence[Parcel]) -> bool:
         """Wait for messages; False where the run was stopped before all had an outcome."""
@@ -146,6 +168,16 @@ class Messenger:
                     end = time.monotonic() + _HURRY
                 if end is not None and time.monotonic() > end:
                     return
+
+
+def _record(around: Around, parcel: Parcel) -> None:
+    """Record what became of a message, as far as there is a record that takes it."""
+    try:
+        with suppress(OpskitError):  # whoever goes on with the run meets it, too
+            around.journal.append(parcel.outcome)
+            around.watch(parcel.outcome)
+    finally:
+        parcel.done.set()
 
 
 def _awaited(around: Around, parcel: Parcel) -> bool:
@@ -184,7 +216,7 @@ def _outcome(parcel: Parcel) -> Event:
         **({"held": True} if delivery.held else {}),
         **({"reason": delivery.reason} if delivery.reason else {}),
         "tries": delivery.tries,
-        "seconds": round(time.monotonic() - parcel.began, 3),
+        "seconds": round(parcel.seconds, 3),
     }
     return Event(
         kind="message", key=letter.key, host=letter.host, step=letter.step, attempt=letter.attempt,
