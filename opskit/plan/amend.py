@@ -67,6 +67,7 @@ class _Merge:
             self.new,
             hosts={**self.new.hosts, **self.old.hosts},
             databases={**self.new.databases, **self.old.databases},
+            channels={**self.new.channels, **self.old.channels},
             stages={**self.new.stages, **self.old.stages},
             actions=actions,
         )

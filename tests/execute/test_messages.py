@@ -147,6 +147,13 @@ def test_a_message_that_must_come_fails_its_step_and_is_not_repeated_where_it_ca
     assert post.texts("chat") == ["m", "failed"]
     ended = [one.event for one in paper.entries if one.event.kind == "step ended"]
     assert ended[0].data["reason"] == "pager: it answered 500"
+    for key in ("1/>controller", "a1/>controller"):
+        paper.append(Event(kind="decided", key=key, data={"choice": "retry", "who": "me"}))
+    post.refuses.clear()
+    assert go(plan, paper, post) == "succeeded"
+    assert post.texts("chat") == ["m", "failed", "m", "succeeded"], "a retry is told as a run is"
+    assert post.texts("pager") == ["m"]
+    assert len({ident for _, _, ident in post.came}) == 4
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -1,13 +1,17 @@
 """A server that takes messages as chats do: well, late, never, refusing, or sending elsewhere."""
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+from tests.support.nginx import certificate
 
 TOKEN = "T0KEN/b0xes-xyzzy"
 """What every address has in it, and nothing else may."""
@@ -21,6 +25,8 @@ class Chats:
     """
 
     port: int = 0
+    tls: int = 0
+    """Where the same speaks TLS, with a certificate that nobody trusts."""
     came: list[tuple[str, dict[str, Any], dict[str, str]]] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
 
@@ -38,8 +44,8 @@ class Chats:
 
 
 @contextmanager
-def chats() -> Iterator[Chats]:
-    """Serve on a port of loopback."""
+def chats(folder: Path) -> Iterator[Chats]:
+    """Serve on two ports of loopback; a certificate is made in `folder`."""
     found = Chats()
 
     class Take(BaseHTTPRequestHandler):
@@ -63,18 +69,36 @@ def chats() -> Iterator[Chats]:
                 self.end_headers()
                 self.wfile.write(said.encode())
 
+        def handle(self) -> None:
+            with suppress(OSError):  # who does not trust the certificate is gone
+                super().handle()
+
         def log_message(self, *_: object) -> None:
             """A test's output is for the test."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Take)
+    with serving(Take) as found.port, serving(Take, certificate(folder)) as found.tls:
+        try:
+            yield found
+        finally:
+            found.over.set()
+
+
+@contextmanager
+def serving(
+    handler: type[BaseHTTPRequestHandler], context: ssl.SSLContext | None = None
+) -> Iterator[int]:
+    """Serve on a port of loopback, which is returned."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
-    found.port = server.server_address[1]
+    if context is not None:
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield found
+        yield server.server_address[1]
     finally:
-        found.over.set()
         server.shutdown()
         thread.join()
         server.server_close()

@@ -1,0 +1,40 @@
+"""What is said from a prompt, before it is sent anywhere."""
+
+from pathlib import Path
+
+import pytest
+
+from opskit import app
+from opskit.app.telling import tell
+from opskit.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("channels", "hint"),
+    [("channels: {chat: {command: cat}, admins: {command: cat}}\n", "--to one of: admins, chat"),
+     ("", "write channels: {NAME: …} into it")],
+)  # fmt: skip
+def test_what_would_be_told_to_nobody_is_refused(tmp_path: Path, channels: str, hint: str) -> None:
+    path = tmp_path / "i.yaml"
+    path.write_text(f"opskit: 1\nhosts: {{web1: 10.0.0.1}}\n{channels}")
+    settings = app.settings(store=str(tmp_path / "store.db"), inventory=None)
+    with pytest.raises(InputError) as raised:
+        tell(settings, str(path), "x", to=(), severity="info", person=Nobody(), watch=print)
+    assert raised.value.hint == hint
+    assert not (tmp_path / "store.db").exists()
+
+
+class Nobody:
+    who, origin, interactive = "me", "", False
+
+    def ask(self, question: app.Question) -> str | None:
+        return None
+
+    def secret(self, name: str) -> str | None:
+        return None
+
+    def text(self, name: str, help_: str) -> str | None:
+        return None
+
+    def tell(self, text: str) -> None:
+        pass
