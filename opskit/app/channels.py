@@ -75,11 +75,12 @@ class Purse:
         self._outside = outside
         self._environ = environ
         self._found: dict[str, Secret] = {}
-        self._lock = Lock()
+        names = {name for channel in plan.channels.values() for name in channel.wanted}
+        self._locks = {name: Lock() for name in names}  # a command that hangs holds up its own only
 
     def fetch(self, name: str) -> Secret:
         """Return a secret, which is masked from then on; InputError says why it can't be had."""
-        with self._lock:
+        with self._locks[name]:
             if name not in self._found:
                 found = fetching.lazily(self._plan, name, self._environ)
                 self._outside.hide(found)

@@ -11,6 +11,7 @@ from opskit.model.plan import Plan
 from opskit.model.problem import ProblemsError
 from opskit.model.work import Notify
 from opskit.plan import make
+from opskit.settings import shipped
 from tests.support.world import no_files
 
 SECRETS = "secrets: {chat_url: 'env:CHAT_URL', pass: 'env:PASS'}\n"
@@ -111,3 +112,16 @@ def test_what_notify_names_must_be_there(tmp_path: Path) -> None:
         planned(tmp_path, "  - notify: m\n", inventory=f"notify: [chat, chet]\n{CHANNELS}")
     (problem,) = raised.value.problems
     assert (problem.what, problem.write) == ("the inventory has no channel 'chet'", "chat")
+
+
+@pytest.mark.parametrize("name", ["deploy", "rollback", "blue-green", "canary", "switch-back"])
+def test_how_a_release_ended_is_told_where_the_inventory_says(name: str) -> None:
+    shelf = shipped() / "runbooks"
+    book = load.runbook(shelf / f"{name}.yaml", [shelf])
+    inner = [step.include for step in book.steps if step.include is not None]
+    ends = [step for one in (book, *inner) for step in one.always if step.kind == "notify"]
+    assert ends
+    for step in ends:
+        assert step.args.get("to") is None
+        assert step.args.get("severity") is None, "it is that of how the run ended"
+        assert "run.status" in str(step.args["message"])
