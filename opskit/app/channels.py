@@ -27,15 +27,19 @@ _MOST = 3000
 def messenger(store: Store, outside: Outside, plan: Plan) -> Messenger:
     """Return what sends the messages of a run.
 
-    A secret that is at hand is fetched now, so that it is kept out of the record from the start.
-    One that a command brings is when it is wanted: the run does not wait for it, nor fail without.
+    A secret that is at hand is fetched now, so that it is kept out of the record from the start,
+    and that it is not there is told now rather than at the end. One that a command brings is
+    fetched when it is wanted: the run does not wait for it, nor fail without.
     """
     purse = Purse(plan, outside, os.environ)
     for channel in plan.channels.values():
         for name in channel.wanted:
             if not plan.secrets[name].source.startswith("cmd:"):
-                with suppress(InputError):  # it is said where a message is not sent for it
+                try:
                     purse.fetch(name)
+                except InputError as error:
+                    told = f"channel {channel.name} gets nothing: {error.what}"
+                    outside.watch(Event(kind="message", data={"text": told}))
     hidden = fetching.variables(plan, outside.secrets)
     return Messenger(Sender(purse.fetch, hidden, partial(lately, store)))
 

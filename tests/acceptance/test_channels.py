@@ -143,7 +143,8 @@ def test_every_channel_gets_it_or_says_why_not_and_the_run_goes_on(desk: Desk) -
     assert f"tell {', '.join(every.split())} (warning): a" in said
     assert desk.chats.came == []
     began = time.time()
-    desk.opskit("run", "job.yaml", "--yes", "-p", f"word={HOSTILE}")
+    said = desk.opskit("run", "job.yaml", "--yes", "-p", f"word={HOSTILE}")
+    assert "channel keyless gets nothing: the secret 'keyless' can't be had: the" in said
     gone_on = float((desk.folder / "gone-on").read_text())
     assert gone_on < time.time() - 1, f"held up: {gone_on - began} s"
     found = desk.outcomes()
