@@ -1,5 +1,6 @@
 """A primary and its standby: what is read there, what is refused, and what a switch leaves open."""
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -7,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from opskit.drivers.postgres import fetching
+from opskit.errors import OpskitError
 from opskit.model.expected import Expected, Index, Relation
 from opskit.model.inventory import MARKERS, Database
+from opskit.model.text import text
+from opskit.model.warm import Source, Table
 from tests.support.database import Base, base, until
 from tests.support.desk import Desk
 from tests.support.expecting import findings, verified
@@ -63,6 +68,29 @@ def caught_up(db: Base, there: Base) -> None:
 def promoted(there: Base) -> None:
     there.sql("SELECT pg_promote()")
     there.changed(standby=False)
+
+
+def test_a_standby_that_is_far_behind_brings_no_rows_for_a_cache(
+    pair: tuple[Base, Base, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db, there, copy = pair
+    source = Source(database="main", query=text("SELECT count(*) FROM item"))
+
+    def brought() -> list[Table]:
+        return list(there.driver.rows(source, lambda: None, 20.0))
+
+    caught_up(db, there)
+    assert len(brought()) == 1
+    monkeypatch.setattr(fetching, "BEHIND", 0.2)
+    rows(copy.url("postgres"), "SELECT pg_wal_replay_pause()")
+    try:
+        db.sql("INSERT INTO item VALUES ('later')")
+        time.sleep(0.5)
+        with pytest.raises(OpskitError, match=r"is a standby that is behind \(\d+ s; 0.2"):
+            brought()
+    finally:
+        rows(copy.url("postgres"), "SELECT pg_wal_replay_resume()")
+        db.sql("DELETE FROM item")
 
 
 def test_a_standby_is_read_and_never_changed(pair: tuple[Base, Base, Server]) -> None:

@@ -15,11 +15,14 @@ from opskit.drivers.postgres.connection import (
 )
 from opskit.drivers.postgres.doing import SNAPSHOT, NotSentError, sentences
 from opskit.drivers.postgres.session import Access, RoleError, as_reader, limit, opened
+from opskit.drivers.postgres.snapshot import lags
 from opskit.errors import OpskitError
 from opskit.model.text import Text
 from opskit.model.warm import Table
 
 AT_ONCE = 5000
+BEHIND = 60.0
+"""Seconds that a standby may be behind; what it has from before would be taken for what is."""
 
 
 class FetchError(OpskitError):
@@ -38,6 +41,8 @@ def rows(access: Access, query: Text, watch: Callable[[], None], seconds: float)
         as_reader(session, access)
         limit(connection, seconds, ends_with_us=True)
         connection.own(SNAPSHOT)
+        if session.identity.standby:
+            _fresh(connection, access)
         cursor = f"DECLARE opskit_rows NO SCROLL CURSOR FOR {sentence.text}"
         connection.run(cursor, sentence.values, Taker())
         yield from _fetched(connection)
@@ -49,6 +54,16 @@ def rows(access: Access, query: Text, watch: Callable[[], None], seconds: float)
         raise FetchError(f"{access.where}: {error.what}") from None
     finally:
         session.close()
+
+
+def _fresh(connection: Connection, access: Access) -> None:
+    _, lag = lags(connection)
+    if lag is None or float(lag) > BEHIND:
+        far = "nobody knows how far" if lag is None else f"{float(lag):.0f} s"
+        raise FetchError(
+            f"{access.where} is a standby that is behind ({far}; {BEHIND:g} s are allowed)",
+            hint="wait until it has caught up, or ask the primary",
+        )
 
 
 def _fetched(connection: Connection) -> Iterator[Table]:
