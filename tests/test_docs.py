@@ -88,6 +88,26 @@ def test_every_link_leads_to_a_file(page: Path) -> None:
     assert [link for link in local if not (page.parent / link).exists()] == []
 
 
+def anchors(page: Path) -> set[str]:
+    """Return what headings can be linked as."""
+    heads = re.findall(r"^#+ (.*)", CODE.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def test_every_link_into_a_page_leads_to_a_heading() -> None:
+    known = {page: anchors(page) for page in EVERY}
+    wrong = [
+        (page.name, link, anchor)
+        for page in EVERY
+        for link, anchor in re.findall(
+            r"\]\(([^)#\s]*)#([^)\s]+)\)", CODE.sub("", page.read_text())
+        )
+        if "://" not in link
+        and anchor not in known[(page.parent / link).resolve() if link else page]
+    ]
+    assert wrong == []
+
+
 def test_the_index_names_every_page() -> None:
     index = (ROOT / "docs" / "README.md").read_text()
     pages = [str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")]

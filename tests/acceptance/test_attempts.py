@@ -207,6 +207,15 @@ def test_what_has_expired_goes_and_what_is_needed_stays(
     assert desk.db.sql(f"SELECT count(*) FROM {tables[0]} WHERE expires_at < now()") == [(0,)]
     desk.opskit("undo", "last", "--yes")
     assert [desk.db.sql(query) for query in hashes] == before
+    logs = "SELECT md5(string_agg(a::text, ';' ORDER BY id)) FROM sync_conflict_log AS a"
+    whole = desk.db.sql(logs)
+    aged = "FROM sync_conflict_log WHERE created_at < now() - interval '90 days'"
+    ((old,),) = desk.db.sql(f"SELECT count(*) {aged}")
+    given = ("-p", "what=conflicts", "-p", "max_share=1")
+    assert f"{old} of 100 rows" in desk.opskit("run", "cleanup-expired", "--yes", *given)
+    assert desk.db.sql(f"SELECT count(*) {aged}") == [(0,)]
+    desk.opskit("undo", "last", "--yes")
+    assert desk.db.sql(logs) == whole
 
 
 def test_a_cache_is_cleaned_by_what_has_expired_and_not_by_its_age(desk: Desk) -> None:
