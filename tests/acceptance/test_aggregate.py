@@ -107,6 +107,18 @@ def test_an_hour_that_was_missed_is_caught_up_and_taken_back_alone(desk: Desk) -
     assert desk.db.sql(f"SELECT count(*) FROM sync_analytics_snapshot WHERE {gone}") == [(0,)]
 
 
+def test_an_hour_whose_records_are_being_removed_gets_no_snapshot(desk: Desk) -> None:
+    """What cleanup-expired has left of it would be taken for all of it."""
+    gone = "created_at < date_trunc('hour', now(), 'UTC') - interval '160 minutes'"
+    desk.db.sql(f"CREATE TABLE away AS SELECT * FROM sync_idempotency_record WHERE {gone}")
+    desk.db.sql(f"DELETE FROM sync_idempotency_record WHERE {gone}")
+    try:
+        assert "20 snapshots of 2 hours are made" in run(desk, "--yes")
+        assert number(desk) == 20
+    finally:
+        desk.db.sql("INSERT INTO sync_idempotency_record SELECT * FROM away; DROP TABLE away")
+
+
 def test_how_long_syncs_took_stays_empty_where_nothing_says_it(desk: Desk) -> None:
     said = run(desk, "--yes", "3h", took="elapsed")
     assert (
