@@ -79,6 +79,11 @@ def test_only_the_end_is_fetched_and_no_line_that_lost_its_front(fleet: Fleet) -
     assert len(printed(fleet).splitlines()) == 1
     collect(fleet, "-p", "files=/srv/app/shared/long.log", "-p", "match=-e $(id)")
     assert printed(fleet) == ""
+    key = "\n".join(["aHVudGVyMg" * 6 + "abcd"] * 3 + ["aHVudGVyMg=="])
+    write(fleet, "web1", f"-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----\nkept")
+    collect(fleet, "-p", f"files={LOG}", "-p", "lines=4")
+    assert printed(fleet).splitlines()[-1] == "kept"
+    assert "aHVudGVyMg" not in printed(fleet), "the line that it begins with was not fetched"
 
 
 def test_what_is_no_log_is_refused_and_the_next_host_is_asked_all_the_same(fleet: Fleet) -> None:
