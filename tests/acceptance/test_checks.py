@@ -316,6 +316,30 @@ def test_log_files_that_are_not_rotated_are_counted(tmp_path: Path) -> None:
     assert rotated(large) == ""  # no number is UNKNOWN
 
 
+def test_how_busy_a_host_is_is_counted_over_a_second(tmp_path: Path) -> None:
+    def busy(label: str, file: str, before: str, after: str) -> str:
+        now, then = tmp_path / "now", tmp_path / "then"
+        now.write_text(before)
+        then.write_text(after)
+        return shown("host.yaml", label, **{file: str(now), "sleep 1": f"cp {then} {now}"})
+
+    cpu, disk = "processors busy, %", "busiest disk, %"
+    said = busy(
+        cpu, "/proc/stat", "cpu  10 0 10 50 5 0 0 5 0 0\ncpu0 1", "cpu  70 0 20 70 6 4 0 10"
+    )
+    assert said == "79", "75 of 100 in work and 4 in interrupts; to wait for a disk is not to work"
+    row = "   8  {n}  {name} 1 0 8 2 1 0 8 2 0 {ticks} 4"
+
+    def disks(a: int, b: int) -> str:
+        return "\n".join(
+            [row.format(n=0, name="sda", ticks=a), row.format(n=1, name="loop0", ticks=b)]
+        )
+
+    assert busy(disk, "/proc/diskstats", disks(100, 0), disks(730, 999)) == "63"
+    assert busy(disk, "/proc/diskstats", "", "") == "", "no disk is UNKNOWN"
+    assert 0 <= int(shown("host.yaml", cpu, **{"sleep 1": "sleep 0.2"})) <= 100
+
+
 def test_connections_that_hear_nothing_any_more_are_counted() -> None:
     if shutil.which("ss") is None:
         pytest.skip("this machine has no ss")
