@@ -30,3 +30,20 @@ def test_a_run_ended_after_a_change_with_nothing_to_take_back_was_not_refused() 
     assert event.data["exit"] == Exit.FAILED
     (event,) = ending(samples.run("waiting", {"web1": "begun"}), plan)
     assert event.data["exit"] == Exit.REFUSED
+
+
+def test_a_run_ended_at_a_check_of_which_nobody_knows_was_refused_if_it_had_changes_to_make() -> (
+    None
+):
+    plan = samples.plan()
+    check = dict([samples.record("1@web1", "unknown")])
+    (event,) = ending(samples.run("waiting", {"web1": "unknown"}, check), plan)
+    assert event.data["exit"] == Exit.REFUSED
+    change = dict([samples.record("3@web1", "unknown")])
+    (event,) = ending(samples.run("waiting", {"web1": "unknown"}, change), plan)
+    assert event.data["exit"] == Exit.UNKNOWN
+    only = [action for action in plan.actions if plan.stage(action).effect == "read"]
+    (event,) = ending(
+        samples.run("waiting", {"web1": "unknown"}, check), replace(plan, actions=tuple(only))
+    )
+    assert event.data["exit"] == Exit.UNKNOWN
