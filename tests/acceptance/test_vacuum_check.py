@@ -1,16 +1,17 @@
 """The shipped vacuum-check on a real database, and health checks that ask one."""
 
 import re
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from tests.support import postgres
-from tests.support.database import base
+from tests.support.database import Base, base, until
 from tests.support.desk import Desk
 from tests.support.postgres import Server
 
@@ -36,6 +37,27 @@ def check(desk: Desk, *words: str, status: int = 0) -> str:
     return desk.opskit("run", "vacuum-check", *words, status=status)
 
 
+@contextmanager
+def vacuum(db: Base) -> Iterator[None]:
+    """Have a table vacuumed, so slowly that it is not over until this ends."""
+    db.sql("CREATE TABLE slow AS SELECT repeat('x', 2000) FROM generate_series(1, 8000)")
+    with psycopg.connect(db.owner, autocommit=True) as slow:
+        slow.execute("SET vacuum_cost_delay = '100ms'; SET vacuum_cost_limit = 1")
+        thread = threading.Thread(target=lambda: ended(slow, "VACUUM slow"))
+        thread.start()
+        try:
+            until(lambda: db.sql("SELECT count(*) FROM pg_stat_progress_vacuum") == [(1,)])
+            yield
+        finally:
+            slow.cancel()
+            thread.join(20)
+
+
+def ended(connection: psycopg.Connection, statement: str) -> None:
+    with suppress(psycopg.errors.QueryCanceled):
+        connection.execute(statement.encode())
+
+
 def test_it_says_what_is_wrong_and_everything_is_looked_at(desk: Desk) -> None:
     db = desk.db
     said = check(desk)
@@ -47,7 +69,10 @@ def test_it_says_what_is_wrong_and_everything_is_looked_at(desk: Desk) -> None:
     db.sql("BEGIN; INSERT INTO heap VALUES (1); PREPARE TRANSACTION 'forgotten'")
     try:
         time.sleep(0.5)
-        said = check(desk, "-p", "dead=100", "-p", "old=100ms", status=1)
+        with vacuum(db):
+            said = check(desk, "-p", "dead=100", "-p", "old=100ms", status=1)
+        assert re.search(r"OK longest VACUUM under way, hours: slow, [a-z ]+ 0", said)
+        assert re.search(r"OK age of a table beyond which autovacuum freezes it, %: \S+ 0", said)
         assert "WARN dead rows, % of what has autovacuum begin: public.heap 47" in said
         assert "CRIT oldest transaction, seconds: prepared forgotten " in said
         assert "OK connections in use, %" in said
@@ -77,6 +102,7 @@ def test_a_server_that_comes_near_its_limits_is_warned_of(tmp_path: Path) -> Non
             stack.enter_context(psycopg.connect(desk.db.owner))
         said = check(desk, status=1)
     assert "WARN connections in use, %: 85 (> 80)" in said
+    assert re.search(r"WARN age of a table beyond which autovacuum freezes it, %: \S+ 125", said)
     assert re.search(r"WARN transaction ids used up, %: .*test1 58\.2 \(> 50\)", said)
     assert re.search(r"WARN age beyond which autovacuum freezes, %: .*test1 125 \(> 120\)", said)
     assert "CRIT who keeps dead rows from being removed, transactions behind: slot left_" in said
