@@ -86,3 +86,16 @@ def test_bad_input_that_must_be_refused_has_tests_that_show_it() -> None:
         assert set(status.split(", ")) <= {"2", "5"}, line
         assert what
         assert TEST.fullmatch(shown.split(" ")[0]), line
+
+
+def test_every_trap_of_a_balancer_has_a_test_that_provokes_it() -> None:
+    """By number without a gap; and each test that was written for a trap is named."""
+    lines = PAGE[PAGE.index("## Traps of the balancers") :].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "::" in line]
+    assert all(len(row) == 4 and row[1] and row[2] and TEST.match(row[3]) for row in rows)
+    numbers = Counter(row[0][0] for row in rows)
+    assert [row[0] for row in rows] == [f"{of}{n + 1}" for of in "NH" for n in range(numbers[of])]
+    assert (numbers["N"], numbers["H"]) >= (16, 18)
+    own = "steps/test_colours_traps.py"
+    named = {name for row in rows for file, name in TEST.findall(row[3]) if file == own}
+    assert named == {name for name in defined(own) if name.startswith("test_")}

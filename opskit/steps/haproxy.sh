@@ -81,10 +81,17 @@ agree() {
 
 # --- the change ---------------------------------------------------------------
 
-# Does what lines of NAME WEIGHT STATE say, what gains before what loses, and reads it back. Who is
-# in maintenance, or was, is left there or out of it: that is somebody's who knows why.
+# Does what lines of NAME WEIGHT STATE say, and reads it back. Nobody is drained before those that
+# gain are read to take requests: otherwise nobody would, for a moment.
 apply() {
-  plan=$(printf '%s\n' "$1" | sort -t "$tab" -k 3,3r)
+  for drains in 0 1; do
+    plan=$(printf '%s\n' "$1" | awk -F '\t' -v drains="$drains" '($3 == "drain") == drains')
+    [ -z "$plan" ] || obey || return 1
+  done
+}
+
+# Who is in maintenance, or was, is left there or out of it: that is somebody's who knows why.
+obey() {
   printf '%s\n' "$plan" >"$orders"
   while IFS=$tab read -r name weight state; do
     has=$(printf '%s\n' "$rows" | awk -F '\t' -v name="$name" '$1 == name { print $4, ($6 ~ /^MAINT/ ? "maint" : $3) }')
@@ -99,7 +106,6 @@ apply() {
       *) order "set server $backend/$name state $state" || return 1 ;;
     esac
   done <"$orders"
-  same_process || return 1
   read_rows || return 1
   unlike=$(printf '%s\n=\n%s\n' "$plan" "$rows" | awk -F '\t' '
     $0 == "=" { later = 1; next }

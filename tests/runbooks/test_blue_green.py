@@ -161,6 +161,12 @@ def test_what_one_balancer_can_not_do_none_of_them_keeps(fleet: Fleet) -> None:
 def test_a_colour_that_is_not_well_gets_no_traffic(fleet: Fleet) -> None:
     before = shares(fleet)
     assert "answers as release A, not as B" in run(fleet, *QUICK, "-p", "release=B", status=5)
+    fleet.sh(
+        "lb1", f"sed -i 's/[*] app_blue/50% app_green; &/' {ACTIVE}; nginx -s reload; sleep 0.2"
+    )
+    said = run(fleet, *QUICK, status=5)
+    fleet.sh("lb1", f"printf '{before['lb1']}' >{ACTIVE}; nginx -s reload")
+    assert "lb1 has blue 50 green 50; lb2 has blue 100; a switch to green begins where" in said
     said = run(fleet, *QUICK, "-p", "warm=/ /none/", status=1)
     assert "not all of it is healthy (asked for /none/)" in said
     assert shares(fleet) == before, "its caches are warm, or it gets nothing"

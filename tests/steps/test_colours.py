@@ -740,6 +740,11 @@ ENTRY = {
         ({}, {"to": "green", "share": 10.5}, "`share` came to 10.5, which is no percentage"),
         ({"type": "haproxy"}, {"to": "green"}, "balancers.app of the inventory has no socket"),
         ({"type": "haproxy", "socket": "/s"}, {"to": "green"}, "inventory has no state_file"),
+        (
+            {"type": "haproxy", "socket": "/s", "state_file": None, "backend": "*"},
+            {"to": "green"},
+            "'*' is no name of a backend",
+        ),
         ({"type": "caddy"}, {"to": "green"}, "of type 'caddy', which opskit can't steer"),
         ({"file": None}, {"to": "green"}, "balancers.app of the inventory has no file"),
         ({"colours": {}}, {"to": "green"}, "balancers.app of the inventory has no two colours"),

@@ -4,7 +4,9 @@ import os
 import re
 import signal
 import socket
+import socketserver
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -89,6 +91,36 @@ def test_what_a_process_from_before_a_reload_still_has_of_a_colour_is_waited_for
         haproxy.members[1].go_on.set()
         assert peer.recv(12) == b"HTTP/1.1 200", "it was not cut off"
         assert "no session with blue any more" in balancer(alone="green")[1]
+
+
+class Drains(socketserver.BaseRequestHandler):
+    """Tells HAProxy, as an agent beside a server may, that the server wants no requests."""
+
+    def handle(self) -> None:
+        self.request.sendall(b"drain\n")
+
+
+def test_what_haproxy_was_told_and_says_nothing_against_is_looked_at_all_the_same(
+    balancer: Balancer,
+) -> None:
+    """Each order is obeyed, and answered by nothing; an agent of green undoes it at once."""
+    haproxy = balancer.haproxy
+    (haproxy.top / "states").write_text(haproxy.talk("show servers state"))
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Drains) as agent:
+        threading.Thread(target=agent.serve_forever, kwargs={"poll_interval": 0.05}).start()
+        port = agent.server_address[1]
+        asks = f"    agent-check agent-addr 127.0.0.1 agent-port {port} agent-inter 20"
+        lines = haproxy.conf.read_text().split("\n")
+        lines = [f"{line}{asks}" if "server green" in line else line for line in lines]
+        haproxy.conf.write_text("\n".join(lines))
+        haproxy.reload()
+        status, said = balancer(to="green")
+        agent.shutdown()
+    haproxy.write()
+    haproxy.reload()
+    assert status == 4, said
+    assert re.search(r"not done it: green1|no server of backend app|has it, but of", said), said
+    assert "states and weights are as before: blue 100" in said
 
 
 def test_states_of_one_process_and_counts_of_another_are_not_put_together(
