@@ -57,7 +57,13 @@ KEYS = (
     Key("max_errors", "number", default=0.01, help="share of errors (5xx) that is no fault"),
     Key("error_ratio", "number", default=2.0, help="times the old side's share that are no fault"),
     Key("hard_limit", "number", default=0.2, help="a share of errors above this fails at once"),
-    Key("p95_ratio", "number", default=1.5, help="times the old side's p95; 0: never mind"),
+    Key(
+        "p95_ratio",
+        "number",
+        default=1.5,
+        help="times the old side's p95; 0: never mind. HAProxy's own counters tell none: see "
+        "`latency` of the balancer",
+    ),
     Key("p95_least", "duration", default=0.01, help="a p95 up to this is never too slow"),
 )
 MAIN = None

@@ -25,10 +25,11 @@ after_a_reload() {
       known[one] = 1; state[one] = $at["srv_admin_state"]; weight[one] = $at["srv_uweight"]; initial[one] = $at["srv_iweight"]
       next
     }
-    # A weight counts only where the configuration begins with the same one as it did then.
+    # A weight counts only where the configuration begins with the same one as it did then. Who is
+    # not in the file begins in maintenance where the configuration says `disabled` (the bit of 4).
     {
       is = called($3) " with weight " $4
-      would = called($1 in known ? state[$1] : int($3 / 4) % 2 * 4) " with weight " ($1 in known && initial[$1] == $5 ? weight[$1] : $5)
+      would = called($1 in known ? state[$1] : int($3 / 4) % 2) " with weight " ($1 in known && initial[$1] == $5 ? weight[$1] : $5)
       if (would != is) printf "; %s is %s and would be %s", $1, is, would
     }'
 }
