@@ -97,15 +97,16 @@ def freeze(deed: Payouts, schema: str, run: str, action: str) -> Text:
     )
     told = (
         f"(SELECT CASE WHEN {_OURS} THEN 'switched off' ELSE 'it was off already' || coalesce("
-        f"': ' || (SELECT string_agg('run ' || run, ', ' ORDER BY run) FROM ({script.others()})"
-        f" AS o) || ' has frozen it, too', '') END\n"
+        f"': ' || (SELECT pg_catalog.string_agg('run ' || run, ', ' ORDER BY run)"
+        f" FROM ({script.others()}) AS o) || ' has frozen it, too', '') END\n"
         f"  FROM {script.switches} AS s WHERE {script.named()} LIMIT 1)"
     )
     on = (
         f"CASE WHEN EXISTS (SELECT FROM {script.switches} AS s WHERE {script.named()}"
         f" AND s.enabled IS DISTINCT FROM false) THEN 'it is on in spite of it' END"
     )
-    last = f"SELECT concat_ws('; ', nullif({_there(script)}, ''), {on}) AS wrong,\n  {told} AS told"
+    wrong = f"pg_catalog.concat_ws('; ', nullif({_there(script)}, ''), {on})"
+    last = f"SELECT {wrong} AS wrong,\n  {told} AS told"
     return script.made(script.held(), over, kept, off, version, last)
 
 
@@ -132,7 +133,10 @@ def thaw(deed: Payouts, schema: str, run: str) -> Text:
     )
     mine = f"FROM {script.freezes} AS f WHERE {script.mine('f')}"
     wrong = f"(SELECT 'it is off in spite of it' {mine} AND f.ended = 'still off')"
-    others = f"(SELECT string_agg('run ' || run, ', ' ORDER BY run) FROM ({script.others()}) AS o)"
+    others = (
+        "(SELECT pg_catalog.string_agg('run ' || run, ', ' ORDER BY run)"
+        f" FROM ({script.others()}) AS o)"
+    )
     told = (
         "CASE f.ended WHEN 'switched on' THEN 'it is on again'"
         " WHEN 'on already' THEN 'it is on: somebody has switched it on before'"

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from opskit.model.payouts import Payouts, Report
 from opskit.model.text import Bound, Fixed, Text
 from opskit.render.ledgers import expression, name, table
-from opskit.render.verdicts import counted, said, verdict
+from opskit.render.verdicts import EQUAL, counted, said, verdict
 
 SHOWN = 20
 """So many ids are told of at most."""
@@ -58,7 +58,7 @@ class Script:
 
     def ids(self, of: str) -> str:
         """Say that a row is one that is acted on, so that an index can find it."""
-        return f"{self.id(of)} = {self.among(self.deed.ids)}"
+        return f"{self.id(of)} {EQUAL} {self.among(self.deed.ids)}"
 
     def status(self, of: str) -> str:
         status = self.ledger.status
@@ -90,7 +90,7 @@ class Script:
 
     def locked(self, also: Sequence[str] = ()) -> str:
         """Lock the rows, and others on which it depends, in one order for all who do."""
-        rows = f"{self.id('t')} = {self.among([*self.deed.ids, *also])}"
+        rows = f"{self.id('t')} {EQUAL} {self.among([*self.deed.ids, *also])}"
         return (
             f"SELECT count(*) AS locked FROM (\n  SELECT FROM {self.table} AS t"
             f" WHERE {rows}\n  ORDER BY {self.id('t')} FOR UPDATE) AS locked"
@@ -116,7 +116,7 @@ class Script:
             f"    {self._same(at)} AS same, {self.id('s')} IS NOT NULL AS stands\n"
             f"  FROM told LEFT JOIN {self.table} AS t"
             f" ON {self.ids('t')} AND {self.id('t')}::text = {at['id']}\n"
-            f"  LEFT JOIN {self.table} AS s ON {self.id('s')} = {self.among(self.survivors)}"
+            f"  LEFT JOIN {self.table} AS s ON {self.id('s')} {EQUAL} {self.among(self.survivors)}"
             f" AND {self.id('s')}::text = {at['survivor']}{self._stands()}\n)"
         )
 
@@ -133,7 +133,8 @@ class Script:
             at = f"x.{name(ledger.reversal.reverses)}"
             found += (
                 f"\n    AND NOT EXISTS (SELECT FROM {self.table} AS x"
-                f" WHERE {at} = {self.among(self.survivors)} AND {at}::text = {self.id('s')}::text)"
+                f" WHERE {at} {EQUAL} {self.among(self.survivors)}"
+                f" AND {at}::text = {self.id('s')}::text)"
             )
         return found
 
@@ -166,7 +167,7 @@ class Script:
         of = f"'the report is of ' || {made}::text"
         found = [
             (
-                f"CASE WHEN now() - {made} > make_interval(secs => {age})"
+                f"CASE WHEN now() - {made} > pg_catalog.make_interval(secs => {age})"
                 f" THEN {of} || ', which is too long ago: it is ' || now()::text END"
             ),
             (
@@ -199,8 +200,9 @@ class Script:
     def told(self, condition: str, what: str, source: str = "now") -> str:
         """Name the rows of which something holds; NULL where there is none."""
         return (
-            f"(SELECT count(*) || CASE count(*) WHEN 1 THEN ' row' ELSE ' rows' END || ' {what}: '"
-            f" || array_to_string((array_agg({source}.id ORDER BY {source}.id))[1:{SHOWN}], ', ')"
+            f"(SELECT count(*)::text || CASE count(*) WHEN 1 THEN ' row' ELSE ' rows' END"
+            f" || ' {what}: ' || pg_catalog.array_to_string((pg_catalog.array_agg({source}.id"
+            f" ORDER BY {source}.id))[1:{SHOWN}], ', ')"
             f" FROM {source} WHERE {condition} HAVING count(*) > 0)"
         )
 
@@ -208,13 +210,14 @@ class Script:
         """Compare what is acted on with the caps; `acted` has amount and currency."""
         caps = self.deed.caps
         most = self.value(str(caps.rows), "::bigint")
-        what = f"count(*) || ' rows, and max_rows is ' || {most}"
+        what = f"count(*)::text || ' rows, and max_rows is ' || ({most})::text"
         found = [f"(SELECT {what} FROM {acted} HAVING count(*) > {most})"]
         if self.ledger.amount:
             amounts = self.value(json.dumps(dict(caps.amounts)), "::jsonb")
             found.append(
-                f"(SELECT string_agg(sums.sum || ' ' || sums.currency || ', and max_amount ' ||"
-                f" coalesce('is ' || caps.value, 'does not name it'), '; ')\n"
+                f"(SELECT pg_catalog.string_agg(sums.sum::text || ' ' || sums.currency"
+                f" || ', and max_amount '"
+                f" || coalesce('is ' || caps.value, 'does not name it'), '; ')\n"
                 f"   FROM (SELECT currency, sum(abs(amount)) AS sum FROM {acted}\n"
                 f"     GROUP BY 1) AS sums\n"
                 f"   LEFT JOIN jsonb_each_text({amounts}) AS caps ON caps.key = sums.currency\n"
@@ -260,7 +263,7 @@ def look(deed: Payouts, schema: str) -> Text:
     elif deed.do == "hold":
         reasons.append(_none(script.told(moved, "moved on")))
     rows = script.value(f" of {len(deed.ids)} rows can be acted on", "::text")
-    fits = f"(SELECT count(*) FROM acted) || {rows}"
+    fits = f"(SELECT count(*) FROM acted)::text || {rows}"
     more = f",\n  {fits} AS fit, {script.told(moved, 'moved on')} AS told"
     return script.made(script.now() + acted + "\n" + verdict(reasons, more))
 

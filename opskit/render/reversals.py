@@ -9,7 +9,7 @@ from opskit.model.payouts import Payouts
 from opskit.model.text import Text
 from opskit.render.ledgers import expression, name
 from opskit.render.payouts import Script
-from opskit.render.verdicts import counted, said, verdict
+from opskit.render.verdicts import EQUAL, counted, said, verdict
 
 KEY = "reversal:"
 """How the key of a row begins that reverses another; its id follows."""
@@ -27,7 +27,8 @@ def reverse(deed: Payouts, schema: str, run: str, action: str) -> Text:
     given = dict(reversal.values)
     if status is not None:
         given[status.column] = reversal.status
-    typed = f"jsonb_populate_record(NULL::{script.table}, {script.value(json.dumps(given))}::jsonb)"
+    words = script.value(json.dumps(given), "::jsonb")
+    typed = f"pg_catalog.jsonb_populate_record(NULL::{script.table}, {words})"
     made = (
         f"{script.now()}\nINSERT INTO {script.table}\n  ({', '.join(map(name, columns))})\n"
         f"SELECT {(',' + chr(10) + '  ').join(columns.values())}\n"
@@ -35,7 +36,7 @@ def reverse(deed: Payouts, schema: str, run: str, action: str) -> Text:
         f"CROSS JOIN {typed} AS given\n"
         f"WHERE {script.ids('o')} AND {fit}\n"
         f"  AND NOT EXISTS (SELECT FROM {script.table} AS x"
-        f" WHERE x.{at} = {script.among(deed.ids)} AND x.{at}::text = now.id)\n"
+        f" WHERE x.{at} {EQUAL} {script.among(deed.ids)} AND x.{at}::text = now.id)\n"
         f"RETURNING {name(ledger.id)}, {at} AS reverses"
     )
     return script.made(script.locked(script.survivors), made, _reversed(script, fit))
@@ -58,7 +59,7 @@ def _reversed(script: Script, fit: str) -> str:
         f" x.xmin = pg_catalog.pg_current_xact_id()::xid AS mine\n"
         f"  FROM {script.table} AS x JOIN {script.table} AS o ON {script.ids('o')}"
         f" AND {script.id('o')}::text = {at}::text\n"
-        f"  WHERE {at} = {script.among(script.deed.ids)}\n"
+        f"  WHERE {at} {EQUAL} {script.among(script.deed.ids)}\n"
         f"), acted AS (SELECT * FROM back WHERE mine)"
     )
     reasons = [
@@ -108,6 +109,6 @@ def _put(base: str, path: Sequence[str], text: str) -> str:
     """Put a text under a path of keys into a JSON value."""
     key = "'" + path[0].replace("'", "''") + "'"
     if len(path) == 1:
-        return f"({base} || jsonb_build_object({key}, {text}))"
+        return f"({base} || pg_catalog.jsonb_build_object({key}, {text}))"
     inner = _put(f"coalesce({base} -> {key}, '{{}}'::jsonb)", path[1:], text)
-    return f"({base} || jsonb_build_object({key}, {inner}))"
+    return f"({base} || pg_catalog.jsonb_build_object({key}, {inner}))"

@@ -3,20 +3,29 @@
 
 from collections.abc import Sequence
 
+EQUAL = "OPERATOR(pg_catalog.=)"
+"""What stands between values whose type is the table's: another in the path may fit it better.
+
+Whoever may CREATE in a schema of the search path could have a function or operator of their own
+carried out by whoever names one without its schema; so no name stands here that theirs could fit
+better. The path itself has to stay, for the triggers of the table.
+"""
+
 
 def verdict(reasons: Sequence[str], more: str = "") -> str:
     """Put what is wrong into one value; empty, all is well."""
-    return f"SELECT concat_ws('; ',\n  {(',' + chr(10) + '  ').join(reasons)}) AS wrong{more}"
+    lines = (",\n  ").join(reasons)
+    return f"SELECT pg_catalog.concat_ws('; ',\n  {lines}) AS wrong{more}"
 
 
 def counted(source: str, what: str, condition: str = "true") -> str:
     """Say how many rows came to what; NULL for none."""
     return (
-        f"(SELECT count(*) || CASE count(*) WHEN 1 THEN ' row ' ELSE ' rows ' END || '{what}'"
+        f"(SELECT count(*)::text || CASE count(*) WHEN 1 THEN ' row ' ELSE ' rows ' END || '{what}'"
         f" FROM {source} WHERE {condition} HAVING count(*) > 0)"
     )
 
 
 def said(*texts: str) -> str:
     """Put what was done into one value; NULL where that is nothing."""
-    return f"nullif(concat_ws('; ', {', '.join(texts)}), '') AS told"
+    return f"nullif(pg_catalog.concat_ws('; ', {', '.join(texts)}), '') AS told"

@@ -282,7 +282,10 @@ FORBIDS = {
         "the CHECK small forbids 'held'",
     ),
     "enum": (ENUM, "'held' is no value of status"),
-    "trigger": (TRIGGER, "the trigger moves (moves()) looks at status and does not know 'held'"),
+    "trigger": (
+        TRIGGER,
+        "the trigger moves (public.moves()) looks at status and does not know 'held'",
+    ),
     "privilege": ("REVOKE UPDATE ON payouts FROM app", "may not change status"),
     "no table": (f"DROP TABLE {MARKERS}.payout_hold", "--payouts` makes it"),
     "its role": (f"REVOKE INSERT ON {MARKERS}.payout_hold FROM app", "may not add to"),

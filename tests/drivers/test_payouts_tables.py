@@ -7,9 +7,9 @@ import pytest
 
 from opskit.errors import InputError
 from opskit.load.evidence import opened
-from opskit.model.payouts import Deed
+from opskit.model.payouts import Deed, Switch
 from tests.support.database import base
-from tests.support.deeds import LEDGER, Desk
+from tests.support.deeds import LEDGER, SWITCH, Desk, capped, reported
 from tests.support.deeds import desk as made
 from tests.support.postgres import Server
 
@@ -39,6 +39,7 @@ def done(desk: Desk, do: Deed, ids: str = "") -> None:
     assert (back.outcome, back.evidence["differences"]) == ("succeeded", []), back.reason
 
 
+SAFE = Switch(schema="public", table="payout_switch", name="payouts")
 TYPES = {
     "char(n)": (
         "ALTER TABLE payouts ALTER idempotency_key TYPE char(40), ALTER status TYPE char(12),"
@@ -155,3 +156,57 @@ def test_what_no_index_can_keep_is_refused_with_what_to_do(desk: Desk, do: Deed,
     work = desk.work("reverse", ids="6")
     seen = desk.see(replace(work, do=do, since="2026-01-01 20:00:00+00:00"))
     assert (seen.outcome, said in seen.reason) == ("failed", True), seen.reason
+
+
+def trap() -> str:
+    """Return what a role that may CREATE in a schema of the path leaves for whoever comes by.
+
+    What fits the types exactly is taken before what the server has itself, wherever that stands.
+    """
+    evil = (
+        "CREATE FUNCTION public.{name}({given}) RETURNS {result} LANGUAGE plpgsql AS $$ BEGIN"
+        " INSERT INTO public.spoils VALUES (current_user, '{name}({given})');"
+        " RETURN NULL; END $$"
+    )
+    wanted = [
+        ("joined", "bigint, text", "text"), ("joined", "numeric, text", "text"),
+        ("like_it", "varchar, varchar", "boolean"), ("array_to_string", "text[], text", "text"),
+        ("make_interval", "secs float8", "interval"),
+        ("jsonb_populate_record", "payouts, jsonb", "payouts"),
+        ("jsonb_build_object", "text, text", "jsonb"), ("gathered", "text[], text", "text[]"),
+        *(("concat_ws", ", ".join(["text"] * count), "text") for count in range(2, 14)),
+    ]  # fmt: skip
+    made = [evil.format(name=name, given=given, result=result) for name, given, result in wanted]
+    made += [
+        "CREATE OPERATOR public.|| (FUNCTION = joined, LEFTARG = bigint, RIGHTARG = text)",
+        "CREATE OPERATOR public.|| (FUNCTION = joined, LEFTARG = numeric, RIGHTARG = text)",
+        "CREATE OPERATOR public.= (FUNCTION = like_it, LEFTARG = varchar, RIGHTARG = varchar)",
+        "CREATE AGGREGATE public.array_agg(text) (SFUNC = gathered, STYPE = text[])",
+    ]
+    return ";".join(["SET ROLE reader", *made, "RESET ROLE"])
+
+
+def test_what_somebody_has_left_in_the_search_path_is_not_carried_out(desk: Desk) -> None:
+    desk.db.sql(
+        "CREATE TABLE spoils (who text, what text); GRANT INSERT ON spoils TO PUBLIC;"
+        "GRANT CREATE ON SCHEMA public TO reader;"
+        "ALTER TABLE payouts ALTER id DROP IDENTITY; ALTER TABLE payouts DROP reverses;"
+        "ALTER TABLE payouts ALTER id TYPE varchar(40), ADD reverses varchar(40) UNIQUE,"
+        " ALTER status TYPE varchar(20), ALTER idempotency_key TYPE varchar(99),"
+        " ALTER id SET DEFAULT gen_random_uuid()::text"
+    )
+    desk.db.sql(SWITCH)
+    desk.db.sql(trap())
+    desk.report()
+    hold, reverse = desk.work("hold"), desk.work("reverse", ids="6")
+    freeze = replace(hold, do="freeze", report=None, switch=SAFE)
+    desk.db.sql("UPDATE payouts SET status = 'processing' WHERE id::text = '4'")  # it is told
+    for number, work in enumerate((hold, reverse, freeze)):
+        assert desk.see(work).outcome == "succeeded"
+        assert desk.do(work, key=f"{number}/").outcome == "succeeded"
+    assert desk.do(capped(hold, rows=0), key="4/").outcome == "failed"  # so are reasons
+    assert desk.do(reported(hold, now="2026-01-01 00:00+00"), key="5/").outcome == "failed"
+    for work, key in ((replace(hold, do="release", of="0/"), "0/!1"),
+                      (replace(freeze, do="thaw", of="2/"), "2/!1")):  # fmt: skip
+        assert desk.do(work, key=key).outcome == "succeeded"
+    assert desk.db.sql("SELECT DISTINCT * FROM spoils") == []

@@ -53,7 +53,7 @@ col AS (
 idx AS (
     SELECT i.indexrelid::bigint AS oid, i.indrelid::bigint AS relation, c.relname AS name,
         CASE WHEN i.indexprs IS NOT NULL AND EXISTS (
-            SELECT FROM unnest(i.indcollation) one WHERE one NOT IN (0, 100))
+            SELECT FROM pg_catalog.unnest(i.indcollation) one WHERE one NOT IN (0, 100))
             THEN pg_catalog.pg_get_indexdef(i.indexrelid) END AS text,
         i.indisvalid AND i.indisready AND i.indislive AS valid,
         i.indisunique AS uniq, k.oid IS NOT NULL AS constrains, i.indisreplident AS identity,
@@ -93,7 +93,8 @@ SELECT pg_catalog.json_build_object(
             ARRAY(SELECT o.oid::regprocedure::text FROM pg_catalog.pg_proc o
                   WHERE o.proname = f ->> 1 ORDER BY 1),
             n.nspname, p.proname,
-            ARRAY(SELECT pg_catalog.format_type(one, NULL) FROM unnest(p.proargtypes) one),
+            ARRAY(SELECT pg_catalog.format_type(one, NULL)
+                  FROM pg_catalog.unnest(p.proargtypes) one),
             pg_catalog.format_type(p.prorettype, NULL), pg_catalog.pg_get_userbyid(p.proowner),
             p.prosecdef, CASE p.provolatile WHEN 'i' THEN 'immutable' WHEN 's' THEN 'stable'
                          ELSE 'volatile' END))

@@ -16,7 +16,9 @@ TEXTUAL = frozenset({"text", "varchar", "bpchar", "citext", "name"})
 _KINDS = frozenset("rpfmv")
 _COLUMNS = """
     SELECT c.oid::text, c.relkind::text, a.attname, b.typname, a.attnotnull,
-           pg_catalog.format_type(a.atttypid, a.atttypmod), coalesce(l.collisdeterministic, true)
+           pg_catalog.format_type(a.atttypid, a.atttypmod), coalesce(l.collisdeterministic, true),
+           (SELECT pg_catalog.string_agg(DISTINCT pg_catalog.quote_ident(s.nspname), ',')
+            FROM pg_catalog.pg_namespace s WHERE s.oid IN (t.typnamespace, b.typnamespace))
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -64,12 +66,19 @@ class Known:
 
 
 def known(connection: Connection, ledger: Ledger) -> Known:
-    """Look the table up; LedgerError says what is not as described."""
+    """Look the table up; LedgerError says what is not as described.
+
+    From then on the session has no other names without a schema than the server's own and those
+    that go with the types of the columns: so nobody's function is taken for one of the server's.
+    """
     found: dict[str, Column] = {}
+    path = dict.fromkeys(("pg_catalog",))
     about: set[tuple[str, str]] = set()
 
     def take(row: Row) -> None:
-        oid, kind, column, base, required, type_, exact = ((cell or b"").decode() for cell in row)
+        cells = ((cell or b"").decode() for cell in row)
+        oid, kind, column, base, required, type_, exact, schemas = cells
+        path.update(dict.fromkeys(schemas.split(",")))
         about.add((oid, kind))
         found[column] = Column(base=base, type=type_, required=required == "t", exact=exact == "t")
 
@@ -80,6 +89,8 @@ def known(connection: Connection, ledger: Ledger) -> Known:
     if kind not in _KINDS:
         raise LedgerError(f"{ledger.name} is no table", hint="see `ledger` in its file")
     _fitting(ledger, found)
+    if kind != "v":  # what a view calls may need the path of its role
+        connection.own(f"SET search_path = {', '.join(path)}, pg_temp")
     return Known(ledger=ledger, oid=oid, columns=found)
 
 
