@@ -226,6 +226,8 @@ def test_clean_payouts_have_no_duplicate_by_any_rule(server: postgres.Server) ->
         twice = [TWICE % (name, name) for name in ("order_id", "provider_ref", "task_id")]
         for sql in (SAME_KEY, KEYLESS, *near, *twice):
             assert connection.execute(sql.encode()).fetchall() == []
+        (switch,) = connection.execute("select name, enabled from payout_switch").fetchall()
+    assert switch == ("payouts", True)  # what payouts-freeze switches off
     assert manifest["groups"] == []
 
 

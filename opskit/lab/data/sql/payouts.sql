@@ -33,3 +33,6 @@ insert into expected (name, tbl, keys, include, pred) values
     ('payouts_pending_idx', 'payouts', array['created_at'], array['merchant_id', 'amount'], $$status = 'pending'$$);
 update expected set uniq = true where name = 'payouts_reverses_idx';
 insert into expected_other (kind, name) values ('table', 'payouts');
+-- At which workers look before they pay: what `payouts-freeze` switches off.
+create table payout_switch (name text primary key, enabled boolean not null);
+insert into payout_switch values ('payouts', true);
