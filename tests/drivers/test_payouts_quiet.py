@@ -56,6 +56,16 @@ def meanwhile(desk: Desk, act: Callable[[], object]) -> Iterator[list[Output]]:
         thread.join(20)
 
 
+def test_a_limit_for_idle_sessions_does_not_end_the_proof(desk: Desk) -> None:
+    desk.db.server.since(14)
+    desk.db.sql("ALTER ROLE owner SET idle_session_timeout = '200ms'")
+    try:
+        found = quiet(desk)
+    finally:
+        desk.db.sql("ALTER ROLE owner RESET idle_session_timeout")
+    assert found.outcome == "succeeded", found.reason
+
+
 def test_where_nothing_is_written_it_is_quiet(desk: Desk) -> None:
     found = quiet(desk)
     assert found.outcome == "succeeded"

@@ -31,6 +31,7 @@ _OPTIONS: Mapping[str, str | int] = {
     "gssencmode": "disable",
 }
 """Every wait for a network ends; what the environment says for libpq (PGOPTIONS) is not heard."""
+_FOURTEEN = 140000
 _LONGEST_NAME = 63
 _FOR_GOOD = 2**31 - 1
 
@@ -101,7 +102,7 @@ def opened(access: Access, watch: Watch = lambda: None) -> Session:
         connection = _connected(access, watch)
         connection.watch = watch
         _refuse_old(connection, access)
-        connection.own(_setup())
+        connection.own(_setup(connection.version))
         identity = _identity(connection)
         _assert(connection, identity, access)
         return Session(connection, identity)
@@ -161,9 +162,13 @@ def _refuse_old(connection: Connection, access: Access) -> None:
         )
 
 
-def _setup() -> str:
-    """Return what holds in every session; it is safe also while a statement's time is not known."""
-    return """
+def _setup(version: int) -> str:
+    """Return what holds in every session; it is safe also while a statement's time is not known.
+
+    Who waits for something else than a statement is not idle, whatever the server's limit is.
+    """
+    waits = "SET idle_session_timeout = 0;" if version >= _FOURTEEN else ""
+    return f"""{waits}
         SET TimeZone = 'UTC'; SET standard_conforming_strings = on; SET DateStyle = 'ISO, YMD';
         SET IntervalStyle = 'postgres'; SET bytea_output = 'hex'; SET extra_float_digits = 1;
         SET lock_timeout = '2s'; SET statement_timeout = '10s';
@@ -177,7 +182,7 @@ def limit(connection: Connection, seconds: float, *, ends_with_us: bool) -> None
     """Let the server end what takes longer; and what nobody waits for any more, where asked."""
     longest = min(_FOR_GOOD, max(1, math.ceil(seconds * 1000)))
     words = f"SET statement_timeout = {longest};"
-    if ends_with_us and connection.version >= 140000:
+    if ends_with_us and connection.version >= _FOURTEEN:
         words += " SET client_connection_check_interval = '2s';"
     connection.own(words)
 
