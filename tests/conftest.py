@@ -48,7 +48,7 @@ LONG = (
     "acceptance/test_lost_hosts", "acceptance/test_again", "acceptance/test_cut_anywhere",
     "acceptance/test_keys", "acceptance/test_refusals", "acceptance/test_dry_run",
     "acceptance/test_secrets", "acceptance/test_sql", "runbooks/test_rollback",
-    "acceptance/test_matview_refresh", "audit/test_postgres_lost", "drivers/test_rows_standby",
+    "acceptance/test_matview_refresh", "audit/test_postgres_lost",
 )  # fmt: skip
 """Files that take longest, in turn those that wait and those that work."""
 
