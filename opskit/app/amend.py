@@ -20,11 +20,11 @@ from opskit.model.run import ActionRecord
 from opskit.model.runbook import Runbook
 from opskit.model.value import Json
 from opskit.model.work import Recall, Verify
-from opskit.plan import make, reads_only, seal
+from opskit.plan import reads_only
 from opskit.plan.amend import UnsoundError, merge
 from opskit.plan.arguments import from_file
 from opskit.plan.expand import top_frame
-from opskit.plan.make import targeted
+from opskit.plan.make import make, seal, targeted
 
 
 @frozen

@@ -1,4 +1,4 @@
-"""Runbooks by name or path, the settings, the inventory."""
+"""Runbooks by name or path, and the inventory."""
 
 import os
 import shlex
@@ -7,14 +7,13 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from opskit import load
-from opskit.audit.postgres.address import refuse_password
 from opskit.errors import InputError
 from opskit.model.frozen import frozen
 from opskit.model.inventory import Inventory
 from opskit.model.problem import Place, Problem
 from opskit.model.runbook import Runbook
 from opskit.model.windows import Freeze, Window
-from opskit.settings import Settings, project_file, settle
+from opskit.settings import Settings
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -33,16 +32,6 @@ class Linted:
 
     files: tuple[Path, ...]
     problems: tuple[Problem, ...]
-
-
-def settings(*, store: str | None = None, inventory: str | None = None) -> Settings:
-    """Read the environment and the nearest `opskit.yaml`; options of the command line win."""
-    start = Path.cwd()
-    file = project_file(start)
-    written = load.mapping(file) if file else {}
-    refuse_password(store or "", "--store")
-    refuse_password(str(written.get("store", "")), str(file))
-    return settle(os.environ, start, written, file, store=store, inventory=inventory)
 
 
 def runbook_files(settings: Settings) -> list[Path]:

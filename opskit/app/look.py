@@ -17,7 +17,8 @@ from opskit.model.frozen import frozen
 from opskit.model.plan import Plan
 from opskit.model.run import ActionRecord, Run
 from opskit.model.value import Json
-from opskit.plan import PREFLIGHT, preview, progress, seal
+from opskit.plan import PREFLIGHT, preview, progress
+from opskit.plan.make import seal
 from opskit.settings import Settings
 
 STREAMS: tuple[Stream, ...] = ("stderr", "stdout")

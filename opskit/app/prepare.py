@@ -20,7 +20,7 @@ from opskit.model.plan import Plan
 from opskit.model.runbook import Param, Runbook
 from opskit.model.value import Json, Secret
 from opskit.model.work import FileRef, Recall, Upload
-from opskit.plan import make, seal
+from opskit.plan.make import make, seal
 from opskit.settings import Settings
 
 

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 from opskit import audit
 from opskit.audit import Finding, Store
+from opskit.audit.sink import Stream
 from opskit.errors import DamagedError, InputError
-from opskit.execute.journal import Stream
 from opskit.model.event import Entry
 from opskit.model.plan import Plan
 from opskit.model.run import ActionRecord, Run

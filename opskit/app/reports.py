@@ -8,7 +8,7 @@ from opskit.audit import Store
 from opskit.errors import InputError
 from opskit.model.payouts import Payouts, Report
 from opskit.model.plan import Action, Plan
-from opskit.plan import seal
+from opskit.plan.make import seal
 
 Knows: TypeAlias = Callable[[Report], bool]
 """Tells whether the run that made a report is known; InputError where it made another one."""

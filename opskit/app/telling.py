@@ -11,7 +11,7 @@ from opskit.execute import Stop, Watcher
 from opskit.model.problem import Place
 from opskit.model.run import Run
 from opskit.model.runbook import On, Param, Runbook, Step
-from opskit.plan import make
+from opskit.plan.make import make
 from opskit.settings import Settings
 
 PLACE = Place(file="the command line")

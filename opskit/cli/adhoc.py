@@ -2,12 +2,12 @@
 
 import click
 
-from opskit import app
+from opskit.app import adhoc, record
 from opskit.cli import complete
 from opskit.cli.amounts import DURATION
 from opskit.cli.asking import typed
 from opskit.cli.call import Call, options
-from opskit.cli.run import told
+from opskit.cli.outcome import told
 from opskit.cli.watching import late_watching
 from opskit.errors import Exit
 
@@ -37,7 +37,7 @@ def exec_(
     a run; unless --read it goes on at the host when the line drops.
     """
     with late_watching(call) as (watch, stop):
-        done = app.exec(
+        done = adhoc.exec_(
             call.settings,
             call.inventory,
             hosts,
@@ -51,4 +51,4 @@ def exec_(
             command=typed(),
             stop=stop,
         )
-    return told(call, done, app.plan_of(call.settings, done.id))
+    return told(call, done, record.plan_of(call.settings, done.id))

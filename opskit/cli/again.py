@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import click
 
-from opskit import app
+from opskit.app import again as begun
+from opskit.app import record, runs, steer
 from opskit.app.again import foreseen, refuse_driven, refuse_undo, select_hosts
 from opskit.cli import complete, screen
 from opskit.cli.call import Call, options
-from opskit.cli.run import agreed, told
+from opskit.cli.outcome import told
+from opskit.cli.run import agreed
 from opskit.cli.watching import watching
 from opskit.errors import Exit, InputError
 from opskit.model.plan import Action
@@ -37,10 +39,10 @@ live_option = click.option("--no-live", is_flag=True, help="Plain lines, no live
 @options
 def resume(call: Call, run: str, steal: str, no_live: bool) -> Exit:
     """Go on with a run that was interrupted or that waits for an answer. RUN may be `last`."""
-    found = app.load_run(call.settings, run)
-    plan = app.plan_of(call.settings, found.id)
+    found = record.load_run(call.settings, run)
+    plan = record.plan_of(call.settings, found.id)
     with watching(call, plan, run=found.id, live=not no_live) as (watch, stop):
-        done = app.resume(call.settings, found.id, call.person, watch, stop=stop, steal=steal)
+        done = begun.resume(call.settings, found.id, call.person, watch, stop=stop, steal=steal)
     return told(call, done, plan)
 
 
@@ -53,10 +55,10 @@ def abort(call: Call, run: str, steal: str) -> Exit:
 
     With --steal the process that carries it out is not asked, and what runs on hosts goes on.
     """
-    if not steal and app.load_run(call.settings, run).driver:
-        run = app.stop(call.settings, run, call.person)
-    done = app.abort(call.settings, run, call.person, steal=steal)
-    told(call, done, app.plan_of(call.settings, done.id))
+    if not steal and record.load_run(call.settings, run).driver:
+        run = steer.stop(call.settings, run, call.person)
+    done = runs.abort(call.settings, run, call.person, steal=steal)
+    told(call, done, record.plan_of(call.settings, done.id))
     return Exit.OK
 
 
@@ -76,7 +78,7 @@ def abort(call: Call, run: str, steal: str) -> Exit:
 def retry(call: Call, run: str, *, hosts: str, yes: bool, steal: str, no_live: bool) -> Exit:
     """Do again what failed, was taken back or never began on these hosts, in the same run."""
     words = listed(hosts)
-    plan = app.plan_of(call.settings, run)
+    plan = record.plan_of(call.settings, run)
     found = _free(call, run, steal)
     refuse_driven(found)
     chosen = select_hosts(found, words)
@@ -91,15 +93,17 @@ def retry(call: Call, run: str, *, hosts: str, yes: bool, steal: str, no_live: b
         screen.err("Nothing was done.\n")
         return Exit.REFUSED
     with watching(call, plan, run=found.id, live=not no_live) as (watch, stop):
-        done = app.retry(call.settings, found.id, words, call.person, watch, stop=stop, steal=steal)
+        done = begun.retry(
+            call.settings, found.id, words, call.person, watch, stop=stop, steal=steal
+        )
     return told(call, done, plan)
 
 
 def _free(call: Call, run: str, steal: str) -> Run:
     """Look at a run that is to be taken as if nobody carried it out."""
     if not steal:
-        return app.free_run(call.settings, run)
-    found = app.load_run(call.settings, run)
+        return record.free_run(call.settings, run)
+    found = record.load_run(call.settings, run)
     return replace(found, driver="") if steal == found.id else found
 
 
@@ -121,7 +125,7 @@ def _meant(action: Action, hosts: Sequence[str]) -> bool:
 @options
 def undo(call: Call, run: str, *, hosts: str | None, yes: bool, steal: str, no_live: bool) -> Exit:
     """Take back what a run did: last step first, from the record of what really happened."""
-    plan = app.plan_of(call.settings, run)
+    plan = record.plan_of(call.settings, run)
     found = _free(call, run, steal)
     chosen = select_hosts(found, listed(hosts)) if hosts else None
     refuse_undo(plan, found, chosen)
@@ -134,7 +138,9 @@ def undo(call: Call, run: str, *, hosts: str | None, yes: bool, steal: str, no_l
         screen.err("Nothing was done.\n")
         return Exit.REFUSED
     with watching(call, plan, run=found.id, live=not no_live) as (watch, stop):
-        done = app.undo(call.settings, found.id, call.person, watch, chosen, stop=stop, steal=steal)
+        done = begun.undo(
+            call.settings, found.id, call.person, watch, chosen, stop=stop, steal=steal
+        )
     if exit_status(done) == Exit.OK and not call.json:
         screen.out("What was asked for is taken back.\n")
     return told(call, done, plan)
@@ -143,8 +149,8 @@ def undo(call: Call, run: str, *, hosts: str | None, yes: bool, steal: str, no_l
 def _another(call: Call, found: Run) -> str:
     """Name the run that was perhaps meant: an `exec` in between is easily forgotten."""
     hint = f"`opskit report {found.id}` shows what it did"
-    runs = app.runs(call.settings, limit=20, previews=False)
-    other = next((run for run in runs if run.kind == "run" and run.id != found.id), None)
+    newest = record.runs(call.settings, limit=20, previews=False)
+    other = next((run for run in newest if run.kind == "run" and run.id != found.id), None)
     if found.kind == "run" or other is None:
         return hint
     return f"{hint}; the last runbook was {title(other)}: `opskit undo {other.id}`"

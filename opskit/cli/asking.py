@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from opskit import app
+from opskit.app import prepare
 from opskit.cli import complete, failure
 from opskit.cli.call import Call
 
@@ -51,15 +51,15 @@ def runbook_options(command: Callable[..., int | None]) -> Callable[..., int | N
     )
     @functools.wraps(command)
     def wrapped(**given: Any) -> int | None:  # noqa: ANN401 - as click gives them
-        ask = app.Ask(**{name: given.pop(name) for name in _ASKED})
+        ask = prepare.Ask(**{name: given.pop(name) for name in _ASKED})
         return command(ask=ask, **given)
 
     return wrapped
 
 
-def prepared(call: Call, ask: app.Ask) -> app.Prepared:
+def prepared(call: Call, ask: prepare.Ask) -> prepare.Prepared:
     """Load and plan what was asked for; nothing outside is touched."""
-    made = app.prepare(call.settings, replace(ask, inventory=call.inventory), call.person)
+    made = prepare.prepare(call.settings, replace(ask, inventory=call.inventory), call.person)
     failure.keep_out(made.secrets.values())
     return made
 

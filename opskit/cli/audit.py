@@ -2,7 +2,7 @@
 
 import click
 
-from opskit import app
+from opskit.app import record
 from opskit.cli import complete, screen
 from opskit.cli.call import Call, options
 from opskit.errors import Exit
@@ -31,9 +31,9 @@ def audit() -> None:
 @options
 def log(call: Call, run: str) -> None:
     """Print every entry of a run, with its time."""
-    found = app.load_run(call.settings, run)
-    plan = Labels(app.plan_of(call.settings, found.id))
-    for entry in app.entries(call.settings, found.id):
+    found = record.load_run(call.settings, run)
+    plan = Labels(record.plan_of(call.settings, found.id))
+    for entry in record.entries(call.settings, found.id):
         if call.json:
             screen.out(jsonl.line(jsonl.entry(entry)))
             continue
@@ -52,7 +52,7 @@ def verify(call: Call, run: str | None) -> Exit:
 
     Ends with 1 when something is found.
     """
-    found = app.verify(call.settings, run)
+    found = record.verify(call.settings, run)
     whole = f"run {run}" if run else "the record"
     call.answer(
         lambda: (

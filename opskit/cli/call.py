@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import click
 
-from opskit import app
+from opskit.app import configuration
 from opskit.cli import complete, screen
 from opskit.cli.person import Terminal
 from opskit.model.value import Json
@@ -25,7 +25,7 @@ class Call:
 
     @functools.cached_property
     def settings(self) -> Settings:
-        return app.settings(store=self.store, inventory=self.inventory)
+        return configuration.settings(store=self.store, inventory=self.inventory)
 
     @functools.cached_property
     def person(self) -> Terminal:

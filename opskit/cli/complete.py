@@ -29,14 +29,14 @@ def _safely(find: Callable[[], Iterable[tuple[str, str]]], so_far: str) -> Found
 def runbooks(context: click.Context, _: click.Parameter, so_far: str) -> Found:
     """Offer the runbooks here, and paths of YAML files."""
 
-    def find() -> Iterable[tuple[str, str]]:
-        from opskit import app
+    def found() -> Iterable[tuple[str, str]]:
+        from opskit.app import configuration, find
 
-        shelf = app.list_runbooks(app.settings())
+        shelf = find.list_runbooks(configuration.settings())
         yield from ((item.name, item.summary) for item in shelf.runbooks)
         yield from ((name, "broken") for name in shelf.broken)
 
-    return _safely(find, so_far) + ([CompletionItem(so_far, type="file")] if "/" in so_far else [])
+    return _safely(found, so_far) + ([CompletionItem(so_far, type="file")] if "/" in so_far else [])
 
 
 def files_or_runbooks(context: click.Context, parameter: click.Parameter, so_far: str) -> Found:
@@ -47,58 +47,60 @@ def files_or_runbooks(context: click.Context, parameter: click.Parameter, so_far
 def run_ids(context: click.Context, _: click.Parameter, so_far: str) -> Found:
     """Offer the newest runs."""
 
-    def find() -> Iterable[tuple[str, str]]:
-        from opskit import app
+    def found() -> Iterable[tuple[str, str]]:
+        from opskit.app import configuration, record
 
         yield "last", "the newest run"
-        found = app.runs(app.settings(), since=None, runbook=None, limit=30)
-        yield from ((run.id, f"{run.runbook}: {run.state}") for run in found)
+        listed = record.runs(configuration.settings(), since=None, runbook=None, limit=30)
+        yield from ((run.id, f"{run.runbook}: {run.state}") for run in listed)
 
-    return _safely(find, so_far)
+    return _safely(found, so_far)
 
 
 def choices(context: click.Context, _: click.Parameter, so_far: str) -> Found:
     """Offer the answers to what the run asks that was named."""
 
-    def find() -> Iterable[tuple[str, str]]:
-        from opskit import app
+    def found() -> Iterable[tuple[str, str]]:
+        from opskit.app import configuration, record
 
-        asked = app.load_run(app.settings(), str(context.params.get("run"))).question or {}
+        asked = (
+            record.load_run(configuration.settings(), str(context.params.get("run"))).question or {}
+        )
         offered = asked.get("choices")
         yield from ((str(c), "") for c in offered) if isinstance(offered, (list, tuple)) else ()
 
-    return _safely(find, so_far)
+    return _safely(found, so_far)
 
 
 def steps(context: click.Context, _: click.Parameter, so_far: str) -> Found:
     """Offer the steps of the run that was named."""
 
-    def find() -> Iterable[tuple[str, str]]:
+    def found() -> Iterable[tuple[str, str]]:
         plan = _plan_of(context)
         yield from ((position, stage.name) for position, stage in plan.stages.items())
 
-    return _safely(find, so_far)
+    return _safely(found, so_far)
 
 
 def steps_of_runbook(context: click.Context, _: click.Parameter, so_far: str) -> Found:
     """Offer the steps of the main part of the runbook that was named."""
 
-    def find() -> Iterable[tuple[str, str]]:
-        from opskit import app
+    def found() -> Iterable[tuple[str, str]]:
+        from opskit.app import configuration, find
 
         name = context.params.get("runbook") or _typed_after(context.info_name)
         if isinstance(name, str):
-            for step in app.show(app.settings(), name).steps:
+            for step in find.show(configuration.settings(), name).steps:
                 if step.phase == "main":
                     yield step.position, step.name
 
-    return _safely(find, so_far)
+    return _safely(found, so_far)
 
 
 def lab_hosts(context: click.Context, _: click.Parameter, so_far: str) -> Found:
     """Offer the hosts of the lab that is meant here."""
 
-    def find() -> Iterable[tuple[str, str]]:
+    def found() -> Iterable[tuple[str, str]]:
         from opskit.cli.lab import of_project
         from opskit.lab import Lab
 
@@ -106,17 +108,17 @@ def lab_hosts(context: click.Context, _: click.Parameter, so_far: str) -> Found:
         folder = of_project(context, _, Path(given) if given else None)
         yield from ((host.name, host.address) for host in Lab.load(folder).layout.hosts)
 
-    return _safely(find, so_far)
+    return _safely(found, so_far)
 
 
 def hosts_of_run(context: click.Context, _: click.Parameter, so_far: str) -> Found:
     """Offer the hosts of the run that was named."""
 
-    def find() -> Iterable[tuple[str, str]]:
+    def found() -> Iterable[tuple[str, str]]:
         actions = _plan_of(context).actions
         return ((name, "") for name in dict.fromkeys(a.host or a.target for a in actions))
 
-    return _safely(find, so_far)
+    return _safely(found, so_far)
 
 
 def hosts_or_states(context: click.Context, _: click.Parameter, so_far: str) -> Found:
@@ -134,28 +136,28 @@ def _hosts_or(words: Iterable[str], context: click.Context, so_far: str) -> Foun
     before, comma, last = so_far.rpartition(",")
     del last
 
-    def find() -> Iterable[tuple[str, str]]:
+    def found() -> Iterable[tuple[str, str]]:
         yield from ((before + comma + word, "hosts in this state") for word in words)
         yield from ((before + comma + name, "") for name in _plan_of(context).hosts)
 
-    return _safely(find, so_far)
+    return _safely(found, so_far)
 
 
 def _plan_of(context: click.Context) -> Plan:
-    from opskit import app
+    from opskit.app import configuration, record
 
-    return app.plan_of(app.settings(), str(context.params.get("run") or "last"))
+    return record.plan_of(configuration.settings(), str(context.params.get("run") or "last"))
 
 
 def inventories(context: click.Context, _: click.Parameter, so_far: str) -> Found:
     """Offer inventory files."""
 
-    def find() -> Iterable[tuple[str, str]]:
+    def found() -> Iterable[tuple[str, str]]:
         near = (*Path().glob("*inventory*.y*ml"), *Path().glob("*/inventory.y*ml"))
         paths = {*near, *Path("inventories").glob("*.y*ml")}
         return ((str(path), "") for path in sorted(paths))
 
-    return _safely(find, so_far) or [CompletionItem(so_far, type="file")]
+    return _safely(found, so_far) or [CompletionItem(so_far, type="file")]
 
 
 def hosts(context: click.Context, _: click.Parameter, so_far: str) -> Found:
@@ -164,32 +166,33 @@ def hosts(context: click.Context, _: click.Parameter, so_far: str) -> Found:
     lead = before + colon + ("!" if last.startswith("!") else "&" if last.startswith("&") else "")
     given = context.params.get("inventory")
 
-    def find() -> Iterable[tuple[str, str]]:
-        from opskit import app, load
+    def found() -> Iterable[tuple[str, str]]:
+        from opskit import load
+        from opskit.app import configuration
 
-        path = Path(given) if isinstance(given, str) else app.settings().inventory
+        path = Path(given) if isinstance(given, str) else configuration.settings().inventory
         if path is not None:
             inventory = load.inventory(path, run=False)
             yield from ((lead + group, "group") for group in ("all", *inventory.groups))
             yield from ((lead + name, host.address) for name, host in inventory.hosts.items())
 
-    return _safely(find, so_far)
+    return _safely(found, so_far)
 
 
 def parameters(context: click.Context, _: click.Parameter, so_far: str) -> Found:
     """Offer `name=` for each parameter of the runbook, and the values of an enum."""
 
-    def find() -> Iterable[tuple[str, str]]:
-        from opskit import app
+    def found() -> Iterable[tuple[str, str]]:
+        from opskit.app import configuration, find
 
         name = context.params.get("runbook") or _typed_after(context.info_name)
         if isinstance(name, str):
-            for param in app.show(app.settings(), name).params:
+            for param in find.show(configuration.settings(), name).params:
                 yield from (
                     (f"{param.name}={value}", param.help) for value in param.choices or ("",)
                 )
 
-    return _safely(find, so_far)
+    return _safely(found, so_far)
 
 
 def _typed_after(command: str | None) -> str | None:

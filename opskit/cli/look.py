@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from opskit import app
+from opskit.app import find
 from opskit.cli import complete, screen
 from opskit.cli.call import Call, options
 from opskit.errors import Exit
@@ -16,7 +16,7 @@ from opskit.view import catalog, problems
 @options
 def list_(call: Call) -> None:
     """List the runbooks that can be named here."""
-    shelf = app.list_runbooks(call.settings)
+    shelf = find.list_runbooks(call.settings)
     call.answer(
         lambda: catalog.runbooks(
             shelf.runbooks,
@@ -36,7 +36,7 @@ def list_(call: Call) -> None:
 @options
 def show(call: Call, runbook: str) -> None:
     """Describe a runbook: what it does, what it wants, which steps it has."""
-    found = app.show(call.settings, runbook)
+    found = find.show(call.settings, runbook)
     columns = screen.margin()
     call.answer(
         lambda: catalog.runbook(found, paint=screen.paint(), columns=columns),
@@ -56,7 +56,7 @@ def lint(call: Call, paths: tuple[Path, ...], strict: bool) -> Exit:
     With -i the inventory is checked, also one of Ansible's.
     Ends with 2 when there is an error (with --strict: or a warning).
     """
-    checked = app.lint(call.settings, list(paths), call.inventory)
+    checked = find.lint(call.settings, list(paths), call.inventory)
     found = checked.problems
     call.answer(
         lambda: problems.text(

@@ -2,10 +2,11 @@
 
 import click
 
+from opskit.app import record
 from opskit.app.telling import tell
 from opskit.cli.asking import typed
 from opskit.cli.call import Call, options
-from opskit.cli.run import told
+from opskit.cli.outcome import told
 from opskit.cli.watching import late_watching
 from opskit.errors import Exit
 from opskit.model.channel import SEVERITIES
@@ -29,8 +30,6 @@ def notify(call: Call, *, message: str, to: tuple[str, ...], severity: str) -> E
 
 def said(call: Call, message: str, to: tuple[str, ...], severity: str) -> Exit:
     """Say it, show what became of it, and return how that ended."""
-    from opskit import app
-
     with late_watching(call) as (watch, stop):
         done = tell(
             call.settings,
@@ -43,4 +42,4 @@ def said(call: Call, message: str, to: tuple[str, ...], severity: str) -> Exit:
             command=typed(),
             stop=stop,
         )
-    return told(call, done, app.plan_of(call.settings, done.id))
+    return told(call, done, record.plan_of(call.settings, done.id))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import click
 
-from opskit import app
+from opskit.app import record
 from opskit.cli import complete, screen
 from opskit.cli.call import Call, options
 from opskit.errors import InputError
@@ -35,7 +35,7 @@ def output(
     into a file or pipe every byte goes as it was. Without HOST, all hosts are compared.
     With --json, what is not UTF-8 comes as base64 too.
     """
-    found = app.load_run(call.settings, run)
+    found = record.load_run(call.settings, run)
     if diff or host is None:
         _compare(call, found, step, only)
         return
@@ -55,7 +55,7 @@ def _print(
     """Pass a stream on; return its length. One that was asked for alone goes to our output."""
     error = stream == "stderr" and only is None
     length = 0
-    for data in app.output(call.settings, found.id, step, host, stream):
+    for data in record.output(call.settings, found.id, step, host, stream):
         length += len(data)
         if screen.is_terminal(sys.stderr if error else sys.stdout):
             (screen.err if error else screen.out)(safe.decoded(data))
@@ -77,7 +77,7 @@ def _objects(
 def _bytes(
     call: Call, found: Run, step: str, host: str, streams: tuple[Stream, ...]
 ) -> Mapping[Stream, bytes]:
-    return {s: b"".join(app.output(call.settings, found.id, step, host, s)) for s in streams}
+    return {s: b"".join(record.output(call.settings, found.id, step, host, s)) for s in streams}
 
 
 def _compare(call: Call, found: Run, step: str, only: Stream | None) -> None:
@@ -95,7 +95,7 @@ def _compare(call: Call, found: Run, step: str, only: Stream | None) -> None:
 
 def _of_hosts(call: Call, found: Run, step: str, only: Stream | None) -> Iterator[tuple[str, str]]:
     """Yield what each host printed; of both streams, standard error comes last, with a mark."""
-    plan = app.plan_of(call.settings, found.id)
+    plan = record.plan_of(call.settings, found.id)
     others = [*map(database_target, plan.databases), *map(redis_target, plan.redis), CONTROLLER]
     for host in dict.fromkeys([*labels.run_hosts(plan), *plan.hosts, *others]):
         try:

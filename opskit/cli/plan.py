@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from opskit import app
+from opskit.app import prepare
+from opskit.app.look import Preview
+from opskit.app.look import look as looked
 from opskit.cli import screen
 from opskit.cli.asking import prepared, runbook_options, typed
 from opskit.cli.call import Call, options
@@ -36,7 +38,7 @@ LARGEST = 256 * 1024
 def plan(
     call: Call,
     *,
-    ask: app.Ask,
+    ask: prepare.Ask,
     output: Path | None,
     no_reads: bool,
     full: bool,
@@ -49,14 +51,14 @@ def plan(
     made = prepared(call, ask)
     status = dry_run(call, made, reads=not no_reads, full=full, undo=undo)
     if output is not None:
-        app.save_plan(made, output)
+        prepare.save_plan(made, output)
         screen.err(f"saved; `opskit run` with the same words and --plan {output} does this\n")
     return status
 
 
-def dry_run(call: Call, made: app.Prepared, *, reads: bool, full: bool, undo: bool) -> Exit:
+def dry_run(call: Call, made: prepare.Prepared, *, reads: bool, full: bool, undo: bool) -> Exit:
     """Make the reads of a plan, then show the plan beside what they found."""
-    found = _preview(call, made) if reads else app.Preview(plan=made.plan)
+    found = _preview(call, made) if reads else Preview(plan=made.plan)
     look = Look(
         full=full,
         undo=undo,
@@ -72,15 +74,13 @@ def dry_run(call: Call, made: app.Prepared, *, reads: bool, full: bool, undo: bo
     return Exit.REFUSED if found.refused else Exit.OK
 
 
-def _preview(call: Call, made: app.Prepared) -> app.Preview:
+def _preview(call: Call, made: prepare.Prepared) -> Preview:
     stop = Stop()
     if screen.is_terminal(sys.stderr) and not call.json:
         hosts = amounts.count(len(labels.run_hosts(made.plan)), "host")
         screen.err(f"Looking at {hosts}; nothing is changed …\n")
     with stopping(stop.press):
-        found = app.preview(
-            call.settings, made, call.person, _unwatched, command=typed(), stop=stop
-        )
+        found = looked(call.settings, made, call.person, _unwatched, command=typed(), stop=stop)
     if stop.soft.is_set():
         raise KeyboardInterrupt
     return found
@@ -90,7 +90,7 @@ def _unwatched(_: Event | Chunk) -> None:
     """Watch nothing: what was read stands beside the plan."""
 
 
-def _objects(found: app.Preview) -> Iterator[Mapping[str, Json]]:
+def _objects(found: Preview) -> Iterator[Mapping[str, Json]]:
     yield from objects(found.plan, found.readings, run=found.run, refused=found.refused)
 
 

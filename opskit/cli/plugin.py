@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from opskit import app
+from opskit.app import prepare, runs
 from opskit.cli import screen
 from opskit.cli.asking import prepared, typed
 from opskit.cli.call import Call
@@ -73,7 +73,7 @@ def _checked(
     call: Call,
     textfile: Path | None,
     *,
-    ask: app.Ask,
+    ask: prepare.Ask,
     reason: str,
     plan_file: Path | None,
     **_: object,
@@ -81,7 +81,7 @@ def _checked(
     """Make the checks and say in one line how things are."""
     made = prepared(call, ask)
     if plan_file is not None:
-        app.check_plan(made, plan_file)
+        prepare.check_plan(made, plan_file)
     if not reads_only(made.plan):
         raise InputError(
             f"{made.plan.runbook} changes something; --nagios is for runbooks that only check",
@@ -91,7 +91,7 @@ def _checked(
         _refuse_unwritable(textfile)
     stop = Stop()
     with stopping(stop.press):
-        done = app.run(
+        done = runs.run(
             call.settings, made, call.person, _unwatched, reason=reason, command=typed(), stop=stop
         )
     unwritten: list[str] = []

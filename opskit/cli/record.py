@@ -5,14 +5,13 @@ from pathlib import Path
 
 import click
 
-from opskit import app
+from opskit.app import record
 from opskit.cli import complete, screen
 from opskit.cli.amounts import SINCE
 from opskit.cli.call import Call, options
-from opskit.cli.run import told
+from opskit.cli.outcome import told
 from opskit.errors import Exit, writing
 from opskit.view import catalog, details, jsonl
-from opskit.view.report import markdown
 
 run_argument = click.argument("run", default="last", shell_complete=complete.run_ids)
 
@@ -25,9 +24,9 @@ def status(call: Call, run: str) -> Exit:
 
     Ends with the exit status that the run had; with 130 while it is being carried out.
     """
-    found = app.load_run(call.settings, run)
-    said = app.last_words(call.settings, found.id, details.telling(found))
-    return told(call, found, app.plan_of(call.settings, found.id), said)
+    found = record.load_run(call.settings, run)
+    said = record.last_words(call.settings, found.id, details.telling(found))
+    return told(call, found, record.plan_of(call.settings, found.id), said)
 
 
 @click.command()
@@ -40,7 +39,7 @@ def runs(
     call: Call, *, since: float | None, runbook: str | None, limit: int, previews: bool
 ) -> None:
     """List runs, newest first: what changed, and who did it?"""
-    found = app.runs(call.settings, since=since, runbook=runbook, limit=limit, previews=previews)
+    found = record.runs(call.settings, since=since, runbook=runbook, limit=limit, previews=previews)
     call.answer(
         lambda: catalog.runs(
             found,
@@ -58,8 +57,10 @@ def runs(
 @options
 def note(call: Call, run: str, text: tuple[str, ...]) -> None:
     """Add a note to the record of a run: opskit note last 'customers see errors'"""
-    found = app.load_run(call.settings, run).id
-    app.note(call.settings, found, " ".join(text), call.person)
+    found = record.load_run(call.settings, run).id
+    from opskit.app import runs as carried  # what only looks does without
+
+    carried.note(call.settings, found, " ".join(text), call.person)
     call.answer(lambda: f"noted in {found}\n", [{"kind": "note", "run": found}])
 
 
@@ -70,9 +71,11 @@ def note(call: Call, run: str, text: tuple[str, ...]) -> None:
 @options
 def report(call: Call, run: str, output: Path | None) -> None:
     """Tell a run as Markdown: who, why, each step on each host, what was undone."""
-    found = app.load_run(call.settings, run)
-    entries = tuple(app.entries(call.settings, found.id))
-    text = markdown(found, entries, app.plan_of(call.settings, found.id))
+    from opskit.view.report import markdown  # lists have no use for it
+
+    found = record.load_run(call.settings, run)
+    entries = tuple(record.entries(call.settings, found.id))
+    text = markdown(found, entries, record.plan_of(call.settings, found.id))
     if output is not None:
         with writing(output):
             output.write_text(text, encoding="utf-8")

@@ -2,26 +2,23 @@
 
 from collections.abc import Collection
 from pathlib import Path
-from types import MappingProxyType
 from typing import TypedDict, Unpack
 
 import click
 
-from opskit import app
+from opskit.app import admission, prepare, runs
 from opskit.cli import screen
 from opskit.cli.amounts import DURATION
 from opskit.cli.asking import prepared, runbook_options, typed
 from opskit.cli.call import Call, options
 from opskit.cli.detach import fork
+from opskit.cli.outcome import told
 from opskit.cli.plugin import as_plugin
 from opskit.cli.watching import watching
 from opskit.errors import Exit, InputError
 from opskit.model.plan import Plan
-from opskit.model.run import Run
-from opskit.view import amounts, jsonl, names, safe, summary
-from opskit.view.details import Said
+from opskit.view import amounts, names, safe
 from opskit.view.labels import run_hosts
-from opskit.view.status import exit_status
 
 _NOT_NEEDED = (
     "--override-window was not needed: this may be done now. The reason is recorded only if a"
@@ -75,7 +72,7 @@ class How(TypedDict):
 def run(
     call: Call,
     *,
-    ask: app.Ask,
+    ask: prepare.Ask,
     yes: bool,
     plan_file: Path | None,
     dry_run: bool,
@@ -89,10 +86,10 @@ def run(
     """
     made = prepared(call, ask)
     if plan_file is not None:
-        app.check_plan(made, plan_file)
+        prepare.check_plan(made, plan_file)
     if dry_run:
         return _dry(call, made)
-    if not app.in_hours(made.plan, how["override"]) and how["override"].strip():
+    if not admission.in_hours(made.plan, how["override"]) and how["override"].strip():
         screen.err(_NOT_NEEDED)
     if not yes and not agreed(call, made.plan, durations=made.durations):
         screen.err("Nothing was done.\n")
@@ -101,11 +98,11 @@ def run(
     if isinstance(watcher, Exit):
         return watcher
     with watching(call, made.plan, live=not no_live, watcher=watcher) as (watch, stop):
-        done = app.run(call.settings, made, call.person, watch, command=typed(), stop=stop, **how)
+        done = runs.run(call.settings, made, call.person, watch, command=typed(), stop=stop, **how)
     return told(call, done, made.plan)
 
 
-def _dry(call: Call, made: app.Prepared) -> Exit:
+def _dry(call: Call, made: prepare.Prepared) -> Exit:
     from opskit.cli import plan as planning
 
     return planning.dry_run(call, made, reads=True, full=False, undo=False)
@@ -152,20 +149,3 @@ def _where(plan: Plan) -> str:
         within = {action.host for action in plan.actions}
         hosts = [host for host in run_hosts(plan) if host in within] or list(run_hosts(plan))
     return f"{names.listed(hosts, 40)} ({safe.one_line(names.path(plan.inventory))})"
-
-
-def told(call: Call, done: Run, plan: Plan, said: Said = MappingProxyType({})) -> Exit:
-    """Say what is true after a run, with what failed steps printed; return its exit status."""
-    status = exit_status(done)
-    call.answer(
-        lambda: summary.text(
-            done,
-            plan,
-            said=said,
-            paint=screen.paint(),
-            columns=screen.margin(),
-            given=call.given,
-        ),
-        [{"event": "summary", **jsonl.run(done), "exit": int(status)}],
-    )
-    return status

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from opskit import app
+from opskit.app import person, prepare
 from opskit.app.find import inventory_path, runbook_path
 from opskit.cli import screen
 from opskit.cli.call import Call, options
@@ -59,8 +59,10 @@ def _planned(call: Call, one: Schedule) -> Schedule:
     try:
         runbook = runbook_path(call.settings, one.runbook).absolute()
         inventory = inventory_path(call.settings, one.inventory).absolute()
-        ask = app.Ask(runbook=str(runbook), inventory=str(inventory), params=words, limit=one.limit)
-        made = app.prepare(call.settings, ask, _Nobody(call.person.who, call.person.origin))
+        ask = prepare.Ask(
+            runbook=str(runbook), inventory=str(inventory), params=words, limit=one.limit
+        )
+        made = prepare.prepare(call.settings, ask, _Nobody(call.person.who, call.person.origin))
         _refuse_unknown(one, made.inventory)
     except InputError:
         screen.err(f"{one.place}: the schedule {one.name} can't be planned\n")
@@ -86,7 +88,7 @@ class _Nobody:
         self.who = who
         self.origin = origin
 
-    def ask(self, question: app.Question) -> str | None:
+    def ask(self, question: person.Question) -> str | None:
         return None
 
     def secret(self, name: str) -> str | None:

@@ -2,12 +2,14 @@
 
 import click
 
-from opskit import app
+from opskit.app import again, deciding, record, steer
 from opskit.app.answers import REASONED
+from opskit.app.decide import Open, question, refuse_unasked
+from opskit.app.decide import decide as answer
 from opskit.cli import complete, screen
 from opskit.cli.again import live_option, run_argument, steal_option
 from opskit.cli.call import Call, options
-from opskit.cli.run import told
+from opskit.cli.outcome import told
 from opskit.cli.watching import renewing, watching
 from opskit.errors import Exit, InputError
 from opskit.model.value import Json
@@ -46,16 +48,16 @@ def decide(
     What happened is shown first, with what its hosts say now. Without CHOICE you are asked; where
     nobody can be asked, only the question is shown (exit 4).
     """
-    found = app.load_run(call.settings, run)
+    found = record.load_run(call.settings, run)
     if choice is None:
         _refuse_without_choice(call, run, params, steal)
         if not call.person.interactive:
-            return _shown(call, app.question(call.settings, found.id))
-        app.refuse_unasked(call.settings, found.id, steal=steal)
-    plan = app.plan_of(call.settings, found.id)
+            return _shown(call, question(call.settings, found.id))
+        refuse_unasked(call.settings, found.id, steal=steal)
+    plan = record.plan_of(call.settings, found.id)
     with watching(call, plan, run=found.id, live=not no_live) as (watch, stop):
         if choice is None:
-            done = app.resume(
+            done = again.resume(
                 call.settings,
                 found.id,
                 call.person,
@@ -65,10 +67,10 @@ def decide(
                 steal=steal,
             )
         else:
-            done = app.decide(
+            done = answer(
                 call.settings,
                 found,
-                app.Answer(choice=choice, reason=reason),
+                deciding.Answer(choice=choice, reason=reason),
                 call.person,
                 watch,
                 show=lambda matter: _known(call, matter),
@@ -76,7 +78,7 @@ def decide(
                 stop=stop,
                 steal=steal,
             )
-    return told(call, done, app.plan_of(call.settings, done.id))
+    return told(call, done, record.plan_of(call.settings, done.id))
 
 
 def _refuse_without_choice(call: Call, run: str, params: tuple[str, ...], steal: str) -> None:
@@ -89,7 +91,7 @@ def _refuse_without_choice(call: Call, run: str, params: tuple[str, ...], steal:
         )
 
 
-def _shown(call: Call, matter: app.Open) -> Exit:
+def _shown(call: Call, matter: Open) -> Exit:
     """Show what a run asks, and leave it as it is."""
     call.answer(
         lambda: evidence.text(
@@ -101,7 +103,7 @@ def _shown(call: Call, matter: app.Open) -> Exit:
     return Exit.WAITING
 
 
-def _known(call: Call, matter: app.Open) -> None:
+def _known(call: Call, matter: Open) -> None:
     """Show what is known before an answer is recorded."""
     if call.json:
         screen.out(line(_json(matter)))
@@ -111,7 +113,7 @@ def _known(call: Call, matter: app.Open) -> None:
         screen.out(margins.text("".join(f"{one}\n" for one in said), screen.margin()))
 
 
-def _json(matter: app.Open) -> dict[str, Json]:
+def _json(matter: Open) -> dict[str, Json]:
     asked = matter.question
     return evidence.json(matter.run, asked.text, asked.evidence, asked.meanings, wanting=REASONED)
 
@@ -121,8 +123,8 @@ def _json(matter: app.Open) -> dict[str, Json]:
 @options
 def attach(call: Call, run: str) -> Exit:
     """Watch a run that somebody else carries out. Ctrl-C leaves it as it is."""
-    found = app.load_run(call.settings, run)
-    plan = app.plan_of(call.settings, found.id)
+    found = record.load_run(call.settings, run)
+    plan = record.plan_of(call.settings, found.id)
     at = found.created
     lines = Lines(screen.out, plan, paint=screen.paint(), now=lambda: at, columns=screen.margin)
     watch = (
@@ -131,13 +133,15 @@ def attach(call: Call, run: str) -> Exit:
         else renewing(call.settings, found.id, lines, lambda plan, _: lines.renewed(plan))
     )
     try:
-        for entry in app.follow(call.settings, found.id):
+        for entry in steer.follow(call.settings, found.id):
             at = entry.at
             watch(entry.event)
     except KeyboardInterrupt:
         screen.err("\nThe run goes on.\n")
         return Exit.OK
-    return told(call, app.load_run(call.settings, found.id), app.plan_of(call.settings, found.id))
+    return told(
+        call, record.load_run(call.settings, found.id), record.plan_of(call.settings, found.id)
+    )
 
 
 @click.command()
@@ -145,6 +149,6 @@ def attach(call: Call, run: str) -> Exit:
 @options
 def pause(call: Call, run: str) -> Exit:
     """Let nothing new start in a run that is under way; it can be resumed."""
-    paused = app.load_run(call.settings, app.pause(call.settings, run, call.person))
-    told(call, paused, app.plan_of(call.settings, paused.id))
+    paused = record.load_run(call.settings, steer.pause(call.settings, run, call.person))
+    told(call, paused, record.plan_of(call.settings, paused.id))
     return Exit.OK

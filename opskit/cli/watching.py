@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
-from opskit import app
+from opskit.app import record
 from opskit.cli import listening, screen
 from opskit.cli.call import Call
 from opskit.cli.interrupts import Answer, stopping
@@ -46,7 +46,7 @@ def watching(
             size=terminal_size(sys.stdout.fileno()),
             paint=screen.paint(),
             run=run,
-            past=app.entries(call.settings, run) if run else (),
+            past=record.entries(call.settings, run) if run else (),
             expected=expected(call.settings, plan),
             unicode=screen.unicode(),
         )
@@ -70,7 +70,7 @@ def renewing(
     def seen(item: Event | Chunk) -> None:
         if isinstance(item, Event) and item.kind == "plan amended" and run:
             with suppress(OpskitError):  # it is only looked at
-                renew(app.plan_of(settings, run), list(app.entries(settings, run)))
+                renew(record.plan_of(settings, run), list(record.entries(settings, run)))
         watch(item)
 
     return seen
@@ -118,12 +118,12 @@ def expected(settings: Settings, plan: Plan) -> Mapping[str, float]:
     """Return how long each step takes: the median of earlier runs; nothing where none is."""
     took: dict[str, list[float]] = {}
     try:
-        found = app.runs(settings, since=None, runbook=plan.runbook, limit=4 * EARLIER)
+        found = record.runs(settings, since=None, runbook=plan.runbook, limit=4 * EARLIER)
         good = [run for run in found if run.state == "succeeded" and run.kind == "run"]
         for run in good[:EARLIER]:
-            for record in app.load_run(settings, run.id).actions.values():
-                if record.started and record.ended and record.state == "succeeded":
-                    took.setdefault(record.step, []).append(record.ended - record.started)
+            for done in record.load_run(settings, run.id).actions.values():
+                if done.started and done.ended and done.state == "succeeded":
+                    took.setdefault(done.step, []).append(done.ended - done.started)
     except OpskitError:
         return {}
     return {step: sorted(times)[len(times) // 2] for step, times in took.items()}

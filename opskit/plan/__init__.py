@@ -1,4 +1,7 @@
-"""Runbook + inventory + parameters → Plan, and plans made from plans. Pure."""
+"""Runbook + inventory + parameters → Plan, and plans made from plans. Pure.
+
+What makes one stands in `plan.make`: a run that is only looked at does without.
+"""
 
 from opskit.plan.again import (
     acts,
@@ -14,7 +17,6 @@ from opskit.plan.again import (
     standing,
     state_of,
 )
-from opskit.plan.make import make, seal
 from opskit.plan.progress import EXCLUDE, UNDO, Progress, progress
 from opskit.plan.spread import ALWAYS, PREFLIGHT
 
@@ -29,14 +31,12 @@ __all__ = [
     "closing",
     "concerned",
     "failed_undos",
-    "make",
     "preview",
     "progress",
     "reads_only",
     "remaining",
     "repeated",
     "reverse",
-    "seal",
     "standing",
     "state_of",
 ]

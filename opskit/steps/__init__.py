@@ -1,65 +1,42 @@
-"""The kinds of step, by the key that names them in a runbook."""
+"""The kinds of step, by the key that names them in a runbook; each is loaded where it is used."""
 
 from collections.abc import Mapping
 
 from opskit.model.runbook import Effect
 from opskit.model.value import Json
-from opskit.steps import (
-    activity,
-    assertion,
-    confirm,
-    duplicates,
-    health,
-    http,
-    include,
-    index,
-    indexes,
-    manual,
-    notify,
-    payouts,
-    record,
-    run,
-    script,
-    sessions,
-    sql,
-    template,
-    traffic,
-    upload,
-    wait,
-)
 from opskit.steps.base import Key, KeyType, Later, Scope, StepKind, Value
 from opskit.steps.common import COMMON
 
 KINDS: Mapping[str, StepKind] = {
-    "run": run,
-    "script": script,
-    "upload": upload,
-    "template": template,
-    "http": http,
-    "health": health,
-    "sql": sql,
+    "run": Later("run"),
+    "script": Later("script"),
+    "upload": Later("upload"),
+    "template": Later("template"),
+    "http": Later("http"),
+    "health": Later("health"),
+    "sql": Later("sql"),
     "redis": Later("redis"),
     "keys": Later("keys"),
     "warm": Later("warm"),
     "queues": Later("queues"),
     "messages": Later("messages"),
-    "indexes": indexes,
-    "index": index,
-    "duplicates": duplicates,
-    "payouts": payouts,
+    "indexes": Later("indexes"),
+    "index": Later("index"),
+    "duplicates": Later("duplicates"),
+    "payouts": Later("payouts"),
     "rows": Later("rows"),
-    "activity": activity,
-    "sessions": sessions,
-    "traffic": traffic,
+    "activity": Later("activity"),
+    "sessions": Later("sessions"),
+    "traffic": Later("traffic"),
     "colours": Later("colours"),
     "gate": Later("gate"),
-    "wait": wait,
-    "assert": assertion,
-    "confirm": confirm,
-    "manual": manual,
-    "notify": notify,
-    "record": record,
-    "runbook": include,
+    "wait": Later("wait"),
+    "assert": Later("assertion"),
+    "confirm": Later("confirm"),
+    "manual": Later("manual"),
+    "notify": Later("notify"),
+    "record": Later("record"),
+    "runbook": Later("include"),
 }
 SELF_UNDOING = frozenset(
     {"upload", "template", "index", "payouts", "rows", "keys", "warm", "messages", "gate"}

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 from importlib import import_module
 from typing import Literal, Protocol, TypeAlias, cast
 
@@ -150,7 +151,7 @@ class Later:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    @property
+    @cached_property
     def _kind(self) -> StepKind:
         return cast(StepKind, import_module(f"opskit.steps.{self._name}"))
 

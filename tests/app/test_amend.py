@@ -14,7 +14,7 @@ from opskit.errors import InputError
 from opskit.model.event import Event
 from opskit.model.value import Json
 from opskit.model.work import Verify
-from opskit.plan import make
+from opskit.plan.make import make
 
 HEAD = """
 opskit: 1

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from opskit.app import find
+from opskit.app import configuration, find
 
 
 @pytest.mark.parametrize(
@@ -34,4 +34,4 @@ def test_a_bare_name_is_a_folder_only_where_no_file_is_called_so(
         (tmp_path / path).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / path).write_text(text)
     monkeypatch.chdir(tmp_path)
-    assert list(find.inventory(find.settings(), name).hosts) == [host]
+    assert list(find.inventory(configuration.settings(), name).hosts) == [host]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from opskit import app, audit
+from opskit import audit
+from opskit.app import decide, deciding, record, runs
 from opskit.app.runs import reopened
 from opskit.audit import holders
 from opskit.cli.person import Terminal
@@ -16,7 +17,7 @@ from opskit.model.plan import Plan
 from opskit.model.text import text
 from opskit.model.value import Secret, SecretSource
 from opskit.model.work import Command
-from opskit.plan import seal
+from opskit.plan.make import seal
 from opskit.settings import Settings
 from tests.contract import samples
 from tests.support.elsewhere import elsewhere
@@ -26,7 +27,7 @@ AMEND = """
 import sys
 from dataclasses import replace
 from opskit import audit
-from opskit.plan import seal
+from opskit.plan.make import seal
 from tests.contract import samples
 store = audit.open(sys.argv[1])
 old = store.plan(sys.argv[2])
@@ -102,11 +103,11 @@ def test_who_only_looks_sees_that_a_process_elsewhere_is_gone(
     try:
         run = far.line("run ").split()[1]
         with pytest.raises(RefusedError, match="is being carried out right now by ann"):
-            app.question(settings, run)
+            decide.question(settings, run)
     finally:
         far.end()
-    assert app.free_run(settings, run).driver == ""
-    assert app.question(settings, run).question.text == "Go on?"
+    assert record.free_run(settings, run).driver == ""
+    assert decide.question(settings, run).question.text == "Go on?"
 
 
 def test_a_run_that_comes_to_its_end_meanwhile_is_not_aborted(tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_a_run_that_comes_to_its_end_meanwhile_is_not_aborted(tmp_path: Path) ->
         # Of a process elsewhere it can't be told at once whether it lives, so that is waited for.
         threading.Timer(0.2, far.say, ["go on"]).start()
         with pytest.raises(InputError, match=r"has ended \(succeeded\)"):
-            app.abort(settings, run, Terminal(allowed=False))
+            runs.abort(settings, run, Terminal(allowed=False))
         far.line("over")
     finally:
         far.end()
@@ -133,9 +134,9 @@ def test_who_answers_an_ended_run_is_told_that_it_asks_nothing(tmp_path: Path, c
     store = audit.open(location)
     run = samples.whole_run(store)
     settings = Settings(store=location, inventory=None, runbooks=(), folder=tmp_path, environ={})
-    answer, me = app.Answer(choice=choice), Terminal(allowed=False)
+    answer, me = deciding.Answer(choice=choice), Terminal(allowed=False)
     with pytest.raises(InputError, match=r"asks nothing \(succeeded\)"):
-        app.decide(settings, store.load(run), answer, me, lambda _: None, show=lambda _: None)
+        decide.decide(settings, store.load(run), answer, me, lambda _: None, show=lambda _: None)
     store.close()
 
 
@@ -145,7 +146,11 @@ def test_who_answers_without_a_reason_what_a_run_asks_is_told_so(tmp_path: Path)
     with samples.begin(store) as journal:
         journal.append(samples.started(), samples.waiting())
     settings = Settings(store=location, inventory=None, runbooks=(), folder=tmp_path, environ={})
-    answer, me, seen = app.Answer(choice="no"), Terminal(allowed=False), store.load(journal.run)
+    answer, me, seen = (
+        deciding.Answer(choice="no"),
+        Terminal(allowed=False),
+        store.load(journal.run),
+    )
     with pytest.raises(InputError, match="'no' needs a reason"):
-        app.decide(settings, seen, answer, me, lambda _: None, show=lambda _: None)
+        decide.decide(settings, seen, answer, me, lambda _: None, show=lambda _: None)
     store.close()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from opskit import app, audit
-from opskit.app import steer
+from opskit import audit
+from opskit.app import decide, record, runs, steer
 from opskit.cli.person import Terminal
 from opskit.errors import InputError, RefusedError
 from opskit.settings import Settings
@@ -63,7 +63,7 @@ def test_one_that_stands_still_is_said_not_to_react(settings: Settings, deaf: El
     run = deaf.line("run ").split()[1]
     deaf.freeze(settings.store)
     with pytest.raises(RefusedError, match="does not react: asked for a pause") as raised:
-        app.pause(settings, run, ME)
+        steer.pause(settings, run, ME)
     assert f"(process {deaf.process.pid} on " in str(raised.value)
     assert f"opskit abort {run} --steal {run}" in str(raised.value)
 
@@ -73,7 +73,7 @@ def test_one_that_has_heard_and_goes_on_is_said_not_to_be_done(
 ) -> None:
     run = deaf.line("run ").split()[1]
     with pytest.raises(RefusedError, match="has been asked for a stop; after 1 s") as raised:
-        app.stop(settings, run, ME)
+        steer.stop(settings, run, ME)
     assert f"opskit attach {run}" in str(raised.value)
 
 
@@ -87,18 +87,18 @@ def test_one_that_dies_meanwhile_is_waited_for_no_longer(
     dying = threading.Timer(1.0, deaf.process.kill)
     dying.start()
     before = time.monotonic()
-    assert app.pause(settings, run, ME) == run
+    assert steer.pause(settings, run, ME) == run
     assert time.monotonic() - before < 10
     dying.join()
     with pytest.raises(InputError, match="no process is carrying out"):
-        app.pause(settings, run, ME)
+        steer.pause(settings, run, ME)
 
 
 def test_who_watches_a_run_that_nobody_carries_out_sees_what_there_is(settings: Settings) -> None:
     store = audit.open(settings.store)
     with begin(store) as journal:
         journal.append(started(), finished())
-    kinds = [entry.event.kind for entry in app.follow(settings, journal.run)]
+    kinds = [entry.event.kind for entry in steer.follow(settings, journal.run)]
     store.close()
     assert kinds == ["run created", "step started", "run ended"]
 
@@ -107,12 +107,12 @@ def test_who_would_answer_a_run_that_is_carried_out_is_told_who_does_that(
     settings: Settings, deaf: Elsewhere
 ) -> None:
     run = deaf.line("run ").split()[1]
-    for look in (app.question, app.refuse_unasked):
+    for look in (decide.question, decide.refuse_unasked):
         with pytest.raises(RefusedError, match="is being carried out right now by ann") as raised:
             look(settings, run)
         assert f"--steal {run}" in str(raised.value)
     with pytest.raises(InputError, match=r"asks nothing \(running\)"):
-        app.refuse_unasked(settings, run, steal=run)
+        decide.refuse_unasked(settings, run, steal=run)
 
 
 TAKEN = DRIVE.replace("begin(audit.open(sys.argv[1]))", "begin(store := audit.open(sys.argv[1]))")
@@ -127,7 +127,7 @@ def test_the_same_where_nothing_is_recorded_yet_of_its_going_on(settings: Settin
     process = python(TAKEN, settings.store)
     try:
         run = Elsewhere(process=process, here=True).line("run ").split()[1]
-        for look in (app.question, app.refuse_unasked):
+        for look in (decide.question, decide.refuse_unasked):
             with pytest.raises(RefusedError, match="is being carried out right now by ann"):
                 look(settings, run)
     finally:
@@ -179,7 +179,7 @@ def paused(run: str, settings: Settings) -> Iterator[list[str]]:
 
     def ask() -> None:
         try:
-            said.append(app.pause(settings, run, ME))
+            said.append(steer.pause(settings, run, ME))
         except RefusedError as error:
             said.append(str(error))
 
@@ -193,7 +193,7 @@ def paused(run: str, settings: Settings) -> Iterator[list[str]]:
 def wished(settings: Settings, run: str) -> None:
     """Wait until the pause is asked for."""
     for _ in range(100):
-        if any(entry.event.kind == "note" for entry in app.entries(settings, run)):
+        if any(entry.event.kind == "note" for entry in record.entries(settings, run)):
             return
         time.sleep(0.05)
     pytest.fail("nothing was asked for")
@@ -206,7 +206,7 @@ def test_a_run_that_is_aborted_by_another_meanwhile_is_not_called_paused(
     run = deaf.line("run ").split()[1]
     with paused(run, settings) as said:
         wished(settings, run)
-        app.abort(settings, run, ME, steal=run)
+        runs.abort(settings, run, ME, steal=run)
     assert f"run {run} was not paused: it has ended meanwhile (aborted)" in said[0]
     assert f"opskit status {run}" in said[0]
 

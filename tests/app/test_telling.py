@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from opskit import app
+from opskit.app import configuration
+from opskit.app.person import Question
 from opskit.app.telling import tell
 from opskit.errors import InputError
 
@@ -17,7 +18,7 @@ from opskit.errors import InputError
 def test_what_would_be_told_to_nobody_is_refused(tmp_path: Path, channels: str, hint: str) -> None:
     path = tmp_path / "i.yaml"
     path.write_text(f"opskit: 1\nhosts: {{web1: 10.0.0.1}}\n{channels}")
-    settings = app.settings(store=str(tmp_path / "store.db"), inventory=None)
+    settings = configuration.settings(store=str(tmp_path / "store.db"), inventory=None)
     with pytest.raises(InputError) as raised:
         tell(settings, str(path), "x", to=(), severity="info", person=Nobody(), watch=print)
     assert raised.value.hint == hint
@@ -27,7 +28,7 @@ def test_what_would_be_told_to_nobody_is_refused(tmp_path: Path, channels: str, 
 class Nobody:
     who, origin, interactive = "me", "", False
 
-    def ask(self, question: app.Question) -> str | None:
+    def ask(self, question: Question) -> str | None:
         return None
 
     def secret(self, name: str) -> str | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from opskit import audit
 from opskit.audit.imports import Importer, bring
-from opskit.plan import seal
+from opskit.plan.make import seal
 from tests.contract.samples import begin, ended, finished, started
 
 

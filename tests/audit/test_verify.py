@@ -16,7 +16,7 @@ from opskit.audit import Finding, Store
 from opskit.audit.chain import link
 from opskit.errors import DamagedError, StoreError
 from opskit.model.codec import canonical, to_json
-from opskit.plan import seal
+from opskit.plan.make import seal
 from tests.contract.samples import begin, ended, started, waiting, whole_run
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from opskit import app, audit
+from opskit import audit
+from opskit.app import configuration, record
 from opskit.app.again import foreseen
 from opskit.app.incident import incident
 from opskit.cli import failure
@@ -314,8 +315,8 @@ def test_a_runbook_may_be_named_by_its_path_without_ending(folder: Path, capsys:
 
 def test_undo_after_a_look_around_names_the_run_before_it(folder: Path, capsys: Capture) -> None:
     run(folder, "--yes")
-    found = app.load_run(app.settings(), "last")
-    store = audit.open(app.settings().store)
+    found = record.load_run(configuration.settings(), "last")
+    store = audit.open(configuration.settings().store)
     plan = store.plan(found.id)
     store.create(plan, kind="exec", who="me", origin="here", documents={}).close()
     store.close()
@@ -349,8 +350,8 @@ def test_an_undo_is_foreseen_with_what_the_run_saved(folder: Path) -> None:
     )  # fmt: skip
     (folder / "word").write_text("it's old\n")
     run(folder, "--yes")
-    found = app.load_run(app.settings(), "last")
-    plan = app.plan_of(app.settings(), found.id)
+    found = record.load_run(configuration.settings(), "last")
+    plan = record.plan_of(configuration.settings(), found.id)
     back = foreseen(reverse(plan, found.actions), found)
     shown = text(back, Look(undoing=True))
     assert "Undo of local 1.0.0" in shown
@@ -609,7 +610,7 @@ def test_an_incident_has_no_run_that_was_refused_among_what_changed(folder: Path
     assert run(folder, "--yes") == 5
     (folder / "runbooks" / "local.yaml").write_text(RUNBOOK)
     run(folder, "--yes")
-    found = incident(app.settings(), "last", 3600)
+    found = incident(configuration.settings(), "last", 3600)
     assert [one.run.state for one in found.before] == ["succeeded"]
 
 

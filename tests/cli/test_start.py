@@ -1,6 +1,7 @@
 """The command line before any command: help, names, speed."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,19 @@ def test_a_plain_run_loads_nothing_that_most_runs_do_without(tmp_path: Path) -> 
     loaded = set(done.stdout.splitlines()[-1].split())
     assert {"fabric", "opskit.drivers.command"} <= loaded
     assert not loaded & SELDOM
+
+
+def test_to_look_at_runs_loads_nothing_of_what_makes_or_carries_out_one(tmp_path: Path) -> None:
+    looks = "import sys; from opskit.cli.root import call; call(['runs']); call(['status']); "
+    done = subprocess.run(
+        [sys.executable, "-c", f"{looks}print(*sys.modules)"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True,
+        env={**os.environ, "OPSKIT_STORE": str(tmp_path / "s.db")},
+    )  # fmt: skip
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert {"opskit.app.record", "opskit.view.summary", "sqlite3"} <= loaded
+    heavy = {"opskit.load", "opskit.plan.make", "opskit.execute", "opskit.drivers", "yaml"}
+    assert not loaded & (heavy | SELDOM | {"fabric", "jinja2"})
 
 
 def test_all_that_was_said_arrives_and_the_status_with_it() -> None:

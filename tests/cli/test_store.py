@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from opskit import audit
-from opskit.app.find import settings
+from opskit.app.configuration import settings
 from opskit.errors import InputError
 from opskit.model.event import Event
 from opskit.model.value import Secret

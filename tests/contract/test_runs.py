@@ -17,7 +17,7 @@ from opskit.model.plan import Plan
 from opskit.model.text import text
 from opskit.model.value import Secret
 from opskit.model.work import Recall
-from opskit.plan import seal
+from opskit.plan.make import seal
 from tests.contract import samples
 from tests.contract.samples import begin, ended, finished, started, waiting, whole_run
 

@@ -11,7 +11,7 @@ from opskit.execute import hours
 from opskit.model.event import Event
 from opskit.model.plan import Plan
 from opskit.model.windows import Freeze
-from opskit.plan import seal
+from opskit.plan.make import seal
 from tests.execute.test_decide import decided
 from tests.support.world import Paper, World, go, planned, records, runbook
 from tests.support.world import hosts as states

@@ -16,7 +16,7 @@ from opskit.model.event import Event
 from opskit.model.plan import Plan
 from opskit.model.states import RunState
 from opskit.model.value import Json
-from opskit.plan import make
+from opskit.plan.make import make
 from tests.support.world import FACTS, Crash, Paper, World, no_files, runbook
 
 INVENTORY = """opskit: 1

@@ -10,7 +10,7 @@ from opskit.model.codec import from_json, to_json
 from opskit.model.plan import Plan
 from opskit.model.problem import ProblemsError
 from opskit.model.work import Notify
-from opskit.plan import make
+from opskit.plan.make import make
 from opskit.settings import shipped
 from tests.support.world import no_files
 

@@ -21,7 +21,8 @@ from opskit.model.plan import Action, Plan
 from opskit.model.text import Late, Text
 from opskit.model.value import Json
 from opskit.model.work import Ask, Check, Command, Notify, Upload, Wait, Work
-from opskit.plan import preview, progress, seal
+from opskit.plan import preview, progress
+from opskit.plan.make import seal
 from opskit.view import works
 from opskit.view.planned import objects
 from tests.support import runbooks

@@ -9,7 +9,7 @@ from opskit.errors import InputError
 from opskit.model.codec import canonical, from_json, parse, to_json
 from opskit.model.plan import Plan
 from opskit.model.work import Repair, Survey
-from opskit.plan import make
+from opskit.plan.make import make
 from opskit.view import works
 from tests.plan.test_sql import INVENTORY
 from tests.support.world import no_files

@@ -16,8 +16,9 @@ from opskit.model.plan import Plan
 from opskit.model.problem import ProblemsError
 from opskit.model.value import SecretRef
 from opskit.model.work import Command
-from opskit.plan import make, preview, progress, seal
+from opskit.plan import preview, progress
 from opskit.plan.batches import split
+from opskit.plan.make import make, seal
 from tests.support.world import World, go, no_files, planned, runbook, texts
 
 STEPS = """

@@ -10,7 +10,7 @@ from opskit.drivers.targets import Targets
 from opskit.model.job import Job, Output
 from opskit.model.plan import Plan
 from opskit.model.work import Command, Recall
-from opskit.plan import make
+from opskit.plan.make import make
 from tests.support.world import no_files, planned, runbook, texts
 
 RECORD = "  - {name: before, record: {runbook: deploy, value: replaced}, save: was}\n"

@@ -11,7 +11,7 @@ from opskit.model.plan import Action, Plan
 from opskit.model.problem import ProblemsError
 from opskit.model.text import Late
 from opskit.model.work import RedisCall, RedisLook
-from opskit.plan import make
+from opskit.plan.make import make
 from opskit.plan.redis import marked
 from opskit.render import TemplateError, text
 from opskit.view import works

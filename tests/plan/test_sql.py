@@ -10,7 +10,7 @@ from opskit.model.plan import Action, Plan
 from opskit.model.problem import ProblemsError
 from opskit.model.text import Bound, Fixed
 from opskit.model.work import Query, Survey
-from opskit.plan import make
+from opskit.plan.make import make
 from tests.support.world import no_files
 
 HEAD = (

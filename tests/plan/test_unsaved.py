@@ -7,7 +7,7 @@ import pytest
 from opskit import load
 from opskit.model.plan import Plan
 from opskit.model.problem import ProblemsError
-from opskit.plan import make
+from opskit.plan.make import make
 from tests.support.world import World, go, no_files, planned, runbook
 
 LOOK = "  - {name: Look, run: look, effect: read, save: v}\n"

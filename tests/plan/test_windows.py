@@ -13,7 +13,7 @@ from opskit import load
 from opskit.errors import RefusedError
 from opskit.model.plan import Plan
 from opskit.model.windows import Freeze, Window
-from opskit.plan import make
+from opskit.plan.make import make
 from opskit.plan.windows import shut, written
 from tests.support.world import no_files, runbook
 

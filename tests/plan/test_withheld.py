@@ -7,7 +7,7 @@ import pytest
 from opskit import load
 from opskit.model.plan import Plan
 from opskit.model.problem import ProblemsError
-from opskit.plan import make
+from opskit.plan.make import make
 from tests.support.world import no_files
 
 HEAD = "opskit: 1\nname: t\nversion: 1.0.0\nsummary: a test\nhosts: web\nsteps:\n"

@@ -15,7 +15,7 @@ from opskit import load
 from opskit.app.prepare import describe
 from opskit.model.text import Fixed
 from opskit.model.work import Command
-from opskit.plan import make
+from opskit.plan.make import make
 from opskit.settings import shipped
 
 pytestmark = pytest.mark.acceptance

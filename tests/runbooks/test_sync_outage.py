@@ -17,7 +17,7 @@ from opskit.app.prepare import describe
 from opskit.lab.inventory import listen
 from opskit.lab.layout import Role
 from opskit.model.work import Command
-from opskit.plan import make
+from opskit.plan.make import make
 from opskit.settings import shipped
 from tests.drivers.test_http import serving
 from tests.runbooks.test_deploy import pids, state

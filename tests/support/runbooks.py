@@ -13,7 +13,7 @@ from pathlib import Path
 from opskit import load
 from opskit.model.plan import Plan
 from opskit.model.value import Json
-from opskit.plan import make
+from opskit.plan.make import make
 from tests.support.world import no_files
 
 WORDS = (

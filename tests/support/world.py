@@ -22,7 +22,8 @@ from opskit.model.run import ActionRecord
 from opskit.model.states import RunState
 from opskit.model.value import Json, Secret
 from opskit.model.work import Command, FileRef
-from opskit.plan import make, progress
+from opskit.plan import progress
+from opskit.plan.make import make
 
 FACTS: Mapping[str, Json] = {"id": "r1", "status": "running", "user": "me", "reason": ""}
 
