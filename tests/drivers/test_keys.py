@@ -18,7 +18,9 @@ import pytest
 
 from opskit.drivers.redis import archive, names
 from opskit.drivers.redis.archive import Kept
-from opskit.drivers.redis.chunks import LostError, Pieces, removed
+from opskit.drivers.redis.batches import Batches
+from opskit.drivers.redis.chunks import Fate, LostError, Pieces, removed
+from opskit.drivers.redis.connection import ServerError
 from opskit.drivers.redis.counters import counted
 from opskit.drivers.redis.listing import text_of
 from opskit.drivers.redis.ordering import Ordering
@@ -184,6 +186,7 @@ def test_without_values_the_names_are_kept_and_what_is_shown_is_removed(desk: De
     assert told == {"matched": 2107, "gone": 0, "anew": 0, "left": 0, "digest": digest}
     asked = [line.partition("] ")[2].split('"')[1] for line in sent]
     assert (asked.count("UNLINK"), asked.count("DUMP"), asked.count("PEXPIRETIME")) == (3, 0, 0)
+    assert not any('lua] "UNLINK"' in line for line in sent)
     kept = Path(str(found.evidence["manifest"])).parent
     assert {path.name for path in kept.iterdir()} == {"names", "manifest.json", "begun"}
     assert hashlib.sha256((kept / "names").read_bytes()).hexdigest() == digest
@@ -621,6 +624,51 @@ def test_a_piece_of_names_that_is_sent_twice_is_done_once(desk: Desk) -> None:
     session.close()
 
 
+def test_a_piece_in_a_transaction_is_done_once_and_not_once_it_is_barred(desk: Desk) -> None:
+    db = desk.db
+    word = db.open().state_dir.split()[0]
+    fill(db, 3)
+    keys = [b"t:0000", b"t:0001", b"t:gone", b"t:0002"]
+    sessions = [opened(db.driver._access("main")) for _ in range(2)]
+    pieces = Pieces(sessions[0], db.run, "2/", word)
+    ours, theirs = [Batches(one, Pieces(one, db.run, "2/", word)) for one in sessions]
+    assert ours.able()
+    run, _ = pieces.guard
+    data = ours.spelt(0, keys)
+    for one in (ours, theirs):
+        one.look(0)
+    theirs.send(data)
+    first = theirs.became(0, data, 4)
+    assert (first.letters, first) == ("rrrg", pieces.fate(0, 4))
+    db.call("SET", "t:0001", "anew")
+    ours.send(data)  # it comes late, and finds that a mark was left since it was looked for
+    assert ours.became(0, data, 4) == first
+    ours.look(1)
+    assert pieces.bar(1, 1) is None
+    data = ours.spelt(1, [b"t:0001"])
+    ours.send(data)
+    assert ours.became(1, data, 1).letters == "-"
+    data = ours.spelt(2, [b"t:gone"])  # none is removed: that is known by the answer alone
+    ours.send(data)
+    assert ours.became(2, data, 1).letters == "g"
+    assert pieces.fate(2, 1) == Fate(letters="g")
+    data = ours.spelt(3, [b"t:0001"])
+    db.call("CONFIG", "SET", "maxmemory", "1")
+    ours.send(data)
+    with pytest.raises(ServerError, match="OOM"):  # no mark can be left: then nothing is removed
+        ours.became(3, data, 1)
+    db.call("CONFIG", "SET", "maxmemory", "0")
+    assert pieces.fate(3, 1) is None
+    ours.look(3)
+    db.call("SET", run, "another")
+    ours.send(data)
+    with pytest.raises(LostError):
+        ours.became(3, data, 1)
+    assert db.own() == {b"t:0001": b"anew"}
+    for session in sessions:
+        session.close()
+
+
 def limited(desk: Desk, *rights: str) -> None:
     """Let opskit come as a user who may do all, less something."""
     db = desk.db
@@ -661,9 +709,11 @@ def test_without_values_a_right_that_lacks_is_no_success(parted: Desk) -> None:
     found = parted.remove(pattern="t:*", share=100.0, archive=False, attempt=2)
     assert found.reason.startswith("removed 0 of 10 keys; 10 are LEFT: NOPERM")
     assert world(parted.db) == before
-    limited(parted, "~t:*", "-dump", "-restore", "-dbsize")
-    found = parted.remove(names=("t:0000",), archive=False, attempt=3)  # by the list as it was made
+    limited(parted, "~t:*", "-dump", "-restore", "-dbsize", "-multi")
+    with parted.db.server.watched() as sent:  # by the list as it was made, and by scripts
+        found = parted.remove(names=("t:0000",), archive=False, attempt=3)
     assert found.reason == "removed 10 of 10 keys"
+    assert any('lua] "UNLINK"' in line for line in sent)
 
 
 @pytest.mark.parametrize("right", ["-unlink", "-restore", "-dump"])

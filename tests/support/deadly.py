@@ -136,6 +136,7 @@ def at_redis(at: str, number: int) -> None:
 
 def at_keys(at: str, count: Count) -> None:
     """Die around a piece of a set of keys that is removed or put back."""
+    from opskit.drivers.redis.batches import Batches
     from opskit.drivers.redis.chunks import Pieces
     from opskit.drivers.redis.connection import Connection
     from opskit.drivers.redis.marks import Marks
@@ -144,12 +145,15 @@ def at_keys(at: str, count: Count) -> None:
         case "keys-before":
             around(Marks, "scripted", count, None)
             around(Pieces, "send", count, None)
+            around(Batches, "send", count, None)
         case "keys-after":
             around(Marks, "scripted", None, count)
             around(Pieces, "became", None, count)
+            around(Batches, "became", None, count)
         case "keys-sent":
             around(Marks, "scripted", lambda: around(Connection, "_send", None, count), None)
             around(Pieces, "send", None, count)
+            around(Batches, "send", None, count)
         case "keys-kept":
             around(Pieces, "agreed", die, None)
         case "keys-agreed":

@@ -15,10 +15,11 @@ from opskit.drivers.redis.session import Session
 from opskit.errors import OpskitError
 from opskit.model.frozen import frozen
 
-_MS = str(LIFE * 1000).encode()
+LIFE_MS = str(LIFE * 1000)
+_MS = LIFE_MS.encode()
 _KEPT = str(768 * 1024).encode()
 """Up to how many bytes of values that have changed are kept in a mark."""
-_BEGUN = b"begun"
+BEGUN = b"begun"
 BARRED = "barred"
 
 
@@ -92,7 +93,7 @@ class Pieces:
         for marks, head, word in zip(self._marks, self._heads, self._words, strict=True):
             found = marks.once(f"{head}list", digest, word)
             if found is None:
-                raise LostError(_LOST)
+                raise LostError(LOST)
             if found != digest:
                 raise LostError("it was begun by another list before: see the folder of evidence")
 
@@ -121,6 +122,19 @@ class Pieces:
         """
         args = (self._words[0].encode(), _MS)
         return self._marks[0].spelt("clear", self._name(number).encode(), keys, args)
+
+    @property
+    def guard(self) -> tuple[str, str]:
+        """Return the key of the run, and what it must have."""
+        return self._marks[0].of_run, self._words[0]
+
+    def mark(self, number: int) -> str:
+        """Return the key that is the mark of a piece."""
+        return self._name(number)
+
+    def small(self, name: str, mark: str, *args: str) -> bytes:
+        """Write out a script of opskit's own that looks at a mark alone."""
+        return self._marks[0].small(name, mark, *args)
 
     def send(self, data: bytes) -> None:
         """Send a piece that is written out; others may be written out while it is done."""
@@ -162,7 +176,7 @@ class Pieces:
         for marks, head, word in zip(self._marks, self._heads, self._words, strict=True):
             said = marks.moved(f"{head}fence", word)
             if not isinstance(said, bytes):
-                raise LostError(_LOST)
+                raise LostError(LOST)
             self._fences.append((f"{head}fence", said))
 
     def fate(self, number: int, count: int) -> Fate | None:
@@ -175,7 +189,7 @@ class Pieces:
         place = self._place(number)
         found = self._marks[place].once(self._name(number), BARRED, self._words[place])
         if found is None:
-            raise LostError(_LOST)
+            raise LostError(LOST)
         return None if found == BARRED else self.fate(number, count)
 
     def whole(self) -> bool:
@@ -214,11 +228,11 @@ class Pieces:
         if not isinstance(said, list) or len(said) != 2 or not isinstance(said[1], bytes):
             raise BrokenError("the server answers a script with something else")
         if said[0] == 2:
-            raise LostError(_LOST)
+            raise LostError(LOST)
         return fate(said[1], count)
 
 
-_LOST = (
+LOST = (
     "the key of this run is gone from there (FLUSHALL, a restart without its data, or more than 7"
     " days), or another process goes on with it: nobody can tell from here what was done"
 )
@@ -233,7 +247,7 @@ def fate(mark: bytes, count: int) -> Fate:
     """Read a mark; LostError where it says nothing of how it ended."""
     if mark == BARRED.encode():
         return Fate(letters="-" * count, why="it was stopped before that")
-    if mark == _BEGUN:
+    if mark.partition(b" ")[0] == BEGUN:
         raise LostError("a piece was begun, and has left no word of how it ended")
     letters, _, rest = mark.partition(b"\n")
     why, _, rest = rest.partition(b"\n")

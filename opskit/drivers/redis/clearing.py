@@ -8,6 +8,7 @@ from functools import partial
 from itertools import chain
 
 from opskit.drivers.redis import names
+from opskit.drivers.redis.batches import Batches
 from opskit.drivers.redis.chunks import Fate, Fates, Pieces
 from opskit.drivers.redis.cluster import RESHARDED
 from opskit.drivers.redis.connection import ServerError, spelled
@@ -31,15 +32,35 @@ def clear(deed: Deed, session: Session) -> Output:
         deed.listed(listed)
         kept = names.kept(session, deed.work, listed, deed.folder, deed.job.run)
     begin(deed, pieces, kept)
-    return cleared_said(deed, session, kept, _done(deed, pieces, kept))
+    return cleared_said(deed, session, kept, _done(deed, session, pieces, kept))
 
 
-def _done(deed: Deed, pieces: Pieces, kept: Roll) -> list[Fate]:
+def _done(deed: Deed, session: Session, pieces: Pieces, kept: Roll) -> list[Fate]:
     """Remove one piece after the other; the next is written out while the server is at one."""
     if kept.layout is not None:
         return _swept(deed, pieces, kept)
+    batches = Batches(session, pieces)
+    if batches.able():
+        return _removed(deed, batches, kept.chunks)
     written = (pieces.clearing(number, some) for number, some in enumerate(kept.chunks))
     return in_turn(deed, pieces, written, [len(some) for some in kept.chunks])
+
+
+def _removed(deed: Deed, batches: Batches, chunks: Sequence[Sequence[bytes]]) -> list[Fate]:
+    """The same by transactions."""
+    found: list[Fate] = []
+    batches.look(0)
+    following = batches.spelt(0, chunks[0])
+    for number, some in enumerate(chunks):
+        deed.watch()
+        data = following
+        batches.send(data)
+        if number + 1 < len(chunks):
+            following = batches.spelt(number + 1, chunks[number + 1])
+        found.append(piece(partial(batches.became, number, data, len(some)), len(some)))
+        if found[-1].why:
+            break
+    return found
 
 
 def _swept(deed: Deed, pieces: Pieces, kept: Roll) -> list[Fate]:

@@ -110,6 +110,10 @@ class Marks:
         total = b"*%d\r\n" % (5 + len(keys) + len(args))
         return b"".join((total, head, spelled(keys), written(args)))
 
+    def small(self, name: str, key: str, *args: str) -> bytes:
+        """Write out a script of one key, as it is sent."""
+        return packed(("EVAL", _text(name), "1", key, *args))
+
     def moved(self, fence: str, word: str) -> Reply:
         """Move a fence, and return what it has now; None where the key of the run is another."""
         return self._connection.call("EVAL", _text("fence"), "2", fence, self.of_run, word, _MS)
