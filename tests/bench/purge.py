@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -18,6 +19,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, cast
+
+import hiredis
 
 from tests.bench.figures import FailedError, Figure, Rounds, ratio
 from tests.bench.peers import Bench
@@ -58,13 +62,17 @@ class Purge:
         ours: list[Run] = []
         kept: list[Run] = []
         theirs: list[Run] = []
+        bare: list[Run] = []
         with server(slowlog_log_slower_than="100", slowlog_max_len="10000") as found:
             place = _Place(found, bench, self.keys, self.of)
             for turn in range(ROUNDS + 1):
-                for runs, do in ((ours, place.without), (kept, place.opskit), (theirs, place.peer)):
+                for runs, do in (
+                    (ours, place.without), (kept, place.opskit), (theirs, place.peer),
+                    (bare, place.bare),
+                ):  # fmt: skip
                     one = place.measured(do)
                     runs += [one] if turn else []
-        rates = [[one.rate for one in runs] for runs in (ours, kept, theirs)]
+        rates = [[one.rate for one in runs] for runs in (ours, kept, theirs, bare)]
         peer = "redis-cli" if place.cli else "the small client (there is no redis-cli)"
         return [
             Figure(what="keys/s, names alone kept", values=rates[0]),
@@ -73,9 +81,13 @@ class Purge:
             Figure(what="names alone beside it", values=ratio(rates[0], rates[2]), limit=4,
                    least=True),
             Figure(what="values kept beside it", values=ratio(rates[1], rates[2])),
+            Figure(what="keys/s of a client that walks and removes at once", values=rates[3]),
+            Figure(what="that client beside it", values=ratio(rates[3], rates[2])),
+            Figure(what="names alone beside that client", values=ratio(rates[0], rates[3])),
             *_processor(ours, "opskit's whole run, names alone,"),
             *_processor(kept, "opskit's whole run, values kept,"),
             *_processor(theirs, peer),
+            _server(bare, "of the server, with a client that walks and removes at once, a key"),
             Figure(
                 what="a piece at the server by its clock, in the middle",
                 values=[one.piece for one in ours], unit=" ms", limit=2,
@@ -104,8 +116,12 @@ def _processor(runs: Sequence["Run"], whose: str) -> list[Figure]:
     """Tell what a run took of the processor; opskit's has a look before, and its own start."""
     return [
         Figure(what=f"processor of {whose} a key", values=[one.client for one in runs], unit=" µs"),
-        Figure(what="… and of the server", values=[one.server for one in runs], unit=" µs"),
+        _server(runs, "… and of the server"),
     ]
+
+
+def _server(runs: Sequence["Run"], what: str) -> Figure:
+    return Figure(what=what, values=[one.server for one in runs], unit=" µs")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,7 +174,7 @@ class _Place:
             rate=self._keys / seconds,
             client=1e6 * client / self._keys,
             server=1e6 * server / self._keys,
-            piece=statistics.median([one[2] for one in slow if one[3][0] == b"EVAL"] or [0]) / 1000,
+            piece=statistics.median([one[2] for one in slow if one[3][0] in _PIECE] or [0]) / 1000,
             longest=max((one[2] for one in slow), default=0) / 1000,
             stall=1000 * max(during),
             alone=1000 * max(probe.times[:before]),
@@ -186,8 +202,11 @@ class _Place:
             raise FailedError("redis-cli did not end as it should")
         return seconds
 
-    def _small(self) -> float:
-        words = [sys.executable, "-m", "tests.bench.purge", str(self._at.port), PATTERN]
+    def bare(self) -> float:
+        return self._small("bare")
+
+    def _small(self, how: str = "small") -> float:
+        words = [sys.executable, "-m", "tests.bench.purge", how, str(self._at.port), PATTERN]
         done = subprocess.run(words, capture_output=True, check=True, text=True)
         return float(done.stdout)
 
@@ -211,6 +230,7 @@ class _Place:
         raise FailedError(done.stdout[-2000:])
 
 
+_PIECE = (b"EVAL", b"UNLINK")
 _CPU = ("used_cpu_sys:", "used_cpu_user:")
 
 
@@ -285,5 +305,38 @@ def unlinked(port: int, names: Sequence[bytes]) -> None:
     peer.close()
 
 
+def bare(port: int, pattern: str) -> float:
+    """Walk, and remove what has come while the server walks on: the least that any client does.
+
+    Nothing is listed first, limited, kept, looked at again or done once: it is killed, and nobody
+    knows what it has done.
+    """
+    began = time.perf_counter()
+    pack = cast("Callable[[tuple[Any, ...]], bytes]", hiredis.pack_command)
+    reader = hiredis.Reader()
+    with socket.create_connection(("127.0.0.1", port)) as link:
+
+        def told() -> Any:  # noqa: ANN401 - what a server answers
+            while (found := reader.gets()) is False:
+                reader.feed(link.recv(65536))
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        walk = ("MATCH", pattern, "COUNT", SOME)
+        link.sendall(pack(("SCAN", "0", *walk)))
+        cursor, owed = b"", False
+        while cursor != b"0":
+            cursor, names = told()
+            data = pack(("SCAN", cursor, *walk)) if cursor != b"0" else b""
+            link.sendall(data + (pack(("UNLINK", *names)) if names else b""))
+            if owed:
+                told()
+            owed = bool(names)
+        if owed:
+            told()
+    return time.perf_counter() - began
+
+
 if __name__ == "__main__":
-    print(small(int(sys.argv[1]), sys.argv[2]))
+    print({"small": small, "bare": bare}[sys.argv[1]](int(sys.argv[2]), sys.argv[3]))
