@@ -63,8 +63,9 @@ class Purge:
         kept: list[Run] = []
         theirs: list[Run] = []
         bare: list[Run] = []
-        with server(slowlog_log_slower_than="100", slowlog_max_len="10000") as found:
-            place = _Place(found, bench, self.keys, self.of)
+        slow = {"slowlog_log_slower_than": "100", "slowlog_max_len": "10000"}
+        with server(**slow) as found, server() as other:
+            place = _Place(found, other, bench, self.keys, self.of)
             for turn in range(ROUNDS + 1):
                 for runs, do in (
                     (ours, place.without), (kept, place.opskit), (theirs, place.peer),
@@ -108,6 +109,10 @@ class Purge:
                 what=f"longest wait of a GET beside {peer}",
                 values=[one.stall for one in theirs], unit=" ms",
             ),
+            Figure(
+                what="longest wait of a GET meanwhile at a server that does nothing else",
+                values=[one.aside for one in ours], unit=" ms",
+            ),
             Figure(what="longest wait alone", values=[one.alone for one in ours], unit=" ms"),
         ]  # fmt: skip
 
@@ -127,8 +132,8 @@ def _server(runs: Sequence["Run"], what: str) -> Figure:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
     """What a run came to: keys a second; what it took of the processor for a key, µs; how long the
-    server took for a script in the middle and for one command at most, and how long a GET beside it
-    waited, in ms.
+    server took for a piece in the middle and for one command at most, how long a GET beside it
+    waited, and how long one at a server that does nothing else did, in ms.
     """
 
     rate: float
@@ -137,13 +142,17 @@ class Run:
     piece: float
     longest: float
     stall: float
+    aside: float
     alone: float
 
 
 class _Place:
     """A server with keys, and two ways to remove those that fit."""
 
-    def __init__(self, at: Server, bench: Bench, keys: int, of: int) -> None:
+    def __init__(self, at: Server, other: Server, bench: Bench, keys: int, of: int) -> None:
+        """`other`: a server that has nothing to do; what a GET waits there the machine waits."""
+        self._other = other
+        other.call("SET", "other:1", "x" * 100)
         self._at, self._bench, self._keys, self._of = at, bench, keys, of
         self.cli = os.environ.get("REDIS_CLI") or shutil.which("redis-cli")
         self._inventory = at.folder / "hosts.yaml"
@@ -157,8 +166,10 @@ class _Place:
         self._at.call("FLUSHALL")
         with self._at.peer() as peer:
             for name, count in ((":1:team:", self._keys), ("other:", self._of - self._keys)):
-                peer.call("EVAL", FILL, "0", name, str(count))
-        with asking(self._at.port) as probe:
+                for first in range(1, count + 1, 50_000):
+                    last = min(count, first + 49_999)
+                    peer.call("EVAL", FILL, "0", name, str(first), str(last))
+        with asking(self._at.port, self._other.port) as probe:
             time.sleep(1)
             before = len(probe.times)
             self._at.call("SLOWLOG", "RESET")
@@ -166,7 +177,7 @@ class _Place:
             seconds = do()
             client, server = _children() - used[0], self._used() - used[1]
             slow = self._at.call("SLOWLOG", "GET", "-1")
-            during = probe.times[before:]
+            during, aside = probe.times[before:], probe.aside[before:]
         left = sum(1 for _ in scanned(self._at.port, PATTERN, 1000))
         if left or not during:
             raise FailedError(f"{left} keys are left")
@@ -177,6 +188,7 @@ class _Place:
             piece=statistics.median([one[2] for one in slow if one[3][0] in _PIECE] or [0]) / 1000,
             longest=max((one[2] for one in slow), default=0) / 1000,
             stall=1000 * max(during),
+            aside=1000 * max(aside, default=0),
             alone=1000 * max(probe.times[:before]),
         )
 
@@ -241,31 +253,35 @@ def _children() -> float:
 
 
 FILL = (
-    "for n = 1, tonumber(ARGV[2]) do"
+    "for n = tonumber(ARGV[2]), tonumber(ARGV[3]) do"
     " redis.call('SET', ARGV[1] .. n, string.rep('x', 100), 'EX', 3600) end"
 )
 
 
 @dataclass(kw_only=True, slots=True)
 class Probe:
-    """Another client, which reads a key 500 times a second."""
+    """Another client, which reads a key of two servers by turns, 500 times a second."""
 
     port: int
+    other: int
     stop: threading.Event = field(default_factory=threading.Event)
     times: list[float] = field(default_factory=list)
+    aside: list[float] = field(default_factory=list)
 
     def go(self) -> None:
-        peer = Peer(self.port)
+        asked = ((Peer(self.port), self.times), (Peer(self.other), self.aside))
         while not self.stop.wait(0.002):
-            began = time.perf_counter()
-            peer.call("GET", "other:1")
-            self.times.append(time.perf_counter() - began)
-        peer.close()
+            for peer, times in asked:
+                began = time.perf_counter()
+                peer.call("GET", "other:1")
+                times.append(time.perf_counter() - began)
+        for peer, _ in asked:
+            peer.close()
 
 
 @contextmanager
-def asking(port: int) -> Iterator[Probe]:
-    probe = Probe(port=port)
+def asking(port: int, other: int) -> Iterator[Probe]:
+    probe = Probe(port=port, other=other)
     thread = threading.Thread(target=probe.go)
     thread.start()
     try:
