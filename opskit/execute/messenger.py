@@ -25,7 +25,7 @@ Sender: TypeAlias = Callable[[Channel, Message, float, Callable[[], bool]], Deli
 """Sends a message to a channel by a monotonic time, gives up early when asked. Raises nothing."""
 _HURRY = 2.0
 """So long a run that is stopped waits for messages that are under way; seconds."""
-_MOMENT = 1.0
+_LONG, _MOMENT = 1.0, 2.0
 _LOOK = 0.05
 
 
@@ -65,14 +65,38 @@ class Parcel:
         return _outcome(self)
 
     @property
-    def vain(self) -> bool:
-        """Tell whether it took long to come to nothing."""
-        return not self.delivery.delivered and self.seconds > _MOMENT
-
-    @property
     def late(self) -> bool:
         """Tell whether nobody need wait for it any more."""
         return self.seconds > self.channel.timeout + _HURRY
+
+
+class Lane:
+    """What waits for one channel, and how well that answers.
+
+    A channel that is down costs a run its time about twice, not once for each message: where one
+    took long to come to nothing, those behind it are tried for a moment each, for as long as one
+    may take; after that only the last is, which says how it ended.
+    """
+
+    def __init__(self, first: Parcel) -> None:
+        self.parcels = deque([first])
+        self._doubt: float | None = None
+
+    def patience(self, channel: Channel) -> float:
+        """Return how many seconds the next message may take."""
+        return channel.timeout if self._doubt is None else min(channel.timeout, _MOMENT)
+
+    @property
+    def hopeless(self) -> bool:
+        """Tell whether messages have come to nothing for too long."""
+        return self._doubt is not None and time.monotonic() > self._doubt
+
+    def learn(self, parcel: Parcel) -> None:
+        """Take in what became of a message."""
+        if parcel.delivery.delivered:
+            self._doubt = None
+        elif self._doubt is None and parcel.seconds > _LONG:
+            self._doubt = time.monotonic() + parcel.channel.timeout
 
 
 class Messenger:
@@ -81,7 +105,7 @@ class Messenger:
     def __init__(self, send: Sender | None = None) -> None:
         self._send = send
         self._known: dict[tuple[str, int, str], Parcel] = {}
-        self._lanes: dict[str, deque[Parcel]] = {}
+        self._lanes: dict[str, Lane] = {}
         self._lock = threading.Lock()
 
     def send(
@@ -100,14 +124,14 @@ class Messenger:
                 self._known[key] = parcel
                 lane = self._lanes.get(name)
                 if lane is not None:
-                    lane.append(parcel)
+                    lane.parcels.append(parcel)
                 else:
-                    self._lanes[name] = lane = deque([parcel])
+                    self._lanes[name] = lane = Lane(parcel)
                     self._carrier(around, name, lane).start()
             found.append(parcel)
         return found
 
-    def _carrier(self, around: Around, name: str, lane: deque[Parcel]) -> threading.Thread:
+    def _carrier(self, around: Around, name: str, lane: Lane) -> threading.Thread:
         """Return a thread that sends what waits for a channel, until nothing does."""
 
         def work() -> None:
@@ -116,38 +140,34 @@ class Messenger:
                     pass
             finally:  # nobody may wait for ever for what nobody sends
                 with self._lock:
-                    for parcel in lane:
+                    for parcel in lane.parcels:
                         parcel.done.set()
 
         return threading.Thread(target=work, name=f"message-{name}", daemon=True)
 
-    def _next(self, around: Around, name: str, lane: deque[Parcel]) -> bool:
-        """Send the first message that waits for a channel; tell whether another one does.
-
-        Where it took long to come to nothing, those behind it are not tried: a channel that is down
-        costs a run its time once, not once for each message.
-        """
-        first = lane[0]
-        first.delivery = self._sent(around, first)
+    def _next(self, around: Around, name: str, lane: Lane) -> bool:
+        """Send the first message that waits for a channel; tell whether another one does."""
+        parcel = lane.parcels[0]
         with self._lock:
-            behind = list(lane)[1:] if first.vain else []
-        for parcel in behind:
-            why = f"not tried, as the one before it did not come: {first.delivery.reason}"
+            last = len(lane.parcels) == 1
+        if lane.hopeless and not last:
+            why = "not tried, as those before it did not come"
             parcel.delivery = Delivery(delivered=False, reason=why, tries=0)
-        for parcel in (first, *behind):
-            _record(around, parcel)
+        else:
+            parcel.delivery = self._sent(around, parcel, lane.patience(parcel.channel))
+        lane.learn(parcel)
+        _record(around, parcel)
         with self._lock:
-            for _ in (first, *behind):
-                lane.popleft()
-            if not lane:
+            lane.parcels.popleft()
+            if not lane.parcels:
                 del self._lanes[name]
-            return bool(lane)
+            return bool(lane.parcels)
 
-    def _sent(self, around: Around, parcel: Parcel) -> Delivery:
+    def _sent(self, around: Around, parcel: Parcel, seconds: float) -> Delivery:
         parcel.began = time.monotonic()
         if self._send is None:
             return Delivery(delivered=False, reason="nothing here sends messages", tries=0)
-        end = parcel.began + parcel.channel.timeout
+        end = parcel.began + seconds
         return self._send(parcel.channel, parcel.message, end, lambda: around.stop.pressed)
 
     def wait(self, around: Around, parcels: Sequence[Parcel]) -> bool:
