@@ -328,7 +328,7 @@ CHANNEL: tuple[Key, ...] = (
         choices=("slack", "json"),
         default="json",
         help="what the webhook wants: `slack` (also Mattermost, Rocket.Chat), or `json` with "
-        "`text`, `severity`, `runbook`, `run`, `step`, `inventory`, `who`, `at`, `id`",
+        "`id`, `text`, `severity`, `runbook`, `run`, `step`, `host`, `inventory`, `who`, `at`",
     ),
     Key(
         "command",
