@@ -200,7 +200,17 @@ def test_a_read_is_not_made_as_a_superuser_but_as_the_role_for_it(db: Base) -> N
     assert "read_role" in refused.reason
     found = db.changed(read_role="reader").read("SELECT current_user", kept=True)
     assert found.stdout == b"reader"
-    assert "permission denied" in db.read("SELECT * FROM pg_authid").reason
+    denied = db.read("SELECT * FROM pg_authid").reason
+    assert "permission denied" in denied
+    assert denied.endswith("→ GRANT it to the role that does this")
+
+
+def test_a_role_for_reads_that_can_not_be_taken_on_is_told_with_what_to_do(db: Base) -> None:
+    db.sql("DO $$ BEGIN CREATE ROLE stranger; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+    for role, said in (("absent", "does not exist"), ("stranger", "permission denied to set role")):
+        found = db.changed(read_role=role).read("SELECT 1")
+        assert (found.outcome, found.sent, said in found.reason) == ("failed", False, True)
+        assert "see `read_role` of the database: CREATE ROLE, GRANT it TO app" in found.reason
 
 
 @pytest.mark.parametrize("way", ["SELECT set_config('role', 'none', false)", "RESET ROLE"])

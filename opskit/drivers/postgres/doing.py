@@ -11,7 +11,15 @@ from opskit.drivers.postgres.fence import Fence, FencedError
 from opskit.drivers.postgres.marks import LEASES, Marks
 from opskit.drivers.postgres.printed import Printed
 from opskit.drivers.postgres.rows import Returned, as_expected
-from opskit.drivers.postgres.session import Access, RoleError, Session, as_reader, limit, opened
+from opskit.drivers.postgres.session import (
+    Access,
+    RoleError,
+    Session,
+    as_reader,
+    limit,
+    opened,
+    refused,
+)
 from opskit.drivers.session import Write
 from opskit.drivers.target import Running, worded
 from opskit.errors import UnreachableError
@@ -203,7 +211,7 @@ def _refused(doing: Doing, error: ServerError, *, read: bool) -> Output:
     elif error.code == _LOCKED:
         reason = f"somebody else holds a lock for more than 2 s: {error.what}"
     else:
-        reason = error.what
+        reason = refused(error)
     return doing.output("failed", reason, again=error.code in _CONFLICTS and doing.at != "alone")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from opskit.drivers.postgres.connection import BrokenError, EndedError, ServerError
 from opskit.drivers.postgres.doing import CUT_OFF
 from opskit.drivers.postgres.ending import end
-from opskit.drivers.postgres.session import Access, RoleError, Session, opened
+from opskit.drivers.postgres.session import Access, RoleError, Session, opened, refused
 from opskit.drivers.target import Running
 from opskit.errors import UnreachableError
 from opskit.model.event import Outcome
@@ -94,4 +94,4 @@ def why(error: ServerError) -> str:
     """Say why the server did not answer."""
     if error.code == _LOCKED:
         return f"somebody holds a lock on one of the tables for more than 2 s: {error.what}"
-    return error.what
+    return refused(error)

@@ -32,6 +32,7 @@ _OPTIONS: Mapping[str, str | int] = {
 }
 """Every wait for a network ends; what the environment says for libpq (PGOPTIONS) is not heard."""
 _FOURTEEN = 140000
+_DENIED = "42501"
 _LONGEST_NAME = 63
 _FOR_GOOD = 2**31 - 1
 
@@ -245,6 +246,12 @@ def _assert(connection: Connection, found: Identity, access: Access) -> None:
         raise UnreachableError(wrong, where=access.where, hint=hint)
 
 
+def refused(error: ServerError) -> str:
+    """Say why the server did not do something, and what helps where a right is lacking."""
+    cure = " → GRANT it to the role that does this" if error.code == _DENIED else ""
+    return error.what + cure
+
+
 class RoleError(OpskitError):
     """The role may do more than a read may."""
 
@@ -267,7 +274,13 @@ def as_reader(session: Session, access: Access) -> str:
     role = access.database.read_role
     if role is not None:
         quoted = '"' + role.replace('"', '""') + '"'
-        session.connection.own(f"SET ROLE {quoted}")
+        try:
+            session.connection.own(f"SET ROLE {quoted}")
+        except ServerError as error:
+            hint = (
+                f"see `read_role` of the database: CREATE ROLE, GRANT it TO {session.identity.user}"
+            )
+            raise RoleError(error.what, where=access.where, hint=hint) from None
     superuser, name, powers = session.connection.one(_MAY)
     if superuser == "t" or powers:
         what = "is a superuser" if superuser == "t" else f"is a member of {powers}"
