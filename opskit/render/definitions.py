@@ -14,6 +14,19 @@ from opskit.render.sql import Token, tokens
 _OPEN, _CLOSE = frozenset("(["), frozenset(")]")
 _SIGNS = frozenset("+-*/<>=~!@#%^&|`?:")
 _SIMPLE = re.compile(r"[a-z_][a-z0-9_]*")
+_RESERVED_WORDS = """
+    all analyse analyze and any array as asc asymmetric authorization binary both case cast check
+    collate collation column concurrently constraint create cross current_catalog current_date
+    current_role current_schema current_time current_timestamp current_user default deferrable desc
+    distinct do else end except false fetch for foreign freeze from full grant group having ilike in
+    initially inner intersect into is isnull join lateral leading left like limit localtime
+    localtimestamp natural not notnull null offset on only or order outer overlaps placing primary
+    references returning right select session_user similar some symmetric system_user table
+    tablesample then to trailing true union unique user using variadic verbose when where window
+    with
+"""
+_RESERVED = frozenset(_RESERVED_WORDS.split())
+"""What is no column's name without quotes (pg_get_keywords: R and T)."""
 _ALIASES = {"varchar_ops": "text_ops", "varchar_pattern_ops": "text_pattern_ops"}
 """Operator classes that are others under a name of their own."""
 
@@ -129,7 +142,12 @@ def _closed(token: Token) -> bool:
 
 def quoted(name: str) -> str:
     """Write a name as `canonical` leaves it."""
-    return name if _SIMPLE.fullmatch(name) else '"' + name.replace('"', '""') + '"'
+    return name if _bare(name) else '"' + name.replace('"', '""') + '"'
+
+
+def _bare(name: str) -> bool:
+    """Tell whether a name needs no quotes as that of a column."""
+    return _SIMPLE.fullmatch(name) is not None and name not in _RESERVED
 
 
 @lru_cache(4096)
@@ -155,7 +173,7 @@ def _joined(found: Sequence[Token]) -> str:
 def _word(token: Token) -> str:
     if token.kind == "word":
         return token.text.lower()
-    if token.kind == "quoted" and _SIMPLE.fullmatch(token.word):
+    if token.kind == "quoted" and _bare(token.word):
         return token.word
     return token.text
 
@@ -176,7 +194,7 @@ def _wrapped(found: Sequence[Token]) -> bool:
 def index_key(text: str) -> IndexKey:
     """Read one key of an index, such as `lower(email) text_pattern_ops DESC NULLS LAST`."""
     if _SIMPLE.fullmatch(text):
-        return IndexKey(expression=text)
+        return IndexKey(expression=quoted(text))
     return _key(pieces(text))
 
 
@@ -191,7 +209,7 @@ def _key(found: list[Token]) -> IndexKey:
     if not _one_term(found):
         raise DefinitionError("an expression that is not a call stands in brackets: ((a || b))")
     return IndexKey(
-        expression=_joined(found),
+        expression=quoted(found[0].word) if len(found) == 1 else _joined(found),
         collation=collation,
         operators=operators,
         descending=descending,

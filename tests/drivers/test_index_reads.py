@@ -305,6 +305,37 @@ def test_what_an_expectation_says_is_never_carried_out(url: str, where: str) -> 
         assert connection.execute("SELECT last_value, is_called FROM s").fetchone() == (1, False)
 
 
+WORDS = (
+    "order",
+    "user",
+    "end",
+    "left",
+    "time",
+    "values",
+    "interval",
+    "row",
+    "position",
+    "Or",
+    "is",
+)
+"""Names of columns that are words of SQL, of those that need quotes and those that need none."""
+
+
+def test_columns_that_are_called_as_words_of_sql_are_read_as_columns(url: str) -> None:
+    made = [
+        Index(keys=(f'"{word}"', f'("{word}" + 1) DESC'), where=f'"{word}" IN (1, 2)')
+        for word in WORDS
+    ]
+    table(url, ", ".join(f'"{word}" int' for word in WORDS), *(
+        f"CREATE INDEX ON item ({', '.join(one.keys)}) WHERE {one.where}" for one in made
+    ))  # fmt: skip
+    output, printed = verified(url, item(*made))
+    assert output.evidence["level"] == "OK", printed
+    others = [replace(one, where=(one.where or "").replace("(1, 2)", "(1, 3)")) for one in made]
+    output, printed = verified(url, item(*others))
+    assert [one["check"] for one in findings(output, "CRIT")] == ["missing"] * len(WORDS), printed
+
+
 @pytest.mark.parametrize(
     ("denied", "index", "said"),
     [

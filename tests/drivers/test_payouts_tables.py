@@ -71,6 +71,11 @@ def test_a_ledger_is_acted_on_whatever_its_types_and_names_are(desk: Desk, what:
     done(desk, "reverse", ids="6,8")
     sums = "SELECT sum(amount::numeric) FROM payouts WHERE id >= 1000"
     assert str(desk.db.sql(sums)[0][0]) == "-103.33"
+    desk.db.sql("ALTER TABLE payouts OWNER TO app")
+    guard = replace(desk.work("reverse", ids="6"), do="guard", since="2026-01-01 08:30:00+00:00")
+    for work in (replace(guard, probe=True), guard, replace(guard, do="unguard", of="g/")):
+        found = desk.do(work, key="g/" if work.do == "guard" else "g/!1")
+        assert found.outcome == "succeeded", found.reason
 
 
 def test_mixed_case_and_blanks_in_names_are_nothing_special(desk: Desk) -> None:
