@@ -45,7 +45,8 @@ def resume(
         if over and not left_unknown(current.plan, found):
             raise InputError(
                 f"run {found.id} has ended ({found.state}); there is nothing to resume",
-                hint=f"`opskit retry {found.id} --hosts failed,not-started` does again what failed"
+                hint=f"`opskit retry {found.id} --hosts failed,unknown,not-started` does again what"
+                " failed or is not known"
                 if found.state == "failed"
                 else f"`opskit report {found.id}` shows what it did",
             )

@@ -442,6 +442,7 @@ def test_what_must_hold_afterwards_is_asked_and_a_release_without_it_goes_back(s
     site.write()
     said = site.deploy("B", {}, status=5)
     assert "UNKNOWN certificate, days: no number" in said
+    assert "--hosts failed,unknown,not-started" in site.opskit("resume", "last", status=2)
     rate.write_text("2\n")
     said = site.deploy("B", {}, status=5)
     assert "CRIT certificate, days: 2 (< 14)" in said
