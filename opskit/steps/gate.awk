@@ -71,10 +71,15 @@ function forget_window(  key, part) {
 function bucket(ms) { return ms < 1 ? 0 : int(ln(ms) * 50) + 1 }
 function of_bucket(b) { return b == 0 ? 0 : antilog((b - 0.5) / 50) }
 
-# The p95 in ms, or what stands for it; -1 where nothing tells.
+# The p95 in ms, or what stands for it; below 0 where nothing tells. Means are told in whole ms, so
+# what is quicker than it was may come out below 0: of the new side that is quick, of the old one
+# nothing to compare with.
 function latency(scope, side,  b, most, sum, all) {
   if ((scope, side, "q") in kept) return kept[scope, side, "q"]
-  if (kept[scope, side, "weight"] > 0) return kept[scope, side, "sum"] / kept[scope, side, "weight"]
+  if (kept[scope, side, "weight"] > 0) {
+    sum = kept[scope, side, "sum"] / kept[scope, side, "weight"]
+    return sum < 0 && side == 1 ? 0 : sum
+  }
   all = kept[scope, side, "t"]
   if (!all) return -1
   for (b = 0; b < 2000; b++) {

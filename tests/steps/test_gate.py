@@ -122,6 +122,23 @@ VERDICTS: list[tuple[list[str], str]] = [
         ["n 1 300 0\nn 2 2000 2\nq 1 20\nq 2 20"] * 2 + ["n 1 300 0\nn 2 2000 2\nq 1 -\nq 2 20"],
         "inconclusive nothing tells how long",
     ),
+    # HAProxy tells whole ms: what has become quicker comes out below 0. That is quick, if new.
+    (
+        [
+            "c a 1 5000 0 8\nc b 2 50000 0 8",
+            "c a 1 5300 0 5\nc b 2 52000 0 4",
+            "c a 1 5600 0 3\nc b 2 54000 0 4",
+        ],
+        "pass green 600 requests, 0.00 % failed, mean 0 ms; blue 4000",
+    ),
+    (
+        [
+            "c a 1 50000 0 8\nc b 2 5000 0 8",
+            "c a 1 52000 0 4\nc b 2 5300 0 5",
+            "c a 1 54000 0 4\nc b 2 5600 0 3",
+        ],
+        "inconclusive nothing tells how long",
+    ),
     # Bad at its end: looked at for longer, and well again.
     ([seen(3000, 0), seen(3000, 0), seen(300, 9), WELL], "pass green 6600"),
 ]

@@ -175,7 +175,7 @@ def constant(
         told, _ = process.communicate(timeout=60)
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
     found.load = json.loads(told)
     found.logs = _settled(fleet, found)
     if pool == "app":
