@@ -15,18 +15,18 @@ _OPEN, _CLOSE = frozenset("(["), frozenset(")]")
 _SIGNS = frozenset("+-*/<>=~!@#%^&|`?:")
 _SIMPLE = re.compile(r"[a-z_][a-z0-9_]*")
 _RESERVED_WORDS = """
-    all analyse analyze and any array as asc asymmetric authorization binary both case cast check
-    collate collation column concurrently constraint create cross current_catalog current_date
-    current_role current_schema current_time current_timestamp current_user default deferrable desc
-    distinct do else end except false fetch for foreign freeze from full grant group having ilike in
-    initially inner intersect into is isnull join lateral leading left like limit localtime
-    localtimestamp natural not notnull null offset on only or order outer overlaps placing primary
-    references returning right select session_user similar some symmetric system_user table
-    tablesample then to trailing true union unique user using variadic verbose when where window
-    with
+    all analyse analyze and any array as asc asymmetric authorization binary both case cast char
+    check collate collation column concurrently constraint create cross current_catalog
+    current_date current_role current_schema current_time current_timestamp current_user default
+    deferrable desc distinct do else end except false fetch for foreign freeze from full grant
+    group having ilike in initially inner intersect into is isnull join lateral leading left
+    like limit localtime localtimestamp natural not notnull null offset on only or order outer
+    overlaps placing primary references returning right select session_user similar some
+    symmetric system_user table tablesample then to trailing true union unique user using
+    variadic verbose when where window with
 """
 _RESERVED = frozenset(_RESERVED_WORDS.split())
-"""What is no column's name without quotes (pg_get_keywords: R and T)."""
+"""What is no column's name without quotes (pg_get_keywords: R and T), or no type's (`"char"`)."""
 _ALIASES = {"varchar_ops": "text_ops", "varchar_pattern_ops": "text_pattern_ops"}
 """Operator classes that are others under a name of their own."""
 
