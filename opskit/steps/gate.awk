@@ -257,7 +257,8 @@ function finish(  open, side) {
   else if (state["streak"]) end("inconclusive", "the last window was bad, and no more than " state["streak"] " in a row; " sides("a"))
   else if (failing("a")) end("inconclusive", "errors above the limits, which may be chance; " sides("a"))
   else if (!ruled_out("a")) end("inconclusive", "too few requests to rule " percent(MARGIN * max_errors) " out; " sides("a"))
-  else if (p95_ratio > 0 && !alone && (latency("a", 1) < 0 || latency("a", 2) < 0)) end("inconclusive", "nothing tells how long requests take; " sides("a"))
+  # what is never too slow needs nothing to be compared with
+  else if (p95_ratio > 0 && !alone && (latency("a", 1) < 0 || latency("a", 2) < 0 && latency("a", 1) > p95_least)) end("inconclusive", "nothing tells how long requests take; " sides("a"))
   else if (slow("a")) end("inconclusive", "slow on the whole, but not in " windows " windows in a row; " sides("a"))
   else end("pass", sides("a") " in " sprintf("%.0f", now) " s")
 }
