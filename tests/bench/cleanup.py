@@ -4,18 +4,17 @@ Both remove the same rows of the same table, which is made anew before each; the
 the disk at each commit.
 """
 
-import json
-import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Event
 
 import psycopg
 
 from opskit.drivers.postgres.marks import ddl
 from opskit.model.inventory import MARKERS
+from tests.bench.apart import HEAD, Apart, beside, ended, first, p99
 from tests.bench.figures import FailedError, Figure, Rounds, ratio
 from tests.bench.peers import Bench
 from tests.support.database import ROLES
@@ -34,15 +33,13 @@ TABLE = """
 """
 DELETE = "DELETE FROM django_session WHERE expire_date < now()"
 ROUNDS = 3
-HEAD = "opskit: 1\nhosts: {nowhere: 127.0.0.1}\n"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cleanup:
+class Cleanup(Apart):
     """`session-cleanup` on a table of which four fifths are over."""
 
     rows: int
-    hosts: int = 0
 
     @property
     def name(self) -> str:
@@ -54,22 +51,13 @@ class Cleanup:
             f"{self.rows * 4 // 5:,} of {self.rows:,} sessions removed, {ROUNDS} rounds of its own"
         )
 
-    def programs(self, bench: Bench) -> Mapping[str, list[str]]:
-        """Nothing is to be run as it is: each run needs the rows anew."""
-        self._measured.clear()
-        self._measured.append(bench)
-        return {}
-
-    _measured: list[Bench] = field(default_factory=list)
-
     def figures(self, took: Rounds) -> Sequence[Figure]:
         assert not took
-        (bench,) = self._measured
         ours: list[Run] = []
         steady: list[Run] = []
         theirs: list[Run] = []
         with server(fsync="on", shared_buffers="512MB", max_wal_size="4GB") as found:
-            place = _Place(found, found.database(empty=True), bench, self.rows)
+            place = _Place(found, found.database(empty=True), self.bench, self.rows)
             for turn in range(ROUNDS + 1):
                 for runs, do in (
                     (ours, place.opskit),
@@ -168,19 +156,11 @@ class _Place:
 
     def opskit(self, *more: str) -> tuple[float, float]:
         """Run it as a person does; the time is that of the step, which counts before and after."""
-        folder = self._bench.hosts.folder
-        words = [str(self._bench.opskit), "run", "session-cleanup", "-i", str(self._inventory),
-                 "--yes", "--json", "--store", str(folder / "store.db"), "-p", "max_rows=100000000",
-                 "-p", "rest=ok", *more]  # fmt: skip
-        done = subprocess.run(words, capture_output=True, check=False, text=True)
-        if done.returncode:
-            raise FailedError(done.stdout[-2000:] + done.stderr)
-        for line in done.stdout.splitlines():
-            event = json.loads(line)
-            if event.get("event") == "step ended" and event.get("key", "").startswith("1/"):
-                evidence = event["evidence"]
-                return float(event["seconds"]), float(evidence["longest_ms"])
-        raise FailedError(done.stdout[-2000:])
+        store = self._bench.hosts.folder / "store.db"
+        words = ["session-cleanup", "-i", str(self._inventory), "--store", str(store),
+                 "-p", "max_rows=100000000", "-p", "rest=ok", *more]  # fmt: skip
+        event = ended(self._bench, words, first)
+        return float(event["seconds"]), float(event["evidence"]["longest_ms"])
 
 
 @dataclass(kw_only=True, slots=True)
@@ -188,14 +168,13 @@ class Writer:
     """Another client, which makes and prolongs sessions 200 times a second."""
 
     url: str
-    stop: threading.Event = field(default_factory=threading.Event)
     times: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
-    def go(self) -> None:
+    def go(self, over: Event) -> None:
         with psycopg.connect(self.url, autocommit=True) as connection:
             number = 0
-            while not self.stop.wait(0.005):
+            while not over.wait(0.005):
                 number += 1
                 began = time.perf_counter()
                 try:
@@ -214,15 +193,5 @@ WRITE = (
 @contextmanager
 def writing(url: str) -> Iterator[Writer]:
     writer = Writer(url=url)
-    thread = threading.Thread(target=writer.go)
-    thread.start()
-    try:
+    with beside(writer.go):
         yield writer
-    finally:
-        writer.stop.set()
-        thread.join(60)
-
-
-def p99(times: Sequence[float]) -> float:
-    found = sorted(times)
-    return 1000 * found[int(len(found) * 0.99)] if found else 0.0

@@ -16,13 +16,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import hiredis
 
+from tests.bench.apart import Apart
 from tests.bench.figures import FailedError, Figure, Rounds, ratio
 from tests.bench.peers import Bench
 from tests.support.redis import Peer, Server, server
@@ -33,12 +34,11 @@ SOME = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Purge:
+class Purge(Apart):
     """`cache-invalidate` where so many of all keys fit."""
 
     keys: int
     of: int
-    hosts: int = 0
 
     @property
     def name(self) -> str:
@@ -48,17 +48,9 @@ class Purge:
     def title(self) -> str:
         return f"{self.keys:,} of {self.of:,} keys removed, {ROUNDS} rounds of its own"
 
-    def programs(self, bench: Bench) -> Mapping[str, list[str]]:
-        """Nothing is to be run as it is: each run needs the keys anew."""
-        self._measured.clear()
-        self._measured.append(bench)
-        return {}
-
-    _measured: list[Bench] = field(default_factory=list)
-
     def figures(self, took: Rounds) -> Sequence[Figure]:
         assert not took
-        (bench,) = self._measured
+        bench = self.bench
         ours: list[Run] = []
         kept: list[Run] = []
         theirs: list[Run] = []

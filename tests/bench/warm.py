@@ -11,12 +11,11 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from threading import Event, Thread
+from dataclasses import dataclass
 
 import psycopg
 
+from tests.bench.apart import HEAD, Apart, asking, ended, first, p99
 from tests.bench.figures import FailedError, Figure, Rounds, ratio
 from tests.bench.peers import Bench
 from tests.support.database import ROLES
@@ -25,7 +24,6 @@ from tests.support.redis import Server, server
 
 ROUNDS = 5
 VALUE = 100
-HEAD = "opskit: 1\nhosts: {nowhere: 127.0.0.1}\n"
 BOOK = """opskit: 1
 name: bench-warm
 version: 1.0.0
@@ -64,12 +62,11 @@ print(json.dumps([time.perf_counter() - began, redis.__version__]))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Warm:
+class Warm(Apart):
     """Keys written as quickly as they go, and politely beside a bystander."""
 
     rows: int
     rate: int = 5_000
-    hosts: int = 0
 
     @property
     def name(self) -> str:
@@ -79,19 +76,10 @@ class Warm:
     def title(self) -> str:
         return f"{self.rows:,} keys of {VALUE} bytes, {ROUNDS} rounds of its own"
 
-    def programs(self, bench: Bench) -> Mapping[str, list[str]]:
-        """Nothing is to be run as it is: each run needs an empty server."""
-        self._measured.clear()
-        self._measured.append(bench)
-        return {}
-
-    _measured: list[Bench] = field(default_factory=list)
-
     def figures(self, took: Rounds) -> Sequence[Figure]:
         assert not took
-        (bench,) = self._measured
         with server(maxmemory="2gb") as found, postgres() as database:
-            place = _Place(found, database.database(empty=True), bench, self.rows)
+            place = _Place(found, database.database(empty=True), self.bench, self.rows)
             ways: dict[str, Callable[[], float]] = {
                 "opskit": place.opskit, "redis-py": place.redis_py,
                 "redis-benchmark": place.redis_benchmark, "copy": place.copied,
@@ -213,16 +201,13 @@ class _Place:
 
     def _ran(self, *more: str) -> Mapping[str, object]:
         folder = self._bench.hosts.folder
-        words = [str(self._bench.opskit), "run", str(self._book), "-i", str(self._inventory),
-                 "--yes", "--json", "--store", str(folder / "store.db"), *more]  # fmt: skip
-        environ = {**os.environ, "XDG_STATE_HOME": str(folder / "state")}
-        done = subprocess.run(words, capture_output=True, check=False, text=True, env=environ)
-        shutil.rmtree(folder / "state", ignore_errors=True)
-        for line in done.stdout.splitlines() if done.returncode == 0 else ():
-            event = json.loads(line)
-            if event.get("event") == "step ended" and event.get("key", "").startswith("1/"):
-                return {**event["evidence"], "took": event["seconds"]}
-        raise FailedError(done.stdout[-2000:] + done.stderr)
+        words = [str(self._book), "-i", str(self._inventory), "--store", str(folder / "store.db"),
+                 *more]  # fmt: skip
+        try:
+            event = ended(self._bench, words, first, XDG_STATE_HOME=str(folder / "state"))
+        finally:
+            shutil.rmtree(folder / "state", ignore_errors=True)
+        return {**event["evidence"], "took": event["seconds"]}
 
     def redis_py(self) -> float:
         path = self._bench.hosts.folder / "redis_peer.py"
@@ -260,36 +245,10 @@ class _Place:
         short = self._file.with_name("short.jsonl")
         with self._file.open() as lines:
             short.write_text("".join(line for _, line in zip(range(rate * 4), lines, strict=False)))
-        with asking(self._cache) as idle:
+        with asking(self._cache.port, "key:000000000000") as idle:
             time.sleep(4)
-        with asking(self._cache) as during:
+        with asking(self._cache.port, "key:000000000000") as during:
             evidence = self._ran("-p", f"rows={short}", "-p", f"rate={rate}")
         seconds = float(evidence["seconds"])  # type: ignore[arg-type]
         last = during[-int(500 * seconds) :]
         return Beside(idle=p99(idle), during=p99(last), rate=rate * 4 / seconds)
-
-
-@contextmanager
-def asking(cache: Server) -> Iterator[list[float]]:
-    times: list[float] = []
-    over = Event()
-
-    def ask() -> None:
-        with cache.peer() as peer:
-            while not over.wait(0.002):
-                began = time.perf_counter()
-                peer.call("GET", "key:000000000000")
-                times.append(time.perf_counter() - began)
-
-    thread = Thread(target=ask)
-    thread.start()
-    try:
-        yield times
-    finally:
-        over.set()
-        thread.join(20)
-
-
-def p99(times: Sequence[float]) -> float:
-    found = sorted(times)
-    return 1000 * found[int(len(found) * 0.99)] if found else 0.0
