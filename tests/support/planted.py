@@ -46,14 +46,20 @@ def spellings(value: str) -> Mapping[str, bytes]:
 
 
 def found_in(data: bytes, values: Iterable[str]) -> list[str]:
-    """Say which spellings of which values stand in some bytes, also where lines were folded."""
+    """Say which spellings of which values stand in some bytes, also where lines were folded.
+
+    What has no end of a line in it stands in what is folded, too, wherever it stands in the bytes.
+    """
     folded = data.replace(b"\r", b"").replace(b"\n", b"")
-    return [
-        f"{value[:6]}… as {name}"
-        for value in values
-        for name, way in spellings(value).items()
-        if way in data or way in folded
-    ]
+    there: dict[bytes, bool] = {}  # many are spelt alike
+    found = []
+    for value in values:
+        for name, way in spellings(value).items():
+            if way not in there:
+                there[way] = way in (data if b"\n" in way or b"\r" in way else folded)
+            if there[way]:
+                found.append(f"{value[:6]}… as {name}")
+    return found
 
 
 SPELL = r'''#!{python} -IS
@@ -87,6 +93,17 @@ time.sleep(0.3)
 """A program for the hosts."""
 
 
+def _bytes(path: str) -> bytes:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        data = b""
+        while more := os.read(handle, 1 << 17):
+            data += more
+        return data
+    finally:
+        os.close(handle)
+
+
 @dataclass(kw_only=True)
 class Watch:
     """Looks at every process of this machine, hosts' included, again and again."""
@@ -98,21 +115,28 @@ class Watch:
     rounds: int = 0
 
     def __post_init__(self) -> None:
-        self.ways = [way for value in self.values for way in set(spellings(value).values())]
+        self.ways = [*{way for value in self.values for way in spellings(value).values()}]
 
     def look(self) -> None:
         self.rounds += 1
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and int(entry.name) != os.getpid():
+        seen: list[tuple[int, bytes, bytes]] = []
+        for name in os.listdir("/proc"):  # noqa: PTH208 - as quickly as it goes
+            if name.isdigit() and int(name) != os.getpid():
                 with suppress(OSError):
-                    self._process(int(entry.name), entry)
+                    words = _bytes(f"/proc/{name}/cmdline")
+                    seen.append((int(name), words, b""))
+                    seen[-1] = (int(name), words, _bytes(f"/proc/{name}/environ"))
+        if self._stands_in(b"\0\0".join(part for _, *parts in seen for part in parts)):
+            for pid, words, environ in seen:
+                self._process(pid, words, environ)
 
-    def _process(self, pid: int, entry: Path) -> None:
-        words = (entry / "cmdline").read_bytes()
-        if any(way in words for way in self.ways):
+    def _stands_in(self, data: bytes) -> bool:
+        return any(way in data for way in self.ways)
+
+    def _process(self, pid: int, words: bytes, environ: bytes) -> None:
+        if self._stands_in(words):
             self.words.append(words.replace(b"\0", b" ").decode(errors="replace")[:300])
-        environ = (entry / "environ").read_bytes()
-        if any(way in environ for way in self.ways):
+        if self._stands_in(environ):
             command = words.replace(b"\0", b" ").decode(errors="replace")
             for item in environ.split(b"\0"):
                 for value in self.values:
