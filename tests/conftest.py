@@ -41,7 +41,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 LONG = (
-    "runbooks/test_deploy", "runbooks/test_migrations", "acceptance/test_payouts_killed",
+    "runbooks/test_deploy", "runbooks/test_migrations", "runbooks/test_deploy_refused",
+    "acceptance/test_payouts_killed",
     "runbooks/test_blue_green", "acceptance/test_crash_matrix", "acceptance/test_queues",
     "runbooks/test_blue_green_broken", "runbooks/test_no_failed_request",
     "acceptance/test_payouts", "acceptance/test_crash", "acceptance/test_leases",

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from opskit.lab.load import Load
-from tests.runbooks.test_deploy import artifact, live
 from tests.support import haproxy
+from tests.support.deploying import artifact, live
 from tests.support.fleet import Fleet
 
 pytestmark = [

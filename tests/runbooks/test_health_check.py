@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runbooks.test_deploy import pids, state
+from tests.support.deploying import pids, state
 from tests.support.fleet import Fleet
 
 pytestmark = pytest.mark.acceptance

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.runbooks.test_deploy import deploy, live, pids, state
+from tests.support.deploying import deploy, live, pids, state
 from tests.support.fleet import Fleet
 
 pytestmark = pytest.mark.acceptance

@@ -20,9 +20,9 @@ from opskit.model.work import Command
 from opskit.plan.make import make
 from opskit.settings import shipped
 from tests.drivers.test_http import serving
-from tests.runbooks.test_deploy import pids, state
 from tests.runbooks.test_health_check import switch
 from tests.support import postgres
+from tests.support.deploying import pids, state
 from tests.support.fleet import Fleet
 
 pytestmark = pytest.mark.acceptance
