@@ -244,4 +244,4 @@ def ending(found: Run, plan: Plan) -> list[Event]:
 def _sent(found: Run, action: Action) -> bool:
     """Tell whether an action was begun on its target, however that ended."""
     record = found.actions.get(action.key)
-    return record is not None and record.stands not in ("planned", "skipped") and record.sent
+    return record is not None and record.begun

@@ -56,7 +56,7 @@ class _Plans:
         plan = self.of(run)
         effects = {action.key: plan.stage(action).effect for action in plan.actions}
         return any(
-            effects.get(key) == "change" and one.sent and one.stands not in ("planned", "skipped")
+            effects.get(key) == "change" and one.begun
             for key, one in self._store.load(run.id).actions.items()
         )
 

@@ -152,4 +152,4 @@ class Ending:
 
     def _begun(self, action: Action) -> bool:
         record = self.book.records.get(action.key)
-        return record is not None and record.sent and record.stands != "planned"
+        return record is not None and record.begun

@@ -62,6 +62,16 @@ class ActionRecord:
         """Whether something of it may have been begun on its target."""
         return self.before is not None or self.data.get("sent") is not False
 
+    @property
+    def begun(self) -> bool:
+        """Whether something of it may have been begun on its target, whatever became of that.
+
+        What is skipped never was; but a person may have said so of an attempt that had failed.
+        """
+        if self.stands == "skipped":
+            return self.reached > 0
+        return self.sent and self.stands != "planned"
+
 
 @frozen
 class Run:

@@ -30,6 +30,12 @@ def test_a_run_ended_after_a_change_with_nothing_to_take_back_was_not_refused() 
     assert event.data["exit"] == Exit.FAILED
     (event,) = ending(samples.run("waiting", {"web1": "begun"}), plan)
     assert event.data["exit"] == Exit.REFUSED
+    skipped = dict([samples.record("3@web1", "skipped", why="when: no")])
+    (event,) = ending(samples.run("waiting", {"web1": "begun"}, skipped), plan)
+    assert event.data["exit"] == Exit.REFUSED
+    passed = {key: replace(one, reached=1) for key, one in skipped.items()}  # it had failed before
+    (event,) = ending(samples.run("waiting", {"web1": "begun"}, passed), plan)
+    assert event.data["exit"] == Exit.FAILED
 
 
 def test_a_run_ended_at_a_check_of_which_nobody_knows_was_refused_if_it_had_changes_to_make() -> (

@@ -94,6 +94,16 @@ def test_what_stands_for_several_hosts_excludes_none(tmp_path: Path) -> None:
     assert choices(paper) == ["retry", "done", "skip", "failed", "abort"]
 
 
+def test_what_failed_and_is_skipped_then_may_have_changed_something(tmp_path: Path) -> None:
+    steps = "  - {name: one, run: one}\n  - {name: look, run: look, effect: read}\n"
+    plan, world, paper = waiting(tmp_path, steps, count=1, fails={"1/web1": -1, "2/web1": -1})
+    paper.append(decided(paper, "skip", reason="r"))
+    assert go(plan, world, paper)[0] == "waiting"
+    paper.append(decided(paper, "failed", reason="r"))
+    go(plan, world, paper)
+    assert end(paper) == ("failed", 1)
+
+
 def test_a_look_and_what_others_need_the_output_of_can_not_be_called_done(tmp_path: Path) -> None:
     steps = "  - {name: look, run: look, effect: read}\n"
     _, _, paper = waiting(tmp_path, steps, count=1, fails={"1/web1": -1})

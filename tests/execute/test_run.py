@@ -339,11 +339,13 @@ def test_a_check_of_which_nobody_knows_refuses_what_would_be_changed_after_it(
     )
     early = "  - {name: place, run: place, prepares: true, undo: {run: away}}\n"
     late = check.replace("preflight", "main")
+    idle = "  - {name: idle, run: idle, when: \"run.id == 'none'\"}\n"
     for steps, unknown, expected in (
         (check + TWO, "1/web1", ("failed", 5)),
         (early + late + TWO, "2/web1", ("failed", 5)),  # what only prepared is taken back
         (check, "1/web1", ("unknown", 6)),  # where nothing is to be changed it is the result
         (TWO + late, "3/web1", ("unknown", 6)),
+        (idle + late + TWO, "2/web1", ("failed", 5)),  # what was skipped has changed nothing
         ("  - {name: a, run: a, on_unknown: fail}\n", "1/web1", ("unknown", 6)),
     ):
         plan = planned(runbook(steps, "on_failure: undo\n"), tmp_path, hosts=1)
@@ -364,6 +366,10 @@ def test_a_run_that_ends_before_its_first_change_was_refused(tmp_path: Path) -> 
     assert paper.entries[-1].event.data["exit"] == 5
     _, paper = go(plan, World(fails={"2/web1": -1}))
     assert paper.entries[-1].event.data["exit"] == 3
+    for idle in ("when: \"run.id == 'none'\"", "unless: 'true'"):  # skipped: it changed nothing
+        first = f"  - {{name: idle, run: idle, {idle}}}\n"
+        _, paper = go(planned(runbook(first + look + TWO), tmp_path), World(fails={"2/web1": -1}))
+        assert paper.entries[-1].event.data["exit"] == 5, idle
     reads = planned(runbook(look), tmp_path)
     _, paper = go(reads, World(fails={"1/web1": -1}))
     assert paper.entries[-1].event.data["exit"] == 1
