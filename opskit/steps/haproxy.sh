@@ -12,14 +12,14 @@
 #   3 refused, nothing changed · 4 failed, states and weights are as before
 #   5 failed, and they could not be proved to be · 143 interrupted
 
-changed=no going_back='' dead='' dead_side='' measured=''
+changed=no going_back='' half='' dead='' dead_side='' measured=''
 
 # --- the servers --------------------------------------------------------------
 
 ask_awk() { awk -v backend="$backend" -v first="$first" -v second="$second" "$@"; }
 
-# Sets rows, a line for each server, and part, the share of the second; otherwise why. Who goes back
-# needs no share to begin with: then part is '' and why says the reason. Where all servers of one
+# Sets rows, a line for each server, and part, the share of the second; otherwise why. Who goes back, or is
+# half way (half), needs no share to begin with: then part is '' and why says the reason. Where all servers of one
 # colour that is to have traffic are down, dead says so, and dead_side which colour that is.
 read_rows() {
   hear "show info;show servers state $backend;show stat" || return 1 # in one, so that one process tells all
@@ -34,7 +34,8 @@ $share_now
 END
   if [ "$part" != fault ]; then return; fi
   part=''
-  [ -n "$going_back" ] # there is no share to tell where nobody answers, which is a reason to go back
+  # There is no share to tell in the middle of a change, nor where nobody answers, which is a reason to go back.
+  [ -n "$half$going_back" ]
 }
 
 shares_now() {
@@ -82,12 +83,21 @@ agree() {
 # --- the change ---------------------------------------------------------------
 
 # Does what lines of NAME WEIGHT STATE say, and reads it back. Nobody is drained before those that
-# gain are read to take requests: otherwise nobody would, for a moment.
+# gain are read to take requests: otherwise nobody would, for a moment. Who takes some keeps its weight
+# until the others are drained: beside theirs its last one may be next to nothing.
 apply() {
-  for drains in 0 1; do
-    plan=$(printf '%s\n' "$1" | awk -F '\t' -v drains="$drains" '($3 == "drain") == drains')
+  half=yes
+  if printf '%s\n' "$1" | grep -q "${tab}drain\$"; then
+    plan=$(printf '%s\n=\n%s\n' "$rows" "$1" | awk -F '\t' '
+      $0 == "=" { later = 1; next }
+      !later { weight[$1] = $4; takes[$1] = int($3 / 8) % 2 == 0; next }
+      $3 != "drain" { print $1 "\t" ($1 in weight && takes[$1] ? weight[$1] : $2) "\t" $3 }')
     [ -z "$plan" ] || obey || return 1
-  done
+    plan=$(printf '%s\n' "$1" | grep "${tab}drain\$")
+    obey || return 1
+  fi
+  half='' plan=$1
+  obey
 }
 
 # Who is in maintenance, or was, is left there or out of it: that is somebody's who knows why.

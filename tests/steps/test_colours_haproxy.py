@@ -213,6 +213,9 @@ def test_servers_without_a_check_and_with_the_weight_0_are_refused(balancer: Bal
     status, said = balancer(to="green", share=10)
     assert (status, "backend app has blue 90 green 10" in said) == (0, True), said
     assert haproxy.state() == ["256 UP", "256 UP", "28 UP", "28 UP"], "10% of 1 would be 0"
+    status, said = balancer(to="green")
+    assert (status, "backend app has green 100" in said) == (0, True), said
+    assert haproxy.state() == ["256 DRAIN", "256 DRAIN", "1 UP", "1 UP"]
     assert balancer(back=True)[0] == 0
     assert haproxy.state() == ["1 UP", "1 UP", "1 DRAIN", "1 DRAIN"]
 
