@@ -58,6 +58,7 @@ class Journal:
         """Where this process stands among all that hold something: the store, and a number that
         only grows there."""
         self._masker = masker
+        self._hiding = threading.Lock()
         self._secret_steps = frozenset(secret_steps)
         self._resume = resume
         self._end = self._would_be = chain.End()
@@ -169,7 +170,8 @@ class Journal:
 
     def hide(self, secret: Secret) -> None:
         """Mask one more secret from now on: a value that the run itself has just fetched."""
-        self._masker = self._masker.and_also(secret)
+        with self._hiding:  # many threads come by secrets, and each is to be masked
+            self._masker = self._masker.and_also(secret)
 
     def close(self) -> None:
         """Write what is left, and let go of the run; of its locks too, once it has ended."""
