@@ -9,6 +9,7 @@ from threading import Lock
 
 from opskit.app import secrets as fetching
 from opskit.audit import Store
+from opskit.audit.masking import Masker, usable
 from opskit.errors import InputError, OpskitError
 from opskit.execute import Outside
 from opskit.execute.messenger import Messenger
@@ -20,6 +21,7 @@ from opskit.notify.sending import Sender
 from opskit.steps.units import duration
 
 _LONG = 3600.0
+_LEAST = 0.1
 _MOST = 3000
 """So many runs are looked at: ten days of one every five minutes."""
 
@@ -36,12 +38,17 @@ def messenger(store: Store, outside: Outside, plan: Plan) -> Messenger:
         for name in channel.wanted:
             if not plan.secrets[name].source.startswith("cmd:"):
                 try:
-                    purse.fetch(name)
+                    purse.fetch(name, 0.0)
                 except InputError as error:
                     told = f"channel {channel.name} gets nothing: {error.what}"
                     outside.watch(Event(kind="message", data={"text": told}))
     hidden = fetching.variables(plan, outside.secrets)
-    return Messenger(Sender(purse.fetch, hidden, partial(lately, store)))
+    return Messenger(Sender(purse.fetch, hidden, partial(lately, store), _masked))
+
+
+def _masked(text: str) -> str:
+    """Take every secret that this process has come by out of a text."""
+    return Masker.of(filter(usable, fetching.seen())).mask(text)
 
 
 def lately(store: Store, channel: Channel, message: Message) -> str:
@@ -52,8 +59,12 @@ def lately(store: Store, channel: Channel, message: Message) -> str:
         for run in store.runs(
             since=since - _LONG, runbook=message.runbook, limit=_MOST, previews=False
         ):
+            if run.kind == "notify" and run.reason != message.text:
+                continue  # its step is named by what is said, but not by all of it
             for entry in store.entries(run.id):
                 if entry.at >= since and _same(entry.event, channel, message):
+                    if store.plan(run.id).inventory != message.inventory:
+                        break  # what is so there may be otherwise here
                     ago = duration(round(time.time() - entry.at))
                     return f"it had the same {ago} ago, of run {run.id}"
     return ""
@@ -82,11 +93,21 @@ class Purse:
         names = {name for channel in plan.channels.values() for name in channel.wanted}
         self._locks = {name: Lock() for name in names}  # a command that hangs holds up its own only
 
-    def fetch(self, name: str) -> Secret:
-        """Return a secret, which is masked from then on; InputError says why it can't be had."""
-        with self._locks[name]:
+    def fetch(self, name: str, end: float) -> Secret:
+        """Return a secret, which is masked from then on; InputError says why it can't be had.
+
+        A command that brings it has until `end`, a monotonic time.
+        """
+        left = max(_LEAST, end - time.monotonic())
+        if not self._locks[name].acquire(timeout=left):
+            told = f"the secret {name!r} can't be had: another message waits for its command"
+            raise InputError(told, where=self._plan.inventory)
+        try:
             if name not in self._found:
-                found = fetching.lazily(self._plan, name, self._environ)
+                left = max(_LEAST, end - time.monotonic())
+                found = fetching.lazily(self._plan, name, self._environ, left)
                 self._outside.hide(found)
                 self._found[name] = found
             return self._found[name]
+        finally:
+            self._locks[name].release()

@@ -12,7 +12,8 @@ from opskit.model.work import Command, Request, Work
 
 SHORTEST = 6
 """Characters; a shorter value can't be masked without masking half of every output."""
-
+_LONGEST = 30.0
+"""Seconds that a command may take to bring one."""
 
 _seen: list[Secret] = []
 
@@ -74,11 +75,11 @@ def fetch(
     return found
 
 
-def lazily(plan: Plan, name: str, environ: Mapping[str, str]) -> Secret:
+def lazily(plan: Plan, name: str, environ: Mapping[str, str], seconds: float) -> Secret:
     """Fetch a secret that a channel wants: without it a message is not sent, and that is all."""
     if name not in plan.secrets:
         raise InputError(f"the inventory has no secret {name!r}", where=plan.inventory)
-    found = _fetch(plan.secrets[name], environ, plan.inventory)
+    found = _fetch(plan.secrets[name], environ, plan.inventory, seconds)
     remember([found])
     return found
 
@@ -97,7 +98,9 @@ def one(sources: Mapping[str, SecretSource], name: str, environ: Mapping[str, st
     return found
 
 
-def _fetch(source: SecretSource, environ: Mapping[str, str], where: str) -> Secret:
+def _fetch(
+    source: SecretSource, environ: Mapping[str, str], where: str, seconds: float = _LONGEST
+) -> Secret:
     kind, _, rest = source.source.partition(":")
     match kind:
         case "env":
@@ -106,7 +109,7 @@ def _fetch(source: SecretSource, environ: Mapping[str, str], where: str) -> Secr
         case "file":
             value, missing = _read(Path(rest).expanduser())
         case _:
-            value, missing = _output(rest)
+            value, missing = _output(rest, seconds)
     if value is None:
         raise InputError(f"the secret {source.name!r} can't be had: {missing}", where=where)
     if len(value) < SHORTEST:
@@ -125,14 +128,14 @@ def _read(path: Path) -> tuple[str | None, str]:
         return None, f"{path}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}"
 
 
-def _output(command: str) -> tuple[str | None, str]:
+def _output(command: str, seconds: float) -> tuple[str | None, str]:
     try:
         done = subprocess.run(  # noqa: S602 - the inventory's owner wrote this line for a shell
-            command, shell=True, capture_output=True, timeout=30, check=False, text=True,
+            command, shell=True, capture_output=True, timeout=seconds, check=False, text=True,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return None, "its command took longer than 30 s"
+        return None, f"its command took longer than {seconds:.3g} s"
     if done.returncode != 0:
         return None, f"its command ended with status {done.returncode}"
     return done.stdout.removesuffix("\n"), ""

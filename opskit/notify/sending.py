@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 from opskit.errors import InputError
 from opskit.model.channel import Channel, Delivery, Message
@@ -18,14 +19,15 @@ _PAUSE = 0.5
 _SLICE = 0.1
 _LINE = 200
 
-Fetch = Callable[[str], Secret]
-"""Gets a secret of the inventory by its name; InputError says why not."""
+Fetch = Callable[[str, float], Secret]
+"""Gets a secret of the inventory by its name, by a monotonic time; InputError says why not."""
 
 
 class Sender:
     """Sends messages for one process. `hidden`: variables that no command may see.
 
-    `lately` says, where a channel had the same message a moment ago, when that was.
+    `lately` says, where a channel had the same message a moment ago, when that was. `mask` takes
+    secrets out of a text.
     """
 
     def __init__(
@@ -33,19 +35,24 @@ class Sender:
         fetch: Fetch,
         hidden: Collection[str] = (),
         lately: Callable[[Channel, Message], str] = lambda channel, message: "",
+        mask: Callable[[str], str] = lambda text: text,
     ) -> None:
         self._fetch = fetch
         self._hidden = frozenset(hidden)
         self._lately = lately
+        self._mask = mask
 
     def __call__(
         self, channel: Channel, message: Message, end: float, stopped: Callable[[], bool]
     ) -> Delivery:
         """Send a message by `end`; what goes wrong is in the delivery, never raised."""
         try:
+            # A channel is read by more people than the record, so it gets nothing that is not there.
+            text, step = self._mask(message.text), self._mask(message.step)
+            message = replace(message, text=text, step=step)
             if channel.every and (told := self._lately(channel, message)):
                 return Delivery(delivered=False, held=True, reason=told, tries=0)
-            secrets = {name: self._fetch(name) for name in channel.wanted}
+            secrets = {name: self._fetch(name, end) for name in channel.wanted}
             if channel.webhook is not None:
                 return _posted(channel, message, secrets[channel.webhook], end, stopped)
             given = {name: secrets[secret].reveal() for name, secret in channel.secrets.items()}

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +16,16 @@ from typing import Any
 
 import pytest
 
+from opskit import load
+from opskit.app.channels import Purse
+from opskit.execute import Outside, Stop
+from opskit.model.channel import Message
+from opskit.notify.sending import Sender
+from opskit.plan.make import make
 from tests.support.database import until
 from tests.support.planted import found_in, store_contents
 from tests.support.webhooks import TOKEN, Chats, chats
+from tests.support.world import Paper, World, no_files
 
 pytestmark = pytest.mark.acceptance
 
@@ -247,8 +255,15 @@ def test_who_has_a_clock_or_a_prompt_tells_a_channel_and_the_same_only_once(desk
         )  # fmt: skip
     assert [len(desk.chats.at(name)) for name in ("json", "ok")] == [1, 1]
     text = "scheduled: a-job did not succeed"
+    (desk.folder / "environment").write_text("JSON=it's\n")  # what reads this ends
+    subprocess.run(["/bin/sh", "-c", command], cwd="/", env=clock, timeout=60, check=False)
+    assert [len(desk.chats.at(name)) for name in ("json", "ok")] == [1, 2]
     said = desk.opskit("notify", text, "--to", "seldom", "--severity", "critical")
     assert "seldom: held back: it had the same " in said
+    (desk.folder / "j.yaml").write_text((desk.folder / "i.yaml").read_text())
+    said = desk.opskit("notify", text, "--to", "seldom", "--severity", "critical", "-i", "j.yaml")
+    assert "seldom: delivered" in said, "what is so elsewhere says nothing of here"
+    desk.chats.came.pop()
     said = desk.opskit("incident", "last", "--to", "seldom")
     assert "seldom: delivered" in said
     alert, told = desk.chats.at("json")
@@ -258,6 +273,49 @@ def test_who_has_a_clock_or_a_prompt_tells_a_channel_and_the_same_only_once(desk
     said = desk.opskit("notify", odd, "--to", "keyless", "--to", "hook", status=1)
     assert "keyless: not delivered: the secret 'keyless' can't be had" in said
     assert desk.chats.at("json")[-1]["text"] == odd
+
+
+def test_no_channel_gets_a_secret_that_a_host_has_printed(desk: Desk) -> None:
+    get = {"name": "get", "run": "printf %s $KEY", "secrets": {"KEY": "ok"}, "save": "got"}
+    tell = {"name": "tell", "notify": {"message": "it is {{ got }}", "to": ["hook", "mail"]}}
+    desk.write("".join(f"  - {json.dumps({**one, 'on': 'controller'})}\n" for one in (get, tell)))
+    desk.opskit("run", "job.yaml", "--yes")
+    assert [one["text"] for one in desk.chats.at("json")] == ["it is [secret]"]
+    assert (desk.folder / "mail").read_text().startswith("it is [secret]\n")
+
+
+def test_a_command_that_brings_an_address_has_the_time_of_its_message(tmp_path: Path) -> None:
+    (tmp_path / "i.yaml").write_text(
+        "opskit: 1\nhosts: {a: 127.0.0.1}\nchannels: {chat: {webhook: address}}\n"
+        "notify: chat\nsecrets: {address: 'cmd:exec sleep 20'}\n"
+    )
+    (tmp_path / "r.yaml").write_text(f"{HEAD}steps:\n{STEPS}")
+    found = load.inventory(tmp_path / "i.yaml")
+    plan = make(load.runbook(tmp_path / "r.yaml", []), found, {}, files=no_files)
+    paper = Paper(World())
+    outside = Outside(
+        targets=World(), journal=paper, secrets={}, watch=print, stop=Stop(), hide=print
+    )
+    purse = Purse(plan, outside, {})
+    sender = Sender(purse.fetch)
+    began = time.monotonic()
+    message = Message(
+        id="1", text="", severity="info", run="", runbook="", step="", host="", inventory="",
+        who="", at=0.0,
+    )  # fmt: skip
+    told: list[str] = []
+
+    def send() -> None:
+        came = sender(plan.channels["chat"], message, began + 0.3, lambda: False)
+        told.append(came.reason)
+
+    threads = [threading.Thread(target=send) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - began < 5
+    assert all(reason.startswith("the secret 'address' can't be had: ") for reason in told), told
 
 
 @pytest.mark.soak
