@@ -121,13 +121,14 @@ class Messenger:
             with self._lock:
                 if key in self._known:
                     continue
-                self._known[key] = parcel
                 lane = self._lanes.get(name)
                 if lane is not None:
                     lane.parcels.append(parcel)
                 else:
-                    self._lanes[name] = lane = Lane(parcel)
+                    lane = Lane(parcel)
                     self._carrier(around, name, lane).start()
+                    self._lanes[name] = lane
+                self._known[key] = parcel
             found.append(parcel)
         return found
 
@@ -138,8 +139,10 @@ class Messenger:
             try:
                 while self._next(around, name, lane):
                     pass
-            finally:  # nobody may wait for ever for what nobody sends
+            finally:  # nobody may wait for ever for what nobody sends, nor for what comes later
                 with self._lock:
+                    if self._lanes.get(name) is lane:
+                        del self._lanes[name]
                     for parcel in lane.parcels:
                         parcel.done.set()
 

@@ -204,3 +204,22 @@ def test_an_outcome_that_nobody_waited_for_is_sent_again_by_whoever_goes_on(tmp_
     assert go(plan, paper, post) == "succeeded"
     assert post.came == [("chat", "begins", "r1:1/>controller:1"),
                          ("chat", "succeeded", "r1:a1/>controller:1")]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_channel_whose_thread_has_ended_gets_a_new_one(tmp_path: Path) -> None:
+    """What nobody carries would be waited for without an end."""
+    more = "  - {name: more, notify: {message: more, required: true}, on: controller}\n"
+    plan = planned(tmp_path, BEGIN + WORK + more)
+    paper = Paper(world := World())
+    post = Post(world)
+    broken = threading.Event()
+
+    def watch(item: object) -> None:
+        if isinstance(item, Event) and "channel" in item.data and not broken.is_set():
+            broken.set()
+            raise BrokenPipeError
+
+    outside = process(paper, post, watch)
+    assert execute(plan, [], outside, FACTS) == "succeeded"
+    assert post.texts("chat") == ["begins", "more", "succeeded"]
