@@ -8,6 +8,7 @@ from opskit.app.prepare import Prepared, describe
 from opskit.app.runs import run
 from opskit.errors import InputError
 from opskit.execute import Stop, Watcher
+from opskit.model.channel import NOWHERE
 from opskit.model.problem import Place
 from opskit.model.run import Run
 from opskit.model.runbook import On, Param, Runbook, Step
@@ -34,6 +35,12 @@ def tell(
 
     No host is connected to.
     """
+    if not text.strip():
+        raise InputError("the message is empty", hint="write what is to be said")
+    if NOWHERE in to:
+        raise InputError(
+            f"--to {NOWHERE} would tell nobody", hint="name channels, or leave --to out"
+        )
     found = find.inventory(settings, inventory)
     if not to and not found.notify:
         there = ", ".join(sorted(found.channels))

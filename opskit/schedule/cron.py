@@ -50,11 +50,12 @@ def shell(schedule: Schedule, program: Sequence[str], folder: str) -> str:
 
 
 def _if_there(environment: str | None) -> str:
-    """Read an environment; where there is none that is heard of all the same."""
+    """Read an environment; where none can be read that is heard of all the same."""
     if not environment:
         return ""
     path = shlex.quote(environment)
-    return f"set -a; test ! -r {path} || . {path}; set +a; "
+    # What is wrong in a file that is read ends the shell, so another one reads it first.
+    return f"if (. {path}; :) >/dev/null 2>&1; then set -a; . {path}; set +a; fi; "
 
 
 def for_cron(text: str) -> str:
