@@ -47,7 +47,7 @@ class Sender:
     ) -> Delivery:
         """Send a message by `end`; what goes wrong is in the delivery, never raised."""
         try:
-            # A channel is read by more people than the record, so it gets nothing that is not there.
+            # More people read a channel than the record: it gets nothing that is not there.
             text, step = self._mask(message.text), self._mask(message.step)
             message = replace(message, text=text, step=step)
             if channel.every and (told := self._lately(channel, message)):
