@@ -62,6 +62,10 @@ def _misplaced(reader: Reader, draft: Draft, role: Role) -> None:
 def _reading(reader: Reader, draft: Draft, role: Role) -> None:
     """What must be a read: preflight, done_when, and everything that is tried until it succeeds."""
     step = draft.step
+    if step.include is not None and role in ("undo", "done_when"):
+        told = f"`{role}` can't include a runbook"
+        reader.error(draft.node, told, "write its steps here, or let a script do it")
+        return
     if step.include is not None:
         changing = next(_changes(step.include), None) if step.phase == "preflight" else None
         if changing is not None:
