@@ -186,6 +186,10 @@ def _exchange(
     except httpx.LocalProtocolError:
         # Its text shows the header that it dislikes, which can be a secret.
         exchange.sent, exchange.error = False, "a header can't be sent as it is written"
+    except UnicodeDecodeError as error:
+        exchange.error = f"the answer can't be read ({error.reason})"
+    except UnicodeError:  # as the name is looked up
+        exchange.sent, exchange.error = False, f"{request.url.host!r} can't name a host"
     except httpx.TimeoutException:
         exchange.error = f"no answer within {timeout:g} s"
     except (httpx.HTTPError, OSError, EOFError, RuntimeError) as error:

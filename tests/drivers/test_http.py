@@ -285,6 +285,13 @@ def test_what_can_not_be_connected_was_not_sent(local: Kit) -> None:
     assert "no connection" in got.reason
 
 
+@pytest.mark.parametrize("name", ["...", "a" * 64 + ".invalid"])
+def test_a_name_that_no_host_can_have_is_not_looked_up(local: Kit, name: str) -> None:
+    got = ask(local, f"http://{name}/", "POST")
+    assert (got.outcome, got.sent) == ("failed", False)
+    assert got.reason == f"{name!r} can't name a host"
+
+
 @pytest.mark.parametrize(
     "url", ["", "ftp://x/", "http://", "/path", "http://[::1", "http://x:99999/"]
 )
