@@ -122,9 +122,9 @@ class Course:
 
     def run(self, *, pause_after_batch: bool) -> RunState:
         """Go forward, settle what failed, do `always`, end the run."""
+        say_again(self.plan, self.book, self.outside)
         if self.book.taking_back:
             return self._give_up()
-        say_again(self.plan, self.book, self.outside)
         last = len(self.plan.batches) - 1
         for batch, actions in groupby(self.plan.actions, key=lambda a: a.batch):
             if batch == ALWAYS:

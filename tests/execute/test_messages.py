@@ -186,7 +186,10 @@ def test_a_message_comes_at_least_once_wherever_it_crashes(tmp_path: Path, keeps
     pytest.fail("a run has fewer entries than that")
 
 
-def test_an_outcome_that_nobody_waited_for_is_sent_again_by_whoever_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("back", [False, True])
+def test_an_outcome_that_nobody_waited_for_is_sent_again_by_whoever_goes_on(
+    tmp_path: Path, back: bool
+) -> None:
     plan = planned(tmp_path, BEGIN + WORK)
     paper = Paper(world := World())
     message = Event(
@@ -200,10 +203,14 @@ def test_an_outcome_that_nobody_waited_for_is_sent_again_by_whoever_goes_on(tmp_
     had = Event(kind="message", key="1/>controller", step="begin", attempt=1,
                 data={"text": "", "channel": "pager", "delivered": True})  # fmt: skip
     paper.append(began, message, ended, had)
+    if back:  # by what a person has decided at a question; there is nothing to take back
+        paper.append(Event(kind="decided", key="2/web1", data={"choice": "undo", "who": "me"}))
     post = Post(world)
-    assert go(plan, paper, post) == "succeeded"
-    assert post.came == [("chat", "begins", "r1:1/>controller:1"),
-                         ("chat", "succeeded", "r1:a1/>controller:1")]  # fmt: skip
+    ended = "failed" if back else "succeeded"
+    assert go(plan, paper, post) == ended
+    chat = [(text, ident) for name, text, ident in post.came if name == "chat"]
+    assert chat == [("begins", "r1:1/>controller:1"), (ended, "r1:a1/>controller:1")]
+    assert "begins" not in post.texts("pager")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
