@@ -20,6 +20,8 @@ from opskit.model.value import Secret
 from opskit.notify.sending import Sender
 from opskit.steps.units import duration
 
+_OF_THE_STORE = ("OPSKIT_STORE", "PGPASSWORD")
+"""Variables that the password of the record may stand in."""
 _LONG = 3600.0
 _LEAST = 0.1
 _MOST = 3000
@@ -42,7 +44,7 @@ def messenger(store: Store, outside: Outside, plan: Plan) -> Messenger:
                 except InputError as error:
                     told = f"channel {channel.name} gets nothing: {error.what}"
                     outside.watch(Event(kind="message", data={"text": told}))
-    hidden = fetching.variables(plan, outside.secrets)
+    hidden = [*fetching.variables(plan, outside.secrets), *_OF_THE_STORE]
     return Messenger(Sender(purse.fetch, hidden, partial(lately, store), _masked))
 
 

@@ -70,7 +70,7 @@ class Sender:
         end: float,
         stopped: Callable[[], bool],
     ) -> Delivery:
-        """Run the command of a channel; what it leaves in its session is ended with it."""
+        """Run the command of a channel; where it is late, all in its session is ended."""
         environ = {name: value for name, value in os.environ.items() if name not in self._hidden}
         environ |= {
             "OPSKIT_SUBJECT": texts.subject(message),

@@ -68,7 +68,7 @@ class Desk:
             "BROKEN": self.chats.url("500"), "BUSY": self.chats.url("busy"),
             "HANGING": self.chats.url("hang"), "MOVED": self.chats.url("moved"),
             "ECHO": self.chats.url("echo"), "ODD": f"ftp://127.0.0.1/{TOKEN}",
-            "CLOSED": f"http://127.0.0.1:1/{TOKEN}",
+            "CLOSED": f"http://127.0.0.1:1/{TOKEN}", "PGPASSWORD": "of-the-store",
             "UNTRUSTED": f"https://127.0.0.1:{self.chats.tls}/ok/{TOKEN}",
         }  # fmt: skip
         return {**kept, **urls, "HOME": str(self.folder), "NO_COLOR": "1"}
@@ -191,7 +191,7 @@ def test_every_channel_gets_it_or_says_why_not_and_the_run_goes_on(desk: Desk) -
     given = dict(line.split("=", 1) for line in (desk.folder / "env").read_text().splitlines())
     assert given["OPSKIT_SUBJECT"].startswith("[warning] a ~!touch /tmp/pwned <!channel> @here")
     assert given["PASS"] == desk.chats.url("json")
-    assert {"OK", "JSON", "ECHO"} & given.keys() == set()
+    assert {"OK", "JSON", "ECHO", "PGPASSWORD"} & given.keys() == set()
     for where, text in store_contents(desk.folder / "store.db"):
         assert not found_in(text, [TOKEN]), where
     for path in desk.folder.rglob("*"):
