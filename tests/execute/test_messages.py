@@ -198,18 +198,18 @@ def test_an_outcome_that_nobody_waited_for_is_sent_again_by_whoever_goes_on(
     )  # fmt: skip
     began = Event(kind="step started", key="1/>controller", step="begin", attempt=1,
                   data={"target": "controller"})  # fmt: skip
-    ended = Event(kind="step ended", key="1/>controller", step="begin", attempt=1,
+    over = Event(kind="step ended", key="1/>controller", step="begin", attempt=1,
                   data={"outcome": "succeeded"})  # fmt: skip
     had = Event(kind="message", key="1/>controller", step="begin", attempt=1,
                 data={"text": "", "channel": "pager", "delivered": True})  # fmt: skip
-    paper.append(began, message, ended, had)
+    paper.append(began, message, over, had)
     if back:  # by what a person has decided at a question; there is nothing to take back
         paper.append(Event(kind="decided", key="2/web1", data={"choice": "undo", "who": "me"}))
     post = Post(world)
-    ended = "failed" if back else "succeeded"
-    assert go(plan, paper, post) == ended
+    state = "failed" if back else "succeeded"
+    assert go(plan, paper, post) == state
     chat = [(text, ident) for name, text, ident in post.came if name == "chat"]
-    assert chat == [("begins", "r1:1/>controller:1"), (ended, "r1:a1/>controller:1")]
+    assert chat == [("begins", "r1:1/>controller:1"), (state, "r1:a1/>controller:1")]
     assert "begins" not in post.texts("pager")
 
 
