@@ -8,7 +8,8 @@ from opskit.app.prepare import Prepared, describe
 from opskit.app.runs import run
 from opskit.errors import InputError
 from opskit.execute import Stop, Watcher
-from opskit.model.channel import NOWHERE
+from opskit.model.channel import NOWHERE, concerns, severity_of
+from opskit.model.inventory import Inventory
 from opskit.model.problem import Place
 from opskit.model.run import Run
 from opskit.model.runbook import On, Param, Runbook, Step
@@ -49,12 +50,30 @@ def tell(
             where=found.file,
             hint=f"--to one of: {there}" if there else "write channels: {NAME: …} into it",
         )
+    _refuse_unheard(found, to, severity)
     runbook = _runbook(text, to, severity)
     plan = make(runbook, found, {"text": text}, files=describe)
     prepared = Prepared(runbook=runbook, inventory=found, plan=plan)
     return run(
         settings, prepared, person, watch, reason=text, command=command, kind="notify", stop=stop
     )
+
+
+def _refuse_unheard(found: Inventory, to: Sequence[str], severity: str) -> None:
+    """Refuse what a channel that is named, or all that are not, would not get."""
+    grave = severity_of(severity) or "critical"
+    deaf = [
+        found.channels[name]
+        for name in to or found.notify
+        if name in found.channels and not concerns(found.channels[name], grave)
+    ]
+    if deaf and (to or len(deaf) == len(found.notify)):
+        wanted = ", ".join(f"{one.name} takes from {one.severity} on" for one in deaf)
+        raise InputError(
+            f"nothing would come there: it is {grave}, and {wanted}",
+            where=found.file,
+            hint="name another channel with --to, or say it with opskit notify --severity",
+        )
 
 
 def _runbook(text: str, to: Sequence[str], severity: str) -> Runbook:

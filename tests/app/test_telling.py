@@ -27,13 +27,21 @@ def test_what_would_be_told_to_nobody_is_refused(tmp_path: Path, channels: str, 
 
 @pytest.mark.parametrize(
     ("text", "to", "what"),
-    [(" \n", ("chat",), "the message is empty"), ("x", ("chat", "none"), "would tell nobody")],
+    [
+        (" \n", ("chat",), "the message is empty"),
+        ("x", ("chat", "none"), "would tell nobody"),
+        ("x", ("chat", "pager"), "it is info, and pager takes from critical on"),
+        ("x", (), "it is info, and pager takes from critical on"),
+    ],
 )
 def test_what_says_nothing_is_refused(
     tmp_path: Path, text: str, to: tuple[str, ...], what: str
 ) -> None:
     path = tmp_path / "i.yaml"
-    path.write_text("opskit: 1\nhosts: {web1: 10.0.0.1}\nchannels: {chat: {command: cat}}\n")
+    path.write_text(
+        "opskit: 1\nhosts: {web1: 10.0.0.1}\nnotify: pager\n"
+        "channels: {chat: {command: cat}, pager: {command: cat, severity: critical}}\n"
+    )
     settings = configuration.settings(store=str(tmp_path / "store.db"), inventory=None)
     with pytest.raises(InputError, match=what):
         tell(settings, str(path), text, to=to, severity="info", person=Nobody(), watch=print)
