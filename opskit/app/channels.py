@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from threading import Lock
 
 from opskit.app import secrets as fetching
@@ -50,7 +50,13 @@ def messenger(store: Store, outside: Outside, plan: Plan) -> Messenger:
 
 def _masked(text: str) -> str:
     """Take every secret that this process has come by out of a text."""
-    return Masker.of(filter(usable, fetching.seen())).mask(text)
+    return _masker(tuple(fetching.seen())).mask(text)
+
+
+@lru_cache(maxsize=1)
+def _masker(secrets: tuple[Secret, ...]) -> Masker:
+    """Make a masker, which takes a while where there are many secrets; they seldom change."""
+    return Masker.of(filter(usable, secrets))
 
 
 def lately(store: Store, channel: Channel, message: Message) -> str:
