@@ -328,6 +328,9 @@ def test_how_busy_a_host_is_is_counted_over_a_second(tmp_path: Path) -> None:
         cpu, "/proc/stat", "cpu  10 0 10 50 5 0 0 5 0 0\ncpu0 1", "cpu  70 0 20 70 6 4 0 10"
     )
     assert said == "79", "75 of 100 in work and 4 in interrupts; to wait for a disk is not to work"
+    long = "cpu  {0} 0 10 9301234567{1} 5 0 0 5 0 0"
+    said = busy(cpu, "/proc/stat", long.format(3101234567, 10), long.format(3101234597, 80))
+    assert said == "30", "an awk may write what is larger than 2^31 as 9.3e+11"
     row = "   8  {n}  {name} 1 0 8 2 1 0 8 2 0 {ticks} 4"
 
     def disks(a: int, b: int) -> str:
@@ -338,6 +341,11 @@ def test_how_busy_a_host_is_is_counted_over_a_second(tmp_path: Path) -> None:
     assert busy(disk, "/proc/diskstats", disks(100, 0), disks(730, 999)) == "63"
     assert busy(disk, "/proc/diskstats", "", "") == "", "no disk is UNKNOWN"
     assert 0 <= int(shown("host.yaml", cpu, **{"sleep 1": "sleep 0.2"})) <= 100
+
+
+def test_where_connections_can_not_be_seen_nobody_says_that_there_are_none() -> None:
+    for label in (STALE, "connections that are open"):
+        assert shown("websockets.yaml", label, **{"ss -": "no-such-program -"}) == ""
 
 
 def test_connections_that_hear_nothing_any_more_are_counted() -> None:
