@@ -30,6 +30,9 @@ SECRETS = {
     "curl": "curl -u app:hunter2curl https://kept21/",
     "encoded": "GET /kept22?next=%2Fa%3Ftoken%3Dhunter2",
     "cut off": '{"kept23": 1, "api_key": "hunter2 which is',
+    "cut within": r'{"kept25": 1, "api_key": "hunter2 \\'[:-1],
+    "cut within it": r'{"kept26": "{\"api_key\": \"hunter2 which is\\\\'[:-2],
+    "quoted in it": r"{'kept27': '{\'token\': \'a\\nhunter2 b\'}'}",
     "pem": "-----BEGIN RSA PRIVATE KEY-----\nhunter2pem\n-----END RSA PRIVATE KEY----- \nkept15",
 }  # fmt: skip
 
@@ -53,7 +56,7 @@ def test_what_is_secret_is_gone_before_it_travels_and_all_else_is_there(fleet: F
     write(fleet, "web1", "\n".join(SECRETS.values()))
     said = collect(fleet, "-p", f"files={LOG}")
     found = printed(fleet)
-    for number in range(1, 25):
+    for number in range(1, 28):
         assert f"kept{number}" in found, found
     for text in (said, found, fleet.opskit("report", "last").stdout):
         assert "unter2" not in text.lower().replace("kept", ""), text
@@ -79,8 +82,8 @@ def test_only_the_end_is_fetched_and_no_line_that_lost_its_front(fleet: Fleet) -
     assert len(printed(fleet).splitlines()) == 1
     collect(fleet, "-p", "files=/srv/app/shared/long.log", "-p", "match=-e $(id)")
     assert printed(fleet) == ""
-    key = "\n".join(["aHVudGVyMg" * 6 + "abcd"] * 3 + ["aHVudGVyMg=="])
-    write(fleet, "web1", f"-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----\nkept")
+    key = "\r\n".join(["aHVudGVyMg" * 6 + "abcd"] * 3 + ["aHVudGVyMg=="])
+    write(fleet, "web1", f"-----BEGIN PRIVATE KEY-----\n{key}\r\n-----END PRIVATE KEY-----\nkept")
     collect(fleet, "-p", f"files={LOG}", "-p", "lines=4")
     assert printed(fleet).splitlines()[-1] == "kept"
     assert "aHVudGVyMg" not in printed(fleet), "the line that it begins with was not fetched"
