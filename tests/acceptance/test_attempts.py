@@ -212,6 +212,9 @@ def test_what_has_expired_goes_and_what_is_needed_stays(
     aged = "FROM sync_conflict_log WHERE created_at < now() - interval '90 days'"
     ((old,),) = desk.db.sql(f"SELECT count(*) {aged}")
     given = ("-p", "what=conflicts", "-p", "max_share=1")
+    younger = ("-p", "older_than=300d")  # it would be passed over, and 90 days be meant
+    said = desk.opskit("run", "cleanup-expired", "--yes", *given, *younger, status=5)
+    assert "says conflicts_after" in said
     assert f"{old} of 100 rows" in desk.opskit("run", "cleanup-expired", "--yes", *given)
     assert desk.db.sql(f"SELECT count(*) {aged}") == [(0,)]
     desk.opskit("undo", "last", "--yes")
