@@ -74,6 +74,18 @@ def pressing(stop: Stop, key: str) -> Callable[[Event | Chunk], None]:
     return watch
 
 
+def test_an_undo_of_a_run_that_a_check_refused_leaves_nothing_unknown(tmp_path: Path) -> None:
+    check = (
+        "  - {name: sound, health: {run: sound, crit: '< 1'}, phase: preflight, on_unknown: fail}\n"
+    )
+    plan = planned(runbook(check + "  - {name: one, run: one, undo: {run: back}}\n"), tmp_path)
+    world = World(unknown={"1/web1"})
+    _, paper = go(plan, world)
+    assert paper.entries[-1].event.data["exit"] == 5
+    assert back(plan, world, paper) == "failed"
+    assert paper.entries[-1].event.data["exit"] == 0, "as where the check is CRIT"
+
+
 # --- once, batch ---
 
 
