@@ -232,6 +232,9 @@ def test_rows_of_a_database_become_keys_hot_ones_first(desk: Warmed, postgres: P
     assert desk.world() == before
     assert "wrote 1 of 1 keys" in desk.go("run", WARM, team="team-96", prefix="shop:1:")
     assert desk.world().keys() - before.keys() == {b"shop:1:team:detail:team-96"}
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER TABLE teams_team ALTER id TYPE uuid USING md5(id::text)::uuid")
+    assert "wrote 1 of 1 keys" in desk.go("run", WARM, team="team-95", prefix="shop:1:")
 
 
 class Shop(BaseHTTPRequestHandler):
