@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import yaml
 
 from tests.support import postgres
 from tests.support.database import Base, base, until
@@ -16,6 +17,7 @@ from tests.support.desk import Desk
 from tests.support.postgres import Server
 
 pytestmark = pytest.mark.acceptance
+RUNBOOKS = Path(__file__).parents[2] / "runbooks"
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,13 @@ def vacuum(db: Base) -> Iterator[None]:
             thread.join(20)
 
 
+def question(label: str) -> str:
+    """Return what the runbook asks the server for a check."""
+    steps = yaml.safe_load((RUNBOOKS / "vacuum-check.yaml").read_text())["steps"]
+    (found,) = (c for s in steps for c in s["for_each"] if c["label"].startswith(label))
+    return str(found["sql"])
+
+
 def ended(connection: psycopg.Connection, statement: str) -> None:
     with suppress(psycopg.errors.QueryCanceled):
         connection.execute(statement.encode())
@@ -71,6 +80,10 @@ def test_it_says_what_is_wrong_and_everything_is_looked_at(desk: Desk) -> None:
         time.sleep(0.5)
         with vacuum(db):
             said = check(desk, "-p", "dead=100", "-p", "old=100ms", status=1)
+            keepers = [name for name, _ in db.sql(question("who keeps dead rows"))]
+            ((pid,),) = db.sql("SELECT pid FROM pg_stat_progress_vacuum")
+        assert keepers
+        assert not [name for name in keepers if name.startswith(f"session {pid} ")]
         assert re.search(r"OK longest VACUUM under way, hours: slow, [a-z ]+ 0", said)
         assert re.search(r"OK age of a table beyond which autovacuum freezes it, %: \S+ 0", said)
         assert "WARN dead rows, % of what has autovacuum begin: public.heap 47" in said
