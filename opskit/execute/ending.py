@@ -148,7 +148,14 @@ class Ending:
         return bool(due) and not left
 
     def _due(self) -> list[Action]:
-        return [a for a in self.plan.actions if a.batch >= 0 and acts(self.plan, a)]
+        """Return the changes that the run has to make; one that was skipped was none."""
+        return [
+            action
+            for action in self.plan.actions
+            if action.batch >= 0
+            and acts(self.plan, action)
+            and (self.book.state(action) != "skipped" or self._begun(action))
+        ]
 
     def _begun(self, action: Action) -> bool:
         record = self.book.records.get(action.key)

@@ -343,6 +343,7 @@ def test_a_check_of_which_nobody_knows_refuses_what_would_be_changed_after_it(
     for steps, unknown, expected in (
         (check + TWO, "1/web1", ("failed", 5)),
         (early + late + TWO, "2/web1", ("failed", 5)),  # what only prepared is taken back
+        (idle + late, "2/web1", ("unknown", 6)),
         (check, "1/web1", ("unknown", 6)),  # where nothing is to be changed it is the result
         (TWO + late, "3/web1", ("unknown", 6)),
         (idle + late + TWO, "2/web1", ("failed", 5)),  # what was skipped has changed nothing
@@ -370,6 +371,8 @@ def test_a_run_that_ends_before_its_first_change_was_refused(tmp_path: Path) -> 
         first = f"  - {{name: idle, run: idle, {idle}}}\n"
         _, paper = go(planned(runbook(first + look + TWO), tmp_path), World(fails={"2/web1": -1}))
         assert paper.entries[-1].event.data["exit"] == 5, idle
+        _, paper = go(planned(runbook(first + look), tmp_path), World(fails={"2/web1": -1}))
+        assert paper.entries[-1].event.data["exit"] == 1, idle  # it had nothing to change
     reads = planned(runbook(look), tmp_path)
     _, paper = go(reads, World(fails={"1/web1": -1}))
     assert paper.entries[-1].event.data["exit"] == 1
