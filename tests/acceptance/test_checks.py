@@ -384,5 +384,10 @@ def test_slow_statements_are_counted_in_the_log_of_a_server(
     )
     log.write_text(f"{old}\n{server.log()[began:]}")
     assert shown("postgres-log.yaml", label, **instead) == "2"
+    fast = log.read_text().replace("duration: ", "duration: 0.")
+    log.write_text(fast)
+    assert shown("postgres-log.yaml", label, **instead) == "0"
+    log.write_text(f"{fast}{old.replace(' UTC', ' QQT')}\n")
+    assert shown("postgres-log.yaml", label, **instead) == "", "when that was, nobody knows"
     log.unlink()
     assert shown("postgres-log.yaml", label, **instead) == ""
