@@ -72,6 +72,16 @@ class ActionRecord:
             return self.reached > 0
         return self.sent and self.stands != "planned"
 
+    @property
+    def left(self) -> bool:
+        """Whether something of it may be on its target still: it was begun and not taken back.
+
+        So it is with what failed and a person had skipped: no undo takes that back.
+        """
+        if self.stands == "skipped":
+            return self.begun and self.data.get("choice") == "skip"
+        return self.begun and self.stands != "undone"
+
 
 @frozen
 class Run:

@@ -290,8 +290,7 @@ def standing(plan: Plan, records: Records) -> list[Action]:
         if action.batch != ALWAYS
         and changes(plan, action)
         and (record := records.get(action.key)) is not None
-        and record.stands not in ("planned", "skipped", "undone")
-        and record.sent
+        and record.left
     ]
 
 

@@ -183,8 +183,10 @@ def _left(run: Run, plan: Plan) -> Iterator[str]:
             else:
                 yield "  No change is left." if undone else "  Nothing was changed."
     elif "undone" in run.hosts.values():
-        kept = [action for action in stands if not action.undo]
+        over = [action for action in stands if run.actions[action.key].state == "skipped"]
+        kept = [action for action in stands if not action.undo and action not in over]
         yield from _named("not taken back, it has no undo", plan, kept)
+        yield from _named("not taken back, it was skipped", plan, over)
 
 
 def _excluded(run: Run, plan: Plan) -> Iterator[str]:
@@ -203,9 +205,9 @@ def _begun(run: Run, plan: Plan, action: Action) -> bool:
     from opskit.plan import acts
 
     record = run.actions.get(action.key)
-    if record is None or not record.sent or not acts(plan, action) or _is_late(plan, action):
+    if record is None or not acts(plan, action) or _is_late(plan, action):
         return False
-    return record.stands not in ("planned", "skipped", "undone")
+    return record.left
 
 
 def _told(run: Run, plan: Plan, action: Action) -> bool:

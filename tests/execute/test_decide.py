@@ -104,6 +104,21 @@ def test_what_failed_and_is_skipped_then_may_have_changed_something(tmp_path: Pa
     assert end(paper) == ("failed", 1)
 
 
+def test_what_a_person_has_skipped_is_not_taken_back_and_the_run_does_not_say_so(
+    tmp_path: Path,
+) -> None:
+    steps = (
+        "  - {name: one, run: one, undo: {run: back}}\n  - {name: two, run: two, undo: {run: b}}\n"
+    )
+    plan, world, paper = waiting(tmp_path, steps, count=1, fails={"1/web1": -1, "2/web1": -1})
+    paper.append(decided(paper, "skip", reason="r"))
+    assert go(plan, world, paper)[0] == "waiting"
+    paper.append(decided(paper, "undo"))
+    go(plan, world, paper)
+    assert [key for key in world.sent if "!" in key] == ["2/web1!1"]
+    assert end(paper) == ("failed", 1)
+
+
 def test_a_look_and_what_others_need_the_output_of_can_not_be_called_done(tmp_path: Path) -> None:
     steps = "  - {name: look, run: look, effect: read}\n"
     _, _, paper = waiting(tmp_path, steps, count=1, fails={"1/web1": -1})

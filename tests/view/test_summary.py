@@ -287,6 +287,12 @@ def test_a_change_without_an_undo_is_named_when_the_rest_was_taken_back() -> Non
     part = dict([record("3@web1", "failed"), record("4@web1", "undone")])
     shown = summary.text(run("failed", {"web1": "undone"}, part), samples.plan())
     assert "not taken back, it has no undo: 3 Put the release in place on web1" in shown
+    passed = replace(record("3@web1", "skipped", choice="skip")[1], reached=1)  # by a person
+    shown = summary.text(
+        run("failed", {"web1": "undone"}, part | {"3@web1": passed}), samples.plan()
+    )
+    assert "not taken back, it was skipped: 3 Put the release in place on web1" in shown
+    assert "it has no undo" not in shown
     whole = dict([record("4@web1", "undone")])
     assert "No change is left." in summary.text(
         run("undone", {"web1": "undone"}, whole), samples.plan()
