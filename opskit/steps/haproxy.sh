@@ -51,7 +51,7 @@ survey() {
   find_haproxy
   read_rows || refuse "$why"
   how_named='http-response set-header '$header' %s'
-  case $action in show | ready | found) must_be_kept ;; esac
+  case $action in show | ready) must_be_kept ;; esac # what is put back is kept, too
   cookie=$(printf '%s\n' "$heard" | awk -F , -v backend="$backend" '
     sub(/^# /, "") { for (i = 1; i <= NF; i++) at[$i] = i; next }
     $1 == backend && $2 == "BACKEND" && ("cookie" in at) { print $at["cookie"] }')
@@ -302,7 +302,7 @@ back() {
   changed=no
   trap - TERM INT HUP
   tick
-  tell "backend $backend is as $whose found it: $(shares "$part") (before: $was) after $(seconds $((now - began))) s"
+  tell "backend $backend is as $whose found it: $(shares "$part") (before: $was) after $(seconds $((now - began))) s$note"
 }
 
 # --- looking ------------------------------------------------------------------
@@ -332,7 +332,7 @@ found() {
   [ -z "$other_hand" ] ||
     refuse "backend $backend is not as run $of left it; somebody has changed it since: ${other_hand#; }. What it found is in $kept"
   must_go_back "$old"
-  printf 'now %s; %s\n' "$(shares "$part")" "$measured$dead" >&2
+  printf 'now %s; %s\n' "$(shares "$part")" "$measured$dead$note" >&2
   printf '%s\n' "$old" | awk -F '\t' -v first="$first" -v one="$one" -v other="$other" '
     BEGIN { n = split(first, f, " "); for (i = 1; i <= n; i++) is[f[i]] = 1 }
     $3 == "ready" { if ($1 in is) a = 1; else b = 1 }

@@ -113,6 +113,14 @@ find_earlier() {
   done
 }
 
+# Refuses for what only a reload would do. The way back needs none: there it is told.
+hinder() {
+  case $action in
+    back | found) note="$note; $1" ;;
+    *) refuse "$1" ;;
+  esac
+}
+
 # Refuses an HAProxy in which a change would not last, or would be one of several.
 find_haproxy() {
   find_talker
@@ -120,7 +128,7 @@ find_haproxy() {
   [ "$many" -le 1 ] || refuse "HAProxy runs as $many processes, of which $socket is one; use threads (nbthread)"
   [ "$stopping" -eq 0 ] || refuse "the HAProxy that answers on $socket is stopping: a reload is under way"
   tested=$(sh -c "$test" 2>&1 </dev/null 9<&-) ||
-    refuse "HAProxy's configuration is not valid ($test): $(printf '%s\n' "$tested" | grep -F ALERT | head -n 1)"
+    hinder "HAProxy's configuration is not valid ($test): $(printf '%s\n' "$tested" | grep -F ALERT | head -n 1)"
   if [ -n "$state_file" ]; then check_reloads; fi
 }
 
@@ -137,18 +145,18 @@ check_reloads() {
   for each in "$@"; do
     [ -r "$each" ] || refuse "$each can't be read; give the balancer's entry a sudo user who may"
     if [ $(($(date +%s) - since + 2)) -lt "$(stat -c %Y "$each")" ]; then
-      refuse "$each was changed after HAProxy loaded it; a reload would bring that in. Load it or take it back first"
+      hinder "$each was changed after HAProxy loaded it; a reload would bring that in. Load it or take it back first"
     fi
   done
   [ $# -gt 0 ] || return 0
   said_servers=$(cat "$@" | awk -v backend="$backend" -v want=servers "$reloads_awk")
   loads=$(cat "$@" | awk -v backend="$backend" "$reloads_awk")
   case $loads in
-    "fault$tab"*) refuse "${loads#*"$tab"}, so a reload would undo what is set here; write it (and server-state-file $state_file), or state_file: null" ;;
+    "fault$tab"*) hinder "${loads#*"$tab"}, so a reload would undo what is set here; write it (and server-state-file $state_file), or state_file: null" ;;
     "file$tab"*)
       loads=${loads#*"$tab"}
       [ "$(readlink -f -- "$loads")" = "$(readlink -f -- "$state_file")" ] ||
-        refuse "after a reload HAProxy reads the states of backend $backend from $loads and not from $state_file, so it would undo what is set here; write that as state_file of the inventory"
+        hinder "after a reload HAProxy reads the states of backend $backend from $loads and not from $state_file, so it would undo what is set here; write that as state_file of the inventory"
       ;;
   esac
 }

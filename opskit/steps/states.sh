@@ -71,7 +71,9 @@ unlike_said() {
   printf 'at %s, and the configuration says %s' "$2" "$1"
 }
 
-# Refuses servers (names, apart by blanks) that HAProxy has at another place than its configuration.
+# Refuses to give traffic to servers (names, apart by blanks) that HAProxy has at another place than its
+# configuration. It is only told where nothing is given, and on the way back: there who answers is
+# compared with who did when the traffic left.
 must_be_where_said() {
   [ -n "${said_servers:-}" ] || return 0
   moved=$(printf '%s\n=\n%s\n' "$said_servers" "$rows" | awk -F '\t' -v of="$1" '
@@ -83,6 +85,9 @@ must_be_where_said() {
       wrong=$(unlike_said "$place" "$is" "$asks")
       if [ -n "$wrong" ]; then printf '; server %s is %s' "$name" "$wrong"; fi
     done)
-  [ -z "$moved" ] ||
-    refuse "${moved#; }. A reload takes ports, and the addresses of names, from $state_file (see init-addr). Tell HAProxy by its socket (set server $backend/NAME addr ADDRESS port PORT), write the file anew (show servers state), and do this again"
+  [ -n "$moved" ] || return 0
+  case $action in
+    show | found | back) note="$note; ${moved#; }" ;;
+    *) refuse "${moved#; }. A reload takes ports, and the addresses of names, from $state_file (see init-addr). Tell HAProxy by its socket (set server $backend/NAME addr ADDRESS port PORT), write the file anew (show servers state), and do this again" ;;
+  esac
 }

@@ -7,6 +7,7 @@ import socket
 import socketserver
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -155,11 +156,13 @@ def test_a_change_that_was_cut_off_before_a_reload_would_know_of_it_is_noticed(
         haproxy.reload()  # what is kept comes back
     states.write_text(old)  # as a kill leaves it, between the orders and the file
     os.utime(states, (then, then))
-    for look in ({"show": True}, {"ready": "green"}, {"found": balancer.run}):
+    for look in ({"show": True}, {"ready": "green"}):
         said = balancer.refuses(**look)
         assert f"was cut off before {states} was written, so a reload would undo it: blue1" in said
         assert "green2 is ready with weight 100 and would be drained with weight 100" in said
         assert f"opskit resume {balancer.run}" in said
+    status, said = balancer(found=balancer.run)
+    assert (status, said.startswith("blue 100\n")) == (0, True), "what is put back is kept, too"
     assert "already" in balancer(to="green")[1]
     assert balancer(show=True)[1].startswith("green 100\n")
     haproxy.reload()
@@ -176,10 +179,39 @@ def test_an_address_that_the_configuration_has_no_more_is_noticed(balancer: Bala
         haproxy.conf.write_text(haproxy.conf.read_text().replace(where, now))
         haproxy.reload()
         assert haproxy.address("green2") == where, "it has the old one"
-        for look in ({"show": True}, {"ready": "green"}, {"to": "green", "share": 50}):
-            said = balancer.refuses(**look)
-            assert f"server green2 is at {where}, and the configuration says {now}" in said
+        wrong = f"server green2 is at {where}, and the configuration says {now}"
+        for look in ({"ready": "green"}, {"to": "green", "share": 50}):
+            assert wrong in balancer.refuses(**look)
+        status, said = balancer(show=True)
+        assert (status, said.startswith("blue 100\n"), wrong in said) == (0, True, True), said
         assert "blue can have traffic" in balancer(ready="blue")[1], "green can be left"
         haproxy.write()
     haproxy.reload()
     assert balancer(show=True)[1].startswith("blue 100\n")
+
+
+def test_the_way_back_is_not_refused_for_what_only_a_reload_would_do(balancer: Balancer) -> None:
+    """Somebody edits the configuration while a switch is watched: its undo needs no reload."""
+    haproxy = balancer.haproxy
+    (haproxy.top / "states").write_text(haproxy.talk("show servers state"))
+    first, where = balancer.run, haproxy.members[1].where
+    host, _, _ = where.rpartition(":")
+    later = time.time() + 60
+    for of in ({}, {"of": first}):
+        assert balancer(to="green")[0] == 0
+        conf = haproxy.conf.read_text().replace(where, f"{host}:1")
+        haproxy.conf.write_text(f"{conf}    nonsense\n")
+        os.utime(haproxy.conf, (later, later))
+        assert "configuration is not valid" in balancer.refuses(ready="blue")
+        if of:
+            balancer.run = "later"
+            status, said = balancer(found=first)
+            assert (status, said.startswith("blue 100\n")) == (0, True), said
+        status, said = balancer(back=True, **of)
+        assert (status, "found it: blue 100 (before: green 100)" in said) == (0, True), said
+        for told in ("configuration is not valid", "was changed after HAProxy loaded it"):
+            assert told in said
+        assert (f"blue2 is at {where}, and the configuration says {host}:1" in said) == bool(of)
+        assert haproxy.state() == BLUE
+        haproxy.write()
+        os.utime(haproxy.conf, (1, 1))
