@@ -86,7 +86,7 @@ class Walk:
         was out of sight, had come further.
         """
         self.rejoin(actions)
-        for action in actions:
+        for action in filter(self.lives, actions):  # of who was left out nobody is asked again
             if self.book.state(action) == "unknown" and self.question is None:
                 self._unknown(action)
 

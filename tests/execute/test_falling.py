@@ -503,3 +503,20 @@ def test_of_a_host_that_has_forgotten_a_later_step_a_person_is_asked(tmp_path: P
     answer(paper, "done")
     state, paper = go(asked_of(plan), world, paper)
     assert (state, hosts(paper)) == ("undone", {"web1": "undone", "web2": "undone"})
+
+
+@pytest.mark.parametrize("rule", ["undo", "stop"])
+def test_of_a_host_that_a_person_has_left_out_nobody_is_asked_again(
+    tmp_path: Path, rule: str
+) -> None:
+    """It stays unknown, as was said; what fails elsewhere later is taken back without a question."""
+    steps = THREE.replace("on_unknown: fail, ", "")
+    plan = planned(runbook(steps, f"on_failure: {rule}\n"), tmp_path, hosts=3)
+    world = World(unknown={"2/web1"}, fails={"3/web2": -1}, forgets=True)
+    state, paper = go(plan, world)
+    assert (state, paper.entries[-1].event.key) == ("waiting", "2/web1")
+    answer(paper, "exclude")
+    state, paper = go(plan, world, paper)
+    assert (state, hosts(paper)["web1"]) == ("unknown", "unknown")
+    assert [e for e in world.effects if "web1!" in e] == []
+    assert ("2/web2!1@1" in world.effects) == (rule == "undo")
