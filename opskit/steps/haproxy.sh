@@ -48,8 +48,9 @@ up_in() { printf '%s\n' "$rows" | awk -F '\t' -v of="$1" -v first="$first" '($2 
 # --- what must be so ----------------------------------------------------------
 
 survey() {
+  if [ -n "$going_back" ]; then find_who_stays; fi # the way back waits for a reload to be over
   find_haproxy
-  read_rows || refuse "$why"
+  read_rows || { [ -n "$going_back" ] && find_who_stays && read_rows; } || refuse "$why"
   how_named='http-response set-header '$header' %s'
   case $action in show | ready) must_be_kept ;; esac # what is put back is kept, too
   cookie=$(printf '%s\n' "$heard" | awk -F , -v backend="$backend" '

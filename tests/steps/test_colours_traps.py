@@ -127,9 +127,10 @@ def test_what_haproxy_was_told_and_says_nothing_against_is_looked_at_all_the_sam
 def test_states_of_one_process_and_counts_of_another_are_not_put_together(
     balancer: Balancer,
 ) -> None:
-    """A reload comes between the first question and the second."""
+    """A reload comes between the first question and the second; the way back asks once more."""
     haproxy = balancer.haproxy
     (haproxy.top / "states").write_text(haproxy.talk("show servers state"))
+    assert balancer(to="green")[0] == 0
     before, pid = haproxy.info("Pid"), haproxy.top / "pid"
     reload = f"kill -USR2 $(cat {pid}); sleep 0.5"
     balancer.entry["test"] = f"{balancer.entry['test']} ; {reload}"
@@ -138,6 +139,8 @@ def test_states_of_one_process_and_counts_of_another_are_not_put_together(
     now = haproxy.info("Pid")
     assert now != before
     assert f"HAProxy was reloaded meanwhile (process {before}, now {now})" in said
+    status, said = balancer(back=True)
+    assert (status, haproxy.info("Pid") != now, haproxy.state()) == (0, True, BLUE), said
 
 
 def test_a_change_that_was_cut_off_before_a_reload_would_know_of_it_is_noticed(
