@@ -103,7 +103,6 @@ apply() {
 
 # Who is in maintenance, or was, is left there or out of it: that is somebody's who knows why.
 obey() {
-  printf '%s\n' "$plan" >"$orders"
   while IFS=$tab read -r name weight state; do
     has=$(printf '%s\n' "$rows" | awk -F '\t' -v name="$name" '$1 == name { print $4, ($6 ~ /^MAINT/ ? "maint" : $3) }')
     if [ "$weight" != "${has% *}" ]; then
@@ -116,7 +115,9 @@ obey() {
       ready,0 | drain,8) ;;
       *) order "set server $backend/$name state $state" || return 1 ;;
     esac
-  done <"$orders"
+  done <<END
+$plan
+END
   read_rows || return 1
   unlike=$(printf '%s\n=\n%s\n' "$plan" "$rows" | awk -F '\t' '
     $0 == "=" { later = 1; next }
@@ -180,7 +181,7 @@ put_in_place() {
 begin() {
   open_dir
   not_kept="what run $of found is not kept in $dir; it has changed nothing here, or five runs came since. Name an earlier one if that is meant (opskit runs lists them)"
-  kept=$dir/$at.before-${of:-$run} set=$dir/$at.set-${of:-$run} orders=$dir/$at.orders
+  kept=$dir/$at.before-${of:-$run} set=$dir/$at.set-${of:-$run}
   take_socket_lock
   survey
   found_first=$(as_orders) found_dead=$dead
@@ -296,7 +297,8 @@ back() {
   began=$now
   changed=yes
   apply "$old" || take_back "$why"
-  keep_states || take_back "$why"
+  unkept=''
+  keep_states || unkept=$why
   [ -n "$part" ] || take_back "$why"
   [ -z "$dead" ] || take_back "$dead"
   measure "$part" || take_back "$why"
@@ -304,6 +306,7 @@ back() {
   trap - TERM INT HUP
   tick
   tell "backend $backend is as $whose found it: $(shares "$part") (before: $was) after $(seconds $((now - began))) s$note"
+  [ -z "$unkept" ] || { printf 'failed: the traffic is back, but %s; then do this again\n' "$unkept" >&2; exit 5; }
 }
 
 # --- looking ------------------------------------------------------------------

@@ -218,3 +218,21 @@ def test_the_way_back_is_not_refused_for_what_only_a_reload_would_do(balancer: B
         assert haproxy.state() == BLUE
         haproxy.write()
         os.utime(haproxy.conf, (1, 1))
+
+
+def test_traffic_goes_back_also_where_nothing_can_be_written(balancer: Balancer) -> None:
+    """A disk that is full is no reason to leave it where it fails; that a reload would is told."""
+    haproxy, states = balancer.haproxy, balancer.haproxy.top / "states"
+    states.write_text(haproxy.talk("show servers state"))
+    assert balancer(to="green")[0] == 0
+    full = haproxy.top / "states.opskit-new"
+    full.mkdir()
+    try:
+        status, said = balancer(back=True)
+        assert (status, haproxy.state()) == (5, BLUE), said
+        assert f"the traffic is back, but {states} can't be written, so a reload would" in said
+    finally:
+        full.rmdir()
+    assert "as this run found it: blue 100" in balancer(back=True)[1]
+    haproxy.reload()
+    assert haproxy.state() == BLUE
