@@ -665,6 +665,16 @@ def test_a_piece_in_a_transaction_is_done_once_and_not_once_it_is_barred(desk: D
     with pytest.raises(LostError):
         ours.became(3, data, 1)
     assert db.own() == {b"t:0001": b"anew"}
+    db.call("SET", run, word)
+    ours.look(3)
+    db.call("ACL", "SETUSER", "default", "-multi")
+    try:
+        ours.send(data)  # what was to be one is done one by one: the mark tells, no answer does
+        with pytest.raises(LostError, match="takes no transaction any more"):
+            ours.became(3, data, 1)
+    finally:
+        db.call("ACL", "SETUSER", "default", "+multi")
+    assert (db.own(), pieces.fate(3, 1)) == ({}, Fate(letters="r"))
     for session in sessions:
         session.close()
 

@@ -78,7 +78,9 @@ class Batches:
         return found
 
     def _told(self, number: int, said: Sequence[Reply], count: int) -> Fate:
-        done = said[_DONE - 1]
+        begun, done = said[0], said[_DONE - 1]
+        if isinstance(begun, Refusal):  # then the rest was done one by one: its mark says how far
+            raise LostError(f"the server takes no transaction any more: {begun.what}")
         raise_refused(said[:_DONE])
         self._seen(said[_DONE:])
         match done:
