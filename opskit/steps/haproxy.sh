@@ -292,6 +292,7 @@ back() {
     printf '%s\n' "$old" >>"$set"
     make_durable "$set"
   fi
+  touch "$set" 2>/dev/null || : # older than the states again once these are kept
   trap 'take_back interrupted 143' TERM INT HUP
   tick
   began=$now

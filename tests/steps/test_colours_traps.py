@@ -233,6 +233,7 @@ def test_traffic_goes_back_also_where_nothing_can_be_written(balancer: Balancer)
         assert f"the traffic is back, but {states} can't be written, so a reload would" in said
     finally:
         full.rmdir()
+    assert "was cut off before" in balancer.refuses(show=True), "as after a kill in the middle"
     assert "as this run found it: blue 100" in balancer(back=True)[1]
     haproxy.reload()
     assert haproxy.state() == BLUE
