@@ -509,7 +509,7 @@ def test_of_a_host_that_has_forgotten_a_later_step_a_person_is_asked(tmp_path: P
 def test_of_a_host_that_a_person_has_left_out_nobody_is_asked_again(
     tmp_path: Path, rule: str
 ) -> None:
-    """It stays unknown, as was said; what fails elsewhere later is taken back without a question."""
+    """It stays unknown, as was said; what fails elsewhere is taken back without a question."""
     steps = THREE.replace("on_unknown: fail, ", "")
     plan = planned(runbook(steps, f"on_failure: {rule}\n"), tmp_path, hosts=3)
     world = World(unknown={"2/web1"}, fails={"3/web2": -1}, forgets=True)
