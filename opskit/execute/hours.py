@@ -12,7 +12,7 @@ from opskit.execute.book import Book
 from opskit.execute.fall import is_gate
 from opskit.execute.offers import in_window
 from opskit.execute.question import Question
-from opskit.execute.walk import waves
+from opskit.execute.waves import waves
 from opskit.model.plan import Action, Plan
 from opskit.model.work import Wait
 from opskit.plan import acts

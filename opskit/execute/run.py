@@ -16,7 +16,8 @@ from opskit.execute.question import Question
 from opskit.execute.saying import say_again
 from opskit.execute.send import Outside
 from opskit.execute.stop import GRACE
-from opskit.execute.walk import Walk, waves
+from opskit.execute.walk import Walk
+from opskit.execute.waves import waves
 from opskit.model.event import Entry, Event
 from opskit.model.plan import Action, Plan, Stage
 from opskit.model.states import RunState

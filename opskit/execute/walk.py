@@ -1,9 +1,9 @@
 """Waves of actions: all hosts of a step at once, one after another on the same target."""
 
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from itertools import groupby, repeat
+from itertools import repeat
 from typing import assert_never
 
 from opskit.execute.attempt import Attempt
@@ -24,6 +24,7 @@ from opskit.execute.question import Question
 from opskit.execute.send import Ready
 from opskit.execute.silence import Found
 from opskit.execute.stop import GRACE
+from opskit.execute.waves import chains_of, waves
 from opskit.model.event import Event
 from opskit.model.plan import Action, Plan
 from opskit.model.run import HostState
@@ -111,7 +112,7 @@ class Walk:
         """Find what was lost from sight earlier, on all targets at once."""
         lost = [a for a in chosen if self.lives(a) and is_lost(self.plan, self.book, a)]
         self._gates.watch(lost)
-        chains = [list(chain) for chain in _by_target(lost)]
+        chains = [list(chain) for chain in chains_of(lost)]
         self._finish([self.pool.submit(self._search, chain) for chain in chains])
 
     def _search(self, chain: Sequence[Action]) -> None:
@@ -183,7 +184,7 @@ class Walk:
     def _perform(self, todo: Sequence[Action]) -> None:
         """Perform actions on all targets at once; starts that can share a commit do."""
         self._gates.watch(todo)
-        chains = [list(chain) for chain in _by_target(todo)]
+        chains = [list(chain) for chain in chains_of(todo)]
         ready = [self._start(chain[0]) for chain in chains]
         first = [one for one in ready if isinstance(one, Ready)]
         self.attempt.post(*(event for one in first for event in self.attempt.start_of(one)))
@@ -390,16 +391,3 @@ class Walk:
 
     def _hold(self, question: Question) -> None:
         self.question = self.question or question
-
-
-def waves(actions: Sequence[Action]) -> Iterator[list[Action]]:
-    """Split actions into waves: the actions of one step in one batch."""
-    for _, group in groupby(actions, key=lambda a: (a.batch, a.position, a.since)):
-        yield list(group)
-
-
-def _by_target(actions: Sequence[Action]) -> Iterator[list[Action]]:
-    chains: dict[str, list[Action]] = {}
-    for action in actions:
-        chains.setdefault(action.target, []).append(action)
-    yield from chains.values()

@@ -4,8 +4,9 @@ import re
 from collections.abc import Collection
 from typing import Any
 
+from opskit.load.channelkeys import CHANNEL
 from opskit.load.databases import named
-from opskit.load.keys import CHANNEL, VARIABLE
+from opskit.load.keys import VARIABLE
 from opskit.load.reading import Reader
 from opskit.load.suggest import advice
 from opskit.load.yaml import Node, Scalar, Table

@@ -20,6 +20,7 @@ from opskit.load.keys import ADDRESS, HOST, HOST_NAME, INVENTORY
 from opskit.load.keys import VARIABLE as NAME
 from opskit.load.reading import Reader
 from opskit.load.runbook import check_format, set_of
+from opskit.load.secrets import read_secrets
 from opskit.load.suggest import nearest
 from opskit.load.systems import (
     BALANCERS,
@@ -35,13 +36,12 @@ from opskit.load.yaml import Node, Scalar, Table, parse
 from opskit.model.channel import Channel
 from opskit.model.inventory import CONTROLLER, Connection, Host, Inventory, Redis
 from opskit.model.problem import Place, Problem, ProblemsError
-from opskit.model.value import Json, SecretSource
+from opskit.model.value import Json
 from opskit.settings import shipped
 
 _PATHS = ("key", "known_hosts", "ssh_config")
 _PARTS = ("hosts", "groups", "services", "balancers", "databases", "redis", "secrets",
           "channels", "change_windows", "freezes")  # fmt: skip
-_SOURCE = r"(?s)(env|file|cmd):(.+)"
 
 
 class _Entry(NamedTuple):
@@ -178,7 +178,7 @@ class _Sheet:
             balancers=read_systems(self.reader, root, BALANCERS, groups, tuple(entries)),
         )
         hosts = {name: self._host(entry, around) for name, entry in entries.items()}
-        secrets = self._secrets(value_at(root, "secrets"))
+        secrets = read_secrets(self.reader, value_at(root, "secrets"), self.path.parent)
         self._same_address(hosts, groups, entries)
         return Inventory(
             file=str(self.path),
@@ -375,29 +375,6 @@ class _Sheet:
                         )
                     )  # fmt: skip
                 seen.setdefault(where, name)
-
-    def _secrets(self, node: Node | None) -> dict[str, SecretSource]:
-        if node is None or (isinstance(node, Scalar) and node.empty):
-            return {}
-        if not isinstance(node, Table):
-            self.reader.error(node, "`secrets` must be a mapping", "write NAME: env:VARIABLE")
-            return {}
-        found: dict[str, SecretSource] = {}
-        for name, (key, value) in node.entries.items():
-            source = re.fullmatch(_SOURCE, value.text) if isinstance(value, Scalar) else None
-            if not re.fullmatch(NAME, name):
-                self.reader.error(key, f"{name[:60]!r} can't name a secret", "letters, digits, _")
-            elif source is None:  # the value itself may be the secret: never show it
-                told = f"the secret `{name}` does not say where its value is"
-                self.reader.error(value, told, "env:VARIABLE, file:PATH or cmd:COMMAND")
-            else:
-                found[name] = SecretSource(name=name, source=self._source(source[1], source[2]))
-        return found
-
-    def _source(self, kind: str, rest: str) -> str:
-        if kind == "file" and not rest.startswith("~"):
-            rest = str((self.path.parent / rest).absolute())
-        return f"{kind}:{rest}"
 
 
 def _over(variables: Mapping[str, Json], taken: Taken | TakenHost | None) -> dict[str, Json]:

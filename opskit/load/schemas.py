@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from opskit.load.channelkeys import CHANNEL
 from opskit.load.checkkeys import CHECK
 from opskit.load.checkkeys import FILE as CHECKS
 from opskit.load.expectationkeys import (
@@ -16,7 +17,6 @@ from opskit.load.expectationkeys import (
 )
 from opskit.load.keys import (
     BALANCER,
-    CHANNEL,
     DATABASE,
     FORMAT,
     FREEZE,

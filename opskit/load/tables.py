@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from opskit.load.channelkeys import CHANNEL
 from opskit.load.checkkeys import CHECK, INCLUDED
 from opskit.load.expectationkeys import (
     EXPECTATIONS,
@@ -14,7 +15,6 @@ from opskit.load.expectationkeys import (
 )
 from opskit.load.keys import (
     BALANCER,
-    CHANNEL,
     CONNECTION,
     DATABASE,
     FREEZE,

@@ -17,8 +17,6 @@ from opskit.model.text import text as known
 from opskit.model.value import Json
 from opskit.model.warm import Warm
 from opskit.model.work import (
-    AtDatabase,
-    AtRedis,
     Command,
     Recall,
     Repair,
@@ -30,7 +28,7 @@ from opskit.plan.channels import channels
 from opskit.plan.databases import database
 from opskit.plan.expand import Placed
 from opskit.plan.pool import pool
-from opskit.plan.spread import Spot, spread
+from opskit.plan.spread import Spot, server_of, spread
 from opskit.plan.traces import taken_back
 from opskit.plan.values import host_of, local, misses
 from opskit.render import TemplateError, evaluate, host_view, value
@@ -111,7 +109,7 @@ class Builder:
         when = self._when(placed, names, spot)
         work = self._left_out(placed, when)
         work = work or self._recall(placed, self._work(placed, render, spot), when)
-        target = _server_of(work) or spot.target
+        target = server_of(work) or spot.target
         elsewhere = f">{target}" if target != spot.host else ""
         key = f"{step.position}/{spot.host}{elsewhere}{suffix}"
         if spot.batch > 0 and not spot.host:
@@ -350,13 +348,6 @@ class Builder:
 
 _LEAVES_NOTHING = ("indexes", "gate")
 """Kinds that may be carried like changes and leave nothing: what indexes call is rolled back."""
-
-
-def _server_of(work: Work) -> str | None:
-    """Return the target of what is done at a server by its name; None for all else."""
-    if isinstance(work, AtDatabase):
-        return database_target(work.database)
-    return redis_target(work.server) if isinstance(work, AtRedis) else None
 
 
 _AT_ONCE = 8

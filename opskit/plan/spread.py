@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from opskit.errors import InputError
 from opskit.model.frozen import frozen
-from opskit.model.inventory import CONTROLLER, Inventory
+from opskit.model.inventory import CONTROLLER, Inventory, database_target, redis_target
 from opskit.model.problem import Place
 from opskit.model.runbook import On, Phase
+from opskit.model.work import AtDatabase, AtRedis, Work
 
 PREFLIGHT, ALWAYS = -1, -2
 """Batch numbers of the phases in which all hosts are one batch."""
@@ -77,3 +78,10 @@ def members(on: On, inventory: Inventory, place: Place) -> Sequence[str]:
         where=str(place),
         hint=f"its groups: {', '.join(sorted(inventory.groups)) or 'none'}",
     )
+
+
+def server_of(work: Work) -> str | None:
+    """Return the target of what is done at a server by its name; None for all else."""
+    if isinstance(work, AtDatabase):
+        return database_target(work.database)
+    return redis_target(work.server) if isinstance(work, AtRedis) else None
