@@ -118,3 +118,18 @@ def test_the_executor_neither_asks_nor_prints() -> None:
 def test_files_that_are_begun_first_are_there() -> None:
     tests = Path(__file__).parent
     assert [name for name in LONG if not (tests / f"{name}.py").exists()] == []
+
+
+def test_modules_are_within_400_lines_and_functions_within_50() -> None:
+    """Nine of ten functions within 25: what has grown is split by what it is about."""
+    long, lengths = [], []
+    for path in modules():
+        text = path.read_text()
+        name = str(path.relative_to(ROOT))
+        long += [name] if text.count("\n") > 400 else []
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                lengths.append(1 + (node.end_lineno or 0) - node.lineno)
+                long += [f"{name}: {node.name}"] if lengths[-1] > 50 else []
+    assert long == []
+    assert sum(length > 25 for length in lengths) < len(lengths) / 10

@@ -62,7 +62,7 @@ def make(
     every = list(expand(runbook, frame))
     actions, redis = _all_actions(builder, every, starting_at(every, from_step, runbook), hosts)
     databases = databases_of(inventory, actions)
-    plan = Plan(
+    return seal(Plan(
         runbook=runbook.name,
         version=runbook.version,
         file=runbook.file,
@@ -82,8 +82,7 @@ def make(
         freezes=_freezes(runbook, inventory),
         secrets=inventory.secrets,
         sources={name: digest(source) for name, source in _sources(runbook, inventory).items()},
-    )
-    return seal(plan)
+    ))  # fmt: skip
 
 
 def _with_redis(
