@@ -19,8 +19,9 @@ from tests.support.tap import changed, marks
 
 pytestmark = pytest.mark.acceptance
 
-SERVICE = {"/srv/app/shared/log/access.log"}
-"""What the service writes because somebody asked for its health page."""
+SERVICE = {"/srv/app/shared/log/access.log", "/var/log/haproxy/access.log"}
+"""What the service writes because somebody asked for its health page, and HAProxy when it has found
+a server to be well, which comes some seconds after a start."""
 OWN = {"/home/ops", "/home/ops/.opskit", "/home/ops/.opskit/runs"}
 LOCKS = "/home/ops/.opskit/locks"
 """Where opskit makes, at the first contact, and removes what it would need for changes."""

@@ -68,7 +68,7 @@ def test_what_is_not_as_expected_is_not_kept(db: Base) -> None:
 @pytest.mark.parametrize("rows", ["text", "json"])
 def test_what_is_too_large_to_be_saved_is_not_kept(db: Base, rows: str) -> None:
     """An undo that needs it could not take it back."""
-    large = "INSERT INTO item SELECT repeat('x', 1048576) RETURNING name"
+    large = "INSERT INTO item VALUES ('a') RETURNING repeat('x', 1048576)"
     found = db.do(large, kept=True, rows=rows)
     assert found.outcome == "failed"
     told = "what it returns has 1048576 bytes or more and can't be saved; nothing of it was kept"
