@@ -10,6 +10,7 @@ from opskit.model.run import ActionRecord
 from opskit.model.states import ActionState
 from opskit.model.work import Ask, Check, Notify, Upload, Wait
 from opskit.plan.spread import ALWAYS
+from opskit.plan.survey import never
 
 Records = Mapping[str, ActionRecord]
 
@@ -295,8 +296,11 @@ def standing(plan: Plan, records: Records) -> list[Action]:
 
 
 def reads_only(plan: Plan) -> bool:
-    """Tell whether nothing in the plan changes anything."""
+    """Tell whether nothing in the plan changes anything: a step that is left out does not, either.
+    """
     return all(
-        plan.stage(a).effect == "read" or isinstance(a.work, (Check, Wait, Notify, Ask))
+        plan.stage(a).effect == "read"
+        or isinstance(a.work, (Check, Wait, Notify, Ask))
+        or never(a.when)
         for a in plan.actions
     )

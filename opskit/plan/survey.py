@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from opskit.model.plan import Action, Stage
 from opskit.model.runbook import Effect
+from opskit.model.text import Late, Text
 from opskit.model.work import Work
 from opskit.plan.spread import PREFLIGHT
 
@@ -42,7 +43,18 @@ def foreseen(deed: Action, work: Work, server: str, stages: dict[str, Stage]) ->
 def every(
     actions: Iterable[Action], stages: Mapping[str, Stage]
 ) -> Iterator[tuple[Action, Effect]]:
-    """Yield actions and what takes them back, each with what it does to the world."""
+    """Yield actions and what takes them back, each with what it does to the world.
+
+    Not what is left out for certain: nothing has to be there for it.
+    """
     for action in actions:
+        if never(action.when):
+            continue
         yield action, stages[action.position].effect
         yield from every(action.undo, stages)
+
+
+def never(when: Text | None) -> bool:
+    """Tell whether a condition is known to be false when planning."""
+    parts = when.parts if when is not None else ()
+    return any(not isinstance(part, Late) and part.text == "False" for part in parts)

@@ -43,6 +43,12 @@ def test_a_look_marks_nothing(tmp_path: Path) -> None:
     assert marked(made) == frozenset()
 
 
+def test_what_is_left_out_for_certain_leaves_no_mark(tmp_path: Path) -> None:
+    made = plan(tmp_path, f"{REMOVE}    when: x != 'show'\n", x="show")
+    assert [action.key for action in made.actions] == ["1/>redis:main"]
+    assert marked(made) == frozenset()
+
+
 def test_where_no_values_are_kept_there_is_no_undo_and_the_plan_says_so(tmp_path: Path) -> None:
     made = plan(tmp_path, REMOVE.replace("max_keys: 5", "max_keys: 5, archive: false"), x="7")
     assert made.actions[-1].undo == ()

@@ -10,6 +10,7 @@ from opskit.model.plan import Action, Plan
 from opskit.model.problem import ProblemsError
 from opskit.model.text import Bound, Fixed
 from opskit.model.work import Query, Survey
+from opskit.plan.again import reads_only
 from opskit.plan.make import make
 from tests.support.world import no_files
 
@@ -63,6 +64,20 @@ def test_on_each_host_actions_have_the_database_for_their_target(tmp_path: Path)
 def test_reads_alone_need_no_look(tmp_path: Path) -> None:
     made = plan(tmp_path, "  - sql: {query: SELECT 1, database: copy}\n    effect: read\n")
     assert spots(made.actions) == [("1/>db:copy", "", "db:copy")]
+
+
+def test_what_is_left_out_for_certain_needs_nothing_there(tmp_path: Path) -> None:
+    """Else who only looks would be kept from it by a table that only a change wants."""
+    step = "  - sql: {query: UPDATE t SET n = 1, database: main}\n    undo: {run: 'true'}\n"
+    steps = f"{step}    when: x == 'change'\n"
+    made = plan(tmp_path, steps, x="show")
+    assert spots(made.actions) == [("1/>db:main", "", "db:main")]
+    assert reads_only(made)
+    made = plan(tmp_path, steps, x="change")
+    assert [action.key for action in made.actions] == ["0:main/", "1/>db:main"]
+    assert not reads_only(made)
+    late = "  - run: echo x\n    effect: read\n    on: controller\n    save: word\n" + step + "    when: word == 'x'\n"
+    assert not reads_only(plan(tmp_path, late))
 
 
 @pytest.mark.parametrize(
