@@ -69,7 +69,7 @@ def at(server: postgres.Server, url: str, folder: Path) -> Desk:
 @pytest.fixture
 def desk(server: postgres.Server, loaded: dict[str, str], tmp_path: Path) -> Desk:
     made = at(server, loaded["youtility"], tmp_path)
-    made.db.sql(f"DELETE FROM {TABLE} WHERE ip_address <<= '192.0.2.0/24'")
+    made.db.sql(f"DELETE FROM {TABLE} WHERE ip_address <<= any('{{192.0.2.0/24,2001:db8::/32}}')")
     made.db.sql(MORE)
     return made
 
@@ -112,6 +112,9 @@ def test_one_user_tries_again_and_nothing_but_his_failures_is_touched(desk: Desk
     assert blocked(desk, "John")
     said = attempts(desk, what="username", username="John")
     assert "6 of " in said
+    assert "'john'\t3" in desk.opskit("output", "last", "Names that look like it")
+    assert '"is_blocked" : true' in desk.opskit("output", "last", "What the application says before")
+    assert "let in" in desk.opskit("output", "last", "The application lets them in again")
     assert not blocked(desk, "John")
     assert rows(desk) == all_rows - 6
     assert rows(desk, "username = 'John'") == 2  # his success, and what is out of the window
@@ -129,6 +132,8 @@ def test_an_address_tries_again_where_several_are_behind_it_only_if_that_is_said
     assert "2 users are behind it: say shared=true" in said
     attempts(desk, what="ip", ip="192.0.2.7", shared="true")
     assert rows(desk, "ip_address = '192.0.2.7'") == 2
+    said = desk.opskit("output", "last", "Users behind that address who are still blocked")
+    assert said.split()[-2:] == ["username", "fails"]  # John's were all from there
     attempts(desk, what="ip", ip="192.0.2.8")
     assert rows(desk, "ip_address = '192.0.2.8'") == 0
     assert not blocked(desk, "nobody", "192.0.2.8")
@@ -142,6 +147,7 @@ def test_f10_all_try_again_and_the_trail_of_before_stays(desk: Desk) -> None:
     attempts(desk, what="all")
     assert rows(desk, "NOT success AND attempt_time >= now() - interval '15 minutes'") == 0
     assert rows(desk, trail) == old
+    assert "Nobody is blocked any more" in desk.opskit("report", "last")
     desk.opskit("undo", "last", "--yes")
     assert hashed(desk) == before
 
@@ -169,6 +175,32 @@ def test_what_is_asked_wrongly_is_refused_and_nothing_is_touched(
     assert hashed(desk) == before
 
 
+def test_what_the_application_says_of_them_is_what_counts(desk: Desk) -> None:
+    """Its function may count otherwise than the runbook was told to."""
+    ((made,),) = desk.db.sql("SELECT pg_get_functiondef('check_rate_limit'::regproc)")
+    desk.db.sql(str(made).replace("username = p_username", "lower(username) = lower(p_username)"))
+    try:
+        desk.db.sql(f"UPDATE {TABLE} SET username = 'JOHN' WHERE username = 'Ann'")
+        said = " ".join(attempts(desk, what="username", username="John", status=1).split())
+        assert 'it says {"is_blocked" : true' in said
+        assert desk.opskit("undo", "last", "--yes")
+    finally:
+        desk.db.sql(str(made))
+
+
+def test_where_nobody_has_failed_that_is_told_and_no_success(desk: Desk) -> None:
+    """The function is not everybody's: without it nothing is asked."""
+    attempts(desk, what="all")
+    desk.db.sql("ALTER FUNCTION check_rate_limit RENAME TO another")
+    try:
+        said = " ".join(attempts(desk, what="all", status=5).split())
+        assert "no row of public.auth_rate_limit_attempts is meant" in said
+        desk.db.sql(MORE)
+        attempts(desk, what="username", username="John")
+    finally:
+        desk.db.sql("ALTER FUNCTION another RENAME TO check_rate_limit")
+
+
 @pytest.mark.parametrize(
     ("attack", "told"),
     [
@@ -184,6 +216,11 @@ def test_nobody_is_let_in_during_an_attack_unless_it_is_said_why(
     )
     before = hashed(desk)
     assert told in " ".join(attempts(desk, what="all", status=5).split())
+    if attack == BY_ONE:
+        desk.db.sql(f"UPDATE {TABLE} SET ip_address = '2001:db8::9' WHERE ip_address = '192.0.2.9'")
+        before = hashed(desk)
+        said = attempts(desk, what="ip", ip="2001:DB8:0::9", shared="true", status=5)
+        assert "2001:db8::9 has failed 51 times" in " ".join(said.split())
     assert hashed(desk) == before
     attempts(desk, what="all", override="it was our own load test")
     assert rows(desk, "NOT success AND attempt_time >= now() - interval '14 minutes'") == 0
