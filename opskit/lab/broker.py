@@ -41,11 +41,12 @@ def taken(raw: bytes, queue: str, since: float) -> Iterator[Command]:
     yield "HSET", "unacked", tag, json.dumps([json.loads(raw), "", queue])
 
 
-def bound(*queues: str) -> Iterator[Command]:
+def bound(*queues: str, prefix: str = "", joint: str = JOINT) -> Iterator[Command]:
     """Yield what makes queues known, and the one through which workers are asked."""
     for name in queues:
-        yield "SADD", f"_kombu.binding.{name}", f"{name}{JOINT}{JOINT}{name}"
-    yield "SADD", "_kombu.binding.celery.pidbox", f"{JOINT}{JOINT}celery@web1.celery.pidbox"
+        yield "SADD", f"{prefix}_kombu.binding.{name}", f"{name}{joint}{joint}{name}"
+    pidbox = f"{joint}{joint}celery@web1.celery.pidbox"
+    yield "SADD", f"{prefix}_kombu.binding.celery.pidbox", pidbox
 
 
 def queues(now: float) -> Iterator[Command]:

@@ -5,9 +5,11 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from kombu import Connection
 
 from opskit.lab import broker
 from opskit.model.activity import Limit
@@ -25,11 +27,11 @@ WORKS = {"active": 0, "processed": 9, "before": 7}
 
 
 @pytest.fixture
-def at(redis: Server) -> Broker:
+def at(redis: Server, tmp_path: Path) -> Broker:
     found = support.keys(redis)
     redis.call("CONFIG", "SET", "maxmemory", "0")
     redis.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
-    return Broker(found)
+    return Broker(found, folder=str(tmp_path / "evidence"))
 
 
 def takes(name: str) -> Callable[[Peer, int], None]:
@@ -135,8 +137,8 @@ def test_what_comes_too_often(
 
 def test_f9_what_waits_is_what_the_broker_has_of_each_priority(at: Broker) -> None:
     layout = Layout(prefix="shop:[1]", separator="#", steps=(0, 5))
-    at.send(("SADD", "shop:[1]_kombu.binding.mail", "mail\x06\x16\x06\x16mail"),
-            ("SADD", "shop:1_kombu.binding.other", "other\x06\x16\x06\x16other"))  # fmt: skip
+    at.send(*broker.bound("mail", prefix="shop:[1]", joint="#"),
+            *broker.bound("other", prefix="shop:1", joint="#"))  # fmt: skip
     for key, count in (("shop:[1]mail", 3), ("shop:[1]mail#5", 4), ("mail", 9)):
         at.send(*(("LPUSH", key, broker.message(n, "mail.send", "mail")) for n in range(count)))
     at.send(("HSET", "shop:[1]unacked", "t", "[]"), ("ZADD", "shop:[1]unacked_index", "1", "t"))
@@ -146,6 +148,30 @@ def test_f9_what_waits_is_what_the_broker_has_of_each_priority(at: Broker) -> No
     assert (queue["name"], queue["waiting"], queue["lists"]) == ("mail", 7, [3, 4])
     assert found.evidence["taken"] == 1
     assert "(unreadable) 1" in at.printed
+
+
+def test_another_separator_than_the_applications_is_told_and_no_queue_looks_empty(
+    at: Broker,
+) -> None:
+    """Kombu itself lays it down: bindings are written with `sep`, as priorities are."""
+    options = {"sep": ":", "priority_steps": [0, 5], "queue_order_strategy": "priority"}
+    with Connection(f"redis://127.0.0.1:{at.db.server.port}/0", transport_options=options) as line:
+        queue = line.SimpleQueue("mail")
+        for priority in (0, 5, 5):
+            queue.put({"card": 4111}, priority=priority, headers={"task": "mail.send", "id": "i"})
+        queue.close()
+    found = at.look(window=0)
+    assert (found.outcome, found.evidence["level"]) == ("unknown", "UNKNOWN")
+    assert "say separator" in found.reason
+    found = at.look(window=0, layout=Layout(separator=":", steps=(0, 5)))
+    queues: Any = found.evidence["queues"]
+    assert [(one["name"], one["lists"]) for one in queues] == [("mail", [1, 2])]
+    assert "say separator" in at.do(ids=("i",)).reason
+    layout = Layout(separator=":", steps=(0, 3))
+    for less in (at.look(window=0, layout=layout), at.do(ids=("i",), queue="mail", layout=layout)):
+        assert "messages of mail wait with priority 5, which is not among steps" in less.reason
+    moved = at.do(ids=("i",), queue="mail", layout=Layout(separator=":", steps=(0, 5)), most=9)
+    assert moved.evidence["moved"] == 3
 
 
 def test_what_was_taken_long_ago_and_what_is_not_due_yet(at: Broker) -> None:

@@ -17,8 +17,12 @@ HEADS = 100
 """So many messages are looked into, of all queues; and so many of those that were taken."""
 _MOST = 200
 """So many queues are looked at."""
-_JOINT = b"\x06\x16"
-"""What stands between the parts of a binding, whatever `sep` is."""
+_PARTS = 3
+"""A binding is a routing key, a pattern and a queue, with `sep` between."""
+_APART = (
+    "the broker's bindings are written with another separator: see `sep` of the application's"
+    " transport options, and say separator"
+)
 _WIDE = 120
 UNREADABLE = "(unreadable)"
 
@@ -103,18 +107,45 @@ def lists_of(layout: Layout, name: str) -> tuple[bytes, ...]:
 
 
 def known(session: Session, layout: Layout) -> tuple[str, ...]:
-    """Return the queues that the broker knows, less those through which workers are asked."""
+    """Return the queues that the broker knows, less those through which workers are asked.
+
+    Kombu writes bindings with the same `sep` as priorities: one that has no such parts was written
+    with another, and so were the lists of what has a priority, which nobody would find.
+    """
     head, found = encoded(f"{layout.prefix}_kombu.binding."), set[str]()
+    between = encoded(layout.separator)
     for keys in scan(session, f"{_literal(layout.prefix)}_kombu.binding.*"):
         for key in keys:
             members = session.connection.call("SMEMBERS", key) if key.startswith(head) else []
             for member in members if isinstance(members, list) else ():
-                name = member.split(_JOINT)[-1] if isinstance(member, bytes) else b""
+                parts = member.split(between) if isinstance(member, bytes) else []
+                if len(parts) < _PARTS:
+                    raise ListingError(_APART)
+                name = parts[-1]
                 if name and b"celery.pidbox" not in name and not name.startswith(b"celeryev"):
                     found.add(name.decode("utf-8", "surrogateescape"))
         if len(found) > _MOST:
             raise ListingError(f"there are more than {_MOST} queues: name those that are meant")
     return tuple(sorted(found))
+
+
+def raise_other_steps(session: Session, layout: Layout, names: Sequence[str]) -> None:
+    """Refuse a layout that does not name all priorities: what waits in others nobody would see."""
+    heads = {encoded(f"{layout.prefix}{name}{layout.separator}"): name for name in names}
+    lists = {key for name in names for key in lists_of(layout, name)}
+    between = _literal(layout.separator)
+    for keys in scan(session, f"{_literal(layout.prefix)}*{between}[0-9]*"):
+        for key in keys:
+            head, step = _split(key, encoded(layout.separator))
+            if head in heads and step and key not in lists:
+                told = f"messages of {heads[head]} wait with priority {step}, which is not among"
+                raise ListingError(f"{told} steps: see priority_steps of its transport options")
+
+
+def _split(key: bytes, between: bytes) -> tuple[bytes, str]:
+    """Return what of a key stands before its priority, and that; "" where it has none."""
+    head, found, step = key.rpartition(between)
+    return head + found, step.decode() if step.isdigit() else ""
 
 
 def _literal(prefix: str) -> str:

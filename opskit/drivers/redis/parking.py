@@ -9,14 +9,15 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from opskit.drivers.evidence import EvidenceError, Folder, opened
 from opskit.drivers.redis.archive import MOST_BYTES
-from opskit.drivers.redis.broker import Head, head, lists_of
+from opskit.drivers.redis.broker import Head, head, known, lists_of, raise_other_steps
 from opskit.drivers.redis.chunks import Fate, Pieces
-from opskit.drivers.redis.connection import encoded
+from opskit.drivers.redis.connection import ServerError, encoded
 from opskit.drivers.redis.listing import ListingError
 from opskit.drivers.redis.session import Session
 from opskit.errors import InputError
@@ -105,6 +106,8 @@ class NoneError(ListingError):
 
 def sought(session: Session, work: Messages) -> Sought:
     """Find what is meant; ListingError where nothing may be done with it."""
+    if work.do == "park":
+        _raise_elsewhere(session, work)
     found: list[Message] = []
     total = 0
     for number, (source, _) in enumerate(ways(work), 1):
@@ -124,6 +127,13 @@ def sought(session: Session, work: Messages) -> Sought:
     if wrong := _too_much(result, work):
         raise ListingError(wrong)
     return _part(result, work)
+
+
+def _raise_elsewhere(session: Session, work: Messages) -> None:
+    """Refuse a layout by which some of the queue's messages would be overlooked."""
+    with suppress(ServerError):  # who may not see these sees no more than the lists
+        known(session, work.layout)
+        raise_other_steps(session, work.layout, [work.queue])
 
 
 def _part(found: Sought, work: Messages) -> Sought:

@@ -15,6 +15,7 @@ from opskit.drivers.redis.broker import (
     heads,
     known,
     moment,
+    raise_other_steps,
     taken_by,
 )
 from opskit.drivers.redis.connection import BrokenError, EndedError, ServerError, TooLongError
@@ -101,6 +102,7 @@ def _looked(look: _Look, session: Session) -> Output:
     work = look.work
     there = known(session, work.layout)
     names = work.names or there
+    raise_other_steps(session, work.layout, names)
     first = moment(session, work.layout, names) if names else None
     last, times = first, _Times()
     if first is not None and work.window:
