@@ -7,7 +7,9 @@ from opskit.app import find
 from opskit.app.person import Person
 from opskit.app.prepare import Prepared, describe
 from opskit.app.runs import run
+from opskit.errors import InputError
 from opskit.execute import Stop, Watcher
+from opskit.load.shell import wrong
 from opskit.model.problem import Place
 from opskit.model.run import Run
 from opskit.model.runbook import Effect, Runbook, Step
@@ -35,6 +37,8 @@ def exec_(
     """Run words (or, if it is one, a line for the shell) on the hosts of an expression."""
     found = find.inventory(settings, inventory)
     text = words[0] if len(words) == 1 else shlex.join(words)
+    for one in wrong(text, reads=False):
+        raise InputError(one.what, hint=one.write)
     effect: Effect = "change" if change else "read"
     runbook = _runbook(text, expression, effect, sudo, timeout)
     plan = make(runbook, found, {}, files=describe)

@@ -289,12 +289,12 @@ class _Checker:
             self._report(written, one.offset, one.what, one.write, warn=one.warn)
 
     def _writing(self, draft: Draft, written: Written) -> None:
-        if self.lint and (draft.step.effect == "read" or written.key == "unless"):
-            from opskit.load.shell import writing
+        reads = self.lint and (draft.step.effect == "read" or written.key == "unless")
+        if reads or "purge" in written.text or "flush" in written.text.lower():
+            from opskit.load.shell import wrong
 
-            for offset, what in writing(written.text):
-                cure = "say effect: change, or write it without"
-                self._report(written, offset, f"a read that writes: {what}", cure, warn=True)
+            for offset, what, cure, warn in wrong(written.text, reads=reads):
+                self._report(written, offset, what, cure, warn=warn)
 
     def _quoting(self, written: Written) -> None:
         if re.search(_QUOTING, re.sub(_EXPRESSION, "x", written.text)):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from opskit.load.shellwords import Simple, Word, simple_commands
 
@@ -11,6 +12,10 @@ def _set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
+_INSTEAD = (
+    "put messages aside with queue-park, which keeps each (docs/how-to/queues.md); empty a"
+    " database with a `redis` step, which looks first whether a queue lives there"
+)
 _VERBS = _set(
     "rm rmdir mv cp ln install mkdir touch truncate tee dd shred unlink mknod mkfifo mktemp "
     "fallocate chmod chown chgrp chattr setfacl patch rsync scp sftp unzip gzip gunzip bzip2 xz "
@@ -62,6 +67,25 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _NUMBER = re.compile(r"\d+(\.\d+)?[smhd]?")
 
 
+class Wrong(NamedTuple):
+    """What is wrong about shell text, and where."""
+
+    offset: int
+    what: str
+    write: str
+    warn: bool = False
+
+
+def wrong(text: str, *, reads: bool) -> Iterator[Wrong]:
+    """Yield what throws away what waits in queues, and of a read what seems to write."""
+    for offset, what in losing(text):
+        told = f"`{what}` throws away what waits in queues, and nothing of it is kept"
+        yield Wrong(offset, told, _INSTEAD)
+    for offset, what in writing(text) if reads else ():
+        cure = "say effect: change, or write it without"
+        yield Wrong(offset, f"a read that writes: {what}", cure, warn=True)
+
+
 @lru_cache(maxsize=1024)
 def writing(text: str, depth: int = 0) -> tuple[tuple[int, str], ...]:
     """Return where shell text seems to write, and with what. Commands it doesn't know pass."""
@@ -70,6 +94,25 @@ def writing(text: str, depth: int = 0) -> tuple[tuple[int, str], ...]:
         for simple in simple_commands(text)
         for found in (*_redirections(simple), *_command(simple, depth))
     )
+
+
+def losing(text: str, depth: int = 0) -> Iterator[tuple[int, str]]:
+    """Yield where shell text would throw away what waits in queues, and by what."""
+    for simple in simple_commands(text):
+        words = _unwrapped(simple.words)
+        verb = _program(words[0].text) if words else ""
+        rest = [word.text for word in words[1:]]
+        if verb in _SHELLS or verb == "eval":
+            for offset, inner in _inner(words[1:], depth, command=verb == "eval"):
+                yield from ((offset, told) for _, told in losing(inner, depth + 1))
+            continue
+        if "celery" in rest and rest[: rest.index("celery")][-1:] == ["-m"]:  # python -m celery
+            verb, rest = "celery", rest[rest.index("celery") + 1 :]
+        plain = _celery_words(rest) if verb == "celery" else _redis_words(rest)
+        if verb == "celery" and (plain[:1] == ["purge"] or "queue.purge" in plain):
+            yield words[0].offset, "celery purge"
+        elif verb == "redis-cli" and plain[:1] in (["flushdb"], ["flushall"]):
+            yield words[0].offset, f"redis-cli {plain[0].upper()}"
 
 
 def _redirections(simple: Simple) -> Iterator[tuple[int, str]]:
@@ -86,7 +129,8 @@ def _command(simple: Simple, depth: int) -> Iterator[tuple[int, str]]:
     verb = _program(words[0].text)
     rest = words[1:]
     if verb in _SHELLS or verb == "eval":
-        yield from _inner(rest, depth, command=verb == "eval")
+        for offset, inner in _inner(rest, depth, command=verb == "eval"):
+            yield from ((offset, told) for _, told in writing(inner, depth + 1))
     elif _writes(verb, rest):
         told = " ".join(word.text for word in words[:2])
         yield words[0].offset, told[:60]
@@ -115,11 +159,10 @@ def _unwrapped(words: Sequence[Word]) -> Sequence[Word]:
 
 
 def _inner(words: Sequence[Word], depth: int, *, command: bool) -> Iterator[tuple[int, str]]:
-    """Look into `sh -c '…'` and `eval '…'`."""
+    """Return the text in `sh -c '…'` and `eval '…'`, and where it stands."""
     for word in words:
         if command and depth < 3:
-            for _, told in writing(word.text, depth + 1):
-                yield word.offset, told
+            yield word.offset, word.text
             return
         command = bool(re.fullmatch(r"-[a-z]*c", word.text))
 
@@ -147,9 +190,13 @@ def _tee(arguments: list[str]) -> bool:
 
 def _celery(arguments: list[str]) -> bool:
     """Tell whether queues are purged, or workers told or begun; what options have is no command."""
-    words = [a for before, a in zip(["", *arguments], arguments, strict=False)
-             if not a.startswith("-") and before not in _CELERY_OPTIONS]  # fmt: skip
+    words = _celery_words(arguments)
     return bool(words) and words[0] in _CELERY
+
+
+def _celery_words(arguments: list[str]) -> list[str]:
+    return [a for before, a in zip(["", *arguments], arguments, strict=False)
+            if not a.startswith("-") and before not in _CELERY_OPTIONS]  # fmt: skip
 
 
 def _dd(arguments: list[str]) -> bool:
@@ -179,13 +226,17 @@ def _curl(arguments: list[str]) -> bool:
 
 
 def _redis(arguments: list[str]) -> bool:
-    """The first word that is neither an option nor what an option wants is the command."""
-    rest = iter(arguments)
-    words = [word for word in rest if not _option_with_value(word, rest, _REDIS_OPTIONS)]
-    plain = [word.lower() for word in words if not word.startswith("-")]
+    plain = _redis_words(arguments)
     if plain[:1] == ["config"]:
         return plain[1:2] not in ([], ["get"])
     return plain[:1] != [] and plain[0] in _REDIS
+
+
+def _redis_words(arguments: list[str]) -> list[str]:
+    """The first word that is neither an option nor what an option wants is the command."""
+    rest = iter(arguments)
+    words = [word for word in rest if not _option_with_value(word, rest, _REDIS_OPTIONS)]
+    return [word.lower() for word in words if not word.startswith("-")]
 
 
 def _option_with_value(word: str, rest: Iterator[str], options: frozenset[str]) -> bool:

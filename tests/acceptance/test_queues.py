@@ -161,6 +161,9 @@ def test_workers_that_can_not_be_asked_are_unknown(desk: Desk) -> None:
     assert "the workers could not be asked" in desk.look(6, window=0)
     desk.write(workers=[])
     assert "nobody is named who must answer" in desk.look(2)
+    assert "`celery purge` throws away what waits in queues" in desk.opskit(
+        "exec", "workers", "--", "celery -A shop purge -f", status=2
+    )
 
 
 def test_f9_a_program_that_does_not_end_is_ended(tmp_path: Path) -> None:

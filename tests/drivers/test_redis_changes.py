@@ -12,6 +12,7 @@ import pytest
 
 from opskit.drivers.redis import doing
 from opskit.drivers.redis.servers import Servers
+from opskit.lab import broker
 from opskit.model.job import Contact, Output
 from tests.support.proxy import Proxy, proxy
 from tests.support.queueing import Broker
@@ -480,3 +481,44 @@ def test_a_line_that_breaks_leaves_the_change_done_once(db: Keys) -> None:
 def test_a_line_cut_at_every_byte_leaves_the_change_done_once(db: Keys) -> None:
     found = cuts(db, lambda whole: [*range(whole), 2 * whole])
     assert {"not sent", "again", "found", "done"} <= found.keys(), found
+
+
+LOSES = [
+    ("FLUSHDB", "database 0 is that of a queue (Celery): queue-park puts messages aside"),
+    ("DEL n celery", "DEL celery: messages of a queue (Celery) lie there"),
+    ("UNLINK other:mail", "UNLINK other:mail: messages of a queue"),
+    ("LTRIM celery 0 0", "nothing would keep them"),
+    ("DEL unacked", "DEL unacked: messages"),
+    ("EXPIRE celery 1", "EXPIRE celery: messages"),
+]
+
+
+def test_what_waits_in_a_queue_is_not_thrown_away(db: Keys) -> None:
+    at = Broker(db)
+    at.queue("celery", 2)
+    at.taken(9, 5)
+    raw = broker.message(3, "mail.send", "mail")
+    db.call("LPUSH", "other:mail", raw)
+    db.call("LPUSH", "opskit:parked:celery", raw)
+    before = db.call("DEBUG", "DIGEST-VALUE", "celery", "unacked", "other:mail")
+    for command, told in LOSES:
+        for alone in (False, True):
+            found = db.do(command, transaction=not alone, told=alone)
+            assert (found.outcome, found.sent) == ("failed", False), command
+            assert told in found.reason
+    assert db.call("DEBUG", "DIGEST-VALUE", "celery", "unacked", "other:mail") == before
+    assert db.do("DEL opskit:parked:celery nothing").outcome == "succeeded"  # it was kept before
+
+
+def test_where_no_queue_lives_a_database_may_be_emptied_and_only_this_one(db: Keys) -> None:
+    db.call("RPUSH", "log", "a", "b")
+    db.call("SET", "n", "1")
+    assert db.do("LPOP log\nDEL n", key="2/").outcome == "succeeded"
+    with db.server.peer() as peer:
+        peer.call("SELECT", "3")
+        peer.call("SET", "elsewhere", "1")
+    found = db.do("FLUSHALL", key="3/")
+    assert "it empties all databases, and nobody has looked at db3" in found.reason
+    assert db.do("FLUSHDB", key="4/").outcome == "succeeded"
+    assert db.call("EXISTS", "log") == 0
+    db.call("FLUSHALL")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.load.shell import writing
+from opskit.load.shell import losing, writing
 
 WRITES = [
     ("rm -rf x", 0, "rm -rf"),
@@ -122,6 +122,30 @@ def test_a_write_is_found_where_it_stands(text: str, offset: int, what: str) -> 
 @pytest.mark.parametrize("text", READS)
 def test_a_read_passes(text: str) -> None:
     assert list(writing(text)) == []
+
+
+LOSES = [
+    ("venv/bin/celery -A shop purge -f", "celery purge"),
+    ("cd /srv && sudo -u shop celery --app=shop purge -Q mail", "celery purge"),
+    ("/opt/v/bin/python -m celery -A shop purge", "celery purge"),
+    ("sh -c 'celery -A shop amqp queue.purge mail'", "celery purge"),
+    ("redis-cli -h b -n 1 flushdb", "redis-cli FLUSHDB"),
+    ("redis-cli FLUSHALL ASYNC", "redis-cli FLUSHALL"),
+]
+KEEPS = [
+    "celery -A purge inspect ping", "celery -A shop control rate_limit purge 1/m", "apt purge x",
+    "redis-cli get flushdb", "nft flush ruleset", "echo celery purge", "python -m pip cache purge",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "what"), LOSES)
+def test_what_throws_queues_away_is_found(text: str, what: str) -> None:
+    assert [told for _, told in losing(text)] == [what]
+
+
+@pytest.mark.parametrize("text", KEEPS)
+def test_what_throws_no_queue_away_passes(text: str) -> None:
+    assert list(losing(text)) == []
 
 
 PIECES = [

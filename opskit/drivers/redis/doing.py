@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 
 from opskit.drivers.redis.connection import BrokenError, EndedError, ServerError, TooLongError
-from opskit.drivers.redis.flags import Words, as_words, look, refusal, shown, unmarkable
+from opskit.drivers.redis.flags import (
+    LOSING,
+    Known,
+    Words,
+    as_words,
+    look,
+    refusal,
+    shown,
+    unmarkable,
+)
 from opskit.drivers.redis.marks import Marks, Script
 from opskit.drivers.redis.rejoin import (
     Then,
@@ -246,7 +255,15 @@ def _marked(doing: Doing, session: Session) -> list[Words] | Script | str:
             return wrong
         if len(words) > _MOST:
             return f"{shown(words)} has more than {_MOST} words: make several of it"
-    return todo
+    return _losing(session, todo, known) or todo
+
+
+def _losing(session: Session, todo: list[Words], known: Mapping[int, Known]) -> str:
+    if {one.name for one in known.values()}.isdisjoint(LOSING):
+        return ""
+    from opskit.drivers.redis.losing import loses  # few runs throw anything away
+
+    return loses(session, todo, known)
 
 
 def _done(doing: Doing, session: Session, what: list[Words] | Script) -> Output:
@@ -303,8 +320,11 @@ def _alone(doing: Doing, session: Session) -> Output:
     (words,) = _todo(doing.work)
     name = shown(words)
     try:
-        if look(session.connection, [words]).get(0) is None:
+        known = look(session.connection, [words])
+        if not known:
             return _unsent(f"the server knows no command {name}")
+        if wrong := _losing(session, [words], known):
+            return _unsent(wrong)
         if session.identity.role != "master" and doing.access.server.role == "master":
             return _unsent(f"{doing.access.where} is no master: nothing is changed there")
         doing.at = "alone"
