@@ -1,5 +1,6 @@
 """Planted states of a broker, each told for what it is; and nothing of what messages carry."""
 
+import importlib
 import json
 import re
 import time
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kombu import Connection
 
 from opskit.lab import broker
 from opskit.model.activity import Limit
@@ -155,7 +155,8 @@ def test_another_separator_than_the_applications_is_told_and_no_queue_looks_empt
 ) -> None:
     """Kombu itself lays it down: bindings are written with `sep`, as priorities are."""
     options = {"sep": ":", "priority_steps": [0, 5], "queue_order_strategy": "priority"}
-    with Connection(f"redis://127.0.0.1:{at.db.server.port}/0", transport_options=options) as line:
+    kombu: Any = importlib.import_module("kombu")
+    with kombu.Connection(f"redis://127.0.0.1:{at.db.server.port}/0", transport_options=options) as line:
         queue = line.SimpleQueue("mail")
         for priority in (0, 5, 5):
             queue.put({"card": 4111}, priority=priority, headers={"task": "mail.send", "id": "i"})
