@@ -1,37 +1,157 @@
-"""What the record knows of an incident: what changed before it, and what was done since."""
+"""What the record knows of an incident: what changed before, what was done and said since."""
 
+import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import cast
 
 from opskit import audit
+from opskit.app.person import Person
 from opskit.audit import Store
-from opskit.model.event import Entry
-from opskit.model.incident import Change, Incident
+from opskit.errors import InputError
+from opskit.model.event import Entry, Event
+from opskit.model.incident import SAID, Change, Incident, Said, Word
 from opskit.model.plan import Plan
 from opskit.model.run import Run
 from opskit.settings import Settings
 
 _MOST = 3000
 """So many runs are looked at, the newest ones: ten days of a look every five minutes."""
+HEALTHY = 600.0
+"""Seconds that all must have been well before an incident is resolved."""
+LOOK, OVER = "sync-outage", "outage-over"
+"""The runbooks that look at an outage, and whether it is over."""
+_LASTS = 7 * 86400.0
+"""So long after it began an incident that nobody has called resolved is still one."""
 
 
 def incident(settings: Settings, name: str, within: float) -> Incident:
-    """Gather what belongs to an incident that a run looked at; `within` in seconds."""
+    """Gather what belongs to an incident that a run looked at; `within` in seconds.
+
+    Without a name it is the one that was told of, unless it was looked again since it is resolved;
+    else the newest look at an outage, else the last run.
+    """
     store = audit.open(settings.store)
     try:
-        run = store.load(store.find(name))
+        run = store.load(store.find(name) if name else _meant(store))
         runs = store.runs(since=run.created - within, limit=_MOST, previews=False)
         plans = _Plans(store)
         later = sorted((one for one in runs if one.created >= run.created), key=_begun)
+        plan = store.plan(run.id)
+        wanted = (run.runbook, OVER)
+        again = [
+            one
+            for one in later
+            if one.id != run.id and one.runbook in wanted and plans.of_inventory(one, plan)
+        ]
         return Incident(
             run=run,
-            plan=store.plan(run.id),
+            plan=plan,
             within=within,
             whole=len(runs) < _MOST,
             before=tuple(_changes(plans, [one for one in runs if one.created < run.created])),
             since=tuple(_told(store, plans, run, later)),
+            words=words(store, run.id),
+            latest=_latest(store, plans, [one for one in again if one.runbook == run.runbook]),
+            over=_over([one for one in again if one.runbook == OVER]),
         )
     finally:
         store.close()
+
+
+def _meant(store: Store) -> str:
+    """Return the run of the incident that is meant where none is named."""
+    looks = _looks(store)
+    for run in looks:
+        said = words(store, run.id)
+        if said and (said[-1].said != "resolved" or said[-1].at >= looks[0].created):
+            return run.id
+    return looks[0].id if looks else store.find("last")
+
+
+def open_one(settings: Settings, inventory: str | None) -> str:
+    """Return the run of the newest incident that was told of and is not resolved; "" if none is.
+
+    `inventory`: the file that it must have been found with, where one is known.
+    """
+    store = audit.open(settings.store)
+    try:
+        for run in _looks(store):
+            said = words(store, run.id)
+            if not said or said[-1].said == "resolved":
+                continue
+            if inventory is None or _same(store.plan(run.id).inventory, inventory):
+                return run.id
+        return ""
+    finally:
+        store.close()
+
+
+def _looks(store: Store) -> list[Run]:
+    since = time.time() - _LASTS
+    return store.runs(since=since, runbook=LOOK, limit=_MOST, previews=False)
+
+
+def _same(one: str, other: str) -> bool:
+    """Tell whether two inventories are one, however its path was written."""
+    return Path(one).stem == Path(other).stem
+
+
+def words(store: Store, run: str) -> tuple[Word, ...]:
+    """Return what was said about an incident, oldest first."""
+    return tuple(
+        Word(at=entry.at, said=cast(Said, entry.event.data["word"]))
+        for entry in store.entries(run)
+        if entry.event.kind == "note" and entry.event.data.get("word") in SAID
+    )
+
+
+def note_word(settings: Settings, run: str, said: Said, text: str, person: Person) -> None:
+    """Keep in the record of an incident that something was said about it, and where."""
+    store = audit.open(settings.store)
+    try:
+        data = {"who": person.who, "text": text, "word": said}
+        store.append(run, Event(kind="note", data=data))
+    finally:
+        store.close()
+
+
+def heard(settings: Settings, run: str) -> tuple[str, ...]:
+    """Return the channels that have what a run told, also those that had it before."""
+    store = audit.open(settings.store)
+    try:
+        came = [one.event.data for one in store.entries(run) if one.event.kind == "message"]
+        return tuple(
+            str(data["channel"])
+            for data in came
+            if data.get("delivered") is True or data.get("held") is True
+        )
+    finally:
+        store.close()
+
+
+def _latest(store: Store, plans: "_Plans", again: Sequence[Run]) -> Change | None:
+    """Return the newest whole look of those that were made again."""
+    ended = [run for run in again if run.ended is not None]
+    if not ended:
+        return None
+    return Change(run=store.load(ended[-1].id), plan=plans.of(ended[-1]))
+
+
+def _over(looks: Sequence[Run]) -> Run | None:
+    return next((run for run in reversed(looks) if run.state == "succeeded"), None)
+
+
+def refuse_resolved(found: Incident) -> None:
+    """Refuse to call it resolved without a look that found nothing wrong for long enough."""
+    last = found.newest.run
+    bad = last.state != "succeeded" and (found.over is None or last.created > found.over.created)
+    if found.over is None or bad or (found.over.ended or 0.0) - found.over.created < HEALTHY:
+        raise InputError(
+            f"nothing in the record shows that it is over: no {OVER} of ten minutes or more"
+            f" succeeded after {last.runbook} {last.id}",
+            hint=f"`opskit run {OVER}`, or add --unproven",
+        )
 
 
 class _Plans:
@@ -40,6 +160,13 @@ class _Plans:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._reads: dict[str, bool] = {}
+        self._inventories: dict[str, str] = {}
+
+    def of_inventory(self, run: Run, plan: Plan) -> bool:
+        """Tell whether a run is for the inventory that a plan is for."""
+        if run.plan not in self._inventories:
+            self._inventories[run.plan] = self._store.plan(run.id).inventory
+        return _same(self._inventories[run.plan], plan.inventory)
 
     def changes(self, run: Run) -> bool:
         """Tell whether a run changes something."""

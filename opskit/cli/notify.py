@@ -10,6 +10,7 @@ from opskit.cli.outcome import told
 from opskit.cli.watching import late_watching
 from opskit.errors import Exit
 from opskit.model.channel import SEVERITIES
+from opskit.model.run import Run
 
 
 @click.command()
@@ -25,11 +26,11 @@ def notify(call: Call, *, message: str, to: tuple[str, ...], severity: str) -> E
     It is recorded like a run, and fails where a channel has not got it, so it also shows whether a
     channel works. No host is connected to.
     """
-    return said(call, message, to, severity)
+    return said(call, message, to, severity)[1]
 
 
-def said(call: Call, message: str, to: tuple[str, ...], severity: str) -> Exit:
-    """Say it, show what became of it, and return how that ended."""
+def said(call: Call, message: str, to: tuple[str, ...], severity: str) -> tuple[Run, Exit]:
+    """Say it, show what became of it, and return its run and how that ended."""
     with late_watching(call) as (watch, stop):
         done = tell(
             call.settings,
@@ -42,4 +43,4 @@ def said(call: Call, message: str, to: tuple[str, ...], severity: str) -> Exit:
             command=typed(),
             stop=stop,
         )
-    return told(call, done, record.plan_of(call.settings, done.id))
+    return done, told(call, done, record.plan_of(call.settings, done.id))

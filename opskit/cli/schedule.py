@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from opskit.app import person, prepare
-from opskit.app.find import inventory_path, runbook_path
+from opskit.app.find import inventory, inventory_path, runbook_path
 from opskit.cli import screen
 from opskit.cli.call import Call, options
 from opskit.errors import InputError, writing
@@ -56,27 +56,38 @@ def _texts(found: tuple[Schedule, ...], kind: str, folder: str) -> Mapping[str, 
 def _planned(call: Call, one: Schedule) -> Schedule:
     """Plan a run as the clock will have it planned; return it with its files where they are."""
     words = tuple(f"{name}={value}" for name, value in one.params.items())
+    if one.remind:
+        return _reminding(call, one)
     try:
         runbook = runbook_path(call.settings, one.runbook).absolute()
-        inventory = inventory_path(call.settings, one.inventory).absolute()
-        ask = prepare.Ask(
-            runbook=str(runbook), inventory=str(inventory), params=words, limit=one.limit
-        )
+        hosts = inventory_path(call.settings, one.inventory).absolute()
+        ask = prepare.Ask(runbook=str(runbook), inventory=str(hosts), params=words, limit=one.limit)
         made = prepare.prepare(call.settings, ask, _Nobody(call.person.who, call.person.origin))
         _refuse_unknown(one, made.inventory)
     except InputError:
         screen.err(f"{one.place}: the schedule {one.name} can't be planned\n")
         raise
-    return replace(one, runbook=str(runbook), inventory=str(inventory))
+    return replace(one, runbook=str(runbook), inventory=str(hosts))
 
 
-def _refuse_unknown(one: Schedule, inventory: Inventory) -> None:
+def _reminding(call: Call, one: Schedule) -> Schedule:
+    """Return a schedule that runs nothing, with its inventory where that is."""
+    try:
+        path = inventory_path(call.settings, one.inventory).absolute()
+        _refuse_unknown(one, inventory(call.settings, str(path)))
+    except InputError:
+        screen.err(f"{one.place}: the schedule {one.name} would tell nobody\n")
+        raise
+    return replace(one, inventory=str(path))
+
+
+def _refuse_unknown(one: Schedule, found: Inventory) -> None:
     """Refuse channels that the inventory does not have."""
-    for name in one.tell:
-        if name not in inventory.channels:
-            there = ", ".join(sorted(inventory.channels)) or "none"
+    for name in (*one.remind, *one.tell):
+        if name not in found.channels:
+            there = ", ".join(sorted(found.channels)) or "none"
             told = f"the inventory has no channel {name!r}"
-            raise InputError(told, where=inventory.file, hint=f"its channels: {there}")
+            raise InputError(told, where=found.file, hint=f"its channels: {there}")
 
 
 class _Nobody:

@@ -7,7 +7,10 @@ FILE: tuple[Key, ...] = (
     Key("schedules", "data", required=True, help="name → what is run when, see below"),
 )
 SCHEDULE: tuple[Key, ...] = (
-    Key("runbook", "literal", required=True, help="name of the runbook, or its path"),
+    Key("runbook", "literal", help="name of the runbook, or its path; it or `remind` must be "
+        "there"),
+    Key("remind", "name", many=True, help="instead of a runbook: channels of the inventory that "
+        "are told when [a word about an incident](../how-to/outage.md#the-next-word) is due"),
     Key("at", "literal", required=True, help="when, as cron has it: minute, hour, day of month, "
         "month, weekday, such as `15 * * * *`; numbers, `*`, `1-5`, `*/5`, `1,15`"),
     Key("user", "literal", required=True, help="whose job it is on the machine with the clock"),

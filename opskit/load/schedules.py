@@ -78,6 +78,7 @@ def _schedule(reader: Reader, key: Scalar, node: Node) -> Schedule | None:
     if not values.keys() & {"alert", "tell"} and not node.entries.keys() & {"alert", "tell"}:
         told = f"the schedule `{key.text}` has neither `alert` nor `tell`: nobody would hear"
         reader.error(node, told, "add tell: CHANNEL, or alert: COMMAND")
+    _one_of_both(reader, key, node)
     at = {name: entry[1] for name, entry in node.entries.items()}
     for name, what, write in _wrong(values):
         reader.error(at.get(name, node), what, write)
@@ -91,9 +92,24 @@ def _schedule(reader: Reader, key: Scalar, node: Node) -> Schedule | None:
         return None
     missed: Literal["skip", "once"] = "once" if values.pop("missed") == "once" else "skip"
     said = {name: value for name, value in values.items() if value is not None}
-    if isinstance(said.get("tell"), str):
-        said["tell"] = (said["tell"],)
+    for name in ("tell", "remind"):
+        if isinstance(said.get(name), str):
+            said[name] = (said[name],)
     return Schedule(name=key.text, place=reader.place(key), moments=moments, missed=missed, **said)
+
+
+def _one_of_both(reader: Reader, key: Scalar, node: Table) -> None:
+    """Say where an entry is neither a runbook nor a reminder, or has what only one of them has."""
+    there = node.entries.keys()
+    if len(there & {"runbook", "remind"}) != 1:
+        told = f"the schedule `{key.text}` has " + (
+            "both `runbook` and `remind`" if "remind" in there else "no `runbook`"
+        )
+        reader.error(node, told, "name what is run: runbook: NAME")
+    elif "remind" in there:
+        for name in sorted(there & {"params", "limit", "reason", "wait"}):
+            told = f"`{name}` is for a runbook, and `remind` runs none"
+            reader.error(node.entries[name][0], told, "take it out")
 
 
 def _wrong(values: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -24,19 +24,21 @@ class Moments:
 
 @frozen
 class Schedule:
-    """One entry of a file of schedules. Times in seconds.
+    """One entry of a file of schedules: a runbook, or a word about an incident. Times in seconds.
 
-    `alert`: shell text for when a run did not succeed, `tell`: channels that hear then. `missed`:
-    whether it is made up for `once` when the machine was off. `environment`: a file with what the
-    run needs in its environment.
+    `remind`: channels that are told when such a word is due, where it is no runbook. `alert`: shell
+    text for when a run did not succeed, `tell`: channels that hear then. `missed`: whether it is
+    made up for `once` when the machine was off. `environment`: a file with what the run needs in
+    its environment.
     """
 
     name: str
     place: Place
-    runbook: str
+    runbook: str = ""
     at: str
     moments: Moments
     user: str
+    remind: tuple[str, ...] = ()
     alert: str = ""
     tell: tuple[str, ...] = ()
     inventory: str | None = None

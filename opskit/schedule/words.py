@@ -9,6 +9,10 @@ from opskit.steps.units import duration
 
 def command(schedule: Schedule, program: Sequence[str]) -> list[str]:
     """Return what is run: it asks nobody, waits for a lock as long as it may, and says why."""
+    if schedule.remind:
+        words = [*program, "incident", "--due"]
+        words += ["-i", schedule.inventory] if schedule.inventory is not None else []
+        return [*words, *(word for name in schedule.remind for word in ("--to", name))]
     words = [*program, "run", schedule.runbook, "--yes"]
     if schedule.inventory is not None:
         words += ["-i", schedule.inventory]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from opskit.model.channel import severity_of
 from opskit.model.frozen import frozen
-from opskit.model.incident import Change, Incident
+from opskit.model.incident import Change, Incident, Said
 from opskit.model.plan import Action
 from opskit.model.run import ActionRecord
 from opskit.model.value import Json
@@ -75,27 +75,27 @@ class Class:
         return known + (f", perhaps {self.perhaps[0]}" if self.perhaps else "")
 
 
-def findings(incident: Incident) -> list[Finding]:
+def findings(look: Incident | Change) -> list[Finding]:
     """Return what is wrong or not known: by severity, then by level, those without one last."""
-    labels = Labels(incident.plan)
-    found = [_finding(record, labels) for record in incident.run.actions.values()]
-    found += _not_known(incident)
+    labels = Labels(look.plan)
+    found = [_finding(record, labels) for record in look.run.actions.values()]
+    found += _not_known(look)
     return sorted((one for one in found if one.level not in ("", "OK")), key=_weight)
 
 
-def _not_known(incident: Incident) -> Iterator[Finding]:
+def _not_known(look: Incident | Change) -> Iterator[Finding]:
     """Yield the hosts that can't be reached, and those with checks that were not made, or not yet.
 
     Each is as bad as the worst of these checks might be.
     """
-    run = incident.run
+    run = look.run
     ended = {
         key.partition("?")[0]
         for key, record in run.actions.items()
         if record.state not in ("planned", "started")
     }
     missed: dict[str, list[Action]] = {}
-    for action in incident.plan.actions:
+    for action in look.plan.actions:
         if action.key not in ended and is_check(action.work):
             missed.setdefault(action.host or action.target, []).append(action)
     for host in [*run.unreachable, *(host for host in missed if host not in run.unreachable)]:
@@ -103,17 +103,15 @@ def _not_known(incident: Incident) -> Iterator[Finding]:
         if host in run.unreachable:
             told = f"it can't be reached: {run.unreachable[host]}"
         else:
-            told = (
-                f"not looked at: {names.listed([_checked(one, incident) for one in actions], 80)}"
-            )
+            told = f"not looked at: {names.listed([_checked(one, look) for one in actions], 80)}"
         worst = min((severity for one in actions if (severity := _severity(one))), default="")
         yield Finding(level="UNKNOWN", host=host, what=told, severity=worst)
 
 
-def _checked(action: Action, incident: Incident) -> str:
+def _checked(action: Action, look: Incident | Change) -> str:
     check = getattr(action.work, "check", None)
     label = check.label if isinstance(check, Limits) else check
-    return str(label or incident.plan.stages[action.position].name)
+    return str(label or look.plan.stages[action.position].name)
 
 
 def _severity(action: Action) -> str:
@@ -148,10 +146,39 @@ def classified(found: Sequence[Finding]) -> Class:
     return Class(severity=known, perhaps=tuple(worse))
 
 
-def next_update(incident: Incident, now: float) -> float:
-    """Return when the next word to users is due: every quarter of an hour since it began."""
-    began = incident.run.created
-    return began + UPDATES * (int(max(0.0, now - began) // UPDATES) + 1)
+def next_update(incident: Incident) -> float | None:
+    """Return when the next word to users is due; None once it is resolved.
+
+    A quarter of an hour after the last one, or after it began where nothing was told yet: it may
+    be over.
+    """
+    told = incident.told
+    if told is None:
+        return incident.run.created + UPDATES
+    return None if told.said == "resolved" else told.at + UPDATES
+
+
+def overdue(incident: Incident, now: float) -> float | None:
+    """Return since when a word is due, by the quarters of an hour after the last; None: none is."""
+    first = next_update(incident)
+    if first is None or now < first:
+        return None
+    return first + UPDATES * ((now - first) // UPDATES)
+
+
+def reminded(incident: Incident, since: float) -> bool:
+    """Tell whether it was said that a word is due since then."""
+    return any(word.said == "due" and word.at >= since for word in incident.words)
+
+
+def when_due(incident: Incident, now: float) -> str:
+    """Say when the next word to users is due."""
+    at = next_update(incident)
+    if at is None:
+        return "none: it is resolved"
+    if now < at:
+        return f"by {amounts.moment(at)}"
+    return f"overdue since {amounts.moment(at)}"
 
 
 def markdown(incident: Incident, now: float) -> str:
@@ -171,21 +198,50 @@ def markdown(incident: Incident, now: float) -> str:
     return "\n".join(lines) + "\n"
 
 
-def word(incident: Incident, now: float) -> str:
+def word(incident: Incident, now: float, said: Said) -> str:
     """Say in a few lines for a channel how it stands: how bad, what is wrong, when more is told."""
-    found = findings(incident)
-    lines = [f"Incident of {amounts.moment(incident.run.created)}: {classified(found)}"]
+    look = incident.newest
+    found = findings(look)
+    began = amounts.moment(incident.run.created)
+    lines = [f"{said.capitalize()}: incident of {began}: {classified(found)}"]
+    if look.run.id != incident.run.id:
+        lines.append(f"As it was looked at again at {amounts.clock(look.run.created)}:")
     lines += [f"- {one.level} {one.host}: {one.what}" for one in found[:_TOLD]]
     if len(found) > _TOLD:
         lines.append(f"- and {len(found) - _TOLD} more")
     if not found:
         lines.append("Nothing is found to be wrong.")
-    update = amounts.moment(next_update(incident, now))
+    update = amounts.moment(now + UPDATES)
     return "\n".join([*lines, f"Run {incident.run.id}; the next word is due by {update}."])
 
 
+def resolved(incident: Incident, *, proven: bool) -> str:
+    """Say for a channel that it is over, and what shows it."""
+    began = amounts.moment(incident.run.created)
+    proof = "No look shows that: it is the word of who says so."
+    if proven and incident.over is not None and incident.over.ended is not None:
+        lasted = duration(round(incident.over.ended - incident.over.created))
+        proof = f"No request failed within {lasted} (run {incident.over.id})."
+    return f"Resolved: incident of {began}.\n{proof}\nRun {incident.run.id}."
+
+
+def reminder(incident: Incident, since: float) -> str:
+    """Say for a channel that a word is due; what it is to say is a person's."""
+    told = incident.told
+    last = f"the last one was at {amounts.clock(told.at)}" if told else "none was said yet"
+    began, run = amounts.moment(incident.run.created), incident.run.id
+    return (
+        f"A word to users is due since {amounts.clock(since)}: incident of {began}; {last}.\n"
+        f"opskit incident {run} --to CHANNEL says how it stands, --said TEXT notes what you said "
+        f"elsewhere, --resolved ends it."
+    )
+
+
 def gravity(incident: Incident) -> str:
-    """Return how severe a word about it is: as bad as it may be; `info` where nothing is wrong."""
+    """Return how severe a word about it is: as bad as it may be; `info` where nothing is wrong.
+
+    That of the first look stays, so that who hears of it at all hears all of it.
+    """
     found = findings(incident)
     severity = classified(found)
     worst = (*severity.perhaps, severity.severity)[0]
@@ -218,8 +274,13 @@ def _facts(incident: Incident, found: Sequence[Finding], now: float) -> Iterator
         within, seconds = ANSWER[worst]
         until = amounts.moment(run.created + seconds)
         rows.append((f"Somebody is at it ({within} for {worst})", f"by {until}"))
-    update = amounts.moment(next_update(incident, now))
-    rows.append(("The next word to users, every 15 minutes", f"by {update}"))
+    rows.append(("The next word to users, every 15 minutes", when_due(incident, now)))
+    if incident.latest is not None:
+        again, at = (
+            classified(findings(incident.latest)),
+            amounts.moment(incident.latest.run.created),
+        )
+        rows.append(("Looked at again", f"{at}: **{again}**, run `{incident.latest.run.id}`"))
     rows += [
         (f"Due: {what} ({within})", f"by {amounts.moment(run.created + seconds)}")
         for what, seconds, within in DUE

@@ -270,7 +270,7 @@ def test_who_has_a_clock_or_a_prompt_tells_a_channel_and_the_same_only_once(desk
     said = desk.opskit("incident", "last", "--to", "seldom")
     assert "seldom: delivered" in said
     alert, told = desk.chats.at("json")
-    assert told["text"].startswith("Incident of ")
+    assert told["text"].startswith("Investigating: incident of ")
     assert f"Run {alert['run']}" not in told["text"], "a message is not the last run"
     odd = "{{ 7 * 7 }} {% endraw %}"
     said = desk.opskit("notify", odd, "--to", "keyless", "--to", "hook", status=1)

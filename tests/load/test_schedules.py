@@ -8,6 +8,7 @@ import pytest
 from opskit.load.schedules import check_schedules, moments_of, schedules
 from opskit.model.schedule import Moments
 from opskit.schedule.systemd import units
+from opskit.schedule.words import command
 
 HOURS, DAYS, MONTHS, WEEK = (tuple(r) for r in (range(24), range(1, 32), range(1, 13), range(7)))
 
@@ -68,6 +69,10 @@ GOOD = "{runbook: r, at: 0 * * * *, user: ops, alert: mail}"
         (GOOD.replace("}", ", environment: e}"), "'e' is no full path"),
         (GOOD.replace("0 *", "0\u00a0*"), "numbers and signs with blanks between"),
         (GOOD.replace("}", ", missed: twice}"), "`missed` can't be 'twice'"),
+        (GOOD.replace("runbook: r, ", ""), "the schedule `a` has no `runbook`"),
+        (GOOD.replace("}", ", remind: chat}"), "has both `runbook` and `remind`"),
+        (GOOD.replace("runbook: r", "remind: a-b"), "`remind` can't be 'a-b'"),
+        (GOOD.replace("runbook: r", "remind: chat, limit: web1"), "`limit` is for a runbook, and"),
         (GOOD.replace("}", ", every: 5m}"), "unknown key 'every' in the schedule `a`"),
     ],
 )
@@ -77,6 +82,15 @@ def test_a_schedule_with_a_mistake_is_told_of(tmp_path: Path, text: str, told: s
     found, problems = check_schedules(path)
     assert found is None
     assert any(told in str(problem) for problem in problems), list(map(str, problems))
+
+
+def test_who_is_reminded_of_an_incident_needs_no_runbook(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    more = "remind: [chat, pager], inventory: i.yaml"
+    path.write_text(f"opskit: 1\nschedules:\n  a: {GOOD.replace('runbook: r', more)}")
+    (one,) = schedules(path)
+    told = ["opskit", "incident", "--due", "-i", "i.yaml", "--to", "chat", "--to", "pager"]
+    assert command(one, ["opskit"]) == told
 
 
 def test_channels_are_told_before_the_alert_with_the_environment_of_the_run(tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def kept(fleet: Fleet, path: Path) -> None:
     fleet.opskit("note", "last", "status page says: investigating")
     done = fleet.opskit("incident", "-o", path)
     told = path.read_text()
-    assert "the next word to users is due by " in done.stderr
+    assert "the next word to users: by " in done.stderr
     assert told.startswith("An early thought\n")
     assert told.endswith("The switch in rack 3.\n")
     assert told.count("## Timeline") == told.count("## What caused it") == 1
