@@ -1,13 +1,13 @@
 """Runs that have begun: go on with one, try hosts again, take back."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 
 from opskit.app.deciding import answered, counted
 from opskit.app.person import Person
-from opskit.app.runs import go_on, reopened
+from opskit.app.runs import end_again, ended_by_person, go_on, reopened
 from opskit.app.session import Session
 from opskit.audit.fold import SHARED
 from opskit.errors import InputError, RefusedError
@@ -16,7 +16,7 @@ from opskit.execute.fall import harmless
 from opskit.execute.late import LateError, fill_work, holds
 from opskit.model.event import Event
 from opskit.model.plan import Action, Plan
-from opskit.model.run import Run
+from opskit.model.run import ActionRecord, Run
 from opskit.model.value import Json
 from opskit.plan import closing, concerned, failed_undos, repeated
 from opskit.settings import Settings
@@ -147,6 +147,24 @@ def _settled(current: Session) -> Run:
     return current.store.load(current.run)
 
 
+def heard_of(
+    settings: Settings,
+    name: str,
+    person: Person,
+    watch: Watcher,
+    *,
+    stop: Stop | None = None,
+    steal: str = "",
+) -> Run:
+    """Ask the hosts of a run what became of changes that were lost from sight, and no more."""
+    with reopened(settings, name, person, watch, stop, steal=steal) as current:
+        found = _settled(current)
+        if ended_by_person(current.past()):
+            end_again(current)
+            found = current.store.load(current.run)
+        return found
+
+
 def select_hosts(found: Run, words: Sequence[str]) -> list[str]:
     """Return the hosts of a run that are named, or whose state is named; none is refused.
 
@@ -258,8 +276,16 @@ def refuse_undo(plan: Plan, found: Run, hosts: Collection[str] | None) -> None:
     if open_:
         raise RefusedError(
             f"nobody knows yet what became of a change on {', '.join(open_)}",
-            hint=f"settle that first: `opskit resume {found.id}` asks the hosts, then you",
+            hint=_to_settle(found),
         )
+
+
+def _to_settle(found: Run) -> str:
+    """Say how a person settles what the hosts can't tell, where all is to be taken back."""
+    first = "settle that first: "
+    if found.state != "aborted":
+        first += f"`opskit abort {found.id}` lets nothing more of the run be done, then "
+    return f"{first}`opskit resume {found.id}` only asks the hosts, then you"
 
 
 def left_unknown(plan: Plan, found: Run) -> bool:
@@ -280,10 +306,31 @@ def _in_doubt(plan: Plan, found: Run, action: Action) -> bool:
 
 def unsettled(plan: Plan, found: Run, hosts: Collection[str] | None) -> list[str]:
     """Return the hosts (of these; None: of all) with a change that may or may not have happened."""
-    open_: set[str] = set()
+    return _where(plan, found, hosts, lambda record: record.state in ("unknown", "started"))
+
+
+def unheard_of(plan: Plan, found: Run, hosts: Collection[str] | None) -> list[str]:
+    """Return those of them where the target itself may know how that change went.
+
+    None of a run that ended like that: it has let go of its locks, and stays ended until a resume.
+    """
+    if found.exit is not None and found.state != "aborted":
+        return []
+    return _where(plan, found, hosts, _lost)
+
+
+def _lost(record: ActionRecord) -> bool:
+    return record.state == "started" or (
+        record.state == "unknown" and record.data.get("lost") is True
+    )
+
+
+def _where(
+    plan: Plan, found: Run, hosts: Collection[str] | None, what: Callable[[ActionRecord], bool]
+) -> list[str]:
+    where: set[str] = set()
     for action in plan.actions:
         record = found.actions.get(action.key)
-        waits = record is not None and record.state in ("unknown", "started")
-        if waits and plan.stage(action).effect == "change":
-            open_ |= set(concerned(plan, action))
-    return sorted(open_ if hosts is None else open_ & set(hosts))
+        if record is not None and what(record) and plan.stage(action).effect == "change":
+            where |= set(concerned(plan, action))
+    return sorted(where if hosts is None else where & set(hosts))

@@ -127,7 +127,7 @@ def go_on(current: Session) -> Run:
         if back is None and ended_by_person(past):
             state = clear(current.plan, past, current.outside, current.facts())
             if state != "waiting":
-                _end_again(current)
+                end_again(current)
         elif back is not None:
             state = take_back(current.plan, past, current.outside, current.facts(), back.hosts)
         else:
@@ -156,7 +156,7 @@ def ended_by_person(past: Sequence[Entry]) -> bool:
     return False
 
 
-def _end_again(current: Session) -> None:
+def end_again(current: Session) -> None:
     """Record the end of a run that a person has ended before, by what is known of it now."""
     events = ending(current.store.load(current.run), current.plan)
     current.journal.append(*events)

@@ -8,14 +8,14 @@ import click
 
 from opskit.app import again as begun
 from opskit.app import record, runs, steer
-from opskit.app.again import foreseen, refuse_driven, refuse_undo, select_hosts
+from opskit.app.again import foreseen, refuse_driven, refuse_undo, select_hosts, unheard_of
 from opskit.cli import complete, screen
 from opskit.cli.call import Call, options
 from opskit.cli.outcome import told
 from opskit.cli.run import agreed
 from opskit.cli.watching import watching
 from opskit.errors import Exit, InputError
-from opskit.model.plan import Action
+from opskit.model.plan import Action, Plan
 from opskit.model.run import Run
 from opskit.plan import closing, repeated, reverse
 from opskit.view.status import exit_status
@@ -127,6 +127,12 @@ def undo(call: Call, run: str, *, hosts: str | None, yes: bool, steal: str, no_l
     """Take back what a run did: last step first, from the record of what really happened."""
     plan = record.plan_of(call.settings, run)
     found = _free(call, run, steal)
+    refuse_driven(found)
+    if unheard_of(plan, found, select_hosts(found, listed(hosts)) if hosts else None):
+        heard = _heard_of(call, plan, found, steal)
+        if heard is None:
+            return Exit.INTERRUPTED
+        found = heard
     chosen = select_hosts(found, listed(hosts)) if hosts else None
     refuse_undo(plan, found, chosen)
     back = reverse(plan, found.actions, chosen, again=True)
@@ -144,6 +150,25 @@ def undo(call: Call, run: str, *, hosts: str | None, yes: bool, steal: str, no_l
     if exit_status(done) == Exit.OK and not call.json:
         screen.out("What was asked for is taken back.\n")
     return told(call, done, plan)
+
+
+def _heard_of(call: Call, plan: Plan, found: Run, steal: str) -> Run | None:
+    """Ask hosts what became of changes that were lost from sight, as when opskit was killed.
+
+    What is to be taken back is shown only after that: a change that still runs comes to its end.
+    None: a person has stopped that, and wants nothing taken back now.
+    """
+    open_ = ", ".join(unheard_of(plan, found, None))
+    screen.err(
+        f"The record does not say what became of a change on {open_}; asking there. What still"
+        " runs comes to its end first.\n"
+    )
+    with watching(call, plan, run=found.id, live=False) as (watch, stop):
+        heard = begun.heard_of(call.settings, found.id, call.person, watch, stop=stop, steal=steal)
+    if stop.pressed:
+        screen.err(f"Nothing was taken back; `opskit undo {found.id}` does that.\n")
+        return None
+    return heard
 
 
 def _another(call: Call, found: Run) -> str:

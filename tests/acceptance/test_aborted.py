@@ -53,8 +53,6 @@ def killed(fleet: Fleet, at: str, number: int, *words: str) -> None:
 
 def test_the_hosts_tell_what_became_of_it_and_then_it_is_taken_back(fleet: Fleet) -> None:
     trouble = aborted(fleet, "web1", "web2")
-    refused = fleet.opskit("undo", "last", "--yes", status=5).stderr
-    assert "settle that first: `opskit resume" in refused
     assert "`opskit resume" in fleet.opskit("decide", "last", "done", "--reason", "r",
                                             status=2).stderr  # fmt: skip
     killed(fleet, "after", 0, "resume", "last")  # of one host it is recorded, perhaps
@@ -71,6 +69,8 @@ def test_the_hosts_tell_what_became_of_it_and_then_it_is_taken_back(fleet: Fleet
 def test_where_no_host_can_tell_a_person_is_asked_and_nothing_follows(fleet: Fleet) -> None:
     trouble = aborted(fleet, "web1", "web2")
     forget(trouble, "web1", "web2")
+    refused = fleet.opskit("undo", "last", "--yes", status=5).stderr
+    assert "settle that first: `opskit resume" in refused
     fleet.opskit("resume", "last", status=4)
     shown = fleet.opskit("decide", "last", status=4).stdout
     assert "Nobody knows whether 'two' happened on web1" in shown
@@ -89,6 +89,14 @@ def test_where_no_host_can_tell_a_person_is_asked_and_nothing_follows(fleet: Fle
     assert trouble.tallies(("web1", "web2")) == {"web1": once, "web2": once}
     fleet.opskit("undo", "last", "--yes")
     assert trouble.tallies(("web1", "web2")) == dict.fromkeys(("web1", "web2"), f"{once} {BACK}")
+    fleet.proved()
+
+
+def test_an_undo_asks_the_hosts_itself(fleet: Fleet) -> None:
+    trouble = aborted(fleet, "web1")
+    fleet.opskit("undo", "last", "--yes")
+    assert trouble.tally("web1")[:3] == ["one", "begin-two", "two"]
+    assert trouble.tally("web1")[3:] == BACK.split()
     fleet.proved()
 
 

@@ -1,8 +1,11 @@
 """What can't be taken back yet is refused, and it is said why."""
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from opskit.cli.root import call
+
+pytestmark = pytest.mark.acceptance
 
 RUNBOOK = """\
 opskit: 1
@@ -21,14 +26,15 @@ steps:
   - name: Change
     run: |
       touch begun
-      for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+      for n in $(seq 100); do
         test ! -e end || break
-        sleep 1
+        sleep 0.2
       done
+      echo ended >>order
     cwd: FOLDER
     on: controller
     undo:
-      - run: rm -f begun
+      - run: echo undone >>order && rm -f begun
         cwd: FOLDER
         on: controller
 """
@@ -41,6 +47,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "opskit.yaml").write_text("inventory: hosts.yaml\nstore: store.db\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("OPSKIT_STORE", raising=False)
     return tmp_path
 
@@ -65,23 +73,69 @@ def running(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
         process.wait(30)
 
 
-@pytest.mark.parametrize("words", [["undo"], ["retry", "--hosts", "failed"]])
 def test_of_a_run_that_is_carried_out_nothing_is_taken_back_or_repeated(
-    running: "subprocess.Popen[bytes]", capsys: pytest.CaptureFixture[str], words: list[str]
-) -> None:
-    assert call([*words, "last"]) == 5
-    told = capsys.readouterr().err
-    assert "is being carried out right now by" in told
-    assert f"process {running.pid}" in told
-    assert "opskit status" in told
-
-
-def test_an_unknown_change_is_settled_before_anything_is_taken_back(
     running: "subprocess.Popen[bytes]", capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["undo"], ["retry", "--hosts", "failed"]):
+        assert call([*words, "last"]) == 5
+        told = capsys.readouterr().err
+        assert "is being carried out right now by" in told
+        assert f"process {running.pid}" in told
+        assert "opskit status" in told
+
+
+def test_an_undo_waits_for_what_still_runs_and_takes_it_back_then(
+    folder: Path, running: "subprocess.Popen[bytes]", capsys: pytest.CaptureFixture[str]
 ) -> None:
     running.kill()
     running.wait(30)
+    later = threading.Timer(0.4, (folder / "end").write_text, ("",))
+    later.start()
+    try:
+        assert call(["undo", "last", "--yes"]) == 0
+    finally:
+        later.join()
+    assert (folder / "order").read_text().split() == ["ended", "undone"]
+    assert not (folder / "begun").exists()
+    told = capsys.readouterr().err
+    assert "what became of a change on one; asking there" in told
+
+
+def test_what_nobody_can_tell_is_not_taken_back_and_it_is_said_how_to_settle_it(
+    folder: Path, running: "subprocess.Popen[bytes]", capsys: pytest.CaptureFixture[str]
+) -> None:
+    running.kill()
+    running.wait(30)
+    (folder / "end").write_text("")
+    until = time.monotonic() + 30
+    while not (folder / "order").exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    for traces in (folder / "home").rglob("runs/*"):
+        shutil.rmtree(traces)
     assert call(["undo", "last", "--yes"]) == 5
     told = capsys.readouterr().err
     assert "nobody knows yet what became of a change on one" in told
-    assert "settle that first: `opskit resume" in told
+    assert "`opskit abort" in told
+    assert "only asks" in told
+    assert (folder / "order").read_text().split() == ["ended"]
+
+
+def test_an_undo_that_is_stopped_while_it_waits_takes_nothing_back(
+    folder: Path, running: "subprocess.Popen[bytes]", capsys: pytest.CaptureFixture[str]
+) -> None:
+    running.kill()
+    running.wait(30)
+    later = [
+        threading.Timer(0.6, os.kill, (os.getpid(), signal.SIGINT)),
+        threading.Timer(1.0, (folder / "end").write_text, ("",)),
+    ]
+    for one in later:
+        one.start()
+    try:
+        assert call(["undo", "last", "--yes"]) == 130
+    finally:
+        for one in later:
+            one.join()
+    assert (folder / "order").read_text().split() == ["ended"]
+    assert "Nothing was taken back; `opskit undo" in capsys.readouterr().err
