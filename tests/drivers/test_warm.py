@@ -297,7 +297,11 @@ def test_memory_bounds_what_is_written_and_oom_in_a_batch_leaves_none_of_it(smal
         "failed", 1000, 1500,
     )  # fmt: skip
     assert "OOM command not allowed" in found.reason
-    assert "(501 times)" in found.reason, "each answer is counted"
+    assert len(world(stove.db)) == 1000
+    stove.db.call("CONFIG", "SET", "maxmemory", "100mb")
+    with batches(stove, 0, full):
+        again = stove.do("fill", attempt=2, memory=100.0)
+    assert "(501 times)" in again.reason, "each answer is counted"
     assert len(world(stove.db)) == 1000
     stove.db.call("CONFIG", "SET", "maxmemory", "100mb")
     assert stove.do("restore").reason == "removed 1000 of 1000 keys"
@@ -321,12 +325,12 @@ class batches:  # noqa: N801 - used as a statement
     def __enter__(self) -> None:
         outer = self
 
-        def send(self: Writer, batch: Batch) -> None:
+        def send(self: Writer, batch: Batch, following: Batch | None = None) -> None:
             outer.sized(batch)
             if outer.left == 0:
                 outer.do()
             outer.left -= 1
-            outer.inner(self, batch)
+            outer.inner(self, batch, following)
 
         Writer.send = send  # type: ignore[method-assign]
 
@@ -419,14 +423,40 @@ def test_when_only_the_mark_of_how_far_it_is_goes_nobody_guesses(stove: Stove) -
     assert len(world(stove.db)) == 1500
 
 
-def test_a_user_who_may_do_nothing_else_is_enough(db: Keys, tmp_path: Path) -> None:
-    rights = (
-        "on nopass ~t:* ~opskit:* -@all +set +get +mget +append +incr +pexpire +pexpiretime +dump"
-        " +restore +unlink +multi +exec +watch +eval +time +info +ping +select +exists +scan"
-    )
-    db.call("ACL", "SETUSER", "warmer", *rights.split())
-    stove = Stove(db, tmp_path)
+RIGHTS = (
+    "on nopass ~t:* ~opskit:* -@all +set +get +mget +append +incr +pexpire +pexpiretime +dump"
+    " +restore +unlink +multi +exec +watch +eval +time +info +ping +select +exists +scan"
+)
+
+
+def as_warmer(db: Keys) -> None:
+    db.call("ACL", "SETUSER", "warmer", *RIGHTS.split())
     db.use(replace(db.redis, url=db.redis.url.replace("//", "//warmer@"), password="w"), w="x")
+
+
+def test_what_waits_for_its_turn_is_dropped_when_nothing_more_is_to_be_written(
+    small: Stove,
+) -> None:
+    as_warmer(small.db)  # who may not DISCARD it
+    small.rows(rows(2500))
+
+    def full() -> None:
+        assert len(world(small.db)) == 500
+        small.db.call("CONFIG", "SET", "maxmemory", "1mb")
+
+    with batches(small, 1, full):
+        found = small.do("fill", memory=100.0)
+    assert (found.outcome, found.evidence["written"]) == ("failed", 500)
+    assert "100 of 100 looked at are as they were written: EXECABORT" in found.reason
+    small.db.call("CONFIG", "SET", "maxmemory", "100mb")
+    assert len(world(small.db)) == 500
+    assert small.do("fill", attempt=2, memory=100.0).evidence["written"] == 2500
+    small.db.call("ACL", "DELUSER", "warmer")
+
+
+def test_a_user_who_may_do_nothing_else_is_enough(db: Keys, tmp_path: Path) -> None:
+    stove = Stove(db, tmp_path)
+    as_warmer(db)
     stove.fill(5)
     stove.rows(rows(10))
     before = world(db)

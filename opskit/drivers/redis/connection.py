@@ -66,6 +66,7 @@ class Connection:
         self._limit = limit + _MORE
         self._reader = hiredis.Reader(replyError=Refusal, notEnoughData=_PENDING)
         self._ahead, self._owed = b"", 0
+        self._early = b""
         self.watch: Watch = lambda: None
 
     def call(self, *words: bytes | str) -> Reply:
@@ -112,11 +113,17 @@ class Connection:
         self._send(data)
 
     def answers(self, expected: bytes, count: int) -> list[Reply] | None:
-        """Return None where exactly this is answered to what was sent, else the so many answers."""
+        """Return None where exactly this is answered to what was sent, else the so many answers.
+
+        What comes after these is kept for whoever asks next: more may have been sent by then.
+        """
+        if self._reader.has_data():  # answers before these were others, and these came with them
+            return [self._receive() for _ in range(count)]
         found = bytearray()
         while len(found) < len(expected) and expected.startswith(found):
             found += self._more()
-        if found == expected:
+        if found.startswith(expected):
+            self._early = bytes(found[len(expected) :])
             return None
         self._reader.feed(bytes(found))
         return [self._receive() for _ in range(count)]
@@ -161,6 +168,9 @@ class Connection:
             raise BrokenError(f"what answers does not speak as Redis does ({error})") from None
 
     def _more(self) -> bytes:
+        if self._early:
+            early, self._early = self._early, b""
+            return early
         while True:
             self.watch()
             with _broken(), suppress(TimeoutError, ssl.SSLWantReadError):

@@ -13,7 +13,7 @@ from opskit.drivers.redis.pace import Polite, Unhurried
 from opskit.drivers.redis.session import Session
 from opskit.drivers.redis.shelf import Notes, Shelf
 from opskit.drivers.redis.stocking import Batch, Fate, Range, Writer
-from opskit.drivers.redis.supply import Item
+from opskit.drivers.redis.supply import Heap, Item
 from opskit.drivers.redis.warm import Warming, done
 from opskit.model.evidence import MANIFEST
 from opskit.model.frozen import frozen, mutable
@@ -135,7 +135,8 @@ def _judged(got: Reply, end: Reply, value: bytes, due: int) -> str:
     return "ours" if got == value and end == due else "other"
 
 
-# --- as quickly as it goes: a batch is written out while the server does the one before it
+# --- as quickly as it goes: while the server does a batch the next one is on its way, and the one
+# after that is written out
 
 
 def _stream(filling: Filling, clock: Clock) -> None:
@@ -144,21 +145,25 @@ def _stream(filling: Filling, clock: Clock) -> None:
     cut = _cut(filling)
 
     def following() -> tuple[Batch, int] | None:
-        for first, items in cut:
+        for first, heap in cut:
             base = clock.ms()
-            return writer.made(first, items, base, absent=absent), base
+            return writer.made(first, heap, base, absent=absent), base
         return None
 
-    ahead = following()
-    while ahead is not None:
-        batch, base = ahead
+    current, ahead = following(), following()
+    while current is not None:
+        (batch, base), coming = current, ahead[0] if ahead is not None else None
         filling.deed.watch()
-        filling.why = guard.look() or filling.pace.wait(batch.count)
-        if filling.why:
-            return
-        writer.send(batch)
-        ahead = following()
+        if not batch.taken:  # else the server waits for nothing but the word to do it
+            filling.why = guard.look() or filling.pace.wait(batch.count)
+            if filling.why:
+                return
+        early = coming if filling.pace.early and not guard.due else None
+        writer.send(batch, early)
+        current, ahead = ahead, following()
         fate = writer.fate(batch)
+        if early is not None and (fate.changed or fate.why):
+            writer.drop(early)
         if fate.changed:
             writer.watch()  # which says that somebody else goes on, or that marks are gone
             filling.why = "the key of this run has been touched"
@@ -168,13 +173,13 @@ def _stream(filling: Filling, clock: Clock) -> None:
         filling.took(batch.first, batch.count, base, fate)
 
 
-def _cut(filling: Filling) -> Iterator[tuple[int, Sequence[Item]]]:
+def _cut(filling: Filling) -> Iterator[tuple[int, Heap]]:
     """Yield what is left to write, as many at a time as the pace has it."""
-    for first, items in filling.kept.items(done(filling.ranges)):
+    for first, heap in filling.kept.heaps(done(filling.ranges)):
         at = 0
-        while at < len(items):
+        while at < len(heap):
             size = filling.pace.size
-            yield first + at, items[at : at + size]
+            yield first + at, heap.cut(at, size)
             at += size
 
 
@@ -183,18 +188,18 @@ def _cut(filling: Filling) -> Iterator[tuple[int, Sequence[Item]]]:
 
 def _replace(filling: Filling, clock: Clock) -> None:
     guard, size, tries = Guard(filling.session.connection, filling.deed.work), _COPIED, 0
-    for first, items in _cut(filling):
+    for first, heap in _cut(filling):
         at = 0
-        while at < len(items):
+        while at < len(heap):
             filling.deed.watch()
-            some = items[at : at + size]
+            some = heap.cut(at, size)
             filling.why = guard.look() or filling.pace.wait(len(some))
             fate, base = (
                 _replaced(filling, first + at, some, clock) if not filling.why else (Fate(), 0)
             )
             tries = tries + 1 if fate.changed else 0
             if tries > _TRIES:
-                filling.why = f"{some[0][0]!r} is written by others all the time"
+                filling.why = f"{some.keys[0]!r} is written by others all the time"
             filling.why = filling.why or fate.why
             if filling.why:
                 return
@@ -205,15 +210,13 @@ def _replace(filling: Filling, clock: Clock) -> None:
             at, size = at + len(some), min(_COPIED, size * 2)
 
 
-def _replaced(
-    filling: Filling, first: int, items: Sequence[Item], clock: Clock
-) -> tuple[Fate, int]:
+def _replaced(filling: Filling, first: int, heap: Heap, clock: Clock) -> tuple[Fate, int]:
     """Copy what is there, bring it to the disk, and overwrite it unless it has changed since."""
-    writer, names = filling.writer, [key for key, _, _ in items]
-    writer.watch(names)
-    filling.notes.keep(first, writer.before(names))
+    writer = filling.writer
+    writer.watch(heap.keys)
+    filling.notes.keep(first, writer.before(heap.keys))
     base = clock.ms()
-    batch = writer.made(first, items, base, absent=False)
+    batch = writer.made(first, heap, base, absent=False)
     writer.send(batch)
     return writer.fate(batch), base
 

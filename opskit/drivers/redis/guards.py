@@ -129,9 +129,14 @@ class Guard:
         self._processor = Processor(connection)
         self._hot = 0
 
+    @property
+    def due(self) -> bool:
+        """Tell whether it is time to look."""
+        return time.monotonic() >= self._next
+
     def look(self) -> str:
         """Return why nothing more is to be written; "" where nothing is wrong."""
-        if time.monotonic() < self._next:
+        if not self.due:
             return ""
         self._next = time.monotonic() + _OFTEN
         with suppress(ServerError):

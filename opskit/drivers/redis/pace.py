@@ -31,6 +31,8 @@ class Unhurried:
     """As many as go."""
 
     size = RECORD
+    early = True
+    """Whether a batch may be on its way while the one before it is done."""
 
     def wait(self, count: int) -> str:
         """Wait until so many may be written; return why none may any more, or ""."""
@@ -80,6 +82,8 @@ class Polite:
     A bystander is a connection of its own, which asks for a key every so often. He waits too long
     where the 99th of a hundred answers takes twice as long as before the first key was written.
     """
+
+    early = False
 
     def __init__(
         self,

@@ -11,7 +11,8 @@ import shutil
 import struct
 from array import array
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, pairwise
+from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 
 from opskit.drivers.evidence import EvidenceError, Folder, opened
@@ -109,6 +110,11 @@ class Shelf:
 
     def items(self, first: int = 0) -> Iterator[tuple[int, list[Item]]]:
         """Yield the keys from `first` on, with the number of the first of each piece."""
+        for number, heap in self.heaps(first):
+            yield number, heap.items
+
+    def heaps(self, first: int = 0) -> Iterator[tuple[int, Heap]]:
+        """The same, as it is written."""
         at = 0
         with (self.path / LIST).open("rb") as file:
             while head := file.read(_HEAD.size):
@@ -118,7 +124,7 @@ class Shelf:
                 else:
                     found = _unpacked(file.read(count * 16 + names + values), count)
                     skip = max(0, first - at)
-                    yield at + skip, found[skip:]
+                    yield at + skip, found.cut(skip, count) if skip else found
                 at += count
 
     def picked(self, numbers: Sequence[int]) -> dict[int, Item]:
@@ -167,11 +173,11 @@ class Shelf:
         return known, stood
 
 
-def _packed(heap: Heap, ends: Sequence[int]) -> bytes:
+def _packed(heap: Heap) -> bytes:
     names, values = heap.keys, heap.values
     lengths = array("I", [*map(len, names), *map(len, values)])
     head = _HEAD.pack(len(names), sum(map(len, names)), sum(map(len, values)))
-    return b"".join([head, lengths.tobytes(), array("Q", ends).tobytes(), *names, *values])
+    return b"".join([head, lengths.tobytes(), array("Q", heap.times).tobytes(), *names, *values])
 
 
 def _marks(data: bytes, count: int) -> tuple["array[int]", list[int]]:
@@ -182,10 +188,31 @@ def _marks(data: bytes, count: int) -> tuple["array[int]", list[int]]:
     return ends, list(accumulate(lengths, initial=count * 16))
 
 
-def _unpacked(data: bytes, count: int) -> list[Item]:
-    ends, marks = _marks(data, count)
-    cut = [data[a:b] for a, b in pairwise(marks)]
-    return list(zip(cut[:count], cut[count:], ends, strict=True))
+def _unpacked(data: bytes, count: int) -> Heap:
+    lengths = struct.unpack_from(f"<{2 * count}I", data)
+    cut = _cutter(lengths).unpack_from(data, 16 * count)
+    ends = struct.unpack_from(f"<{count}Q", data, 8 * count)
+    return Heap(keys=cut[:count], values=cut[count:], times=ends)
+
+
+@lru_cache(4)
+def _cutter(lengths: tuple[int, ...]) -> struct.Struct:
+    """Return what cuts texts of these lengths out of one: pieces are often alike."""
+    return struct.Struct("".join([f"{length}s" for length in lengths]))
+
+
+def records(heap: Heap, ends: Sequence[int]) -> Iterator[Heap]:
+    """Cut keys, which end at `ends`, into what is written at once: neither many nor large."""
+    whole = Heap(keys=heap.keys, values=heap.values, times=ends)
+    for first in range(0, len(whole), RECORD):
+        some = whole.cut(first, RECORD)
+        size, at = 0, 0
+        for number, length in enumerate(map(len, some.values)):
+            if number > at and size + length > RECORD_BYTES:
+                yield some.cut(at, number - at)
+                at, size = number, 0
+            size += length
+        yield some.cut(at, RECORD) if at else some
 
 
 def laid(
@@ -207,7 +234,7 @@ def laid(
         for heap, ends in pieces:
             counting.add(heap)
             within(counting, work)
-            file.put(_packed(heap, ends))
+            file.put(b"".join(map(_packed, records(heap, ends))))
         totals = counting.totals()
         digest = folder.close(_manifest(session, work, totals, run))
     except OSError as error:

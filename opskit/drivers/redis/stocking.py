@@ -9,17 +9,26 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import field
+from functools import lru_cache
 
 from opskit.drivers.redis.chunks import LostError
-from opskit.drivers.redis.connection import BrokenError, Refusal, Reply, packed
+from opskit.drivers.redis.connection import (
+    BrokenError,
+    Refusal,
+    Reply,
+    ServerError,
+    packed,
+)
 from opskit.drivers.redis.listing import raise_refused
 from opskit.drivers.redis.marks import LIFE, Marks
 from opskit.drivers.redis.session import Session
 from opskit.drivers.redis.shelf import NOTHING, Was
-from opskit.drivers.redis.supply import Item
+from opskit.drivers.redis.supply import Heap, Item
 from opskit.model.frozen import frozen, mutable
 
 _MS = str(LIFE * 1000).encode()
+_MULTI, _EXEC, _DISCARD = packed(("MULTI",)), packed(("EXEC",)), packed(("DISCARD",))
+_OK, _QUEUED = b"+OK\r\n", b"+QUEUED\r\n"
 _LOST = (
     "the key of this run is gone from there (FLUSHALL, a restart without its data, or more than 7"
     " days), or another process goes on with it"
@@ -28,8 +37,9 @@ _HOLE = (
     "the mark that says how far it is has gone from there meanwhile (evicted, or removed): nobody"
     " can tell any more what was done"
 )
-_ALWAYS = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$4\r\nPXAT\r\n$%d\r\n%d\r\n"
-_ABSENT = b"*6\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$4\r\nPXAT\r\n$%d\r\n%d\r\n$2\r\nNX\r\n"
+_ALWAYS = b"*5\r\n$3\r\nSET\r\n$%d\r\n%%b\r\n$%d\r\n%%b\r\n$4\r\nPXAT\r\n$13\r\n%%d\r\n"
+_ABSENT = b"*6\r\n$3\r\nSET\r\n$%d\r\n%%b\r\n$%d\r\n%%b\r\n$4\r\nPXAT\r\n$13\r\n%%d\r\n$2\r\nNX\r\n"
+"""A key and its value with their lengths, and its end: 13 digits from 2001 until the year 2286."""
 
 
 @frozen
@@ -43,12 +53,16 @@ class Range:
 
 @mutable
 class Batch:
-    """Keys on their way to the server; `line` is what its mark grows by."""
+    """Keys on their way to the server; `line` is what its mark grows by.
+
+    `data` is what the server takes in and does not do yet. `taken`: it has been sent.
+    """
 
     first: int
     count: int
     data: bytes
     line: bytes
+    taken: bool = False
 
 
 @frozen
@@ -77,6 +91,9 @@ class Writer:
         self._word = word.encode()
         self._token = b""
         self._length = 0
+        keys = (self._fence, self._marks.of_run)
+        self._go = b"".join((_EXEC, packed(("WATCH", *keys)), packed(("MGET", *keys))))
+        """What does a batch, and looks whether the next one may be done."""
 
     def begun_by(self) -> str:
         """Return by which list it was begun; "" where it was not, or its marks are gone."""
@@ -145,22 +162,45 @@ class Writer:
             for dump, end in zip(said[::2], said[1::2], strict=True)
         ]
 
-    def made(self, first: int, items: Sequence[Item], base: int, *, absent: bool) -> Batch:
+    def made(self, first: int, heap: Heap, base: int, *, absent: bool) -> Batch:
         """Write a batch out as it is sent; `absent`: only what is not there."""
-        how, width = (_ABSENT if absent else _ALWAYS), len(b"%d" % base)
-        # An end has as many digits as the time it is counted from, until the year 2286.
-        sets = [how % (len(k), k, len(v), v, width, base + ms) for k, v, ms in items]
-        line = b"%d %d %d\n" % (first, len(items), base)
-        data = [
-            packed(("MULTI",)), packed(("APPEND", self._done, line)),
-            packed(("PEXPIRE", self._done, _MS)), *sets, packed(("EXEC",)),
-            packed(("WATCH", self._fence, self._marks.of_run)),
-            packed(("MGET", self._fence, self._marks.of_run)),
-        ]  # fmt: skip
-        return Batch(first=first, count=len(items), data=b"".join(data), line=line)
+        count = len(heap)
+        words: list[bytes | int] = [0] * (3 * count)
+        form = _form(
+            _ABSENT if absent else _ALWAYS, tuple(map(len, heap.keys)), tuple(map(len, heap.values))
+        )
+        words[::3], words[1::3] = heap.keys, heap.values
+        words[2::3] = [base + ms for ms in heap.times]
+        line = b"%d %d %d\n" % (first, count, base)
+        data = b"".join((
+            _MULTI, packed(("APPEND", self._done, line)), packed(("PEXPIRE", self._done, _MS)),
+            form % tuple(words),
+        ))  # fmt: skip
+        return Batch(first=first, count=count, data=data, line=line)
 
-    def send(self, batch: Batch) -> None:
-        self.session.connection.send(batch.data)
+    def send(self, batch: Batch, following: Batch | None = None) -> None:
+        """Let a batch be done. `following`: what the server takes in as soon as it has done it.
+
+        That is done by a word that is sent once it is known how this one ended, and not before.
+        """
+        data = [b"" if batch.taken else batch.data, self._go]
+        if following is not None:
+            data.append(following.data)
+            following.taken = True
+        self.session.connection.send(b"".join(data))
+
+    def drop(self, batch: Batch) -> None:
+        """Let what the server has taken in of a batch not be done."""
+        connection, count = self.session.connection, batch.count + 3
+        connection.send(_DISCARD)
+        said = connection.answers(_OK + _QUEUED * (count - 1) + _OK, count + 1)
+        if said is None or not isinstance(said[-1], Refusal):
+            return
+        try:  # a user who may not leave it: a refused word spoils all of it
+            connection.ask(_EXEC)
+        except ServerError:
+            return
+        raise BrokenError("the server does what it has refused a word of")
 
     def fate(self, batch: Batch) -> Fate:
         """Take in what became of a batch that was sent; every answer is looked at."""
@@ -189,10 +229,18 @@ class Writer:
         """Return what is answered where each key was written, to the byte."""
         token, word = self._token, self._word
         return b"".join([
-            b"+OK\r\n", b"+QUEUED\r\n" * (count + 2),
-            b"*%d\r\n:%d\r\n:1\r\n" % (count + 2, length), b"+OK\r\n" * (count + 1),
+            _OK, _QUEUED * (count + 2),
+            b"*%d\r\n:%d\r\n:1\r\n" % (count + 2, length), _OK * (count + 1),
             b"*2\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(token), token, len(word), word),
         ])  # fmt: skip
+
+
+@lru_cache(4)
+def _form(how: bytes, widths: tuple[int, ...], sizes: tuple[int, ...]) -> bytes:
+    """Return how keys and values of these lengths are written out, one after the other."""
+    lengths = [0] * (2 * len(widths))
+    lengths[::2], lengths[1::2] = widths, sizes
+    return how * len(widths) % tuple(lengths)
 
 
 def _judged(said: Sequence[Reply]) -> Fate:

@@ -36,6 +36,9 @@ class Heap:
         keys, values, times = zip(*items, strict=True)
         return cls(keys=keys, values=values, times=times)
 
+    def __len__(self) -> int:
+        return len(self.keys)
+
     @property
     def items(self) -> list[Item]:
         return list(zip(self.keys, self.values, self.times, strict=True))

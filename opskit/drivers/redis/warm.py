@@ -122,28 +122,33 @@ def _of_columns(
     columns, seen = Columns(source, allow, long=long), set[bytes]()
     for rows in found:
         heap = columns.made(rows)
-        fresh = set(heap.keys) if heap is not None else set()
-        if heap is not None and len(fresh) == len(heap.keys) and seen.isdisjoint(fresh):
-            seen |= fresh
-            yield from _parts(heap)
+        if heap is not None and _added(heap.keys, seen):
+            yield heap
             continue
         single = (dict(zip(rows.columns, row, strict=True)) for row in rows.rows)
         yield from map(Heap.of, heaps(items(source, enumerate(single, rows.first), allow, seen,
                                             long=long)))  # fmt: skip
 
 
-def _parts(heap: Heap) -> Iterator[Heap]:
-    for first in range(0, len(heap.keys), RECORD):
-        some = heap.cut(first, RECORD)
-        if sum(map(len, some.values)) <= RECORD_BYTES:
-            yield some
-        else:
-            yield from map(Heap.of, heaps(iter(some.items)))
+def _added(keys: Sequence[bytes], seen: set[bytes]) -> bool:
+    """Note keys as seen, unless one of them has been, or stands there twice."""
+    if not seen.isdisjoint(keys):
+        return False
+    count = len(seen) + len(keys)
+    seen.update(keys)
+    if len(seen) < count:
+        seen.difference_update(keys)
+        return False
+    return True
 
 
 def lots(heap: Heap, jitter: float) -> list[int]:
     """Return how long each key is to stay (ms): by lot longer or shorter."""
     lot, low, width = random.random, 1 - jitter, 2 * jitter
+    shortest = min(heap.times)
+    if shortest == max(heap.times) and shortest * low >= 1:
+        least, more = shortest * low + 0.5, shortest * width
+        return [int(least + more * lot()) for _ in heap.times]
     return [max(1, round(ms * (low + width * lot()))) for ms in heap.times]
 
 
@@ -182,7 +187,7 @@ def _show(deed: Warming, session: Session) -> Output:
         counting.add(heap)
         shelf.within(counting, deed.work)
         if len(first) < _PRINTED:
-            first += heap.items[: _PRINTED - len(first)]
+            first += heap.cut(0, _PRINTED - len(first)).items
     totals = _same(deed, counting.totals())
     raise_unfit(session, deed.work, totals)
     deed.tell(totals.said, *map(_line, first))
