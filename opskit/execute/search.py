@@ -10,6 +10,7 @@ from opskit.execute.fall import is_gate
 from opskit.execute.gates import Gates
 from opskit.execute.send import Outside, Ready, find
 from opskit.model.activity import Activity, Sessions
+from opskit.model.bloat import Bloat
 from opskit.model.job import Output
 from opskit.model.keys import Keys
 from opskit.model.payouts import Payouts
@@ -71,7 +72,7 @@ class Search:
             ):
                 lost = Output(outcome="unknown", lost=True, reason=_ENDED)
                 return self.found(ready, lost, {})
-            case Verify() | Activity() | Queues():
+            case Verify() | Activity() | Queues() | Bloat():
                 reason = f"{_ENDED}; nothing of it was kept"
                 return Output(outcome="failed", again=True, reason=reason), {}
             case Request(idempotency_key=True):

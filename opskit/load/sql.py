@@ -58,7 +58,8 @@ def slips(step: Step, text: str) -> Iterator[Slip]:
         told = "`raw` puts a value into SQL as it is"
         yield Slip(offset=match.start(), what=told, write="make sure who may set it", warn=True)
     alone = step.args.get("transaction") == "none"
-    wrong = sql.judged(neutral, read=step.effect == "read", alone=alone)
+    locks_out = step.args.get("lock_out") is True
+    wrong = sql.judged(neutral, read=step.effect == "read", alone=alone, locks_out=locks_out)
     if wrong is not None and not problems:
         offset = sql.offset_in(text, holes, wrong[0])
         yield Slip(offset=offset, what=wrong[1], write=wrong[2])

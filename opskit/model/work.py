@@ -5,6 +5,7 @@ from dataclasses import field
 from typing import Literal, TypeAlias
 
 from opskit.model.activity import Activity, Sessions
+from opskit.model.bloat import Bloat
 from opskit.model.expected import Expected, Index
 from opskit.model.frozen import frozen
 from opskit.model.keys import Keys
@@ -327,7 +328,9 @@ class Repair:
     probe: bool = False
 
 
-AtDatabase: TypeAlias = Query | Verify | Duplicates | Repair | Payouts | Rows | Activity | Sessions
+AtDatabase: TypeAlias = (
+    Query | Verify | Duplicates | Repair | Payouts | Rows | Activity | Sessions | Bloat
+)
 """What is done at a database of the inventory, by its name."""
 
 AtRedis: TypeAlias = RedisCall | Keys | Warm | Queues | Messages
@@ -353,6 +356,7 @@ Work: TypeAlias = (
     | Rows
     | Activity
     | Sessions
+    | Bloat
     | Wait
     | Check
     | Ask

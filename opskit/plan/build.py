@@ -353,7 +353,7 @@ _LEAVES_NOTHING = ("indexes", "gate")
 _AT_ONCE = 8
 """So many reads at once has a host: each is a shell, and many an sshd gives ten to a connection."""
 _OF_DATABASES = frozenset(
-    {"sql", "indexes", "index", "duplicates", "payouts", "rows", "activity", "sessions"}
+    {"sql", "indexes", "index", "duplicates", "payouts", "rows", "activity", "sessions", "bloat"}
 )
 """Kinds whose steps work on a database of the inventory."""
 _OF_REDIS = frozenset({"redis", "keys", "warm", "queues", "messages"})

@@ -235,10 +235,26 @@ def _carried_out(statement: Statement) -> Slip | None:
     return statement.tokens[0].start, told, "leave ANALYZE out, or say effect: change"
 
 
-def judged(text: str, *, read: bool, alone: bool) -> tuple[int, str, str] | None:
+def rewrites(statement: Statement) -> str:
+    """Return the words of a statement that writes a whole table anew and lets nobody in meanwhile.
+
+    It is "" for all others.
+    """
+    keys = [token.key for token in statement.tokens]
+    if keys[0] == "vacuum" and "full" in keys[:9]:
+        after = keys[keys.index("full") + 1 :][:1]
+        return "" if after in (["false"], ["off"], ["0"]) else "VACUUM FULL"
+    concurrent = keys[0] == "repack" and "concurrently" in keys
+    return keys[0].upper() if keys[0] in ("cluster", "repack") and not concurrent else ""
+
+
+def judged(
+    text: str, *, read: bool, alone: bool, locks_out: bool = False
+) -> tuple[int, str, str] | None:
     """Return what is wrong with the statements of a step, as `writes` does.
 
-    `alone`: a change whose one statement can't be in a transaction.
+    `alone`: a change whose one statement can't be in a transaction; `locks_out`: it may keep
+    everybody out of a table while it writes that anew.
     """
     if read:
         return writes(text)
@@ -247,6 +263,9 @@ def judged(text: str, *, read: bool, alone: bool) -> tuple[int, str, str] | None
         return 0, "there is no statement", "write one"
     for statement in found:
         at = statement.tokens[0].start
+        if not locks_out and (verb := rewrites(statement)):
+            told = f"{verb} locks everybody out, readers too, until the table is written anew"
+            return at, told, "use pg_repack; or add lock_out: true if nobody needs the table"
         if not alone and (verb := lonely(statement)):
             told = f"{verb} can't be in a transaction"
             return at, told, "add transaction: none, and done_when; or use an `index` step"

@@ -27,6 +27,7 @@ KINDS: Mapping[str, StepKind] = {
     "rows": Later("rows"),
     "activity": Later("activity"),
     "sessions": Later("sessions"),
+    "bloat": Later("bloat"),
     "traffic": Later("traffic"),
     "colours": Later("colours"),
     "gate": Later("gate"),

@@ -12,6 +12,7 @@ from typing import Literal
 
 from opskit.errors import InputError
 from opskit.model.activity import Activity
+from opskit.model.bloat import Bloat
 from opskit.model.job import Output
 from opskit.model.problem import Problem
 from opskit.model.queues import Queues
@@ -324,7 +325,7 @@ def is_check(work: Work) -> bool:
 
 def answers(work: Work) -> bool:
     """Tell whether a work is a look that says a level itself, or nothing is known."""
-    return isinstance(work, (Verify, Duplicates, Activity, Queues)) or (
+    return isinstance(work, (Verify, Duplicates, Activity, Queues, Bloat)) or (
         isinstance(work, (Query, RedisCall)) and work.check is not None
     )
 
@@ -337,7 +338,7 @@ def judge(work: Work, output: Output) -> Output:
         return verdict(output)
     if answers(work) and output.evidence.get("refused"):
         return replace(output, evidence={**output.evidence, "level": "UNKNOWN"})
-    if isinstance(work, (Verify, Duplicates, Activity, Queues)):
+    if isinstance(work, (Verify, Duplicates, Activity, Queues, Bloat)):
         known = str(output.evidence.get("level", ""))
         level = _of_word(known)
         name = work.server if isinstance(work, Queues) else work.database

@@ -50,6 +50,13 @@ KEYS = (
         "needs `done_when`",
     ),
     Key(
+        "lock_out",
+        "bool",
+        default=False,
+        help="permit VACUUM FULL and CLUSTER, which let nobody into a table, readers neither, "
+        "until they have written it anew; written as it is, no template",
+    ),
+    Key(
         "rows",
         "enum",
         choices=ROWS,

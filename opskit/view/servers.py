@@ -4,6 +4,7 @@ import re
 from typing import assert_never
 
 from opskit.model.activity import Activity, Sessions
+from opskit.model.bloat import Bloat
 from opskit.model.expected import Expected, Lookup
 from opskit.model.keys import Keys
 from opskit.model.payouts import Payouts
@@ -33,7 +34,8 @@ def at_server(
     | Payouts
     | Rows
     | Activity
-    | Sessions,
+    | Sessions
+    | Bloat,
     *,
     full: bool,
 ) -> list[str]:
@@ -59,10 +61,10 @@ def at_server(
             from opskit.view.removals import removal
 
             return removal(work, full=full)
-        case Activity() | Sessions():
-            from opskit.view.sessions import looks, signals
+        case Activity() | Sessions() | Bloat():
+            from opskit.view.sessions import about
 
-            return looks(work) if isinstance(work, Activity) else signals(work)
+            return about(work)
         case _:
             assert_never(work)
 

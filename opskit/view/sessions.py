@@ -3,8 +3,16 @@
 from datetime import UTC, datetime
 
 from opskit.model.activity import Activity, Sessions
+from opskit.model.bloat import Bloat
 from opskit.steps.units import duration
 from opskit.view import amounts, safe
+
+
+def about(work: Activity | Sessions | Bloat) -> list[str]:
+    """Say what is looked at, or who is ended."""
+    if isinstance(work, Activity):
+        return looks(work)
+    return signals(work) if isinstance(work, Sessions) else airs(work)
 
 
 def looks(work: Activity) -> list[str]:
@@ -23,6 +31,18 @@ def looks(work: Activity) -> list[str]:
     )
     if work.plans:
         shown.append("plan these statements as the role that reads; nothing is carried out")
+    if work.leave_out:
+        shown.append(f"without the checks {', '.join(work.leave_out)}")
+    return [safe.one_line(line) for line in shown]
+
+
+def airs(work: Bloat) -> list[str]:
+    """Say what is estimated, and what is read besides."""
+    least, exact = (f"{size / 2**20:g} MiB" for size in (work.least, work.exact))
+    limits = f"WARN from more than {work.share:g}% and {least} on"
+    shown = [f"estimate how much of each table holds no rows: {limits}"]
+    if work.exact:
+        shown.append(f"look into what that tells of, up to {exact}, for 5s each at most")
     if work.leave_out:
         shown.append(f"without the checks {', '.join(work.leave_out)}")
     return [safe.one_line(line) for line in shown]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import assert_never
 
 from opskit.model.activity import Activity, Sessions
+from opskit.model.bloat import Bloat
 from opskit.model.keys import Keys
 from opskit.model.payouts import Payouts
 from opskit.model.plan import Action
@@ -84,6 +85,7 @@ def texts(work: Work | None) -> Iterator[Text]:
             | Queues()
             | Activity()
             | Sessions()
+            | Bloat()
             | None
         ):
             return
@@ -142,6 +144,7 @@ def lines(work: Work, *, full: bool = False) -> list[str]:
             | Rows()
             | Activity()
             | Sessions()
+            | Bloat()
         ):
             return at_server(work, full=full)
         case Remove() | Wait() | Recall() | Survey() | RedisLook():

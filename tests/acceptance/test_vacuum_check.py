@@ -58,7 +58,7 @@ def vacuum(db: Base) -> Iterator[None]:
 def question(label: str) -> str:
     """Return what the runbook asks the server for a check."""
     steps = yaml.safe_load((RUNBOOKS / "vacuum-check.yaml").read_text())["steps"]
-    (found,) = (c for s in steps for c in s["for_each"] if c["label"].startswith(label))
+    (found,) = (c for s in steps for c in s.get("for_each", ()) if c["label"].startswith(label))
     return str(found["sql"])
 
 
@@ -86,8 +86,12 @@ def test_it_says_what_is_wrong_and_everything_is_looked_at(desk: Desk) -> None:
         assert not [name for name in keepers if name.startswith(f"session {pid} ")]
         assert re.search(r"OK longest VACUUM under way, hours: slow, [a-z ]+ 0", said)
         assert re.search(r"OK age of a table beyond which autovacuum freezes it, %: \S+ 0", said)
-        assert "WARN dead rows, % of what has autovacuum begin: public.heap 47" in said
+        assert (
+            "WARN dead rows, % of what has autovacuum begin: public.heap, vacuumed never, 47"
+            in said
+        )
         assert "CRIT oldest transaction, seconds: prepared forgotten " in said
+        assert "OK main: as expected (0 tables and indexes of 100 MiB or more)" in said
         assert "OK connections in use, %" in said
         assert "OK transaction ids used up, %" in said
         assert "OK WAL that a replication slot keeps, MiB: left_behind, which nobody reads," in said
@@ -95,6 +99,19 @@ def test_it_says_what_is_wrong_and_everything_is_looked_at(desk: Desk) -> None:
     finally:
         db.sql("ROLLBACK PREPARED 'forgotten'")
         db.sql("SELECT pg_drop_replication_slot('left_behind')")
+    db.sql("GRANT SELECT ON heap, slow TO app")
+    with psycopg.connect(db.owner, autocommit=True) as connection:
+        connection.execute(b"VACUUM (ANALYZE) slow")
+        connection.execute(b"DELETE FROM slow WHERE ctid >= '(500,0)' AND ctid < '(1900,0)'")
+        connection.execute(b"SELECT pg_stat_force_next_flush()")
+        connection.execute(b"VACUUM (ANALYZE) slow")
+    shown = desk.opskit("plan", "vacuum-check", "-p", "air_least=5")
+    assert "WARN from more than 40% and 5 MiB on" in shown
+    said = check(desk, "-p", "air_least=5")
+    assert "WARN main: 1 WARN (1 tables and indexes of 5 MiB or more); public.slow: 11 MiB" in said
+    assert "no look: the extension pgstattuple is not in this database" in said
+    assert "pg_repack needs 16 MiB free" in said
+    assert "public.slow" not in check(desk, "-p", "air_least=5", "-p", "bloat=false")
     plugin = desk.opskit("run", "vacuum-check", "--nagios", status=1)
     assert plugin.startswith("VACUUM-CHECK WARNING")
 

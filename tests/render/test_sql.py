@@ -215,6 +215,26 @@ def test_a_change_without_a_transaction_is_one_statement() -> None:
     assert judged("VACUUM", read=False, alone=True) is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["VACUUM FULL t", "vacuum (analyze, full) t", "VACUUM (FULL true, VERBOSE) t", "CLUSTER t",
+     "CLUSTER", "VACUUM full verbose s.t", "REPACK t"],
+)  # fmt: skip
+def test_what_locks_everybody_out_needs_a_word_for_it(text: str) -> None:
+    wrong = judged(text, read=False, alone=True)
+    assert wrong is not None
+    assert "locks everybody out" in wrong[1]
+    assert judged(text, read=False, alone=True, locks_out=True) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["VACUUM (ANALYZE) t", "VACUUM (FULL false) t", "ANALYZE t", "SELECT 1 AS cluster",
+             "REPACK (CONCURRENTLY) t", "ALTER TABLE t CLUSTER ON i"]
+)  # fmt: skip
+def test_what_others_go_on_beside_is_let_pass(text: str) -> None:
+    assert judged(text, read=False, alone=True) is None
+
+
 def test_expressions_are_one_letter_each_in_what_is_judged() -> None:
     neutralised, holes = neutral("a {{ x }} b {{- y | raw -}} c")
     assert len(holes) == 2

@@ -77,3 +77,10 @@ def test_a_look_that_contradicts_itself_is_refused() -> None:
         KINDS["activity"].work(made("activity", {"idle_crit": 1.0}), step("activity"))
     with pytest.raises(InputError, match="there is no check 'runs'"):
         KINDS["activity"].work(made("activity", {"leave_out": (text("runs"),)}), step("activity"))
+
+
+def test_a_table_is_never_more_than_all_air() -> None:
+    with pytest.raises(InputError, match="no table is more than 100% air"):
+        KINDS["bloat"].work(made("bloat", {"share": 100.0}), step("bloat"))
+    with pytest.raises(InputError, match="there is no check 'size'"):
+        KINDS["bloat"].work(made("bloat", {"leave_out": (text("size"),)}), step("bloat"))

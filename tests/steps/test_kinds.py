@@ -222,6 +222,7 @@ def test_reads_are_what_changes_nothing_on_a_host() -> None:
         "indexes",
         "duplicates",
         "activity",
+        "bloat",
         "queues",
         "wait",
         "assert",

@@ -17,6 +17,7 @@ from opskit.drivers.session import Write
 from opskit.drivers.target import HELD, Running
 from opskit.errors import InputError, OpskitError, UnreachableError
 from opskit.model.activity import Activity, Sessions
+from opskit.model.bloat import Bloat
 from opskit.model.frozen import frozen
 from opskit.model.inventory import Database
 from opskit.model.job import Contact, Job, Output
@@ -228,6 +229,7 @@ _DO: Mapping[type[AtDatabase], str] = {
     Rows: "batches.perform",
     Activity: "activity.perform",
     Sessions: "signalling.perform",
+    Bloat: "space.perform",
 }
 _REJOIN: Mapping[type[AtDatabase], str] = {
     Query: "rejoin.rejoin",
