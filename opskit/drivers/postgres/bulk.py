@@ -39,10 +39,11 @@ _TABLES = f"""
             AND i.indisunique AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
             AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.owner
                 AND a.attnum = ANY (i.indkey) AND NOT a.attnotnull)),
-        (SELECT sum(x.relpages) FROM pg_catalog.pg_class o JOIN pg_catalog.pg_class x
-            ON x.oid IN (o.oid, o.reltoastrelid) OR x.oid IN (
-                SELECT i.indexrelid FROM pg_catalog.pg_index i
-                WHERE i.indrelid IN (o.oid, o.reltoastrelid))
+        (SELECT o.relpages + coalesce(t.relpages, 0) + coalesce((
+                SELECT sum(x.relpages) FROM pg_catalog.pg_index i
+                JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+                WHERE i.indrelid = ANY (ARRAY[o.oid, o.reltoastrelid])), 0)
+         FROM pg_catalog.pg_class o LEFT JOIN pg_catalog.pg_class t ON t.oid = o.reltoastrelid
          WHERE o.oid = c.owner)::bigint,
         (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
                 a.attlen, a.attalign, a.attisdropped, s.null_frac, s.avg_width) ORDER BY a.attnum)
@@ -64,10 +65,11 @@ _INDEXES = f"""
          FROM pg_catalog.pg_attribute a
          LEFT JOIN pg_catalog.pg_attribute b ON b.attrelid = t.oid
              AND b.attnum = i.indkey[a.attnum - 1] AND b.attnum > 0
-         LEFT JOIN LATERAL (SELECT null_frac, avg_width FROM pg_catalog.pg_stats
-             WHERE schemaname = n.nspname AND NOT inherited
-                 AND tablename = CASE WHEN b.attnum IS NULL THEN c.relname ELSE t.relname END
-                 AND attname = coalesce(b.attname, a.attname)) s ON true
+         LEFT JOIN (SELECT tablename, attname, null_frac, avg_width FROM pg_catalog.pg_stats
+                    WHERE schemaname = n.nspname AND tablename = ANY (ARRAY[t.relname, c.relname])
+                        AND NOT inherited) s
+             ON s.tablename = CASE WHEN b.attnum IS NULL THEN c.relname ELSE t.relname END
+                 AND s.attname = coalesce(b.attname, a.attname)
          WHERE a.attrelid = c.oid AND a.attnum > 0)))
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_am am ON am.oid = c.relam AND am.amname = 'btree'
