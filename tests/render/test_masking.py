@@ -20,6 +20,10 @@ SHOWN = {
     "SET app.token = secret": "SET app.token = ?",
     "SET LOCAL app.token TO secret, secret": "SET LOCAL app.token TO ?",
     "UPDATE t SET a = b": "UPDATE t SET a = b",
+    "BEGIN; SET app.token = secret; SELECT 1, a": "BEGIN; SET app.token = ? ; SELECT ?, a",
+    "ALTER ROLE r SET app.token TO secret": "ALTER ROLE r SET app.token TO ?",
+    "ALTER SYSTEM SET a = secret, 'b;c'; SHOW a": "ALTER SYSTEM SET a = ? ; SHOW a",
+    "CREATE FUNCTION f() RETURNS int SET a.b = secret AS $$x$$": "CREATE FUNCTION f() RETURNS int SET a.b = ?",
     "ALTER ROLE r PASSWORD 'secret'": "ALTER ROLE r PASSWORD ?",
     "SELECT\n\t1\x1b[31m": "SELECT ? [?",
 }
