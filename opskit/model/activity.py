@@ -80,7 +80,8 @@ class Sessions:
 
     Each must be as it was listed, be one of `users`, and have lasted `older` seconds. Several may
     be no larger part than `share` of the database's sessions. `wait`: how long they have to be
-    gone. `probe`: only see whether it could be done.
+    gone. `rest`: those that `cancel` has not ended by then are terminated. `probe`: only see
+    whether it could be done.
     """
 
     do: Literal["cancel", "terminate"]
@@ -90,4 +91,5 @@ class Sessions:
     older: float
     wait: float = 5.0
     share: float = 1.0
+    rest: bool = False
     probe: bool = False

@@ -11,7 +11,17 @@ from opskit.model.activity import Sessions, Target, target
 from opskit.model.problem import Problem
 from opskit.model.runbook import Effect, Step
 from opskit.steps.activity import names
-from opskit.steps.base import Key, Scope, Value, a_number, a_word, is_template, problem, refuse
+from opskit.steps.base import (
+    Key,
+    Scope,
+    Value,
+    a_flag,
+    a_number,
+    a_word,
+    is_template,
+    problem,
+    refuse,
+)
 
 DEEDS = ("cancel", "terminate")
 MOST = 50
@@ -55,6 +65,12 @@ KEYS = (
     ),
     Key("wait", "duration", default=5.0, help="how long they have to be gone; then it has failed"),
     Key(
+        "rest",
+        "bool",
+        default=False,
+        help="with `cancel`: terminate those that are as they were listed even after `wait`",
+    ),
+    Key(
         "database",
         "text",
         help="name of the database in the inventory; needed where that has several",
@@ -85,7 +101,8 @@ def work(args: Mapping[str, Value], step: Step) -> Sessions:
     if not users:
         raise _wrong(step, "users", "it must be said whose sessions these may be", "name roles")
     wait = a_number(args["wait"], step, "wait")
-    if not isinstance(step.timeout, str) and wait >= step.timeout:
+    rest = a_flag(args["rest"], step, "rest")
+    if not isinstance(step.timeout, str) and wait * (2 if rest else 1) >= step.timeout:
         raise _wrong(step, "wait", "the step is over before the wait is", "make `timeout` longer")
     share = a_number(args["max_share"], step, "max_share")
     if not 0 < share <= 1:
@@ -101,6 +118,7 @@ def work(args: Mapping[str, Value], step: Step) -> Sessions:
         older=a_number(args["older"], step, "older"),
         wait=wait,
         share=share,
+        rest=rest and do == "cancel",
     )
 
 

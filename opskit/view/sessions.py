@@ -59,6 +59,8 @@ def signals(work: Sessions) -> list[str]:
         since = f"does what it does since {_moment(one.since)}"
         shown.append(f"process {one.pid}, there since {_moment(one.began)}, {since}")
     shown.append(f"each as it was listed, and so for {duration(work.older)} at least")
+    if work.rest:
+        shown.append(f"those that are so even {duration(work.wait)} later are terminated")
     if not work.probe:
         shown.append("there is no undo for this: what was not committed is rolled back")
     return [safe.one_line(line) for line in shown]

@@ -70,7 +70,10 @@ def test_what_was_listed_is_planned_and_cancelled(desk: Desk) -> None:
         for each in (one, other):
             each.run("SELECT pg_sleep(60), 'hunter2'")
         named = sessions(desk, one)
+        plan = desk.opskit("plan", *asked("cancel", named, terminate="true"))
+        assert "those that are so even 5s later are terminated" in plan
         plan = desk.opskit("plan", *asked("cancel", named))
+        assert "are terminated" not in plan
         assert "cancel 1 session of app, all or none" in plan
         assert f"process {one.pid}, there since 20" in plan
         assert "there is no undo" in plan

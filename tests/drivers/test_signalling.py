@@ -202,6 +202,17 @@ def test_whom_it_never_ends(db: Base) -> None:
         assert db.sql("SELECT 1 FROM pg_stat_activity WHERE pid = %s", writer)
 
 
+def test_what_copies_data_is_refused_however_it_is_written(db: Base) -> None:
+    with clients(db) as client:
+        for text in ("/* a dump */ -- of it\nCOPY (SELECT pg_sleep(60)) TO STDOUT",
+                     "SELECT 1; COPY (SELECT pg_sleep(60)) TO STDOUT"):  # fmt: skip
+            one = client()
+            one.connection.pgconn.send_query(text.encode())
+            copying = f"SELECT 1 FROM pg_stat_progress_copy WHERE pid = {one.pid}"
+            until(lambda asked=copying: bool(db.sql(asked)))  # type: ignore[misc]
+            assert "copies data" in refused(db, one, named(db, one.pid), "cancel")
+
+
 def test_a_sender_to_a_standby_is_refused(db: Base) -> None:
     url = db.owner.replace("//owner@", "//walker@")
     db.sql("DO $$ BEGIN CREATE ROLE walker LOGIN REPLICATION; EXCEPTION WHEN duplicate_object"
@@ -213,7 +224,7 @@ def test_a_sender_to_a_standby_is_refused(db: Base) -> None:
         assert db.sql("SELECT backend_type FROM pg_stat_activity WHERE pid = %s", pid) == [
             ("walsender",)
         ]
-    assert f"process {pid} is " in output.reason
+    assert f"process {pid} is no client's: it is a process of the server" in output.reason
 
 
 def test_a_role_that_may_not_end_others_ends_nobody(db: Base) -> None:
@@ -257,6 +268,17 @@ def test_what_does_not_end_is_told(db: Base) -> None:
         assert output.outcome == "failed"
         assert "still run what they were to stop" in output.reason
         assert "terminate them" in output.reason
+        quick = client()
+        quick.run("SELECT pg_sleep(60)")
+        both = (*targets, *listed(look(db), quick))
+        output = end(db, "cancel", both, wait=0.5, rest=True)
+        assert output.reason.startswith("2 of 2 cancelled, 1 of them terminated; "), output.reason
+        assert (one.alive, quick.alive) == (False, True)
+        assert output.evidence["terminated"] == [one.pid]
+        assert re.search(rf"^{one.pid} .* local .* terminated ", db.printed, re.MULTILINE)
+        one = client()
+        one.run("SELECT deaf()")
+        targets = listed(look(db), one)
         output = end(db, "terminate", targets)
         assert output.outcome == "succeeded"
         assert not one.alive

@@ -23,7 +23,7 @@ SHOWN = {
     "BEGIN; SET app.token = secret; SELECT 1, a": "BEGIN; SET app.token = ? ; SELECT ?, a",
     "ALTER ROLE r SET app.token TO secret": "ALTER ROLE r SET app.token TO ?",
     "ALTER SYSTEM SET a = secret, 'b;c'; SHOW a": "ALTER SYSTEM SET a = ? ; SHOW a",
-    "CREATE FUNCTION f() RETURNS int SET a.b = secret AS $$x$$": "CREATE FUNCTION f() RETURNS int SET a.b = ?",
+    "CREATE FUNCTION f() SET a.b = secret AS $$x$$": "CREATE FUNCTION f() SET a.b = ?",
     "ALTER ROLE r PASSWORD 'secret'": "ALTER ROLE r PASSWORD ?",
     "SELECT\n\t1\x1b[31m": "SELECT ? [?",
 }

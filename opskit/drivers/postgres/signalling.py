@@ -8,6 +8,7 @@ does, so to do it twice ends nothing twice. What is lost from sight is settled b
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from opskit.drivers.command import fenced
@@ -38,6 +39,9 @@ _AFTER = 2.0
 _LOOK = 0.1
 _STANDS = "2s"
 """How long may pass between the last look at the run's locks and the signals."""
+_COPY = r"^(\s|--[^\n]*\n|/\*.*?\*/)*copy\M"
+_COPYING = " OR s.pid IN (SELECT pid FROM pg_catalog.pg_stat_progress_copy)"
+_FOURTEEN = 140000
 _COPIES = "^pg_(dump|dumpall|restore|basebackup|receivewal|rewind|amcheck)"
 _JUDGED = f"""
     WITH wanted AS MATERIALIZED (
@@ -55,17 +59,19 @@ _JUDGED = f"""
         WHERE a.pid IN (SELECT pid FROM wanted)),
     judged AS MATERIALIZED (
         SELECT w.pid, w.place, s.usename, s.application_name, s.state, s.lasted, s.query,
+            pg_catalog.host(s.client_addr) AS client,
             CASE WHEN s.pid IS NULL THEN 'gone'
                  WHEN s.pid = pg_catalog.pg_backend_pid() THEN 'own'
                  WHEN s.query = '{HIDDEN}' OR s.own_began IS NULL THEN 'hidden'
                  WHEN s.own_began <> w.began THEN 'gone'
                  WHEN s.application_name LIKE 'opskit:%' THEN 'own'
-                 WHEN s.datname IS DISTINCT FROM pg_catalog.current_database() THEN 'elsewhere'
                  WHEN s.backend_type <> 'client backend' THEN 'kind'
+                 WHEN s.datname IS DISTINCT FROM pg_catalog.current_database() THEN 'elsewhere'
                  WHEN s.superuser THEN 'superuser'
                  WHEN s.usename <> ALL (ARRAY(SELECT pg_catalog.json_array_elements_text($2::json)))
                      THEN 'user'
-                 WHEN s.application_name ~ '{_COPIES}' OR s.query ~* '^\\s*copy\\M' THEN 'copy'
+                 WHEN s.application_name ~ '{_COPIES}' OR s.query ~* '{_COPY}'{{copying}}
+                     THEN 'copy'
                  WHEN s.state = 'idle' OR ($4 = 'cancel' AND s.state LIKE 'idle%') THEN 'idle'
                  WHEN s.own_since IS DISTINCT FROM w.since THEN 'moved'
                  WHEN coalesce(s.lasted, 0) < $3::float8 THEN 'young'
@@ -79,7 +85,7 @@ _JUDGED = f"""
             AND coalesce(backend_type, 'client backend') = 'client backend'
             AND coalesce(application_name, '') NOT LIKE 'opskit:%')
     SELECT /* opskit */ pg_catalog.json_agg(pg_catalog.json_build_array(pid, wrong, usename,
-            application_name, state, lasted, pg_catalog.left(query, 4000), signalled)
+            application_name, client, state, lasted, pg_catalog.left(query, 4000), signalled)
         ORDER BY place), (SELECT size FROM crowd)
     FROM (SELECT judged.*, {{signal}} AS signalled FROM judged OFFSET 0) AS each
 """
@@ -124,6 +130,7 @@ class Judged:
     wrong: str
     user: str
     application: str
+    client: str
     state: str
     lasted: float
     query: str
@@ -131,7 +138,8 @@ class Judged:
     def as_json(self) -> Json:
         return {
             "pid": self.pid, "user": self.user, "application": self.application,
-            "state": self.state, "seconds": round(self.lasted, 3), "query": self.query,
+            "client": self.client, "state": self.state, "seconds": round(self.lasted, 3),
+            "query": self.query,
             **({"refused": self.wrong} if self.wrong else {}),
         }  # fmt: skip
 
@@ -191,25 +199,56 @@ def _guarded(attempt: _Attempt, running: Running, write: Write) -> Output:
 def _done(attempt: _Attempt, write: Write) -> Output:
     access, work, connection = attempt.access, attempt.work, attempt.session.connection
     limit(connection, attempt.job.timeout, ends_with_us=False)
-    if access.lease is not None:
-        if connection.version >= 140000:  # who stands still now never sends it
-            connection.own(f"SET idle_session_timeout = '{_STANDS}'")
-        marks = Marks(connection, access.database.marker_schema)
-        if not marks.missing(leases=True):
-            Fence(connection, marks.schema, access.lease).hold(kept=False)
+    _fence(access, connection)
     attempt.sent = True
     signal = _SIGNAL.format(_FUNCTIONS[work.do])
     attempt.judged, attempt.crowd = _judge(connection, work, signal)
     if wrong := _wrong(work, attempt.judged, attempt.crowd):
         write("stdout", _table(attempt.judged).encode())
         return _refused(wrong, attempt.evidence())
-    left = _left_after(connection, work, work.wait)
-    write("stdout", (_table(attempt.judged, work, left) + f"{_NO_UNDO}\n").encode())
-    evidence = attempt.evidence(left=list(left), undo="none")
+    left: list[int] = _left_after(connection, work, work.wait)
+    over: list[int] = []
+    if left and work.rest:
+        over, left = _terminated(attempt, left)
+    write("stdout", (_table(attempt.judged, work, left, over) + f"{_NO_UNDO}\n").encode())
+    evidence = attempt.evidence(left=list(left), terminated=list(over), undo="none")
     if left:
         return Output(outcome="failed", status=1, reason=_still(work, left), evidence=evidence)
-    said = f"{len(attempt.judged)} of {len(attempt.judged)} {_ENDED[work.do]}; {_NO_UNDO}"
+    also = f", {len(over)} of them terminated" if over else ""
+    said = f"{len(attempt.judged)} of {len(attempt.judged)} {_ENDED[work.do]}{also}; {_NO_UNDO}"
     return Output(outcome="succeeded", status=0, reason=said, evidence=evidence)
+
+
+def _fence(access: Access, connection: Connection) -> None:
+    """See that the run has its locks still, right before the signals; FencedError where not."""
+    if access.lease is None:
+        return
+    if connection.version >= _FOURTEEN:  # who stands still now never sends it
+        connection.own(f"SET idle_session_timeout = '{_STANDS}'")
+    marks = Marks(connection, access.database.marker_schema)
+    if not marks.missing(leases=True):
+        Fence(connection, marks.schema, access.lease).hold(kept=False)
+
+
+def _terminated(attempt: _Attempt, left: list[int]) -> tuple[list[int], list[int]]:
+    """Terminate those that a cancel has not ended and that are as they were; all or none of them.
+
+    Returns whom, and who is still there.
+    """
+    connection, work = attempt.session.connection, attempt.work
+    while left:
+        chosen = tuple(one for one in work.targets if one.pid in left)
+        rest = replace(work, do="terminate", targets=chosen)
+        _fence(attempt.access, connection)
+        signal = _SIGNAL.format(_FUNCTIONS["terminate"])
+        judged, crowd = _judge(connection, rest, signal)
+        over = {one.pid for one in judged if one.wrong in _CHANGED}
+        if not over:
+            if _wrong(rest, judged, crowd):
+                return [], left
+            return left, _left_after(connection, rest, work.wait)
+        left = [pid for pid in left if pid not in over]  # the cancel has come to it after all
+    return [], []
 
 
 def _probed(session: Session, job: Job, work: Sessions, write: Write) -> Output:
@@ -230,18 +269,21 @@ def _judge(connection: Connection, work: Sessions, signal: str) -> tuple[list[Ju
 
     Returns with them how many sessions of clients the database has.
     """
+    copying = _COPYING if connection.version >= _FOURTEEN else ""
     text, crowd = connection.one(
-        _JUDGED.replace("{signal}", signal), _written(work.targets), json.dumps(list(work.users)),
-        str(work.older), work.do, str(work.share),
+        _JUDGED.replace("{signal}", signal).replace("{copying}", copying),
+        _written(work.targets), json.dumps(list(work.users)), str(work.older), work.do,
+        str(work.share),
     )  # fmt: skip
     return [_read(*row) for row in json.loads(text or "[]")], int(crowd or 0)
 
 
 def _read(pid: int, wrong: str, *rest: Any) -> Judged:  # noqa: ANN401 - any JSON
-    user, application, state, lasted, query, _signalled = rest
+    user, application, client, state, lasted, query, _signalled = rest
     return Judged(
-        pid=pid, wrong=wrong, user=user or "", application=application or "", state=state or "",
-        lasted=float(lasted or 0), query=masked(query or ""),
+        pid=pid, wrong=wrong, user=user or "", application=application or "",
+        client=client or "local", state=state or "", lasted=float(lasted or 0),
+        query=masked(query or ""),
     )  # fmt: skip
 
 
@@ -276,6 +318,8 @@ def _still(work: Sessions, left: Sequence[int]) -> str:
     pids = ", ".join(map(str, left))
     what = "still run what they were to stop" if work.do == "cancel" else "are still there"
     cure = "" if work.do == "terminate" else "; list them anew, and terminate them if need be"
+    if work.rest:
+        cure = "; list them anew"
     return f"after {duration(work.wait)} processes {pids} {what}{cure}"
 
 
@@ -290,15 +334,30 @@ def _left_after(connection: Connection, work: Sessions, patience: float) -> list
         time.sleep(_LOOK)
 
 
-def _table(judged: Sequence[Judged], work: Sessions | None = None, left: Sequence[int] = ()) -> str:
-    rows = [("PID", "USER", "APPLICATION", "STATE", "FOR", "", "STATEMENT")]
+def _table(
+    judged: Sequence[Judged],
+    work: Sessions | None = None,
+    left: Sequence[int] = (),
+    over: Sequence[int] = (),
+) -> str:
+    rows = [("PID", "USER", "APPLICATION", "CLIENT", "STATE", "FOR", "", "STATEMENT")]
     for one in judged:
         said = _WHY[one.wrong] if one.wrong else ""
         if work is not None:
-            said = "still there" if one.pid in left else _ENDED[work.do]
+            said = _ENDED["terminate" if one.pid in over else work.do]
+            said = "still there" if one.pid in left else said
         lasted = duration(round(one.lasted)) if one.state else "-"
         rows.append(
-            (str(one.pid), one.user, one.application, one.state, lasted, said, one.query[:100])
+            (
+                str(one.pid),
+                one.user,
+                one.application,
+                one.client,
+                one.state,
+                lasted,
+                said,
+                one.query[:100],
+            )
         )
     return aligned(rows)
 
