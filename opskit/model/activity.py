@@ -57,15 +57,16 @@ class Activity:
     """Look at what a database is busy with; a check that is OK, WARN, CRIT or UNKNOWN.
 
     `window`: over how many seconds statements are counted; 0: since their counters began. `top`:
-    so many statements are shown. `limits`: check → what it finds too long. `users`: whose sessions
-    it is about; none: everybody's. `leave_out`: checks that are not made. `large`: from so many
-    rows on a table is looked at; `stale`: of how many percent of them may have changed since
-    ANALYZE. `plans`: let the dearest statements be planned.
+    so many statements are shown; `by`: which come first. `limits`: check → what it finds too long.
+    `users`: whose sessions it is about; none: everybody's. `leave_out`: checks that are not made.
+    `large`: from so many rows on a table is looked at; `stale`: of how many percent of them may
+    have changed since ANALYZE. `plans`: let the statements that are shown be planned.
     """
 
     database: str
     window: float = 60.0
     top: int = 10
+    by: str = "total"
     limits: Mapping[str, Limit] = field(default_factory=dict)
     users: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()

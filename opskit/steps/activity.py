@@ -16,6 +16,7 @@ from opskit.steps.base import (
     a_flag,
     a_number,
     a_word,
+    one_of,
 )
 from opskit.steps.units import duration
 
@@ -41,6 +42,15 @@ LIMITS: Mapping[str, tuple[float, float, str]] = {
     "blocking": (1.0, 10.0, "how long somebody has waited for a lock"),
 }
 """Check → the limits of WARN and CRIT, and what they limit."""
+RANKS: Mapping[str, str] = {
+    "total": "time in all",
+    "mean": "time of one call",
+    "calls": "how often",
+    "rows": "rows of one call",
+    "temp": "blocks written for want of memory",
+    "hit": "the smallest part of the blocks found in memory",
+}
+"""By what statements are put in order, with what that is."""
 SUMMARY = (
     "Look at what a PostgreSQL database is busy with: statements by what they cost within a window "
     "of time, sessions that run or stand still for long, and who blocks whom. OK, WARN, CRIT or "
@@ -72,6 +82,8 @@ KEYS = (
         help="statements are counted for so long; 0: what their counters have since they began",
     ),
     Key("top", "int", default=10, minimum=1, help="so many statements are shown"),
+    Key("by", "enum", choices=tuple(RANKS), default="total",
+        help="by what: " + ", ".join(f"`{name}` ({what})" for name, what in RANKS.items())),
     Key("users", "text", default="", help="whose sessions it is about, with commas between; empty: "
         "everybody's"),
     Key("large", "int", default=10_000, minimum=1,
@@ -98,6 +110,7 @@ def work(args: Mapping[str, Value], step: Step) -> Activity:
         database=a_word(args["database"], step, "database"),
         window=looks.window(args, step),
         top=int(a_number(args["top"], step, "top")),
+        by=one_of(args["by"], step, "by", tuple(RANKS)),
         limits={name: looks.limit(args, step, name, duration) for name in LIMITS},
         users=names(a_word(args["users"], step, "users")),
         leave_out=looks.left_out(args, step, CHECKS),

@@ -21,6 +21,7 @@ from opskit.drivers.postgres.statements import (
     Taken,
     costs,
     layout,
+    ranked,
     sample,
     texts,
 )
@@ -100,7 +101,7 @@ def _looked(look: _Look, job: Job) -> Output:
         counted = _statements(look, role)
     if first is not None:
         said += _tables(look, first, counted)
-    look.tell(statement_table(counted.costs, counted.since) + counted.plans)
+    look.tell(statement_table(counted.costs, counted.since, work.by) + counted.plans)
     found = weighed([*said, *counted.findings], work.leave_out, (), CHECKS)
     line = told(found, look.access.database.name, _summary(now, mine, counted))
     look.tell(findings(found) + line.partition("; ")[0] + "\n")
@@ -252,6 +253,7 @@ def _statements(look: _Look, role: str) -> _Counted:
     users = look.work.users
     mine = [cost for cost in every if not users or cost.user in users]
     slow = [cost for cost in mine if _level(look.work, "statement", cost.mean)][:_SHOWN]
+    mine = ranked(mine, look.work.by)
     wanted = {cost.query for cost in [*mine[: 2 * look.work.top], *slow]}
     known = texts(look.connection, where, sorted(wanted))
     said = list(_slow([_with(cost, known) for cost in slow], look.work))

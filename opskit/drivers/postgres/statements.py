@@ -6,7 +6,7 @@ new one: so it is asked which columns there are.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from opskit.drivers.postgres.connection import Connection
 from opskit.drivers.postgres.marks import quoted
@@ -142,17 +142,28 @@ class Cost:
     read: float
     temp: float
     waited: float
+    inner: bool = False
+    """Whether a function called it, and no client itself."""
     text: str = ""
 
     @property
     def mean(self) -> float:
         return self.total / self.calls
 
+    @property
+    def found(self) -> float | None:
+        """The part of its blocks that was in memory; None where it needed none."""
+        blocks = self.hit + self.read
+        return self.hit / blocks if blocks else None
+
     def as_json(self) -> dict[str, Json]:
         return {
             "queryid": self.query, "user": self.user, "calls": int(self.calls),
             "total_s": round(self.total, 6), "mean_s": round(self.mean, 6),
-            "rows": int(self.rows), "temp_blocks": int(self.temp), "text": self.text,
+            "rows": int(self.rows), "temp_blocks": int(self.temp),
+            "planned_s": round(self.planned, 6),
+            "hit_ratio": None if self.found is None else round(self.found, 4),
+            "toplevel": not self.inner, "text": self.text,
         }  # fmt: skip
 
 
@@ -176,10 +187,23 @@ def costs(first: Taken | None, second: Taken) -> tuple[list[Cost], str]:
             found.append(
                 Cost(query=key[2], user=key[0], calls=calls, total=total / 1000,
                      planned=planned / 1000, rows=rows, hit=hit, read=read, temp=temp,
-                     waited=waited / 1000)
+                     waited=waited / 1000, inner=key[1] == "false")
             )  # fmt: skip
     found.sort(key=lambda cost: -cost.total)
     return found, _uncertain(first, second, lower) if first is not None else ""
+
+
+def ranked(found: Sequence[Cost], by: str) -> list[Cost]:
+    """Put statements in order, what is worst by this first; else the dearest."""
+    keys: Mapping[str, Callable[[Cost], float]] = {
+        "total": lambda cost: cost.total,
+        "mean": lambda cost: cost.mean,
+        "calls": lambda cost: cost.calls,
+        "rows": lambda cost: cost.rows / cost.calls,
+        "temp": lambda cost: cost.temp,
+        "hit": lambda cost: -2.0 if cost.found is None else -cost.found,
+    }
+    return sorted(found, key=lambda cost: (-keys[by](cost), -cost.total))
 
 
 def _uncertain(first: Taken, second: Taken, lower: int) -> str:

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from opskit.drivers.postgres.present import Moment, Present
+from opskit.drivers.postgres.present import RUNNING, Moment, Present
 from opskit.drivers.postgres.statements import Cost
 from opskit.render.masking import masked
+from opskit.steps.activity import RANKS
 from opskit.steps.units import duration, figure
 
 _DEEPEST = 12
@@ -17,10 +18,11 @@ def session_table(sessions: Sequence[Present]) -> str:
     """List sessions that run something or keep a transaction open, as `sessions` takes them."""
     if not sessions:
         return ""
-    rows = [("PID", "USER", "APPLICATION", "STATE", "FOR", "OPEN FOR", "SESSION", "STATEMENT")]
+    rows = [("PID", "USER", "APPLICATION", "STATE", "WAITS FOR", "FOR", "OPEN FOR", "SESSION",
+             "STATEMENT")]  # fmt: skip
     rows += [
-        (str(one.pid), one.user, one.application, one.state, _time(one.seconds),
-         _time(one.transaction), one.target or "-", masked(one.query, _WIDE))
+        (str(one.pid), one.user, one.application, one.state, _waits(one),
+         _time(one.seconds), _time(one.transaction), one.target or "-", masked(one.query, _WIDE))
         for one in sessions
     ]  # fmt: skip
     return aligned(rows)
@@ -49,21 +51,22 @@ def tree(now: Moment) -> str:
     return aligned(rows) + (f"… {left} more\n" if left > 0 else "")
 
 
-def statement_table(costs: Sequence[Cost], since: str) -> str:
-    """List statements, the dearest first."""
+def statement_table(costs: Sequence[Cost], since: str, by: str) -> str:
+    """List statements, in the order that they come in."""
     if not costs:
         return ""
     whole = sum(cost.total for cost in costs) or 1.0
     rows = [("TOTAL", "SHARE", "CALLS", "MEAN", "ROWS/CALL", "HIT", "TEMP", "USER", "STATEMENT")]
     for cost in costs:
-        blocks = cost.hit + cost.read
+        text = masked(cost.text, _WIDE)
         rows.append(
             (_time(cost.total), f"{100 * cost.total / whole:.0f}%", figure(cost.calls),
              _time(cost.mean), _many(cost.rows / cost.calls),
-             f"{100 * cost.hit / blocks:.0f}%" if blocks else "-", figure(cost.temp), cost.user,
-             masked(cost.text, _WIDE))
+             "-" if cost.found is None else f"{cost.found:.0%}", figure(cost.temp), cost.user,
+             f"in a function: {text}" if cost.inner else text)
         )  # fmt: skip
-    return f"statements {since}; SHARE is of those listed, TEMP is blocks written\n" + aligned(rows)
+    head = f"statements {since} by {RANKS[by]}; SHARE is of those listed, TEMP is blocks written"
+    return f"{head}\n{aligned(rows)}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -80,6 +83,11 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 def _one_line(cell: str) -> Iterable[str]:
     return (letter if letter.isprintable() else " " for letter in cell)
+
+
+def _waits(one: Present) -> str:
+    """Say what a statement waits for; who runs none waits for its client."""
+    return (one.state in RUNNING and one.wait) or "-"
 
 
 def _many(number: float) -> str:
