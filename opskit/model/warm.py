@@ -10,6 +10,9 @@ Deed = Literal["show", "fill", "refresh", "restore", "hits"]
 """`show` what there is to write; `fill` what is not there yet; `refresh` all of it; `restore` what
 was there before that; `hits`: how much of what is asked for is there."""
 
+Format = Literal["seen", "json", "raw"]
+"""What is written for: readers who take what is `seen` there, JSON, or bytes as they are."""
+
 
 Row: TypeAlias = Mapping[str, object]
 """A row of a source: its columns by their names."""
@@ -45,6 +48,7 @@ class Source:
 class Warm:
     """A deed on the keys that `source` brings, all of which begin with one of `allow`.
 
+    `format`: what those who read them take.
     `jitter`: by how much of it a time to live is longer or shorter. `most`: so many keys at most.
     `memory`: of what the server may use, so much at most, in percent. `wait`: nothing is begun
     where another client waits longer for an answer, in seconds (0: not looked at). `cpu`: nor where
@@ -61,6 +65,7 @@ class Warm:
     server: str
     source: Source | None = None
     allow: tuple[str, ...] = ()
+    format: Format = "seen"
     jitter: float = 0.1
     most: int = 100_000
     memory: float = 80.0

@@ -296,8 +296,7 @@ def standing(plan: Plan, records: Records) -> list[Action]:
 
 
 def reads_only(plan: Plan) -> bool:
-    """Tell whether nothing in the plan changes anything: a step that is left out does not, either.
-    """
+    """Tell whether nothing in the plan changes anything. A step that is left out does not."""
     return all(
         plan.stage(a).effect == "read"
         or isinstance(a.work, (Check, Wait, Notify, Ask))

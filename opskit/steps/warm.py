@@ -15,7 +15,7 @@ from opskit.model.problem import Problem
 from opskit.model.runbook import Effect, Step
 from opskit.model.text import Text
 from opskit.model.value import Json
-from opskit.model.warm import Deed, Source, Warm
+from opskit.model.warm import Deed, Format, Source, Warm
 from opskit.model.work import FileRef
 from opskit.steps import globs, looks
 from opskit.steps.base import (
@@ -36,6 +36,7 @@ from opskit.steps.units import seconds_of
 
 DEEDS = ("show", "fill", "refresh", "hits")
 READS = ("show", "hits")
+FORMATS = ("seen", "json", "raw")
 MOST = 2_000_000
 """So many keys are written at once at most, whatever a runbook says."""
 SUFFIXES = (".jsonl", ".ndjson", ".csv")
@@ -65,6 +66,15 @@ KEYS = (
         "text",
         default="{value}",
         help="the value of a row; a column that is no text is written as JSON",
+    ),
+    Key(
+        "format",
+        "enum",
+        choices=FORMATS,
+        default="seen",
+        help="what readers take. `seen`: text, as far as can be seen: nothing is written where "
+        "what is there is pickled, compressed or no string, nor under names of Django's cache; "
+        "`json`: JSON, which each value must be; `raw`: whatever is written",
     ),
     Key("ttl", "text", help="how long a key stays: `1h`, or `{ttl}` where a column says it"),
     Key("jitter", "number", default=0.1, minimum=0, help="so much of it longer or shorter, by lot"),
@@ -124,8 +134,9 @@ EFFECT: Effect = "change"
 SCOPE: Scope = "controller"
 _COUNTING = ("window", "warn", "crit")
 _WRITING = (
-    "file", "sql", "database", "key", "value", "ttl", "jitter", "allow", "max_keys", "max_memory",
-    "max_wait", "max_cpu", "rate", "breaches", "keep_old", "override", "digest", "evidence",
+    "file", "sql", "database", "key", "value", "format", "ttl", "jitter", "allow", "max_keys",
+    "max_memory", "max_wait", "max_cpu", "rate", "breaches", "keep_old", "override", "digest",
+    "evidence",
 )  # fmt: skip
 
 
@@ -198,6 +209,7 @@ def work(args: Mapping[str, Value], step: Step) -> Warm:
         server=server,
         source=_source(args, step),
         allow=_allow(args, step),
+        format=cast(Format, one_of(args.get("format"), step, "format", FORMATS)),
         jitter=_within(args, step, "jitter", 0, 0.99),
         most=min(int(_within(args, step, "max_keys", 1, 10**12)), MOST),
         memory=_within(args, step, "max_memory", 1, 100),

@@ -43,6 +43,8 @@ def _made(source: Source) -> Iterator[str]:
 def _bounds(work: Warm) -> Iterator[str]:
     yield safe.one_line(f"only under {', '.join(work.allow)}")
     yield f"at most {amounts.count(work.most, 'key')}"
+    if work.format != "seen":
+        yield "values are JSON" if work.format == "json" else "values as they are, for any reader"
     yield f"{work.jitter:.0%} longer or shorter, by lot"
     if work.rate:
         yield f"{work.rate:g} keys a second, fewer where it slows others down"

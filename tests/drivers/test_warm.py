@@ -1,9 +1,11 @@
 """A cache being filled from a list: written exactly, nothing twice, and taken back."""
 
+import gzip
 import random
 import resource
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -92,7 +94,7 @@ def test_refresh_overwrites_and_puts_back_what_was_there(stove: Stove) -> None:
     stove.db.call("RPUSH", "t:000003", "a", "b")
     before = world(stove.db)
     stove.rows(rows(450))
-    found = stove.do("refresh")
+    found = stove.do("refresh", format="raw")
     assert (found.outcome, found.evidence["written"]) == ("succeeded", 450)
     assert stove.db.call("GET", "t:000003") == b"3-" + b"v" * 20
     back = stove.do("restore")
@@ -271,6 +273,57 @@ def test_where_a_queue_lives_nothing_is_written(stove: Stove) -> None:
         assert set(world(stove.db)) == {name.encode()}
 
 
+FOREIGN: list[tuple[list[bytes], str, Mapping[str, str]]] = [
+    ([b"SET", b"t:000003", b"\x80\x05K\x01."], "'t:000003' is pickled there",
+     {"seen": "", "json": "", "raw": "ok"}),
+    ([b"SET", b"t:000499", zlib.compress(b"x" * 99)], "'t:000499', which begins alike, is no text",
+     {"seen": "", "json": "ok"}),  # the first twenty are looked at, one of each batch, and others
+    ([b"SET", b"t:000500", zlib.compress(b"x" * 99)], "'t:000500' is no text there, but compressed",
+     {"seen": "", "json": "", "raw": "ok"}),
+    ([b"HSET", b"t:000000", b"a", b"1"], "'t:000000' is no string there",
+     {"seen": "", "json": "", "raw": "ok"}),
+    ([b"SET", b"t:other", gzip.compress(b"{}")], "'t:other', which begins alike, is no text",
+     {"seen": "", "json": "ok", "raw": "ok"}),
+    ([b"HSET", b"t:other", b"a", b"1"], "", {"seen": "ok"}),
+    ([b"SET", b"t:000001", "{\"a\": \"é\"}\r\n\t".encode() + "é".encode() * 99], "",
+     {"seen": "ok", "json": "ok"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("there", "told", "formats"), FOREIGN)
+def test_nothing_is_written_for_readers_who_expect_something_else(
+    stove: Stove, there: list[bytes], told: str, formats: Mapping[str, str]
+) -> None:
+    """A cache that an application pickles or compresses breaks on bytes of others."""
+    stove.rows([{"key": f"t:{n:06}", "value": {"n": n}} for n in range(501)])
+    stove.db.call(*there)
+    before = world(stove.db)
+    for number, (form, fine) in enumerate(formats.items()):
+        stove.key = f"{number + 2}/"
+        for do in ("show", "refresh"):
+            found = stove.do(do, format=form)
+            if fine:
+                assert found.outcome == "succeeded", found.reason
+                continue
+            assert (found.outcome, told in found.reason) == ("failed", True), found.reason
+            assert not found.sent or do == "show"
+            assert world(stove.db) == before
+        if fine:
+            assert stove.do("restore").outcome == "succeeded"
+            assert world(stove.db) == before
+
+
+def test_names_of_djangos_cache_are_written_only_where_that_is_said(stove: Stove) -> None:
+    stove.rows(rows(3, head=":1:t:"))
+    found = stove.do("fill", allow=(":1:t:",))
+    assert "':1:t:000000' is a key of Django's cache, which reads what it has" in found.reason
+    assert "format: json or raw" in found.reason
+    assert world(stove.db) == {}
+    told = stove.do("fill", allow=(":1:t:",), format="json").reason
+    assert "the value of ':1:t:000000' is no JSON (format: json): b'0-vvvv" in told
+    assert stove.do("fill", allow=(":1:t:",), format="raw").stdout == b"3"
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Stove]:
     with server(maxmemory="4mb", maxmemory_policy="noeviction") as one:
@@ -426,7 +479,7 @@ def test_when_only_the_mark_of_how_far_it_is_goes_nobody_guesses(stove: Stove) -
 RIGHTS = (
     "on nopass ~t:* ~opskit:* -@all +set +get +mget +append +incr +pexpire +pexpiretime +dump"
     " +restore +unlink +multi +exec +watch +eval +time +info +ping +select +exists +scan"
-)
+)  # no +getrange: who has no more than that reads whole values
 
 
 def as_warmer(db: Keys) -> None:
@@ -466,7 +519,7 @@ def test_a_user_who_may_do_nothing_else_is_enough(db: Keys, tmp_path: Path) -> N
     stove.rows(rows(10, head="u:"))
     stove.key = "3/"
     told = stove.do("fill", allow=("u:",))
-    assert (told.outcome, told.evidence["written"]) == ("failed", 0)
+    assert (told.outcome, told.sent) == ("failed", False)
     assert "No permissions to access a key" in told.reason
     db.call("ACL", "DELUSER", "warmer")
 
@@ -506,7 +559,7 @@ def test_a_disk_that_is_full_ends_a_refresh_before_anything_is_overwritten_unkep
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, hard))
     try:
-        found = stove.do("refresh")
+        found = stove.do("refresh", format="raw")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert found.outcome == "failed", found

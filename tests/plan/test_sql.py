@@ -76,7 +76,11 @@ def test_what_is_left_out_for_certain_needs_nothing_there(tmp_path: Path) -> Non
     made = plan(tmp_path, steps, x="change")
     assert [action.key for action in made.actions] == ["0:main/", "1/>db:main"]
     assert not reads_only(made)
-    late = "  - run: echo x\n    effect: read\n    on: controller\n    save: word\n" + step + "    when: word == 'x'\n"
+    late = (
+        "  - run: echo x\n    effect: read\n    on: controller\n    save: word\n"
+        + step
+        + "    when: word == 'x'\n"
+    )
     assert not reads_only(plan(tmp_path, late))
 
 

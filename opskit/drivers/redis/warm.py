@@ -4,12 +4,14 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import field
 from pathlib import Path
 
 from opskit.drivers.redis import archive, shelf
 from opskit.drivers.redis.chunks import LostError, Pieces
 from opskit.drivers.redis.connection import EndedError
 from opskit.drivers.redis.deeds import Attempt, carried_out
+from opskit.drivers.redis.foreign import Taste, raise_foreign, unfit_json
 from opskit.drivers.redis.guards import raise_unfit
 from opskit.drivers.redis.listing import ListingError
 from opskit.drivers.redis.servers import Queried
@@ -35,6 +37,7 @@ class Warming(Attempt):
     """An attempt under way."""
 
     queried: Queried
+    taste: Taste = field(default_factory=lambda: Taste(keys=[]))
 
     @property
     def work(self) -> Warm:
@@ -110,6 +113,9 @@ def supplied(deed: Warming) -> Iterator[Heap]:
         found = _of_columns(source, rows, work.allow, long=long)
     for heap in found:
         deed.watch()
+        deed.taste.add(heap)
+        if work.format == "json" and (wrong := unfit_json(heap)):
+            raise ListingError(wrong)
         yield heap
 
 
@@ -190,6 +196,7 @@ def _show(deed: Warming, session: Session) -> Output:
             first += heap.cut(0, _PRINTED - len(first)).items
     totals = _same(deed, counting.totals())
     raise_unfit(session, deed.work, totals)
+    raise_foreign(session, deed.work, deed.taste.keys)
     deed.tell(totals.said, *map(_line, first))
     if totals.count > len(first):
         deed.tell(f"… {totals.count - len(first)} more")
@@ -254,6 +261,7 @@ def _listed(deed: Warming, session: Session, writer: Writer) -> Shelf:
     try:
         _same(deed, totals)
         raise_unfit(session, deed.work, totals)
+        raise_foreign(session, deed.work, deed.taste.keys)
     except ListingError:
         shutil.rmtree(path, ignore_errors=True)
         raise
