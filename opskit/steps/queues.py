@@ -80,8 +80,9 @@ KEYS = (
     Key("workers", "text", default="", help="who must answer, with commas between: the names that "
         "`inspect ping` has"),
     Key("answers", "text", help="who has answered: JSON of name → `active`, `processed` and "
-        "`before`, and, for `twice`, `late` (1: acknowledged when done), `limit`, `running`, "
-        "`visibility` in seconds (numbers), or `error`"),
+        "`before`, what it `takes` from (names of queues), `due`: in how many seconds the last "
+        "task that it holds is due, and, for `twice`, `late` (1: acknowledged when done), `limit`, "
+        "`running`, `visibility` in seconds (numbers); or `error`"),
     Key("visibility", "duration", default=0.0, minimum=0,
         help="`visibility_timeout` of the broker; 0: what the workers say, or 1 h"),
     Key("longest", "duration", default=0.0, minimum=0,

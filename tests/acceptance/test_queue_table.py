@@ -148,8 +148,9 @@ def test_what_hangs_is_tried_again_and_an_undo_takes_that_back(desk: Desk) -> No
 
 def test_undone_all_of_it_is_as_it_was(desk: Desk) -> None:
     desk.db.sql(HANGING)
-    desk.db.sql(f"UPDATE task_queue SET started_at = started_at - interval '1 hour'"
-                f" WHERE id IN (SELECT id FROM task_queue WHERE {STUCK} ORDER BY id DESC LIMIT 2)")  # fmt: skip
+    some = f"SELECT id FROM task_queue WHERE {STUCK} ORDER BY id DESC LIMIT 2"
+    earlier = "SET started_at = started_at - interval '1 hour'"
+    desk.db.sql(f"UPDATE task_queue {earlier} WHERE id IN ({some})")
     before = hashed(desk)
     assert "5 tasks are meant, and 2 are allowed (max_rows): only=2" in retry(desk, 5, max_rows=2)
     with producing(desk):

@@ -137,6 +137,7 @@ def test_each_of_several_ills_is_found_and_mended(desk: Desk) -> None:
     bad = {(one["check"], one["table"] or one["name"]) for one in found["findings"]}
     assert found["diagnosis"] == "workers"
     assert bad >= {("workers", "w2@lab"), ("stuck", "mail"), ("redelivered", "shop.poison")}
+    assert "no worker that has answered takes from it" in str(found["findings"])
     (name,) = {o["name"] for o in found["findings"] if o["table"] == "shop.poison"}
     add = control % "add"
     desk.works.python(f"print({add})\nprint({control.replace('mail', 'celery') % 'cancel'})")
@@ -159,6 +160,10 @@ def test_each_of_several_ills_is_found_and_mended(desk: Desk) -> None:
 def test_workers_that_can_not_be_asked_are_unknown(desk: Desk) -> None:
     desk.write(celery="/nowhere/celery")
     assert "the workers could not be asked" in desk.look(6, window=0)
+    desk.write(cwd="/nowhere")  # the broker is looked at all the same
+    said = desk.look(6, window=0)
+    assert "the workers could not be asked: see the step before" in said
+    assert "nothing is taken and not acknowledged" in said
     desk.write(workers=[])
     assert "nobody is named who must answer" in desk.look(2)
     assert "`celery purge` throws away what waits in queues" in desk.opskit(

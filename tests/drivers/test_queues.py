@@ -92,6 +92,34 @@ def test_one_queue_that_nobody_takes_from_beside_one_that_moves(at: Broker) -> N
     assert at.found(found, "name") == ["reports"]
 
 
+def test_one_worker_that_lost_its_queue_beside_one_that_works(at: Broker) -> None:
+    at.queue("celery", 120)
+    lost = {**IDLE, "takes": ["celery"], "reserved": 1}
+    both = said(a={**WORKS, "takes": ["celery"]}, b=lost, c={**IDLE, "takes": ["mail"]})
+    with beside(at.db, takes("celery")):
+        found = at.look(workers=(*BOTH, "celery@c"), answers=both)
+    assert at.found(found, "name") == ["celery@b"]
+    assert (found.evidence["diagnosis"], found.evidence["level"]) == ("stuck", "WARN")
+    assert "messages wait in celery, which others take from: where it stays so, restart" in (
+        found.reason
+    )
+    limits = {**DEFAULTS, "depth": Limit(warn=5, crit=10)}
+    with beside(at.db, takes("celery")):
+        found = at.look(workers=(*BOTH, "celery@c"), answers=both, limits=limits)
+    assert (found.evidence["diagnosis"], found.evidence["level"]) == ("stuck", "CRIT")
+
+
+def test_a_queue_that_no_worker_takes_from(at: Broker) -> None:
+    at.queue("celery", 4)
+    at.queue("reports", 3)
+    both = said(a={**WORKS, "takes": ["celery"]}, b={**BUSY, "takes": []})
+    with beside(at.db, takes("celery")):
+        found = at.look(workers=BOTH, answers=both)
+    assert at.found(found, "name") == ["reports"]
+    assert "no worker that has answered takes from it" in found.reason
+    assert found.evidence["level"] == "CRIT"
+
+
 def test_a_backlog_only(at: Broker) -> None:
     at.queue("celery", 120)
     limits = {**DEFAULTS, "depth": Limit(warn=50, crit=100)}
@@ -156,7 +184,9 @@ def test_another_separator_than_the_applications_is_told_and_no_queue_looks_empt
     """Kombu itself lays it down: bindings are written with `sep`, as priorities are."""
     options = {"sep": ":", "priority_steps": [0, 5], "queue_order_strategy": "priority"}
     kombu: Any = importlib.import_module("kombu")
-    with kombu.Connection(f"redis://127.0.0.1:{at.db.server.port}/0", transport_options=options) as line:
+    with kombu.Connection(
+        f"redis://127.0.0.1:{at.db.server.port}/0", transport_options=options
+    ) as line:
         queue = line.SimpleQueue("mail")
         for priority in (0, 5, 5):
             queue.put({"card": 4111}, priority=priority, headers={"task": "mail.send", "id": "i"})
@@ -180,6 +210,8 @@ def test_what_was_taken_long_ago_and_what_is_not_due_yet(at: Broker) -> None:
     at.taken(1, 400)
     due = (datetime.now(UTC) + timedelta(hours=3)).isoformat()
     at.taken(2, 3000, "shop.remind", eta=due)
+    crit = at.look(window=0, once=("celery",))
+    assert (crit.evidence["diagnosis"], crit.evidence["level"]) == ("old", "CRIT")
     found = at.look(window=0)
     assert found.evidence["diagnosis"] == "old"
     assert "mail.send was taken 6m40s ago and not acknowledged" in at.printed
@@ -188,14 +220,18 @@ def test_what_was_taken_long_ago_and_what_is_not_due_yet(at: Broker) -> None:
 
 
 LATE = {**WORKS, "late": 1, "limit": 600, "running": 5, "visibility": 3600}
-TWICE: list[tuple[dict[str, int], dict[str, Any], str, str]] = [
+TWICE: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({}, {}, "", ""),
     ({"limit": 0, "late": 0}, {}, "", ""),
     ({"limit": 0}, {}, "WARN", "nothing limits how long a task may run (task_time_limit)"),
     ({"limit": 0}, {}, "WARN", "the broker gives it to another worker after 1h: it is done twice"),
     ({"limit": 5400}, {}, "WARN", "a task may run for 1h30m (task_time_limit)"),
     ({"limit": 5400}, {"once": ("celery",)}, "CRIT", "longer than the longest task"),
-    ({"limit": 5400}, {"once": ("mail",)}, "WARN", "let visibility_timeout be longer"),
+    ({"limit": 5400, "takes": ["celery"]}, {"once": ("mail",)}, "WARN", "let visibility_timeout"),
+    ({"limit": 5400, "takes": ["a", "mail"]}, {"once": ("mail",)}, "CRIT", "let visibility_"),
+    ({"due": 3600}, {}, "", ""),
+    ({"due": 7300, "late": 0}, {}, "WARN", "it holds a task that is due in 2h1m40s, and the"),
+    ({"due": 7300}, {"once": ("mail",)}, "CRIT", "or let visibility_timeout be longer"),
     ({"limit": 5400}, {"visibility": 7200.0}, "", ""),
     ({"limit": 600, "visibility": 300}, {}, "WARN", "to another worker after 5m"),
     ({"running": 3700}, {}, "CRIT", "it has run a task for 1h1m40s"),
@@ -206,9 +242,9 @@ TWICE: list[tuple[dict[str, int], dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("worker", "how", "level", "told"), TWICE)
 def test_a_task_that_may_outlast_the_patience_of_the_broker(
-    at: Broker, worker: dict[str, int], how: dict[str, Any], level: str, told: str
+    at: Broker, worker: dict[str, Any], how: dict[str, Any], level: str, told: str
 ) -> None:
-    at.send(*broker.bound("celery"))
+    at.send(*broker.bound("celery", "mail"))
     both = said(a={**LATE, **worker}, b={**LATE, **worker})
     output = at.look(window=0, workers=BOTH, answers=both, **how)
     findings: Any = output.evidence["findings"]
@@ -216,7 +252,8 @@ def test_a_task_that_may_outlast_the_patience_of_the_broker(
     assert bool(found) == bool(level)
     assert output.evidence["level"] == (level or "OK")
     assert all(told in one["text"] and one["level"] == level for one in found)
-    assert len(found) == (2 if "running" in worker else bool(level)), "what is alike is told once"
+    each = "running" in worker or "due" in worker
+    assert len(found) == (2 if level and each else bool(level)), "what is alike is told once"
 
 
 def test_a_broker_that_may_lose_messages_comes_first(at: Broker) -> None:
@@ -249,6 +286,7 @@ def test_results_that_can_not_be_kept(at: Broker) -> None:
 UNKNOWN = [
     ({}, "no queue of Celery is known there"),
     ({"names": ("mial",)}, "the broker knows no such queue; it knows celery"),
+    ({"once": ("payuots",)}, "payuots: the broker knows no such queue, of which tasks must not be"),
     (
         {"workers": BOTH, "answers": '{"error": "celery ended with 1"}'},
         "could not be asked: celery",

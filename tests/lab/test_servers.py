@@ -310,6 +310,7 @@ def test_queues_can_be_practised_without_celery(stocked: Fleet, tmp_path: Path) 
     look = opskit(lab, tmp_path, "run", "queue-recovery", *broker, "-p", "window=1s")
     assert "shop.export was taken" in look.stdout
     assert "of 1 workers answers" not in look.stdout
+    assert "could not be asked" not in look.stdout
     told(lab, "web1", "labworker", "control", "cancel_consumer", "celery")
     until_all_wait(lab)
     words = ("-p", "queue=celery", "-p", "tasks=shop.export", "-p", "max_share=100")

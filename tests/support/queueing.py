@@ -118,6 +118,6 @@ def beside(db: Keys, act: Any) -> Iterator[list[int]]:
         thread.join(20)
 
 
-def said(**workers: Mapping[str, int]) -> str:
+def said(**workers: Mapping[str, object]) -> str:
     """Return what a step that asks workers saves."""
     return json.dumps({f"celery@{name}": one for name, one in workers.items()})

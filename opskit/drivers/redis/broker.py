@@ -40,11 +40,13 @@ class Head:
 
 @frozen
 class Taken:
-    """A message that a worker has taken and not acknowledged: since when, by its clock."""
+    """A message that a worker has taken and not acknowledged: since when, by its clock, and of
+    which queue."""
 
     tag: bytes
     since: float
     head: Head
+    queue: str = ""
 
 
 @frozen
@@ -204,8 +206,9 @@ def taken_by(session: Session, layout: Layout) -> Iterator[Taken]:
     for (tag, score), value in zip(scores.items(), _many(values), strict=True):
         if isinstance(value, bytes):  # else it was acknowledged meanwhile
             packed = _parsed(value)
-            inner = packed[0] if isinstance(packed, list) and packed else None
-            yield Taken(tag=tag, since=float(score), head=_head(inner))
+            parts = packed if isinstance(packed, list) else []
+            inner, queue = parts[0] if parts else None, parts[2] if len(parts) > 2 else ""
+            yield Taken(tag=tag, since=float(score), head=_head(inner), queue=_word(queue))
 
 
 def heads(connection: Connection, queue: Queue, most: int) -> list[Head]:

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
 from datetime import datetime
 
 from opskit.drivers.postgres.findings import Found
@@ -16,7 +17,9 @@ from opskit.steps.units import duration
 
 _SAFE = "noeviction"
 _RAISE = "let visibility_timeout be longer than the longest task"
+_SOONER = "send such tasks later, or let visibility_timeout be longer than the furthest eta"
 _NO_LIMIT = "nothing limits how long a task may run (task_time_limit)"
+_WEIGHTS = ("WARN", "CRIT").index
 _NAMED = 20
 """So many messages or tasks are named by each check."""
 
@@ -46,9 +49,13 @@ class Looked:
 
 @frozen
 class Answers:
-    """What workers have said. `doubt`: why nothing is known of them."""
+    """What workers have said, and from which queues each takes, where it has said that.
+
+    `doubt`: why nothing is known of them.
+    """
 
     said: Mapping[str, Mapping[str, int]]
+    takes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     doubt: str = ""
 
     @property
@@ -58,6 +65,17 @@ class Answers:
     @property
     def done(self) -> int:
         return sum(one.get("processed", 0) - one.get("before", 0) for one in self.said.values())
+
+    def idle(self, name: str) -> bool:
+        """Tell whether a worker ran nothing when it was asked, and had done nothing before."""
+        one = self.said[name]
+        return not one.get("active") and one.get("processed", 0) == one.get("before", 0)
+
+    def nobody(self, queue: str) -> bool:
+        """Tell whether all have said from which queues they take, and none takes from this one."""
+        return self.takes.keys() == self.said.keys() and not any(
+            queue in names for names in self.takes.values()
+        )
 
 
 def answers(work: Queues) -> Answers | None:
@@ -74,10 +92,12 @@ def answers(work: Queues) -> Answers | None:
         )
     if "error" in found:
         return Answers(said={}, doubt=f"the workers could not be asked: {found['error']}"[:300])
-    return Answers(said={
-        str(name): {k: v for k, v in one.items() if isinstance(v, int)}
-        for name, one in found.items() if isinstance(one, dict)
-    })  # fmt: skip
+    told = {str(name): one for name, one in found.items() if isinstance(one, dict)}
+    numbers = {name: {k: v for k, v in one.items() if isinstance(v, int)}
+               for name, one in told.items()}  # fmt: skip
+    takes = {name: frozenset(map(str, one["takes"])) for name, one in told.items()
+             if isinstance(one.get("takes"), list)}  # fmt: skip
+    return Answers(said=numbers, takes=takes)
 
 
 def reached(other: Access | None, watch: Watch) -> str:
@@ -106,6 +126,7 @@ def found_by(looked: Looked) -> Iterator[Found]:
     yield from _names(looked, last)
     if not (said is not None and not said.doubt and not said.said):  # that explains the rest
         yield from _stuck(looked, first, last, said)
+        yield from _apart(looked, first, last, said)
     yield from _repeated(looked, last)
     yield from _twice(looked, said)
     yield from _old(looked, last, visibility(looked.work, said))
@@ -161,6 +182,10 @@ def _names(looked: Looked, last: Moment) -> Iterator[Found]:
             known = ", ".join(looked.bound[:10]) or "none"
             text = f"the broker knows no such queue; it knows {known}: see the name and `prefix`"
             yield Found(check="queues", name=name, text=text, unknown=True)
+    for name in looked.work.once:
+        if name not in looked.bound and name not in last.queues:
+            text = "the broker knows no such queue, of which tasks must not be done twice (once)"
+            yield Found(check="queues", name=name, text=text, unknown=True)
 
 
 def _consumed(name: str, first: Moment, last: Moment) -> bool:
@@ -179,7 +204,10 @@ def _stuck(looked: Looked, first: Moment, last: Moment, said: Answers | None) ->
         if not first.queues[name].waiting or not queue.waiting or _consumed(name, first, last):
             continue
         text = f"none of {queue.waiting} messages was taken within {window}"
-        if busy or moving:
+        if said is not None and said.said and said.nobody(name):
+            text += ": no worker that has answered takes from it (-Q of the worker, add_consumer)"
+            yield Found(check="stuck", name=name, text=text)
+        elif busy or moving:
             text += ": the workers do other things; a canary in this queue tells for sure"
             yield Found(check="stuck", name=name, text=text, weight="WARN")
         elif said is not None and said.said:
@@ -187,6 +215,29 @@ def _stuck(looked: Looked, first: Moment, last: Moment, said: Answers | None) ->
             yield Found(check="stuck", name=name, text=f"{text} restart them one at a time")
         else:
             yield Found(check="stuck", name=name, text=f"{text}: see whether workers run")
+
+
+def _apart(looked: Looked, first: Moment, last: Moment, said: Answers | None) -> Iterator[Found]:
+    """Tell of a worker that answers and does nothing while others do and messages wait for it.
+
+    It may have had nothing to do when it was asked, so it weighs what the queue weighs.
+    """
+    if not looked.work.window or said is None or all(map(said.idle, said.said)):
+        return
+    for name, takes in sorted(said.takes.items()):
+        waits = [
+            queue
+            for queue in last.queues.values()
+            if queue.name in takes and queue.waiting and first.queues[queue.name].waiting
+        ]
+        if not waits or not said.idle(name):
+            continue
+        text = (
+            f"answers, runs nothing and has done nothing, though messages wait in {waits[0].name}"
+        )
+        weight = max((looked.level("depth", one.waiting) or "WARN" for one in waits), key=_WEIGHTS)
+        text += ", which others take from: where it stays so, restart it"
+        yield Found(check="stuck", name=name, text=text, weight=weight)
 
 
 def _repeated(looked: Looked, last: Moment) -> Iterator[Found]:
@@ -229,13 +280,23 @@ def _twice(looked: Looked, said: Answers | None) -> Iterator[Found]:
     may wait behind another in any case.
     """
     work, waits = looked.work, visibility(looked.work, said)
-    weight = "CRIT" if {*work.once} & {*looked.bound} else "WARN"
+
+    def weight(*names: str) -> str:
+        """Return what it weighs of these workers; who has not said so may take from any queue."""
+        takes = said.takes if said else {}
+        known = names and all(name in takes for name in names)
+        queues = {queue for name in names for queue in takes[name]} if known else {*looked.bound}
+        return "CRIT" if {*work.once} & queues else "WARN"
+
     gives = f"and the broker gives it to another worker after {duration(waits)}: it is done twice"
     if work.longest > waits:
         text = f"the longest task takes up to {duration(work.longest)}, {gives}"
-        yield Found(check="twice", name="broker", text=f"{text}; {_RAISE}", weight=weight)
+        yield Found(check="twice", name="broker", text=f"{text}; {_RAISE}", weight=weight())
     alike: dict[int, list[str]] = {}
     for name, one in sorted((said.said if said else {}).items()):
+        if (due := one.get("due", 0)) > waits:
+            text = f"it holds a task that is due in {duration(due)}, {gives}"
+            yield Found(check="twice", name=name, text=f"{text}; {_SOONER}", weight=weight(name))
         if not one.get("late"):
             continue
         if (ran := one.get("running", 0)) > waits:
@@ -248,7 +309,7 @@ def _twice(looked: Looked, said: Answers | None) -> Iterator[Found]:
         may = f"a task may run for {duration(limit)} (task_time_limit)" if limit else _NO_LIMIT
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         text = f"{may}, {gives}; {_RAISE}"
-        yield Found(check="twice", name=names[0] + more, text=text, weight=weight)
+        yield Found(check="twice", name=names[0] + more, text=text, weight=weight(*names))
 
 
 def _old(looked: Looked, last: Moment, late: float) -> Iterator[Found]:
@@ -265,7 +326,8 @@ def _old(looked: Looked, last: Moment, late: float) -> Iterator[Found]:
                     f"{one.head.task} is due {duration(round(due - one.since))} after it was taken"
                 )
                 text += f", and the broker gives it to another worker after {duration(late)}"
-                yield Found(check="old", name=one.head.id, text=text, weight="WARN")
+                weight = "CRIT" if one.queue in looked.work.once else "WARN"
+                yield Found(check="old", name=one.head.id, text=text, weight=weight)
         elif weight := looked.level("old", age):
             text = f"{one.head.task} was taken {duration(round(age))} ago and not acknowledged"
             yield Found(check="old", name=one.head.id, text=text, weight=weight)
