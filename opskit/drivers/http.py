@@ -226,6 +226,7 @@ def _wrong(expect: Expect, got: Exchange) -> Iterator[str]:
         if have != wanted.fixed():
             yield f"header {name} is {_short(have)}, expected {_short(wanted.fixed())}"
     yield from _wrong_headers(expect, got)
+    yield from _wrong_numbers(expect, got)
     yield from _wrong_body(expect, got)
     if expect.latency is not None and got.seconds > expect.latency:
         yield f"answered in {got.seconds:.3f} s, expected at most {expect.latency:g} s"
@@ -241,6 +242,9 @@ def _wrong_headers(expect: Expect, got: Exchange) -> Iterator[str]:
         for have in several:
             if part.casefold() not in have.casefold():
                 yield f"header {name} is {_short(have)}, which has no {_short(part)}"
+
+
+def _wrong_numbers(expect: Expect, got: Exchange) -> Iterator[str]:
     for name, most in expect.at_most.items():
         number = got.headers.get(name.lower())
         try:
@@ -250,6 +254,13 @@ def _wrong_headers(expect: Expect, got: Exchange) -> Iterator[str]:
             continue
         if not fits:
             yield f"header {name} is {number}, expected at most {most:g}"
+    for name, least in expect.at_least.items():
+        have = got.headers.get(name.lower())
+        first = re.search(r"\d+(\.\d+)?", have or "", re.ASCII)
+        if first is None:
+            yield f"header {name} is {_short(have)}, expected a number from {least:.0f} on"
+        elif float(first[0]) < least:
+            yield f"header {name} is {_short(have)}, expected at least {least:.0f}"
 
 
 def _wrong_body(expect: Expect, got: Exchange) -> Iterator[str]:

@@ -81,13 +81,15 @@ class Remove:
 class Expect:
     """What an answer must be: status (empty: any 2xx), headers, JSON by dotted path, text.
 
-    `has`: what each value of a header must contain. `at_most`: a number that a header may be.
+    `has`: what each value of a header must contain. `at_most`: a number that a header may be;
+    `at_least`: one that the first number in it must be.
     """
 
     status: tuple[int, ...] = ()
     headers: Mapping[str, Text] = field(default_factory=dict)
     has: Mapping[str, Text] = field(default_factory=dict)
     at_most: Mapping[str, float] = field(default_factory=dict)
+    at_least: Mapping[str, float] = field(default_factory=dict)
     json: Mapping[str, "Json | Text"] = field(default_factory=dict)
     body: Text | None = None
     latency: float | None = None

@@ -35,6 +35,12 @@ EXPECT = (
         "`{Set-Cookie: Secure}`",
     ),
     Key("at_most", "map", help="header → the largest number that it may be: `{X-Query-Count: 20}`"),
+    Key(
+        "at_least",
+        "map",
+        help="header → the least that the first number in it may be: "
+        "`{Strict-Transport-Security: 31536000}`",
+    ),
     Key("json", "data", help="dotted path (`checks.0.state`) → value that must stand there"),
     Key("body", "text", help="text that the body must contain"),
     Key("latency", "duration", help="the answer must come within this time"),
@@ -149,6 +155,7 @@ def _expect(args: Mapping[str, Value], step: Step) -> Expect:
         headers={n: a_text(v, n) for n, v in mapping(args.get("headers")).items()},
         has={n: a_text(v, n) for n, v in mapping(args.get("has")).items()},
         at_most={n: a_number(v, step, "expect") for n, v in mapping(args.get("at_most")).items()},
+        at_least={n: a_number(v, step, "expect") for n, v in mapping(args.get("at_least")).items()},
         json={path: _datum(value) for path, value in mapping(args.get("json")).items()},
         body=optional(args.get("body"), "body"),
         latency=None if latency is None else a_number(latency, step, "expect"),

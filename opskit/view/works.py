@@ -259,6 +259,7 @@ def expectation(expect: Expect) -> str:
     wanted += [f"{name}: {blocks.shown(text)}" for name, text in expect.headers.items()]
     wanted += [f"{name} with {blocks.shown(text)}" for name, text in expect.has.items()]
     wanted += [f"{name} of at most {most:g}" for name, most in expect.at_most.items()]
+    wanted += [f"{name} of at least {least:.0f}" for name, least in expect.at_least.items()]
     wanted += [f"json {path} = {_plain(value)}" for path, value in expect.json.items()]
     if expect.body is not None:
         wanted.append(f"body with {blocks.shown(expect.body)}")

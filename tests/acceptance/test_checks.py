@@ -146,6 +146,34 @@ def test_f3_what_no_new_snapshot_tells_is_unknown_and_how_old_it_is_is_told(desk
         act(desk, "sync", "ALTER TABLE away RENAME TO sync_analytics_snapshot")
 
 
+def test_f3_nobody_at_night_is_no_share_of_failures_and_no_data_is_still_unknown(
+    desk: Desk,
+) -> None:
+    """That nobody synced is data, where a new snapshot says so: it holds no deploy up."""
+    act(desk, "sync", "DELETE FROM sync_analytics_snapshot",
+        SNAPSHOT.format("(1, now(), 0, 0, 0, 0), (2, now(), 0, 0, 0, 0)"),
+        "UPDATE sync_idempotency_record SET created_at = now() - interval '3 hours'",
+        "UPDATE upload_session SET created_at = now() - interval '3 days'",
+        "UPDATE sync_device_health SET last_sync_at = now(), health_score = 90")  # fmt: skip
+    celery = {"file": "checks/celery.yaml", "database": "main", "server": "cache"}
+    said = check(desk, [SYNC, celery], status=6)
+    assert "UNKNOWN failed tasks in an hour, %: NULL is no number" in said, "none is kept at all"
+    act(desk, "main", "INSERT INTO django_celery_results_taskresult (status, date_done)"
+        " VALUES ('SUCCESS', now() - interval '2 days')")  # fmt: skip
+    said = check(desk, [SYNC, celery])
+    for what in (
+        "OK failed tasks in an hour, %: 0", "OK more than half of all syncs succeed, %: 100",
+        "OK syncs that succeed, %: 100", "OK syncs of a tenant that succeed, %: Tenant",
+        "OK conflicts, %: 0", "OK average duration of a sync, ms: 0",
+        "OK P95 of a sync in an hour, ms: 0", "WARN syncs in an hour: 0 (< 1)",
+        "OK uploads that were abandoned in a day, %: 0",
+    ):  # fmt: skip
+        assert what in said, f"{what}\n{said}"
+    act(desk, "sync", "UPDATE sync_analytics_snapshot SET failed_syncs = 1")
+    said = check(desk, [SYNC], status=6)
+    assert "UNKNOWN syncs that succeed, %: NULL is no number" in said, "one failed of none"
+
+
 def test_f3_syncs_are_judged_by_the_worst_and_each_limit_is_a_row(desk: Desk) -> None:
     rows = "(1, now(), 1000, 10, 1, 90), (2, now() - interval '30 minutes', 1000, 20, 2, 120)"
     act(desk, "sync", "DELETE FROM sync_analytics_snapshot", SNAPSHOT.format(rows),

@@ -173,6 +173,7 @@ def test_what_the_logs_of_the_last_minutes_say_is_weighed(fleet: Fleet) -> None:
         fleet.sh("web1", f"rm -f {ACCESS} {ERRORS}")
         fleet.sh("web2", f"rm -f {ACCESS}")
     assert "WARN answers with 5xx in 5 minutes, %: 3.00 (> 1) [P1]" in said
+    assert "WARN errors by status in 5 minutes: 502 3 of 100 [P1]" in said
     assert "OK nothing but 5xx in 5 minutes, %: 3.00" in said
     assert "OK P95 of answers in 5 minutes, ms: 50" in said
     assert "OK P99 of answers in 5 minutes, ms: 900" in said
