@@ -1,5 +1,6 @@
 """What a run needs to send messages: its channels' secrets, and what the record has of others."""
 
+import hashlib
 import os
 import time
 from collections.abc import Mapping
@@ -24,6 +25,9 @@ _OF_THE_STORE = ("OPSKIT_STORE", "PGPASSWORD")
 """Variables that the password of the record may stand in."""
 _LONG = 3600.0
 _LEAST = 0.1
+_OVER = "over "
+_STANDS = 7 * 86400.0
+"""So long a message that nothing has ended is looked for."""
 _MOST = 3000
 """So many runs are looked at: ten days of one every five minutes."""
 
@@ -67,7 +71,11 @@ def lately(store: Store, channel: Channel, message: Message) -> str:
         for run in store.runs(
             since=since - _LONG, runbook=message.runbook, limit=_MOST, previews=False
         ):
+            if run.id == message.run and run.kind == "notify" and run.version.startswith(_OVER):
+                return ""  # it is said to those only who were told since it was over last
             if run.kind == "notify" and run.reason != message.text:
+                if run.version == over(message.text) and _had(store, run.id, channel.name):
+                    return ""  # that was over since then, so this is none that it has had
                 continue  # its step is named by what is said, but not by all of it
             for entry in store.entries(run.id):
                 if entry.at >= since and _same(entry.event, channel, message):
@@ -76,6 +84,37 @@ def lately(store: Store, channel: Channel, message: Message) -> str:
                     ago = duration(round(time.time() - entry.at))
                     return f"it had the same {ago} ago, of run {run.id}"
     return ""
+
+
+def over(text: str) -> str:
+    """Return the version of what says that something is over that was told before, by its text."""
+    return f"{_OVER}{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def stands(store: Store, channel: str, text: str, inventory: str) -> bool:
+    """Tell whether a channel was told something, and not yet that it is over.
+
+    `inventory`: the file of the inventory that it was told with.
+    """
+    since = time.time() - _STANDS
+    for run in store.runs(since=since, runbook="notify", limit=_MOST, previews=False):
+        if (
+            (run.reason == text or run.version == over(text))
+            and _had(store, run.id, channel)
+            and store.plan(run.id).inventory == inventory
+        ):
+            return run.version != over(text)
+    return False
+
+
+def _had(store: Store, run: str, channel: str) -> bool:
+    """Tell whether a channel has what a run said."""
+    return any(
+        one.event.kind == "message"
+        and one.event.data.get("channel") == channel
+        and one.event.data.get("delivered") is True
+        for one in store.entries(run)
+    )
 
 
 def _same(event: Event, channel: Channel, message: Message) -> bool:

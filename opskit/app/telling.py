@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+from opskit import audit
 from opskit.app import find
+from opskit.app.channels import over, stands
 from opskit.app.person import Person
 from opskit.app.prepare import Prepared, describe
 from opskit.app.runs import run
@@ -31,10 +33,12 @@ def tell(
     watch: Watcher,
     command: str = "",
     stop: Stop | None = None,
-) -> Run:
+    ends: str = "",
+) -> Run | None:
     """Say something in channels (none: those under `notify` of the inventory); wait until it came.
 
-    No host is connected to.
+    `ends`: what was told before and is over now: it is said to those who had that, and have not
+    heard of its end; None where nobody is such a one. No host is connected to.
     """
     if not text.strip():
         raise InputError("the message is empty", hint="write what is to be said")
@@ -51,7 +55,11 @@ def tell(
             hint=f"--to one of: {there}" if there else "write channels: {NAME: …} into it",
         )
     _refuse_unheard(found, to, severity)
-    runbook = _runbook(text, to, severity)
+    if ends:
+        to = _standing(settings, found, to or found.notify, ends)
+        if not to:
+            return None
+    runbook = _runbook(text, to, severity, ends)
     plan = make(runbook, found, {"text": text}, files=describe)
     prepared = Prepared(runbook=runbook, inventory=found, plan=plan)
     return run(
@@ -76,12 +84,29 @@ def _refuse_unheard(found: Inventory, to: Sequence[str], severity: str) -> None:
         )
 
 
-def _runbook(text: str, to: Sequence[str], severity: str) -> Runbook:
+def _standing(
+    settings: Settings, found: Inventory, to: Sequence[str], ends: str
+) -> tuple[str, ...]:
+    """Return the channels that were told something, and not yet that it is over."""
+    store = audit.open(settings.store)
+    try:
+        return tuple(name for name in to if stands(store, name, ends, found.file))
+    finally:
+        store.close()
+
+
+def _named(text: str) -> str:
+    """Return the name of the step that says a text."""
+    line = " ".join(text.split())
+    return line if len(line) <= _NAME else f"{line[: _NAME - 1]}…"
+
+
+def _runbook(text: str, to: Sequence[str], severity: str, ends: str) -> Runbook:
     """The text is a parameter: nothing in it is a template."""
     line = " ".join(text.split())
     step = Step(
         position="1",
-        name=line if len(line) <= _NAME else f"{line[: _NAME - 1]}…",
+        name=_named(text),
         kind="notify",
         place=PLACE,
         args={"message": "{{ text }}", "to": tuple(to), "severity": severity, "required": True},
@@ -91,7 +116,7 @@ def _runbook(text: str, to: Sequence[str], severity: str) -> Runbook:
     return Runbook(
         file=PLACE.file,
         name="notify",
-        version="0",
+        version=over(ends) if ends else "0",
         summary=line,
         sources={},
         params=(Param(name="text", type="string", place=PLACE),),

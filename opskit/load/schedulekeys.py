@@ -18,6 +18,8 @@ SCHEDULE: tuple[Key, ...] = (
         "schedule's name in `$OPSKIT_SCHEDULE`. It or `tell` must be there"),
     Key("tell", "name", many=True, help="channels of the inventory that are told, as *critical*, "
         "when a run did not succeed"),
+    Key("resolved", "bool", default=True, help="channels of `tell` that were told hear, too, once "
+        "it succeeds again"),
     Key("inventory", "literal", help="the hosts: as `-i` takes it"),
     Key("params", "map", help="parameter → value"),
     Key("limit", "literal", help="only these of the hosts"),

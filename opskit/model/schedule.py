@@ -27,7 +27,8 @@ class Schedule:
     """One entry of a file of schedules: a runbook, or a word about an incident. Times in seconds.
 
     `remind`: channels that are told when such a word is due, where it is no runbook. `alert`: shell
-    text for when a run did not succeed, `tell`: channels that hear then. `missed`: whether it is
+    text for when a run did not succeed, `tell`: channels that hear then, and, where it is
+    `resolved`, that it succeeds again. `missed`: whether it is
     made up for `once` when the machine was off. `environment`: a file with what the run needs in
     its environment.
     """
@@ -41,6 +42,7 @@ class Schedule:
     remind: tuple[str, ...] = ()
     alert: str = ""
     tell: tuple[str, ...] = ()
+    resolved: bool = True
     inventory: str | None = None
     params: Mapping[str, str] = field(default_factory=dict)
     limit: str | None = None

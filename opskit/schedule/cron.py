@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from opskit.errors import InputError
 from opskit.model.schedule import Schedule
 from opskit.schedule.systemd import GRACE
-from opskit.schedule.words import alert, command, seconds
+from opskit.schedule.words import again, alert, command, seconds
 
 LONGEST = 998
 """Bytes of a line; cron leaves out one that is longer, or cuts it."""
@@ -25,7 +25,8 @@ def line(schedule: Schedule, program: Sequence[str], folder: str) -> str:
     if len(written.encode()) > LONGEST:
         raise InputError(
             f"the line would have {len(written.encode())} bytes, and cron takes {LONGEST}",
-            where=where, hint="write a runbook with these values, or print it for systemd",
+            where=where,
+            hint="write a runbook with these values, or resolved: false, or print it for systemd",
         )  # fmt: skip
     zone = f"CRON_TZ={schedule.zone}"
     return f"# {schedule.name}\n{zone}\n{written}\n"
@@ -45,6 +46,8 @@ def shell(schedule: Schedule, program: Sequence[str], folder: str) -> str:
     hears = f"OPSKIT_SCHEDULE={schedule.name} /bin/sh -c {shlex.quote(alert(schedule, program))}"
     if schedule.tell:  # opskit goes by the folder that it stands in, and by its environment
         hears = f"(cd {shlex.quote(folder)}; {_if_there(schedule.environment)}{hears})"
+    if over := again(schedule, program):
+        words += f" && {{ {shlex.join(over)} || :; }}"
     # In brackets, as a file that is not there ends the shell that reads it.
     return for_cron(f"(cd {shlex.quote(folder)} && {env}{wait}{lock} {limit} {words}) || {hears}")
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from opskit.model.schedule import Moments, Schedule
-from opskit.schedule.words import alert, command, seconds
+from opskit.schedule.words import again, alert, command, seconds
 
 _DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 _ALL_DAYS, _ALL_WEEKDAYS = 31, 7
@@ -16,7 +16,7 @@ def units(schedule: Schedule, program: Sequence[str], folder: str) -> Mapping[st
     name = f"opskit-{schedule.name}"
     return {
         f"{name}.timer": _timer(schedule, name),
-        f"{name}.service": _service(schedule, name, command(schedule, program), folder),
+        f"{name}.service": _service(schedule, name, program, folder),
         f"{name}-failed.service": _failed(schedule, program, folder),
     }
 
@@ -55,7 +55,8 @@ def _listed(numbers: Sequence[int], of: int) -> str:
     return "*" if len(numbers) == of else ",".join(f"{number:02}" for number in numbers)
 
 
-def _service(schedule: Schedule, name: str, words: Sequence[str], folder: str) -> str:
+def _service(schedule: Schedule, name: str, program: Sequence[str], folder: str) -> str:
+    over = again(schedule, program)
     lines = [
         "[Unit]",
         f"Description=opskit: {schedule.name}",
@@ -68,7 +69,9 @@ def _service(schedule: Schedule, name: str, words: Sequence[str], folder: str) -
         f"User={schedule.user}",
         f"WorkingDirectory={_plain(folder)}",
         *([f"EnvironmentFile={_plain(schedule.environment)}"] if schedule.environment else []),
-        f"ExecStart={' '.join(map(word, words))}",
+        f"ExecStart={' '.join(map(word, command(schedule, program)))}",
+        # Where it can't be said, the run has succeeded all the same.
+        *([f"ExecStartPost=-{' '.join(map(word, over))}"] if over else []),
         "StandardInput=null",
         f"TimeoutStartSec={seconds(schedule.longest)}s",
         f"TimeoutStopSec={GRACE}s",

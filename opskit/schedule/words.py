@@ -26,15 +26,29 @@ def command(schedule: Schedule, program: Sequence[str]) -> list[str]:
     return words
 
 
+def again(schedule: Schedule, program: Sequence[str]) -> list[str]:
+    """Return the command for when a run has succeeded: who was told that none did hears of it."""
+    if not schedule.tell or not schedule.resolved:
+        return []
+    words = [*_tell(schedule, program), "--ends", _failed(schedule)]
+    return [*words, f"scheduled: {schedule.name} succeeded again"]
+
+
+def _failed(schedule: Schedule) -> str:
+    return f"scheduled: {schedule.name} did not succeed"
+
+
+def _tell(schedule: Schedule, program: Sequence[str]) -> list[str]:
+    words = [*program, "notify", "--severity", "critical"]
+    words += ["-i", schedule.inventory] if schedule.inventory is not None else []
+    return [*words, *(word for name in schedule.tell for word in ("--to", name))]
+
+
 def alert(schedule: Schedule, program: Sequence[str]) -> str:
     """Return the shell text for when a run did not succeed: channels are told, then `alert` is."""
     texts = [schedule.alert] if schedule.alert else []
     if schedule.tell:
-        words = [*program, "notify", "--severity", "critical"]
-        words += ["-i", schedule.inventory] if schedule.inventory is not None else []
-        words += [word for name in schedule.tell for word in ("--to", name)]
-        words.append(f"scheduled: {schedule.name} did not succeed")
-        texts.insert(0, shlex.join(words))
+        texts.insert(0, shlex.join([*_tell(schedule, program), _failed(schedule)]))
     return "; ".join(texts)
 
 

@@ -261,6 +261,21 @@ def test_who_has_a_clock_or_a_prompt_tells_a_channel_and_the_same_only_once(desk
     (desk.folder / "environment").write_text("JSON=it's\n")  # what reads this ends
     subprocess.run(["/bin/sh", "-c", command], cwd="/", env=clock, timeout=60, check=False)
     assert [len(desk.chats.at(name)) for name in ("json", "ok")] == [1, 2]
+    desk.write("  - {name: do, run: 'true', on: controller, undo: []}\n")
+    (desk.folder / "environment").write_text(f"JSON={desk.chats.url('json')}\n")
+    before = len(desk.chats.came)
+    for _ in range(2):
+        subprocess.run(["/bin/sh", "-c", command], cwd="/", env=clock, timeout=60, check=True)
+    came = [(name, body["text"].splitlines()[0]) for name, body, _ in desk.chats.came[before:]]
+    assert {text.removeprefix("[critical] ") for _, text in came} == {
+        "scheduled: a-job succeeded again"
+    }
+    assert sorted(name for name, _ in came) == ["json", "ok"], "who was told hears it, once"
+    del desk.chats.came[before:]
+    desk.write("  - {name: do, run: 'exit 3', on: controller}\n")
+    said = desk.opskit("notify", text, "--to", "seldom", "--severity", "critical")
+    assert "seldom: delivered" in said, "it was over since"
+    desk.chats.came.pop()
     said = desk.opskit("notify", text, "--to", "seldom", "--severity", "critical")
     assert "seldom: held back: it had the same " in said
     (desk.folder / "j.yaml").write_text((desk.folder / "i.yaml").read_text())

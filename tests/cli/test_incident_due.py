@@ -1,5 +1,6 @@
 """When the next word about an incident is due: read from the record, said once for each time."""
 
+import importlib
 import json
 import os
 import sys
@@ -20,6 +21,7 @@ hosts: {one: {address: 127.0.0.1}}
 channels:
   chat: {command: 'cat >>chat; printf "\\n--\\n" >>chat'}
   dead: {command: 'exit 67'}
+  seldom: {command: 'cat >>chat; printf "\\n--\\n" >>chat', every: 1h}
 """
 LOOK = """\
 opskit: 1
@@ -58,7 +60,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Let time go on."""
+    """Let time go on; who takes the clock when he is imported has been, so that he keeps none."""
+    for name in ("opskit.execute.hours", "opskit.view.jsonl", "opskit.view.lines"):
+        importlib.import_module(name)
     real, ahead = time.time, [0.0]
     monkeypatch.setattr(time, "time", lambda: real() + ahead[0])
 
@@ -174,8 +178,31 @@ def test_a_clock_reminds_by_a_schedule_of_its_own(folder: Path, capsys: Capture)
     (folder / "s.yaml").write_text(entry)
     assert call(["schedule", "s.yaml", "--as", "cron"]) == 0
     line = capsys.readouterr().out
-    assert f"-m opskit incident --due -i {folder}/live.yaml --to chat)" in line, line
+    assert f"-m opskit incident --due -i {folder}/live.yaml --to chat && {{ " in line, line
     assert "did not succeed" in line
     (folder / "s.yaml").write_text(entry.replace("chat", "nobody"))
     assert call(["schedule", "s.yaml"]) == 2
     assert "the inventory has no channel 'nobody'" in capsys.readouterr().err
+
+
+def test_who_was_told_hears_once_that_it_is_over_and_then_of_the_next_time(
+    folder: Path, capsys: Capture
+) -> None:
+    bad = ["notify", "it's bad", "--severity", "critical", "--to", "seldom"]
+    over = ["notify", "it's over", "--severity", "critical", "--ends", "it's bad"]
+    over += ["--to", "seldom", "--to", "chat"]
+    assert call(over) == 0
+    assert "nobody was told of it" in capsys.readouterr().out
+    assert heard(folder) == []
+    for words, told in (
+        (bad, ["[critical] it's bad"]),
+        (bad, []),
+        ([*over, "-i", "test.yaml"], []),
+        (over, ["[critical] it's over"]),
+        (over, []),
+        (bad, ["[critical] it's bad"]),
+        (bad, []),
+        (over, ["[critical] it's over"]),
+    ):
+        assert call(words) == 0
+        assert heard(folder) == told, (words, told)

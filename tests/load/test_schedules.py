@@ -103,6 +103,12 @@ def test_channels_are_told_before_the_alert_with_the_environment_of_the_run(tmp_
     told = "opskit notify --severity critical -i i.yaml --to chat --to pager"
     told += " 'scheduled: a did not succeed'; mail"
     assert f'ExecStart=/bin/sh -c "{told}"' in failed
+    lines = units(one, ["opskit"], "/srv")["opskit-a.service"].splitlines()
+    (post,) = [line for line in lines if line.startswith("ExecStartPost=")]
+    assert post.startswith('ExecStartPost=-"opskit" "notify" "--severity" "critical" "-i" "i.yaml"')
+    assert post.endswith('"--ends" "scheduled: a did not succeed" "scheduled: a succeeded again"')
+    quiet = units(replace(one, resolved=False), ["opskit"], "/srv")["opskit-a.service"]
+    assert "ExecStartPost" not in quiet
     bare = replace(one, tell=())
     failed = units(bare, ["opskit"], "/srv")["opskit-a-failed.service"].splitlines()
     assert 'ExecStart=/bin/sh -c "mail"' in failed
