@@ -5,7 +5,7 @@ from datetime import datetime
 
 import click
 
-from opskit.steps.units import seconds_of
+from opskit.steps.units import instead_of, seconds_of, span_of
 
 
 class Duration(click.ParamType[float]):
@@ -18,7 +18,8 @@ class Duration(click.ParamType[float]):
     ) -> float:
         seconds = float(value) if isinstance(value, (int, float)) else seconds_of(str(value))
         if seconds is None:
-            self.fail(f"{value!r} is no duration; write for example 90s, 10m or 1h", param, ctx)
+            write = instead_of(str(value), "for example 90s, 10m or 1h")
+            self.fail(f"{value!r} can't be taken; write {write}", param, ctx)
         return seconds
 
 
@@ -30,9 +31,9 @@ class Since(click.ParamType[float]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        seconds = seconds_of(str(value))
+        seconds = span_of(str(value))
         if seconds is not None:
-            return time.time() - seconds
+            return max(0.0, time.time() - seconds)
         try:
             return datetime.fromisoformat(str(value)).astimezone().timestamp()
         except ValueError:

@@ -14,7 +14,7 @@ from opskit.load.yaml import Items, Node, Scalar, Table
 from opskit.model.runbook import Param, ParamType
 from opskit.model.value import Json
 from opskit.steps.base import is_template
-from opskit.steps.units import duration, figure, seconds_of
+from opskit.steps.units import SHORTER, duration, figure, instead_of, seconds_of
 
 SHORTEST_SECRET = 6
 LONGEST = 1024 * 1024
@@ -116,7 +116,8 @@ def _bound(reader: Reader, node: Table, param: Param, key: str) -> float | None:
     text = value.text if isinstance(value, Scalar) else ""
     limit = seconds_of(text) if param.type == "duration" else _number(text)
     if limit is None:
-        reader.error(value, f"`{key}` can't be {text[:80]!r}", "write a number")
+        write = instead_of(text, "a number") if param.type == "duration" else "a number"
+        reader.error(value, f"`{key}` can't be {text[:80]!r}", f"write {write}")
     return limit
 
 
@@ -214,9 +215,11 @@ def _within(param: Param, text: str) -> int | float:
     elif param.type == "number":
         value, write = _number(text), "a number such as 2.5"
     else:
-        value, write = seconds_of(text), "a duration such as 10s, 5m or 1h30m"
+        value = seconds_of(text)
+        write = instead_of(text, "a duration such as 10s, 5m or 1h30m")
     if value is None:
-        raise WrongValueError(f"{text[:80]!r} can't be read", write)
+        what = "is too long" if write == SHORTER else "can't be read"
+        raise WrongValueError(f"{text[:80]!r} {what}", write)
     shown = duration if param.type == "duration" else figure
     if param.minimum is not None and value < param.minimum:
         raise WrongValueError(f"{text} is too little", f"{shown(param.minimum)} or more")

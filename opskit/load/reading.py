@@ -11,7 +11,7 @@ from opskit.model.problem import Place, Problem
 from opskit.model.value import Json
 from opskit.steps import Key
 from opskit.steps.base import is_template
-from opskit.steps.units import bytes_of, figure, seconds_of
+from opskit.steps.units import bytes_of, figure, instead_of, seconds_of
 
 INT = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 NUMBER = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
@@ -254,7 +254,8 @@ def _bool(reader: Reader, node: Scalar, key: Key, path: str) -> Json:
 def _duration(reader: Reader, node: Scalar, key: Key, path: str) -> Json:
     seconds = seconds_of(node.text)
     if seconds is None:
-        reader.wrong(node, path, "a duration such as 10s, 5m, 1h30m or 250ms")
+        usual = "a duration such as 10s, 5m, 1h30m or 250ms"
+        reader.wrong(node, path, instead_of(node.text, usual))
     elif seconds == 0 and path != "backoff" and key.minimum != 0:
         reader.wrong(node, path, "more than 0")
         return None

@@ -16,6 +16,7 @@ from opskit.steps.base import (
     a_flag,
     a_number,
     a_word,
+    an_amount,
     one_of,
 )
 from opskit.steps.units import duration
@@ -109,12 +110,12 @@ def work(args: Mapping[str, Value], step: Step) -> Activity:
     return Activity(
         database=a_word(args["database"], step, "database"),
         window=looks.window(args, step),
-        top=int(a_number(args["top"], step, "top")),
+        top=int(an_amount(args["top"], step, "top")),
         by=one_of(args["by"], step, "by", tuple(RANKS)),
         limits={name: looks.limit(args, step, name, duration) for name in LIMITS},
         users=names(a_word(args["users"], step, "users")),
         leave_out=looks.left_out(args, step, CHECKS),
-        large=int(a_number(args["large"], step, "large")),
+        large=int(an_amount(args["large"], step, "large")),
         stale=a_number(args["stale"], step, "stale"),
         plans=a_flag(args["plans"], step, "plans"),
     )

@@ -13,7 +13,7 @@ from opskit.model.runbook import Effect, Step
 from opskit.model.text import Text
 from opskit.model.value import Json
 from opskit.model.work import FileRef, Work
-from opskit.steps.units import seconds_of
+from opskit.steps.units import amount_of, instead_of, seconds_of
 
 KeyType = Literal[
     "text",
@@ -248,8 +248,18 @@ def a_number(value: Value, step: Step, key: str) -> float:
     word = a_word(value, step, key)
     seconds = seconds_of(word)
     if seconds is None:
-        raise _wrong(step, key, word, "a number or a duration such as 10s or 1h30m")
+        usual = "a number or a duration such as 10s or 1h30m"
+        raise _wrong(step, key, word, instead_of(word, usual))
     return seconds
+
+
+def an_amount(value: Value, step: Step, key: str) -> float:
+    """Return a number of things, however large, or a duration; also where a template gave it."""
+    if isinstance(value, (int, float)):
+        return float(value)
+    word = a_word(value, step, key)
+    found = amount_of(word)
+    return a_number(value, step, key) if found is None else found
 
 
 def _wrong(step: Step, key: str, word: str, write: str) -> InputError:

@@ -17,6 +17,7 @@ from opskit.steps.base import (
     a_flag,
     a_number,
     a_text,
+    an_amount,
     mapping,
     one_of,
     optional,
@@ -154,8 +155,10 @@ def _expect(args: Mapping[str, Value], step: Step) -> Expect:
         status=_statuses(args.get("status"), step),
         headers={n: a_text(v, n) for n, v in mapping(args.get("headers")).items()},
         has={n: a_text(v, n) for n, v in mapping(args.get("has")).items()},
-        at_most={n: a_number(v, step, "expect") for n, v in mapping(args.get("at_most")).items()},
-        at_least={n: a_number(v, step, "expect") for n, v in mapping(args.get("at_least")).items()},
+        at_most={n: an_amount(v, step, "expect") for n, v in mapping(args.get("at_most")).items()},
+        at_least={
+            n: an_amount(v, step, "expect") for n, v in mapping(args.get("at_least")).items()
+        },
         json={path: _datum(value) for path, value in mapping(args.get("json")).items()},
         body=optional(args.get("body"), "body"),
         latency=None if latency is None else a_number(latency, step, "expect"),

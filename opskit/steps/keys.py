@@ -20,6 +20,7 @@ from opskit.steps.base import (
     a_flag,
     a_number,
     a_word,
+    an_amount,
     is_template,
     mapping,
     one_of,
@@ -202,7 +203,7 @@ def work(args: Mapping[str, Value], step: Step) -> Keys:
 
 def _work(args: Mapping[str, Value], step: Step) -> Keys:
     do = one_of(args["do"], step, "do", DEEDS)
-    most, share = a_number(args["max_keys"], step, "max_keys"), args["max_share"]
+    most, share = an_amount(args["max_keys"], step, "max_keys"), args["max_share"]
     part = a_number(share, step, "max_share")
     if not (most >= 1 and 0 <= part <= 100):
         raise _WrongError("max_share", "caps are a number of keys from 1, and 0 to 100 percent")

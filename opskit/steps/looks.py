@@ -6,7 +6,7 @@ from opskit.errors import InputError
 from opskit.model.activity import Limit
 from opskit.model.problem import Problem
 from opskit.model.runbook import Step
-from opskit.steps.base import Key, Value, a_number, is_template, problem, refuse, texts
+from opskit.steps.base import Key, Value, a_number, an_amount, is_template, problem, refuse, texts
 from opskit.steps.units import duration
 
 _SPARE = 10.0
@@ -60,7 +60,7 @@ def limit(
     args: Mapping[str, Value], step: Step, check: str, shown: Callable[[float], str]
 ) -> Limit:
     """Return the limits of a check; `shown`: how one is written in a message."""
-    warn, crit = (a_number(args[f"{check}_{level}"], step, check) for level in ("warn", "crit"))
+    warn, crit = (an_amount(args[f"{check}_{level}"], step, check) for level in ("warn", "crit"))
     if warn > crit:
         told = f"`{check}_crit` ({shown(crit)}) comes before `{check}_warn` ({shown(warn)})"
         raise wrong(step, f"{check}_crit", told, "a CRIT is what is worse than a WARN")

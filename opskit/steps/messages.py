@@ -9,7 +9,17 @@ from pathlib import PurePath
 from opskit.model.problem import Problem
 from opskit.model.queues import MessageDeed, Messages
 from opskit.model.runbook import Effect, Step
-from opskit.steps.base import Key, Scope, Value, a_number, a_word, one_of, problem, refuse
+from opskit.steps.base import (
+    Key,
+    Scope,
+    Value,
+    a_number,
+    a_word,
+    an_amount,
+    one_of,
+    problem,
+    refuse,
+)
 from opskit.steps.looks import wrong
 from opskit.steps.queues import LAYOUT, layout, names
 
@@ -100,7 +110,7 @@ def work(args: Mapping[str, Value], step: Step) -> Messages:
         tasks=names(word("tasks")),
         ids=names(word("ids")),
         idempotent=names(word("idempotent")),
-        most=min(int(a_number(args["max_messages"], step, "max_messages")), MOST),
+        most=min(int(an_amount(args["max_messages"], step, "max_messages")), MOST),
         share=a_number(args["max_share"], step, "max_share"),
         override=word("override").strip(),
         part=a_number(args["part"], step, "part"),

@@ -23,6 +23,7 @@ from opskit.steps.base import (
     Value,
     a_number,
     a_word,
+    an_amount,
     problem,
     refuse,
     texts,
@@ -208,7 +209,7 @@ def _caps(args: Mapping[str, Value], step: Step) -> Caps:
             told = f"{entry[:60]!r} is no amount, or its currency stands here twice"
             raise InputError(told, where=place, hint="write EUR 5000, USD 2000.50")
         amounts[found[1]] = found[2]
-    rows = int(a_number(args["max_rows"], step, "max_rows"))
+    rows = int(an_amount(args["max_rows"], step, "max_rows"))
     return Caps(rows=min(rows, MOST), amounts=amounts, age=a_number(args["max_age"], step, "age"))
 
 

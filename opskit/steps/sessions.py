@@ -18,6 +18,7 @@ from opskit.steps.base import (
     a_flag,
     a_number,
     a_word,
+    an_amount,
     is_template,
     problem,
     refuse,
@@ -141,7 +142,7 @@ def _targets(args: Mapping[str, Value], step: Step) -> tuple[Target, ...]:
         found.append(read)
     if not found:
         raise _wrong(step, "sessions", "no session is named", "list them: `activity`")
-    most = min(MOST, int(a_number(args["max_sessions"], step, "max_sessions")))
+    most = min(MOST, int(an_amount(args["max_sessions"], step, "max_sessions")))
     if len(found) > most:
         told = f"{len(found)} sessions are named, and {most} are allowed at once"
         raise _wrong(step, "sessions", told, f"name fewer, or raise max_sessions (up to {MOST})")

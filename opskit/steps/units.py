@@ -20,10 +20,26 @@ _UNITS = {
     "TB": 1000**4,
 }
 LONGEST = 366 * 86400.0
+"""Seconds. No wait, time-out or age is meant to be longer: it would be a slip, such as ms for s."""
+SHORTER = "a duration of at most 366d; a longer one is taken for a slip, such as ms for seconds"
 
 
 def seconds_of(written: str) -> float | None:
-    """Read `10s`, `1h30m`, `250ms` or a number of seconds; None when it is none of these."""
+    """Read `10s`, `1h30m`, `250ms` or a number of seconds; None when it is none of these.
+
+    Neither is what is too long: `instead_of` tells the two apart.
+    """
+    seconds = span_of(written)
+    return seconds if seconds is not None and seconds <= LONGEST else None
+
+
+def instead_of(written: str, usual: str) -> str:
+    """Say what to write for something that is no duration: `usual`, or a shorter one."""
+    return usual if span_of(written) is None else SHORTER
+
+
+def span_of(written: str) -> float | None:
+    """Read a duration, however long."""
     if re.fullmatch(_NUMBER, written):
         seconds = float(written)
     else:
@@ -35,7 +51,12 @@ def seconds_of(written: str) -> float | None:
             for part, factor in zip(match.groups(), _FACTORS, strict=True)
             if part
         )
-    return seconds if math.isfinite(seconds) and seconds <= LONGEST else None
+    return seconds if math.isfinite(seconds) else None
+
+
+def amount_of(written: str) -> float | None:
+    """Read a number of anything, however large, or a duration as its seconds."""
+    return float(written) if re.fullmatch(_NUMBER, written) else seconds_of(written)
 
 
 def bytes_of(written: str) -> int | None:

@@ -26,6 +26,7 @@ from opskit.steps.base import (
     a_number,
     a_text,
     a_word,
+    an_amount,
     is_template,
     one_of,
     problem,
@@ -230,7 +231,7 @@ def _wrong(step: Step, key: str, what: str, hint: str) -> InputError:
 
 
 def _within(args: Mapping[str, Value], step: Step, key: str, least: float, most: float) -> float:
-    found = a_number(args[key], step, key)
+    found = an_amount(args[key], step, key)
     if not least <= found <= most:  # nor is what is no number at all
         told = f"`{key}` came to {found:g}"
         raise _wrong(step, key, told, f"write a number from {least:g} to {most:g}")

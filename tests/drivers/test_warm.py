@@ -728,7 +728,7 @@ def test_a_bystander_that_waits_halves_the_rate_and_ends_it_at_last(stove: Stove
     for _ in range(2):
         pace._times.append(0.1)
         pace.judge()
-    assert pace.wait(1) == "a bystander waits 100.0 ms, and 0.5 before: the 3th time (breaches)"
+    assert pace.wait(1) == "a bystander waits 100.0 ms, and 0.5 before: 3 times by now (breaches)"
 
 
 def test_who_goes_on_counts_on_and_who_tries_again_counts_anew(
@@ -748,7 +748,7 @@ def test_who_goes_on_counts_on_and_who_tries_again_counts_anew(
     before = slowed(0).breaches  # a machine that is busy may have stalled it
     assert slowed(2 - before).wait(1) == "", "it is killed now"
     assert slowed(0).evidence()["breaches"] == 2
-    assert "the 3th time (breaches)" in slowed(1).wait(1)
+    assert "3 times by now (breaches)" in slowed(1).wait(1)
     assert slowed(0).evidence()["breaches"] == 0, "a person has let it be tried again"
 
 

@@ -1,10 +1,14 @@
 """Durations and sizes."""
 
+import time
+
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.steps.units import bytes_of, duration, seconds_of
+from opskit.cli.amounts import DURATION, SINCE
+from opskit.steps.units import SHORTER, bytes_of, duration, instead_of, seconds_of
 
 
 @pytest.mark.parametrize(
@@ -39,6 +43,19 @@ def test_a_duration_is_read(written: str, seconds: float) -> None:
 )
 def test_what_is_no_duration_is_refused(written: str) -> None:
     assert seconds_of(written) is None
+
+
+@pytest.mark.parametrize(("written", "told"), [("400d", SHORTER), ("ten", "10s"), ("1e9", "10s")])
+def test_what_is_too_long_is_told_from_what_is_no_duration(written: str, told: str) -> None:
+    assert instead_of(written, "10s") == told
+
+
+def test_a_time_long_ago_may_be_asked_for() -> None:
+    ago = time.time() - SINCE.convert("3000d", None, None)
+    assert ago == pytest.approx(3000 * 86400, abs=5)
+    assert SINCE.convert("99999d", None, None) == 0
+    with pytest.raises(click.BadParameter, match="at most 366d"):
+        DURATION.convert("400d", None, None)
 
 
 @given(st.integers(0, 10**7))

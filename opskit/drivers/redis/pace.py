@@ -178,5 +178,9 @@ class Polite:
         self.rate = max(self._work.rate * _SLOWEST, self.rate / 2)
         self.slowest = min(self.slowest, self.rate)
         if self.breaches >= self._work.breaches:
-            self._why = f"{told}: the {self.breaches}th time (breaches)"
+            self._why = f"{told}: {_often(self.breaches)} by now (breaches)"
             self._tally.begin_anew()
+
+
+def _often(times: int) -> str:
+    return "once" if times == 1 else f"{times} times"
