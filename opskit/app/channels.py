@@ -67,6 +67,7 @@ def lately(store: Store, channel: Channel, message: Message) -> str:
     """Say when a channel has had the same message, where that was a moment ago; else ""."""
     since = time.time() - channel.every
     with suppress(OpskitError):  # what can't be looked up is no reason to say nothing
+        here = _inventory(store, message.run)
         # One that was begun earlier may have said it since then; few take longer than this.
         for run in store.runs(
             since=since - _LONG, runbook=message.runbook, limit=_MOST, previews=False
@@ -79,7 +80,7 @@ def lately(store: Store, channel: Channel, message: Message) -> str:
                 continue  # its step is named by what is said, but not by all of it
             for entry in store.entries(run.id):
                 if entry.at >= since and _same(entry.event, channel, message):
-                    if store.plan(run.id).inventory != message.inventory:
+                    if _inventory(store, run.id) != here:
                         break  # what is so there may be otherwise here
                     ago = duration(round(time.time() - entry.at))
                     return f"it had the same {ago} ago, of run {run.id}"
@@ -96,12 +97,12 @@ def stands(store: Store, channel: str, text: str, inventory: str) -> bool:
 
     `inventory`: the file of the inventory that it was told with.
     """
-    since = time.time() - _STANDS
+    since, here = time.time() - _STANDS, os.path.realpath(inventory)
     for run in store.runs(since=since, runbook="notify", limit=_MOST, previews=False):
         if (
             (run.reason == text or run.version == over(text))
             and _had(store, run.id, channel)
-            and store.plan(run.id).inventory == inventory
+            and _inventory(store, run.id) == here
         ):
             return run.version != over(text)
     return False
@@ -115,6 +116,12 @@ def _had(store: Store, run: str, channel: str) -> bool:
         and one.event.data.get("delivered") is True
         for one in store.entries(run)
     )
+
+
+def _inventory(store: Store, run: str) -> str:
+    """Return where the inventory of a run is, however that was written."""
+    created = next(iter(store.entries(run)))
+    return str(created.event.data.get("inventory") or store.plan(run).inventory)
 
 
 def _same(event: Event, channel: Channel, message: Message) -> bool:

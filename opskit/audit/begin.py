@@ -1,6 +1,7 @@
 """The first entry of a run: what it will do, who wants it, and which runs it vouches for."""
 
 import hashlib
+import os
 import time
 import zlib
 from collections.abc import Mapping, Sequence
@@ -103,6 +104,7 @@ def first_event(rows: Rows, row: Row, birth: Birth, marks: Mapping[str, str]) ->
         "number": row["number"],
         "previous": last["hash"] if last else "",
         "seals": seals,
+        **({"inventory": os.path.realpath(plan.inventory)} if plan.inventory else {}),
         **({"stole": birth.steal} if birth.steal else {}),
         **({"instead_of": birth.instead_of} if birth.instead_of else {}),
         **({"override_window": birth.override} if birth.override else {}),

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from opskit.model.plan import Action, Stage
 from opskit.model.runbook import Effect
-from opskit.model.text import Late, Text
+from opskit.model.text import Fixed, Text
 from opskit.model.work import Work
 from opskit.plan.spread import PREFLIGHT
 
@@ -57,4 +57,4 @@ def every(
 def never(when: Text | None) -> bool:
     """Tell whether a condition is known to be false when planning."""
     parts = when.parts if when is not None else ()
-    return any(not isinstance(part, Late) and part.text == "False" for part in parts)
+    return any(isinstance(part, Fixed) and part.text == "False" for part in parts)

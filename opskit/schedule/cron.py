@@ -24,9 +24,11 @@ def line(schedule: Schedule, program: Sequence[str], folder: str) -> str:
     written = f"{schedule.at} {schedule.user} {shell(schedule, program, folder)}"
     if len(written.encode()) > LONGEST:
         raise InputError(
-            f"the line would have {len(written.encode())} bytes, and cron takes {LONGEST}",
+            f"the line would have {len(written.encode())} bytes, and some crons take {LONGEST}",
             where=where,
-            hint="write a runbook with these values, or resolved: false, or print it for systemd",
+            hint="print it for systemd, which has no limit (without --as cron); or make it shorter:"
+            " a runbook with these parameters in it, a shorter path of the folder or of opskit,"
+            " which stand in it several times; or resolved: false",
         )  # fmt: skip
     zone = f"CRON_TZ={schedule.zone}"
     return f"# {schedule.name}\n{zone}\n{written}\n"

@@ -278,6 +278,9 @@ def test_who_has_a_clock_or_a_prompt_tells_a_channel_and_the_same_only_once(desk
     desk.chats.came.pop()
     said = desk.opskit("notify", text, "--to", "seldom", "--severity", "critical")
     assert "seldom: held back: it had the same " in said
+    here = ("-i", str(desk.folder / ".." / desk.folder.name / "i.yaml"))
+    said = desk.opskit("notify", text, "--to", "seldom", "--severity", "critical", *here)
+    assert "seldom: held back: it had the same " in said, "it is the same, however it is named"
     (desk.folder / "j.yaml").write_text((desk.folder / "i.yaml").read_text())
     said = desk.opskit("notify", text, "--to", "seldom", "--severity", "critical", "-i", "j.yaml")
     assert "seldom: delivered" in said, "what is so elsewhere says nothing of here"

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -199,3 +200,9 @@ def test_what_could_not_run_at_night_is_refused_by_day(folder: Path) -> None:
     path.write_text(path.read_text() + "    missed: once\n")
     said = opskit(folder, "schedule", path, "--as", "cron", status=2)
     assert "cron does not make up for what was missed" in said
+    path = written(folder, "x" * 900)
+    said = opskit(folder, "schedule", path, "--as", "cron", status=2)
+    assert re.search(r"the line would have 1\d\d\d bytes, and some crons take 998", said)
+    assert re.search(r"s\.yaml:\d+", said)
+    assert "print it for systemd, which has no limit" in said
+    assert "x" * 900 in opskit(folder, "schedule", path)
