@@ -40,7 +40,7 @@ def current(page: str) -> str:
     return str(script.current(page))
 
 
-@pytest.mark.parametrize("name", ["runbook", "inventory", "expectations", "ledger"])
+@pytest.mark.parametrize("name", ["runbook", "inventory", "expectations", "ledger", "../README"])
 def test_the_generated_tables_are_current(name: str) -> None:
     page = (PAGES / f"{name}.md").read_text()
     assert current(page) == page, "run .venv/bin/python scripts/docs"
