@@ -56,6 +56,14 @@ def test_what_is_shown_is_what_is_written_and_what_is_taken_back(stove: Stove) -
     assert 0.89 * HOUR < min(ends) < 0.94 * HOUR
     assert 1.06 * HOUR < max(ends) < 1.1 * HOUR + 1
     assert found.evidence["digest"] == shown.evidence["digest"]
+    first, then = (found.evidence[name] for name in ("before", "after"))
+    assert isinstance(first, dict)
+    assert isinstance(then, dict)
+    assert 450 <= then["keys"] - first["keys"] < 460  # and marks
+    assert 0 < first["p50_ms"] <= first["p99_ms"] < 200
+    assert then["avg_ttl_ms"] > 0.9 * HOUR
+    assert first["used_memory"] < then["used_memory"]
+    assert then["evicted_keys"] == first["evicted_keys"]
     back = stove.do("restore")
     assert (back.outcome, back.reason) == ("succeeded", "removed 450 of 450 keys")
     assert world(stove.db) == {}

@@ -8,10 +8,12 @@ from opskit.drivers.redis.connection import Connection, ServerError
 from opskit.drivers.redis.listing import ListingError, of_a_queue
 from opskit.drivers.redis.session import Session
 from opskit.drivers.redis.shelf import Totals
+from opskit.model.value import Json
 from opskit.model.warm import Warm
 
 EACH = 100
 """About so many bytes a key takes besides its name and its value."""
+_KEPT = ("keyspace_hits", "keyspace_misses", "evicted_keys", "expired_keys", "used_memory")
 _FULL = 0.8
 _OFTEN = 0.5
 _ASKED, _FEWEST, _ASKING = 200, 20, 2.0
@@ -35,9 +37,21 @@ def number(found: Mapping[str, str], name: str) -> int:
     return int(word) if word.isdigit() else 0
 
 
-def raise_unfit(session: Session, work: Warm, totals: Totals) -> None:
-    """Refuse a database that is no cache, and more than there is room for."""
-    _raise_slow(session, work)
+def standing(session: Session) -> Mapping[str, Json]:
+    """Return what the record keeps of a server before something is written there, and after it."""
+    found = figures(session.connection, "memory", "stats", "keyspace")
+    pairs = (one.partition("=") for one in found.get(f"db{session.index}", "").split(","))
+    base = {name: value for name, _, value in pairs}
+    told: dict[str, Json] = {name: number(found, name) for name in _KEPT}
+    return told | {"keys": number(base, "keys"), "avg_ttl_ms": number(base, "avg_ttl")}
+
+
+def raise_unfit(session: Session, work: Warm, totals: Totals) -> Mapping[str, Json]:
+    """Refuse a database that is no cache, and more than there is room for.
+
+    Returns how long others wait for an answer there, in ms.
+    """
+    waits = _raise_slow(session, work)
     _raise_hot(session.connection, work)
     if of_a_queue(session, thoroughly=True):
         where = f"database {session.index} is that of a queue (Celery)"
@@ -54,9 +68,10 @@ def raise_unfit(session: Session, work: Warm, totals: Totals) -> None:
     if most and used + wanted > most * work.memory / 100:
         told = f"more than {work.memory:g} % of the server's memory (max_memory) would be used"
         raise ListingError(f"{takes}: {told}")
+    return waits
 
 
-def _raise_slow(session: Session, work: Warm) -> None:
+def _raise_slow(session: Session, work: Warm) -> Mapping[str, Json]:
     """Refuse a server that lets others wait before anything is written."""
     times: list[float] = []
     end = time.monotonic() + _ASKING
@@ -70,6 +85,10 @@ def _raise_slow(session: Session, work: Warm) -> None:
         told = f"an answer takes {1000 * slow:.3g} ms (the 99th of a hundred)"
         more = f"more than {1000 * work.wait:.3g} ms (max_wait)"
         raise ListingError(f"the server is busy: {told}, {more}: nothing is added to that")
+    if not times:
+        return {}
+    middle = sorted(times)[len(times) // 2]
+    return {"p50_ms": round(1000 * middle, 3), "p99_ms": round(1000 * slow, 3)}
 
 
 def _raise_hot(connection: Connection, work: Warm) -> None:

@@ -4,7 +4,8 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import field
+from contextlib import suppress
+from dataclasses import field, replace
 from pathlib import Path
 
 from opskit.drivers.redis import archive, shelf
@@ -12,7 +13,7 @@ from opskit.drivers.redis.chunks import LostError, Pieces
 from opskit.drivers.redis.connection import EndedError
 from opskit.drivers.redis.deeds import Attempt, carried_out
 from opskit.drivers.redis.foreign import Taste, raise_foreign, unfit_json
-from opskit.drivers.redis.guards import raise_unfit
+from opskit.drivers.redis.guards import raise_unfit, standing
 from opskit.drivers.redis.listing import ListingError
 from opskit.drivers.redis.servers import Queried
 from opskit.drivers.redis.session import Session
@@ -195,12 +196,13 @@ def _show(deed: Warming, session: Session) -> Output:
         if len(first) < _PRINTED:
             first += heap.cut(0, _PRINTED - len(first)).items
     totals = _same(deed, counting.totals())
-    raise_unfit(session, deed.work, totals)
+    before = {**standing(session), **raise_unfit(session, deed.work, totals)}
     raise_foreign(session, deed.work, deed.taste.keys)
     deed.tell(totals.said, *map(_line, first))
     if totals.count > len(first):
         deed.tell(f"… {totals.count - len(first)} more")
-    evidence = {**deed.more, "keys": totals.count, "bytes": totals.size, "digest": totals.digest}
+    evidence = {**deed.more, "keys": totals.count, "bytes": totals.size, "digest": totals.digest,
+                "before": before}  # fmt: skip
     return Output(
         outcome="succeeded", status=0, reason=totals.said, stdout=totals.digest.encode(),
         evidence=evidence,
@@ -241,7 +243,10 @@ def _write(deed: Warming, session: Session) -> Output:
         archive.begin(kept.path)
         deed.more |= {"manifest": str(kept.path / MANIFEST), "sha256": kept.digest}
         deed.acting = True
-        return filling.filled(deed, session, writer, kept, pace)
+        found = filling.filled(deed, session, writer, kept, pace)
+        with suppress(OpskitError):  # what is done is done, whatever becomes of this
+            found = replace(found, evidence={**found.evidence, "after": standing(session)})
+        return found
     finally:
         pace.close()
 
@@ -260,11 +265,12 @@ def _listed(deed: Warming, session: Session, writer: Writer) -> Shelf:
     made, totals = shelf.laid(pieces, session, deed.work, path, deed.job.run)
     try:
         _same(deed, totals)
-        raise_unfit(session, deed.work, totals)
+        before = {**standing(session), **raise_unfit(session, deed.work, totals)}
         raise_foreign(session, deed.work, deed.taste.keys)
     except ListingError:
         shutil.rmtree(path, ignore_errors=True)
         raise
     deed.tell(totals.said)
-    deed.more |= {"digest": totals.digest, "keys": totals.count, "bytes": totals.size}
+    deed.more |= {"digest": totals.digest, "keys": totals.count, "bytes": totals.size,
+                  "before": before}  # fmt: skip
     return made
