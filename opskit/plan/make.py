@@ -91,8 +91,9 @@ def _with_redis(
     """Put a look at each Redis server that is changed before all else; return the servers, too."""
     if not inventory.redis:
         return actions, {}
-    from opskit.plan.redis import looks, servers_of  # few inventories have any
+    from opskit.plan.redis import looks, raise_stampede, servers_of  # few inventories have any
 
+    raise_stampede(actions, stages)
     every = (*looks(inventory, actions, stages), *actions)
     return every, servers_of(inventory, every)
 

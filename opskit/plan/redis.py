@@ -10,10 +10,12 @@ from opskit.model.plan import Action, Plan, Stage
 from opskit.model.queues import Messages, Queues
 from opskit.model.runbook import Step
 from opskit.model.text import text as known
+from opskit.model.warm import Warm
 from opskit.model.work import AtRedis, RedisCall, RedisLook
 from opskit.plan.spread import PREFLIGHT
 from opskit.plan.survey import SURVEY, every, foreseen
 from opskit.steps.base import Value, a_word
+from opskit.steps.globs import head
 
 
 def server(inventory: Inventory, step: Step, args: Mapping[str, Value]) -> dict[str, Value]:
@@ -98,6 +100,43 @@ def _changes(
     for action, effect in every(actions, stages):
         if isinstance(action.work, AtRedis) and effect == "change":
             yield action.work, action.position
+
+
+_FEW = 100
+"""So many keys may be missed by everybody until they are written anew."""
+
+
+def raise_stampede(actions: Iterable[Action], stages: Mapping[str, Stage]) -> None:
+    """Refuse to empty a cache by a pattern and to fill it then: until it is full again, everybody
+    who looks something up makes it himself, all at once.
+    """
+    emptied: list[tuple[Keys, str]] = []
+    for action, _ in every(actions, stages):
+        match action.work:
+            case Keys(do="remove") as gone if gone.pattern and action.undoes is None:
+                if gone.most > _FEW and not gone.override:
+                    emptied.append((gone, action.position))
+            case Warm(do="fill" | "refresh") as work:
+                for gone, position in emptied:
+                    if gone.server == work.server and _alike(head(gone.pattern), work.allow):
+                        place = str(stages[action.position].place)
+                        raise _stampede(gone, stages[position].name, place)
+            case _:
+                pass
+
+
+def _alike(start: str, allow: Iterable[str]) -> bool:
+    return any(start.startswith(one) or one.startswith(start) for one in allow)
+
+
+def _stampede(gone: Keys, name: str, place: str) -> InputError:
+    told = f"{name!r} removes {gone.pattern} first, up to {gone.most} keys: until they are written"
+    return InputError(
+        f"{told}, everybody who looks one up makes it himself, all at once (a stampede)",
+        where=place,
+        hint="write them with do: refresh, which overwrites, and remove nothing; or let at most"
+        f" {_FEW} go (max_keys); or give the removal an override, a reason",
+    )
 
 
 def _names(action: Action) -> Iterator[str]:

@@ -98,3 +98,28 @@ def test_what_could_not_be_meant_is_refused(place: Path, words: str, told: str) 
         plan(place, step, x="team")
     with pytest.raises(InputError, match="is the same for each row"):
         plan(place, FILL.replace("{id}", "id"), x="team")
+
+
+GONE = "  - keys: {do: remove, server: main, pattern: 'team:*', allow: ['team:']%s}\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "begins", "refused"),
+    [
+        ("", "team", True),
+        ("", "team:detail", True),
+        ("", "leaderboard", False),
+        (", max_keys: 100", "team", False),
+        (", override: nobody is there at night", "team", False),
+    ],
+)
+def test_a_cache_is_not_emptied_to_be_filled_then(
+    place: Path, more: str, begins: str, *, refused: bool
+) -> None:
+    if refused:
+        with pytest.raises(InputError, match="a stampede") as error:
+            plan(place, GONE % more + FILL, x=begins)
+        assert "do: refresh" in str(error.value.hint)
+        plan(place, FILL + GONE % more, x=begins)  # the other way round he knows why
+    else:
+        plan(place, GONE % more + FILL, x=begins)
