@@ -20,11 +20,14 @@ Row: TypeAlias = Mapping[str, object]
 
 @frozen
 class Table:
-    """Rows of a query that follow each other; `first` is the number of the first."""
+    """Rows of a query that follow each other; `first` is the number of the first.
+
+    Cells are texts in UTF-8, as the server has written them.
+    """
 
     first: int
     columns: tuple[str, ...]
-    rows: Sequence[tuple[str | None, ...]]
+    rows: Sequence[tuple[bytes | None, ...]]
 
 
 @frozen

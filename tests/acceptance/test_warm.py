@@ -175,7 +175,10 @@ def killed_at_any_time(desk: Warmed, turn: int) -> None:
         desk.change(name.decode(), "newer")
     desk.opskit("resume", "last", status=None)  # unless it had come to its end
     said = desk.opskit("report", "last")
-    assert f"wrote {3000 if turn % 2 else 2000} of 3000 keys" in said
+    count = 3000 if turn % 2 else 2000
+    told = [count] if turn % 2 else [count, count - len(done[:2])]
+    # Where the answers of a batch were lost what others have changed of it by then stood there.
+    assert any(f"wrote {one} of 3000 keys" in said for one in told), said
     assert not [e for e in desk.events("step ended") if e["outcome"] == "unknown"]
     desk.opskit("undo", "last", "--yes")
     now = desk.world()

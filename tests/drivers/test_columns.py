@@ -2,12 +2,14 @@
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 
 from opskit.drivers.redis.columns import Columns
 from opskit.drivers.redis.listing import ListingError
 from opskit.drivers.redis.supply import Heap, items
+from opskit.drivers.redis.warm import _row
 from opskit.model.warm import Source, Table
 
 KEYS = [
@@ -21,7 +23,7 @@ ALLOW = [("t:",), ("t:", "u:"), ("t", "t:"), ("c",), ("",), (" ",), ("op", "t:")
 
 def by_rows(source: Source, table: Table, allow: tuple[str, ...], *, long: bool) -> Heap | None:
     """Return what is made of the rows one by one; None where one of them is refused."""
-    rows = (dict(zip(table.columns, row, strict=True)) for row in table.rows)
+    rows = map(partial(_row, table.columns), table.rows)
     try:
         found = list(items(source, enumerate(rows, 1), allow, set(), long=long))
     except ListingError:
@@ -40,7 +42,8 @@ def same(source: Source, table: Table, allow: tuple[str, ...], *, long: bool = F
 
 
 def table(rows: Sequence[tuple[str | None, ...]], *columns: str) -> Table:
-    return Table(first=1, columns=columns or ("key", "value"), rows=rows)
+    cells = [tuple(None if one is None else one.encode() for one in row) for row in rows]
+    return Table(first=1, columns=columns or ("key", "value"), rows=cells)
 
 
 @pytest.mark.parametrize("allow", ALLOW)

@@ -4,10 +4,11 @@ It is a read like any other: one statement, in a transaction that can't write, a
 reads are made as. A cursor at the server has the rest meanwhile.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from opskit.drivers.postgres.connection import (
     BrokenError,
+    Cells,
     Connection,
     EndedError,
     ServerError,
@@ -20,7 +21,12 @@ from opskit.errors import OpskitError
 from opskit.model.text import Text
 from opskit.model.warm import Table
 
-AT_ONCE = 5000
+AT_ONCE, AT_FIRST, AT_LEAST = 5000, 500, 10
+"""So many rows are asked for together, at first, and where they are large."""
+_BYTES = 16 << 20
+"""About so much is held of them at once."""
+_EACH = 50
+"""Of so many rows one is measured."""
 BEHIND = 60.0
 """Seconds that a standby may be behind; what it has from before would be taken for what is."""
 
@@ -68,10 +74,21 @@ def _fresh(connection: Connection, access: Access) -> None:
 
 def _fetched(connection: Connection) -> Iterator[Table]:
     """Yield what there is; the server looks for the next ones while somebody works with these."""
-    first, text = 1, f"FETCH {AT_ONCE} FROM opskit_rows"
-    connection.ask(text)
+    first = 1
+    connection.ask(_asking(AT_FIRST))
     while found := connection.fetched():
         columns, rows = found
-        connection.ask(text)
+        connection.ask(_asking(_many(rows)))
         yield Table(first=first, columns=columns, rows=rows)
         first += len(rows)
+
+
+def _asking(count: int) -> str:
+    return f"FETCH {count} FROM opskit_rows"
+
+
+def _many(rows: Sequence[Cells]) -> int:
+    """Return how many rows to ask for after these: as many as are held at once, if alike."""
+    some = rows[::_EACH]
+    size = sum(len(cell) for row in some for cell in row if cell is not None) // len(some) or 1
+    return max(AT_LEAST, min(AT_ONCE, _BYTES // size))

@@ -7,6 +7,7 @@ Nothing is refused here. Where a whole is not plainly right each of its rows is 
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 
+from opskit.drivers.redis.connection import encoded
 from opskit.drivers.redis.supply import (
     LONGEST_KEY,
     LONGEST_VALUE,
@@ -32,26 +33,24 @@ class Columns:
         """Return what the rows become; None where that has to be asked row by row."""
         if not self._time or not self._starts:
             return None
-        texts = self._keys(rows), self._values(rows)
-        if texts[0] is None or texts[1] is None:
+        keys, values = self._keys(rows), self._values(rows)
+        if keys is None or values is None:
             return None
-        keys = self._sound(texts[0])
-        try:
-            values = list(map(str.encode, texts[1]))
-        except UnicodeEncodeError:
-            return None
-        if not keys or max(map(len, values)) > LONGEST_VALUE:
+        if not self._sound(keys) or max(map(len, values)) > LONGEST_VALUE:
             return None
         return Heap(keys=keys, values=values, times=[self._time] * len(keys))
 
-    def _sound(self, texts: Sequence[str]) -> list[bytes] | None:
-        """Return keys where each of them may be written."""
-        whole = "\n" + "\n".join(texts)
-        if not (whole.isascii() and "".join(texts).isprintable() and globs.plain(whole)):
-            return None  # with a newline in one of them it isn't, either
-        if sum(whole.count("\n" + start) for start in self._starts) != len(texts):
-            return None
-        return whole[1:].encode().split(b"\n") if max(map(len, texts)) <= LONGEST_KEY else None
+    def _sound(self, keys: Sequence[bytes]) -> bool:
+        """Tell whether each of them may be written."""
+        if not keys or max(map(len, keys)) > LONGEST_KEY:
+            return False
+        joined = b"\n".join(keys)
+        if not joined.isascii():
+            return False
+        whole = "\n" + joined.decode("ascii")
+        if not (b"".join(keys).decode("ascii").isprintable() and globs.plain(whole)):
+            return False  # with a newline in one of them it isn't, either
+        return sum(whole.count("\n" + start) for start in self._starts) == len(keys)
 
 
 def _starts(allow: Sequence[str]) -> list[str]:
@@ -64,17 +63,18 @@ def _starts(allow: Sequence[str]) -> list[str]:
     return [one for one in found if not any(one != two and one.startswith(two) for two in found)]
 
 
-def _column(template: str) -> Callable[[Table], Sequence[str] | None]:
+def _column(template: str) -> Callable[[Table], Sequence[bytes] | None]:
     """Return what makes texts of rows; None where a row lacks something for that."""
     pieces = FIELD.split(template)
-    names, form = pieces[1::2], "%s".join(one.replace("%", "%%") for one in pieces[::2])
+    names = pieces[1::2]
+    form = b"%b".join(encoded(one.replace("%", "%%")) for one in pieces[::2])
 
-    def made(rows: Table) -> Sequence[str] | None:
+    def made(rows: Table) -> Sequence[bytes] | None:
         if not names or any(rows.columns.count(name) != 1 for name in names):
             return None
         found = [list(map(itemgetter(rows.columns.index(name)), rows.rows)) for name in names]
         if any(None in one for one in found):
             return None
-        return found[0] if form == "%s" else [form % cells for cells in zip(*found, strict=True)]
+        return found[0] if form == b"%b" else [form % cells for cells in zip(*found, strict=True)]
 
     return made

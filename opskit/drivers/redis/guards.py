@@ -18,8 +18,9 @@ _FULL = 0.8
 _OFTEN = 0.5
 _ASKED, _FEWEST, _ASKING = 200, 20, 2.0
 """So many answers tell how long others wait; fewer where they take longer than so many seconds."""
-_GLANCE, _LOOK = 0.1, 0.5
-"""For so long it is seen how busy the processor is; where that is too much once more, longer."""
+_GLANCE, _LOOK, _LATELY = 0.1, 0.5, 1.0
+"""For so long it is seen how busy the processor is; where that is too much once more, longer. What
+has been seen meanwhile, of the last second at most, is as good."""
 _HOT = 3
 """So many looks in a row at a processor that is too busy end a fill that has a rate."""
 
@@ -46,13 +47,16 @@ def standing(session: Session) -> Mapping[str, Json]:
     return told | {"keys": number(base, "keys"), "avg_ttl_ms": number(base, "avg_ttl")}
 
 
-def raise_unfit(session: Session, work: Warm, totals: Totals) -> Mapping[str, Json]:
+def raise_unfit(
+    session: Session, work: Warm, totals: Totals, seen: "Processor"
+) -> Mapping[str, Json]:
     """Refuse a database that is no cache, and more than there is room for.
 
-    Returns how long others wait for an answer there, in ms.
+    `seen`: the server's processor since the list was begun. Returns how long others wait for an
+    answer there, in ms.
     """
     waits = _raise_slow(session, work)
-    _raise_hot(session.connection, work)
+    _raise_hot(session.connection, work, seen)
     if of_a_queue(session, thoroughly=True):
         where = f"database {session.index} is that of a queue (Celery)"
         raise ListingError(f"{where}: nothing is written there")
@@ -91,13 +95,14 @@ def _raise_slow(session: Session, work: Warm) -> Mapping[str, Json]:
     return {"p50_ms": round(1000 * middle, 3), "p99_ms": round(1000 * slow, 3)}
 
 
-def _raise_hot(connection: Connection, work: Warm) -> None:
+def _raise_hot(connection: Connection, work: Warm, seen: "Processor") -> None:
     """Refuse a server whose processor is busy already; a moment alone says nothing."""
     share = 0.0
+    if seen.age > _LATELY:
+        seen = Processor(connection)
     for seconds in (_GLANCE, _LOOK) if work.cpu else ():
-        used = Processor(connection)
-        time.sleep(seconds)
-        share = used.share(figures(connection, "cpu"))
+        time.sleep(max(0.0, seconds - seen.age))
+        share = seen.share(figures(connection, "cpu"))
         if share <= work.cpu:
             return
     if share:
@@ -118,6 +123,11 @@ class Processor:
 
     def __init__(self, connection: Connection) -> None:
         self._used, self._at = _seconds(figures(connection, "cpu")), time.monotonic()
+
+    @property
+    def age(self) -> float:
+        """How long ago the last look was, in seconds."""
+        return time.monotonic() - self._at
 
     def share(self, found: Mapping[str, str]) -> float:
         """Return it for the time since the last look; 0 where the server says nothing of it."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import field, replace
+from functools import partial
 from pathlib import Path
 
 from opskit.drivers.redis import archive, shelf
@@ -13,7 +14,7 @@ from opskit.drivers.redis.chunks import LostError, Pieces
 from opskit.drivers.redis.connection import EndedError
 from opskit.drivers.redis.deeds import Attempt, carried_out
 from opskit.drivers.redis.foreign import Taste, raise_foreign, unfit_json
-from opskit.drivers.redis.guards import raise_unfit, standing
+from opskit.drivers.redis.guards import Processor, raise_unfit, standing
 from opskit.drivers.redis.listing import ListingError
 from opskit.drivers.redis.servers import Queried
 from opskit.drivers.redis.session import Session
@@ -24,7 +25,7 @@ from opskit.errors import OpskitError, UnreachableError
 from opskit.model.evidence import MANIFEST
 from opskit.model.frozen import mutable
 from opskit.model.job import Output
-from opskit.model.warm import Source, Table, Warm
+from opskit.model.warm import Row, Source, Table, Warm
 
 _PRINTED = 20
 CLUSTER = (
@@ -132,9 +133,13 @@ def _of_columns(
         if heap is not None and _added(heap.keys, seen):
             yield heap
             continue
-        single = (dict(zip(rows.columns, row, strict=True)) for row in rows.rows)
-        yield from map(Heap.of, heaps(items(source, enumerate(single, rows.first), allow, seen,
-                                            long=long)))  # fmt: skip
+        single = enumerate(map(partial(_row, rows.columns), rows.rows), rows.first)
+        yield from map(Heap.of, heaps(items(source, single, allow, seen, long=long)))
+
+
+def _row(columns: tuple[str, ...], cells: tuple[bytes | None, ...]) -> Row:
+    texts = (None if one is None else one.decode("utf-8", "surrogateescape") for one in cells)
+    return dict(zip(columns, texts, strict=True))
 
 
 def _added(keys: Sequence[bytes], seen: set[bytes]) -> bool:
@@ -188,7 +193,7 @@ def _show(deed: Warming, session: Session) -> Output:
         raise ListingError(CLUSTER)
     if session.identity.role != "master":
         raise ListingError(f"{deed.access.where} is a {session.identity.role}: name the master")
-    counting = shelf.Counting(session.index)
+    seen, counting = Processor(session.connection), shelf.Counting(session.index)
     first: list[Item] = []
     for heap in supplied(deed):
         counting.add(heap)
@@ -196,7 +201,7 @@ def _show(deed: Warming, session: Session) -> Output:
         if len(first) < _PRINTED:
             first += heap.cut(0, _PRINTED - len(first)).items
     totals = _same(deed, counting.totals())
-    before = {**standing(session), **raise_unfit(session, deed.work, totals)}
+    before = {**standing(session), **raise_unfit(session, deed.work, totals, seen)}
     raise_foreign(session, deed.work, deed.taste.keys)
     deed.tell(totals.said, *map(_line, first))
     if totals.count > len(first):
@@ -261,11 +266,12 @@ def _listed(deed: Warming, session: Session, writer: Writer) -> Shelf:
         return kept
     if archive.begun(path):
         raise LostError(f"its marks are gone from the server, and some keys with it: see {path}")
+    seen = Processor(session.connection)
     pieces = ((heap, lots(heap, deed.work.jitter)) for heap in supplied(deed))
     made, totals = shelf.laid(pieces, session, deed.work, path, deed.job.run)
     try:
         _same(deed, totals)
-        before = {**standing(session), **raise_unfit(session, deed.work, totals)}
+        before = {**standing(session), **raise_unfit(session, deed.work, totals, seen)}
         raise_foreign(session, deed.work, deed.taste.keys)
     except ListingError:
         shutil.rmtree(path, ignore_errors=True)
