@@ -5,6 +5,9 @@ from typing import Literal
 from opskit.model.frozen import frozen
 from opskit.model.text import Text
 
+UNLIMITED = 10**9
+"""Of what a run that was planned by an older opskit knows nothing."""
+
 
 @frozen
 class Selection:
@@ -31,8 +34,11 @@ class Limits:
     `rows`, `share` (of the table) and `needed` (rows that are live): more is refused before
     anything is removed. `first`: rows of the first batch; `batch`: of any, at most; `aim`: how long
     one shall take, in seconds. `pause`: how long nothing is done after each, as a share of what it
-    took. `deadline`: after how many seconds no batch begins. `lag`: how far a standby may be
-    behind, in seconds.
+    took. `deadline`: after how many seconds no batch begins.
+
+    For others it is waited between batches, at most `wait` seconds in a row, while a standby is
+    more than `lag` seconds behind, the server writes more than `wal` bytes of WAL a second (0: as
+    many as it likes), or more than `waiters` sessions wait for a lock.
     """
 
     rows: int
@@ -44,6 +50,9 @@ class Limits:
     pause: float = 0.5
     deadline: float = 600.0
     lag: float = 10.0
+    wal: int = 0
+    waiters: int = UNLIMITED
+    wait: float = UNLIMITED
 
 
 @frozen
@@ -52,7 +61,8 @@ class Rows:
 
     `archive`: what is removed is kept in a table of opskit's in the same database. `none`, `rest`:
     whether it is a failure that there is nothing to remove, or that something is left. `touches`:
-    triggers and foreign keys that may do more than remove the rows. `probe`: only look.
+    triggers and foreign keys that may do more than remove the rows. `vacuum`: make the room of what
+    is gone of use again where it was much. `probe`: only look.
     """
 
     do: Literal["remove", "restore"]
@@ -64,4 +74,5 @@ class Rows:
     rest: Literal["ok", "fail"] = "fail"
     touches: tuple[str, ...] = ()
     of: str = ""
+    vacuum: bool = False
     probe: bool = False

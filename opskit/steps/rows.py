@@ -26,6 +26,7 @@ from opskit.steps.base import (
     refuse,
     texts,
 )
+from opskit.steps.units import bytes_of
 
 ENDS = ("ok", "fail")
 SUMMARY = (
@@ -115,6 +116,35 @@ KEYS = (
         minimum=0,
         help="wait while a standby is farther behind than this",
     ),
+    Key(
+        "max_wal",
+        "size",
+        default=64 * 1024**2,
+        minimum=0,
+        help="wait while the server writes more WAL a second than this (64MiB), ours and that of "
+        "others; 0: as much as it likes",
+    ),
+    Key(
+        "max_waiters",
+        "int",
+        default=10,
+        minimum=0,
+        help="wait while more sessions of the database than this wait for a lock",
+    ),
+    Key(
+        "max_wait",
+        "duration",
+        default=300.0,
+        minimum=0,
+        help="how long it is waited in a row for a standby, the WAL or sessions at a lock before "
+        "the step stops; `0s`: stop at once",
+    ),
+    Key(
+        "vacuum",
+        "bool",
+        default=True,
+        help="`true`: VACUUM (ANALYZE) the table at the end if more than a fifth of it was removed",
+    ),
     Key("none", "enum", choices=ENDS, default="ok", help="what it is when no row is meant"),
     Key(
         "rest",
@@ -182,6 +212,7 @@ def work(args: Mapping[str, Value], step: Step) -> Rows:
         none=_end(args, step, "none"),
         rest=_end(args, step, "rest"),
         touches=tuple(one.fixed() for one in texts(args.get("touches"), "touches")),
+        vacuum=a_flag(args["vacuum"], step, "vacuum"),
     )
 
 
@@ -252,7 +283,23 @@ def _limits(args: Mapping[str, Value], step: Step) -> Limits:
         pause=number("pause"),
         deadline=number("deadline"),
         lag=number("max_lag"),
+        wal=_size(args, step, "max_wal"),
+        waiters=whole("max_waiters", 0),
+        wait=number("max_wait"),
     )
+
+
+def _size(args: Mapping[str, Value], step: Step, key: str) -> int:
+    """Return a number of bytes, also where a template gave it."""
+    value = args[key]
+    if isinstance(value, int):
+        return value
+    word = a_word(value, step, key)
+    found = bytes_of(word)
+    if found is None:
+        told = f"`{key}` came to {word[:80]!r}"
+        raise _wrong(step, key, told, "a size such as 64MiB, or 0")
+    return found
 
 
 def _wrong(step: Step, key: str, what: str, write: str) -> InputError:

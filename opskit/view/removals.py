@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 
-from opskit.model.rows import Rows
+from opskit.model.rows import UNLIMITED, Limits, Rows
 from opskit.render.removals import Statement, removed
 from opskit.steps.units import duration
 from opskit.view import amounts, blocks, safe
+
+MIB = 1 << 20
 
 
 def removal(work: Rows, *, full: bool) -> list[str]:
@@ -30,11 +32,25 @@ def _lines(work: Rows) -> Iterator[str]:
     if work.probe:
         return
     yield f"no batch begins after {duration(limits.deadline)}"
+    yield from _courtesy(limits)
+    if work.vacuum:
+        yield "VACUUM (ANALYZE) at the end, if more than a fifth of the table is gone"
     yield (
         "what is removed is kept, and undo puts it back"
         if work.archive
         else "THERE IS NO UNDO: what is removed is gone (archive: false)"
     )
+
+
+def _courtesy(limits: Limits) -> Iterator[str]:
+    """Say what is waited for between batches."""
+    if limits.wait >= UNLIMITED:
+        return  # planned before there was such a thing
+    words = [f"a standby is more than {duration(limits.lag)} behind"]
+    words += [f"more than {limits.wal / MIB:g} MiB/s of WAL are written"] if limits.wal else []
+    words += [f"more than {limits.waiters} sessions wait for a lock"]
+    then = f"waits at most {duration(limits.wait)}" if limits.wait else "stops"
+    yield f"{then} while {', '.join(words[:-1])} or {words[-1]}"
 
 
 def _which(work: Rows) -> Iterator[str]:

@@ -63,11 +63,19 @@ def test_sessions_are_counted_first_and_what_is_over_is_removed(desk: Desk) -> N
     said = desk.opskit("plan", "session-cleanup")
     assert "remove rows of django_session where expire_date is past" in said
     assert "THERE IS NO UNDO" in said
+    assert (
+        "waits at most 5m while a standby is more than 10s behind, more than 64 MiB/s of WAL are"
+        " written or more than 10 sessions wait for a lock" in " ".join(said.split())
+    )
+    said = desk.opskit("plan", "session-cleanup", "-p", "max_wal=fast", status=2)
+    assert "`max_wal` came to 'fast'" in said
     said = desk.opskit("run", "session-cleanup", "--dry-run")
     assert "public.django_session: 1500 of 2000 rows (75.0%)" in said
+    assert "it would NOT be vacuumed afterwards: the role is not that of" in " ".join(said.split())
+    assert "at the server now: standbys 0.0 s behind, 0 sessions waiting for a lock" in said
     assert sessions(desk) == 2000
     said = desk.opskit("run", "session-cleanup", "--yes")
-    assert "1500 of 2000 rows of public.django_session are removed" in said
+    assert "1500 of 2000 rows of public.django_session are removed; NOT vacuumed" in said
     assert (sessions(desk), sessions(desk, "expire_date < now()")) == (500, 0)
     desk.opskit("run", "session-cleanup", "--yes")  # there is nothing to do, and that is well
     assert (sessions(desk), kept(desk)) == (500, 0)

@@ -2,13 +2,14 @@
 """Removing rows batch by batch: looked at before, counted, read back."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from opskit.drivers.postgres.batches import Attempt, finish, patience
 from opskit.drivers.postgres.connection import Connection, ServerError
 from opskit.drivers.postgres.doing import SNAPSHOT, unmarked
 from opskit.drivers.postgres.looking import why
 from opskit.drivers.postgres.marks import ARCHIVE, Marks
+from opskit.drivers.postgres.neighbours import Neighbours, Seen, seen
 from opskit.drivers.postgres.session import Access, Session, as_reader, limit
 from opskit.drivers.postgres.subject import (
     Count,
@@ -20,6 +21,7 @@ from opskit.drivers.postgres.subject import (
     subject,
 )
 from opskit.drivers.postgres.trail import BATCH, HEAD, Entry, removed
+from opskit.drivers.postgres.vacuuming import MUCH, NO_RIGHT, may, vacuum
 from opskit.drivers.postgres.walking import Gone, Walk, blocks
 from opskit.drivers.session import Write
 from opskit.model.job import Job, Output
@@ -32,16 +34,6 @@ _LOCKED_FOR = 10
 """So often it is looked whether rows that somebody has locked are free by now."""
 _LEFT = 10_000
 """Rows that are left are counted up to here."""
-_LAG_EVERY = 1.0
-_LAG = """
-    SELECT coalesce(max(extract(epoch FROM greatest(replay_lag,
-            CASE WHEN replay_lsn < pg_catalog.pg_current_wal_lsn()
-            THEN pg_catalog.clock_timestamp() - reply_time END))), 0)::text,
-        count(*) FILTER (WHERE state IS NULL)
-    FROM pg_catalog.pg_stat_replication
-"""
-"""How far the last standby is behind. One that says nothing any more is so since its last word."""
-_MUCH = 0.2
 
 
 def foreseen(access: Access, session: Session, job: Job, write: Write) -> Output:
@@ -57,12 +49,14 @@ def foreseen(access: Access, session: Session, job: Job, write: Write) -> Output
         made = subject(connection, work, marks.schema)  # as the role that would do it
         role = as_reader(session, access)  # the condition is somebody's text
         limit(connection, job.timeout, ends_with_us=True)
+        before = seen(connection, made.full)
         connection.own(SNAPSHOT)
         found = count(connection, made, work)
         connection.own("ROLLBACK")
         connection.own("RESET ROLE")
         wrong = [*excess(found, work, made.said), *planned(connection, made, work, found.began)]
         walks = blocks(connection, made, work, found.began, found.share) > 0
+        more = [*_afterwards(connection, made, work, found), *_now(connection, made, work, before)]
     except SubjectError as error:
         return Output(outcome="failed", status=1, reason=str(error))
     except ServerError as error:  # nothing hangs on it: the run ends before it has begun
@@ -74,11 +68,35 @@ def foreseen(access: Access, session: Session, job: Job, write: Write) -> Output
         write("stdout", f"still needed: {found.live}\n".encode())
     if walks and not wrong:
         write("stdout", b"taken in the order in which they lie in the table\n")
+    for line in more:
+        write("stdout", f"{line}\n".encode())
     wrong += _nothing(found, work, made)
     evidence = {**_evidence(found), "role": role}
     if wrong:
         return Output(outcome="failed", status=1, reason="; ".join(wrong), evidence=evidence)
     return Output(outcome="succeeded", status=0, evidence=evidence)
+
+
+def _afterwards(
+    connection: Connection, made: Subject, work: Rows, found: Count
+) -> Iterator[str]:  # fmt: skip
+    """Say what a VACUUM would do where much of the table goes."""
+    if found.rows <= MUCH * found.total:
+        return
+    if not work.vacuum:
+        yield "no VACUUM afterwards (vacuum: false)"
+    elif may(connection, made):
+        yield f"VACUUM (ANALYZE) afterwards, as more than {MUCH:.0%} of the table goes"
+    else:
+        yield f"it would NOT be vacuumed afterwards: {NO_RIGHT}"
+
+
+def _now(connection: Connection, made: Subject, work: Rows, before: Seen) -> Iterator[str]:
+    """Say how it is at the server now, and what would be waited for."""
+    found = seen(connection, made.full)
+    yield from found.lines(before)
+    for _, told in found.excess(work.limits):
+        yield f"it would wait now: {told}"
 
 
 def _nothing(found: Count, work: Rows, made: Subject) -> list[str]:
@@ -116,8 +134,7 @@ def remove(attempt: Attempt) -> Output:
     attempt.trail.begin(head)
     attempt.at = "between"
     loop = _Loop(attempt, made, head, past)
-    rest = loop.run()
-    return _read_back(attempt, made, head, rest, loop.left)
+    return _read_back(attempt, made, head, loop, loop.run())
 
 
 _NAMES = ("meant", "of", "of_exact", "live", "oldest", "newest", "as_of")
@@ -127,7 +144,8 @@ class _Loop:
     """The batches of one attempt, one after another.
 
     Where a large part of the table goes, they are taken as they lie; what is left of them after
-    that, and few rows, by the index. `left`: how many rows are, where that was just counted.
+    that, and few rows, by the index. `left`: how many rows are, where that was just counted;
+    `yielded`: it was given up for the sake of others.
     """
 
     def __init__(
@@ -141,10 +159,11 @@ class _Loop:
         self._most = min(limits.rows, max(self._meant, int(limits.share * self._of)))
         self._live = sum(one.get("live", 0) for one in past if one["did"] == BATCH)
         self._floor: str | None = None
-        self._looked = 0.0
         self._waited = 0
+        self._others = Neighbours(attempt, made.full)
         self._connection: Connection = attempt.session.connection
         self.left: int | None = None
+        self.yielded = False
         self._walked = False
         part = (self._meant - attempt.done) / max(1, self._of)
         number = blocks(self._connection, made, attempt.work, self._began, part)
@@ -173,9 +192,11 @@ class _Loop:
         attempt = self._attempt
         while True:
             attempt.watch()
+            if self._meant and (told := self._others.wait()) is not None:
+                self.yielded = True
+                return told if self._count_left() else ""
             if (told := self._ends()) is not None:
                 return told
-            self._followers()
             began = time.monotonic()
             try:
                 size = min(attempt.pace.size, self._most - attempt.done)
@@ -199,7 +220,8 @@ class _Loop:
         """Say why no further batch may begin; None where one may."""
         attempt = self._attempt
         if attempt.late:
-            return f"no batch begins after {attempt.room:g} s"
+            waited = f" ({self._others.waited})" if self._others.waited else ""
+            return f"no batch begins after {attempt.room:g} s{waited}"
         if attempt.trail.full:
             return f"an attempt has at most {attempt.trail.count} batches"
         if attempt.done < self._most:
@@ -286,24 +308,6 @@ class _Loop:
         self.left = _left(self._attempt, self._made, self._began, walked=self._walked)
         return self.left
 
-    def _followers(self) -> None:
-        """Wait while a standby is too far behind."""
-        attempt = self._attempt
-        if time.monotonic() - self._looked < _LAG_EVERY:
-            return
-        while True:
-            self._looked = time.monotonic()
-            lag, hidden = self._connection.one(_LAG)
-            if hidden != "0":
-                attempt.more["standby_lag"] = "not told to this role"
-            seconds = float(lag or 0)
-            worst = max(seconds, float(str(attempt.more.get("most_lag", 0))))
-            attempt.more |= {"most_lag": round(worst, 3)} if worst else {}
-            if seconds <= attempt.work.limits.lag or attempt.late:
-                return
-            attempt.progress(f"a standby is {seconds:.0f} s behind: waiting")
-            attempt.nap(_LAG_EVERY)
-
 
 def _left(attempt: Attempt, made: Subject, began: str, *, walked: bool = False) -> int:
     """Return how many rows are meant still. `walked`: few are, where a large part of all went."""
@@ -314,12 +318,12 @@ def _left(attempt: Attempt, made: Subject, began: str, *, walked: bool = False) 
 
 
 def _read_back(
-    attempt: Attempt, made: Subject, head: Entry, rest: str, counted: int | None
-) -> Output:
+    attempt: Attempt, made: Subject, head: Entry, loop: _Loop, rest: str
+) -> Output:  # fmt: skip
     """Compare what the database has with what was counted; say what is left."""
     work = attempt.work
     limit(attempt.session.connection, max(1.0, attempt.job.timeout), ends_with_us=True)
-    left = _left(attempt, made, str(head["as_of"])) if counted is None else counted
+    left = loop.left if loop.left is not None else _left(attempt, made, str(head["as_of"]))
     attempt.more["left"] = left
     if work.archive:
         archive = f"{quoted(attempt.marks.schema)}.{ARCHIVE}"
@@ -333,19 +337,45 @@ def _read_back(
             reason = f"{attempt.done} rows were removed, and {kept} of them are kept"
             return finish(attempt, "failed", reason, [])
     kept = ", and kept" if work.archive else ""
-    told = [f"{attempt.done} of {head['of']} rows of {made.said} are removed{kept}"]
-    told += _advice(attempt, made, head)
+    room, advice = _room(attempt, made, head, yielded=loop.yielded)
+    told = [f"{attempt.done} of {head['of']} rows of {made.said} are removed{kept}{room}"]
+    told += [*_others(attempt, made, head, left), *advice]
     if not left:
         return finish(attempt, "succeeded", "", told)
     many = f"{left}" if left <= _LEFT else f"more than {_LEFT}"
     said = f"{many} rows are left: {rest or 'they came while it was done'}"
     if work.rest == "ok" or not rest:
         return finish(attempt, "succeeded", "", [*told, said])
-    return finish(attempt, "failed", f"{said}; {attempt.done} were removed", told)
+    cure = _QUIETER if loop.yielded else _AGAIN
+    return finish(attempt, "failed", f"{said}; {attempt.done} were removed → {cure}", told)
 
 
-def _advice(attempt: Attempt, made: Subject, head: Entry) -> list[str]:
-    if attempt.done <= _MUCH * int(head["of"]):
+_AGAIN = "run it again: it takes what is left then"
+_QUIETER = f"{_AGAIN}; in a quieter hour, or with that limit raised knowingly"
+
+
+def _room(
+    attempt: Attempt, made: Subject, head: Entry, *, yielded: bool
+) -> tuple[str, list[str]]:  # fmt: skip
+    """Make the room of what is gone of use again where it is much; say what became of that."""
+    if attempt.done <= MUCH * int(head["of"]):
+        return "", []
+    disk = "the disk gets none of the room back before VACUUM FULL or pg_repack"
+    if not attempt.work.vacuum:
+        return "", [f"VACUUM (ANALYZE) {made.full} makes their room of use again; {disk}"]
+    if yielded:
+        attempt.more["vacuum"] = "not done: it is too much for others"
+        return "; NOT vacuumed, as it is too much for others", [disk]
+    said = vacuum(attempt, made)
+    limit(attempt.session.connection, max(1.0, attempt.job.timeout), ends_with_us=True)
+    return f"; {said}", [disk]
+
+
+def _others(attempt: Attempt, made: Subject, head: Entry, left: int) -> list[str]:
+    """Say how many rows stay that were not meant, where they were counted before."""
+    if not head["of_exact"] or left > _LEFT:
         return []
-    told = "makes their room of use again; the disk gets none back before VACUUM FULL or pg_repack"
-    return [f"VACUUM (ANALYZE) {made.full} {told}"]
+    (now,) = attempt.session.connection.one(f"SELECT count(*) FROM {made.full}")
+    before, after = int(head["of"]) - int(head["meant"]), int(now or 0) - left
+    attempt.more |= {"others_before": before, "others": after}
+    return [f"{after} rows that were not meant are there; {before} were before"]
