@@ -107,15 +107,31 @@ def test_an_hour_that_was_missed_is_caught_up_and_taken_back_alone(desk: Desk) -
     assert desk.db.sql(f"SELECT count(*) FROM sync_analytics_snapshot WHERE {gone}") == [(0,)]
 
 
-def test_an_hour_whose_records_are_being_removed_gets_no_snapshot(desk: Desk) -> None:
-    """What cleanup-expired has left of it would be taken for all of it."""
-    gone = "created_at < date_trunc('hour', now(), 'UTC') - interval '160 minutes'"
+LASTING = """
+    INSERT INTO sync_idempotency_record SELECT * FROM away WHERE id % 300 = 0;
+    UPDATE sync_idempotency_record SET expires_at = expires_at + interval '30 days'
+        WHERE id IN (SELECT id FROM away)
+"""
+
+
+@pytest.mark.parametrize(
+    ("removed", "more", "hours"),
+    [(160, "", 2), (160, LASTING, 2), (30, "", 1), (-1, "", 1)],
+)
+def test_an_hour_whose_records_are_being_removed_gets_no_snapshot(
+    desk: Desk, removed: int, more: str, hours: int
+) -> None:
+    """What cleanup-expired has left of it would be taken for all of it: it goes by the end of a
+    record, and some last longer. The last hour is whole; so is one before which nobody synced."""
+    gone = f"created_at < date_trunc('hour', now(), 'UTC') - interval '{removed} minutes'"
     desk.db.sql(f"CREATE TABLE away AS SELECT * FROM sync_idempotency_record WHERE {gone}")
     desk.db.sql(f"DELETE FROM sync_idempotency_record WHERE {gone}")
+    desk.db.sql(more or "SELECT 1")
     try:
-        assert "20 snapshots of 2 hours are made" in run(desk, "--yes")
-        assert number(desk) == 20
+        assert f"{hours}0 snapshots of {hours} hours are made" in run(desk, "--yes")
+        assert number(desk) == 10 * hours
     finally:
+        desk.db.sql("DELETE FROM sync_idempotency_record WHERE id IN (SELECT id FROM away)")
         desk.db.sql("INSERT INTO sync_idempotency_record SELECT * FROM away; DROP TABLE away")
 
 
