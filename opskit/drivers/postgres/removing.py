@@ -54,7 +54,7 @@ def foreseen(access: Access, session: Session, job: Job, write: Write) -> Output
         found = count(connection, made, work)
         connection.own("ROLLBACK")
         connection.own("RESET ROLE")
-        wrong = [*excess(found, work, made.said), *planned(connection, made, work, found.began)]
+        wrong = [*excess(found, work, made.said), *planned(connection, made, work, found)]
         walks = blocks(connection, made, work, found.began, found.share) > 0
         more = [*_afterwards(connection, made, work, found), *_now(connection, made, work, before)]
     except SubjectError as error:
@@ -122,7 +122,7 @@ def remove(attempt: Attempt) -> Output:
     if head is None:
         found = count(connection, made, work)
         attempt.more |= _evidence(found)
-        wrong = [*excess(found, work, made.said), *planned(connection, made, work, found.began)]
+        wrong = [*excess(found, work, made.said), *planned(connection, made, work, found)]
         if wrong := wrong + _nothing(found, work, made):
             raise SubjectError("; ".join(wrong))
         head = {"did": HEAD, "table": made.full, "shape": made.shape, **_evidence(found)}

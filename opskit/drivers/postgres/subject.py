@@ -16,7 +16,9 @@ _EXACT = 2_000_000
 """Up to so many rows the table is counted; of a larger one the server's estimate is taken."""
 _TIMES = ("timestamptz", "timestamp", "date")
 _TABLE = """
-    SELECT n.nspname, c.relname, c.relkind::text, greatest(c.reltuples::bigint, c.relpages),
+    SELECT n.nspname, c.relname, c.relkind::text, greatest(c.reltuples::bigint,
+            pg_catalog.pg_relation_size(c.oid)
+            / pg_catalog.current_setting('block_size')::bigint, c.relpages),
         EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE inhparent = c.oid)::text,
         pg_catalog.row_security_active(c.oid)::text,
         (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(a.attname, t.typname,
@@ -195,9 +197,13 @@ def excess(found: Count, work: Rows, said: str) -> Iterator[str]:
         yield f"{found.live} of the rows meant are still needed (`live`), max_live: {limits.needed}"
 
 
-def planned(connection: Connection, made: Subject, work: Rows, began: str) -> Iterator[str]:
-    """Yield what is wrong with how the server would find the rows of a batch."""
-    statement = removed(Statement(work.chosen, made.full, began), work.limits.first)
+def planned(connection: Connection, made: Subject, work: Rows, found: Count) -> Iterator[str]:
+    """Yield what is wrong with how the server would find the rows of a batch.
+
+    A table that nobody has analyzed is as large as it was counted, or as its file is.
+    """
+    number = max(made.rows, found.total)
+    statement = removed(Statement(work.chosen, made.full, found.began), work.limits.first)
     (told,) = connection.one(f"EXPLAIN (FORMAT JSON) {statement.text}", *statement.values)
     parts = list(nodes(json.loads(told or "[]")[0]["Plan"]))
     own = [one for one in parts if one.get("Relation Name") == made.name]
@@ -205,9 +211,9 @@ def planned(connection: Connection, made: Subject, work: Rows, began: str) -> It
     unbound = work.chosen.older is None and work.chosen.newer is None
     if unbound and any(not _CONDITIONS & one.keys() for one in inner):
         yield "the condition holds for every row, as the server sees it"
-    if made.rows > BIG and any(one["Node Type"] == "Seq Scan" for one in own):
+    if number > BIG and any(one["Node Type"] == "Seq Scan" for one in own):
         yield (
-            f"{made.said} has about {made.rows} rows, and each batch would read all of it: no index"
+            f"{made.said} has about {number} rows, and each batch would read all of it: no index"
             f" leads to them → build one on {work.chosen.time or 'what the condition asks for'}"
         )
 
