@@ -1,5 +1,6 @@
 """The shipped matview-refresh on a real database: what is refreshed, refused, and not kept."""
 
+import re
 import signal
 from pathlib import Path
 
@@ -71,6 +72,8 @@ def test_it_shows_what_the_tables_say_by_now(desk: Desk) -> None:
         ("mv_people_dropdown; drop table people", (), 2, "views"),
         ("Mv_People", (), 2, "views"),
         ("", (), 2, "views"),
+        (VIEWS, ("-p", "free=1000"), 5, "bytes of the disk once more, and 1000 are free (free)"),
+        (VIEWS, ("-p", "free=some"), 2, "free"),
         (VIEWS, ("-p", "grow=-1"), 2, "grow"),
         (VIEWS, ("-p", "window=25-3", "-p", "blocking=true"), 2, "window"),
     ],
@@ -102,6 +105,44 @@ def test_one_that_was_never_filled_or_has_no_fit_index_needs_leave(desk: Desk) -
     wrong = refresh(desk, "over,mv_people_dropdown", status=5)
     assert "mv_people_dropdown is read by over: put it before that one" in wrong
     refresh(desk, "mv_people_dropdown,over")
+    assert people(desk, "over") == people(desk)
+    # Through a view that is none of the materialized ones, too.
+    db.sql("CREATE VIEW between AS SELECT id FROM mv_people_dropdown")
+    db.sql(
+        "CREATE MATERIALIZED VIEW far AS SELECT id FROM between; CREATE UNIQUE INDEX ON far (id)"
+    )
+    db.sql("ALTER VIEW between OWNER TO app; ALTER MATERIALIZED VIEW far OWNER TO app")
+    wrong = refresh(desk, "far,mv_people_dropdown", status=5)
+    assert "mv_people_dropdown is read by far: put it before that one" in wrong
+
+
+def test_an_empty_one_a_wrong_one_and_one_with_duplicates_are_not_kept(desk: Desk) -> None:
+    db = desk.db
+    before = people(desk)
+    db.sql("CREATE TABLE tag (n int); GRANT SELECT ON tag TO app")
+    db.sql("CREATE MATERIALIZED VIEW tags AS SELECT n FROM tag; CREATE UNIQUE INDEX ON tags (n)")
+    db.sql("ALTER MATERIALIZED VIEW tags OWNER TO app")
+    assert "it is empty, as it was before" in refresh(desk, "tags", status=1)
+    refresh(desk, "tags", "-p", "empty=true")
+    db.sql("INSERT INTO tag VALUES (1), (1)")
+    said = refresh(desk, "tags", status=1)
+    assert "duplicate rows without any null columns" in said
+    assert people(desk, "tags") == 0
+    assert "leave out one of" in refresh(
+        desk, "tags", "-p", "exact=true", "-p", "blocking=true", "-p", "window=0-24", status=5
+    )
+    refresh(desk, "mv_people_dropdown", "-p", "exact=true")
+    assert people(desk) == before
+    # A definition that says something else each time it is asked.
+    db.sql("CREATE SEQUENCE turn; GRANT USAGE ON turn TO app")
+    db.sql("CREATE FUNCTION more() RETURNS SETOF int LANGUAGE sql VOLATILE AS $$ SELECT n FROM"
+           " generate_series(1, 100 + nextval('public.turn')::int * 7 % 5) n $$")  # fmt: skip
+    db.sql(
+        "CREATE MATERIALIZED VIEW less AS SELECT n FROM more() n; CREATE UNIQUE INDEX ON less (n)"
+    )
+    db.sql("ALTER MATERIALIZED VIEW less OWNER TO app; SELECT setval('turn', 5)")
+    said = refresh(desk, "less", "-p", "exact=true", status=1)
+    assert re.search(r"it is '\d+ rows would be there, and its definition has \d+, then \d+", said)
 
 
 def test_what_looks_wrong_is_not_kept_and_what_comes_after_it_not_begun(desk: Desk) -> None:
@@ -130,8 +171,9 @@ def test_whoever_reads_is_not_kept_waiting_and_a_refresh_under_way_is_not_queued
         refresh(desk, "mv_people_dropdown")
     with psycopg.connect(desk.db.owner) as other:
         other.execute("REFRESH MATERIALIZED VIEW CONCURRENTLY mv_people_dropdown")
-        said = refresh(desk, "mv_people_dropdown", status=1)
-        assert "lock" in said
+        said = refresh(desk, "mv_people_dropdown", status=5)
+        pid = other.info.backend_pid
+        assert f"mv_people_dropdown is being refreshed, or locked, by process {pid}" in said
 
 
 def test_killed_at_the_commit_it_is_settled_by_its_mark(desk: Desk) -> None:
