@@ -156,6 +156,9 @@ def test_what_looks_wrong_is_not_kept_and_what_comes_after_it_not_begun(desk: De
     assert people(desk, "mv_location_dropdown") == places
     desk.db.sql("UPDATE people SET enable = id % 2 = 0")
     assert "would be left (shrink)" in refresh(desk, "mv_people_dropdown", status=1)
+    waits = ("-p", "blocking=true", "-p", "window=0-24")
+    assert "would be left (shrink)" in refresh(desk, "mv_people_dropdown", *waits, status=1)
+    assert people(desk) == before
     refresh(desk, "mv_people_dropdown", "-p", "shrink=60")
     desk.db.sql("UPDATE people SET enable = true")
     assert "(grow)" in refresh(desk, "mv_people_dropdown", status=1)
