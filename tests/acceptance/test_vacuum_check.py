@@ -116,6 +116,24 @@ def test_it_says_what_is_wrong_and_everything_is_looked_at(desk: Desk) -> None:
     assert plugin.startswith("VACUUM-CHECK WARNING")
 
 
+def test_dead_rows_are_weighed_by_what_the_table_itself_says(desk: Desk) -> None:
+    db, asked = desk.db, question("dead rows")
+    db.sql("CREATE TABLE d (id int, doc text); ALTER TABLE d ALTER doc SET STORAGE EXTERNAL")
+    db.sql("INSERT INTO d SELECT n, repeat('x', 21000) FROM generate_series(1, 1000) n;"
+           "DELETE FROM d; SELECT pg_stat_force_next_flush()")  # fmt: skip
+    found = {name.partition(",")[0]: float(dead) for name, dead in db.sql(asked)}
+    assert (found["public.d"], found["TOAST of d"]) == (2000.0, 22000.0)  # of 50 rows
+    db.sql("ALTER TABLE d SET (autovacuum_vacuum_threshold = 500)")
+    found = {name.partition(",")[0]: float(dead) for name, dead in db.sql(asked)}
+    assert (found["public.d"], found["TOAST of d"]) == (200.0, 2200.0)  # which TOAST takes on
+    db.sql("ALTER TABLE d SET (toast.autovacuum_vacuum_threshold = 11000)")
+    found = {name.partition(",")[0]: float(dead) for name, dead in db.sql(asked)}
+    assert (found["public.d"], found["TOAST of d"]) == (200.0, 100.0)
+    if db.server.version >= 18:
+        db.sql("ALTER TABLE d SET (autovacuum_vacuum_max_threshold = 250)")
+        assert dict(db.sql(asked))["public.d, vacuumed never,"] == 400
+
+
 def test_a_server_that_comes_near_its_limits_is_warned_of(tmp_path: Path) -> None:
     """A slot that was left behind keeps autovacuum from helping, however old all gets."""
     settings = {
