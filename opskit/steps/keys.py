@@ -75,6 +75,7 @@ KEYS = (
     Key("all", "bool", default=False, help="every counter of the library (and of `scopes`)"),
     Key("scopes", "list", help="of drf; without it " + ", ".join(limits.SCOPES)),
     Key("group", "text", help="of django-ratelimit: the group of one identity's counter"),
+    Key("counters", "text", default="rl:", help="of django-ratelimit: its RATELIMIT_CACHE_PREFIX"),
     Key(
         "methods",
         "text",
@@ -162,7 +163,7 @@ def _listed(value: Json) -> list[str]:
 _OF: Mapping[str, tuple[str, ...]] = {
     "plain": ("keys", "pattern", "allow", "archive"),
     "drf": ("user", "ip", "all", "scopes", "rates"),
-    "django-ratelimit": ("user", "ip", "all", "group", "methods"),
+    "django-ratelimit": ("user", "ip", "all", "group", "counters", "methods"),
     "flask-limiter": ("user", "ip", "all"),
 }
 
@@ -302,7 +303,10 @@ def _counters(made: Keys, args: Mapping[str, Value], step: Step) -> Keys:
         case "drf":
             return _drf(made, args, step, idents, _word(args, step, "prefix") if given else ":1:")
         case "django-ratelimit":
-            head = f"{_word(args, step, 'prefix') if given else ':1:'}rl:"
+            head = _word(args, step, "prefix") if given else ":1:"
+            head += _word(args, step, "counters")
+            if wrong := globs.unfit_prefix(head):
+                raise _WrongError("counters", wrong)
             return _django(made, args, step, idents, head)
         case _:
             return _flask(made, idents, _word(args, step, "prefix"))

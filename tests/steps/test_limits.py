@@ -21,7 +21,8 @@ PLACE = Place(file="case.yaml", line=1, column=1)
 def made(**args: Value) -> Keys:
     given: Mapping[str, Value] = {
         "do": text("remove"), "server": text("cache"), "max_keys": 1000, "max_share": 20,
-        "override": text(""), "digest": text(""), "methods": text(""), **args,
+        "override": text(""), "digest": text(""), "methods": text(""), "counters": text("rl:"),
+        **args,
     }  # fmt: skip
     work = KINDS["keys"].work(given, Step(position="1", name="", kind="keys", place=PLACE, args={}))
     assert isinstance(work, Keys)
@@ -99,6 +100,8 @@ def test_all_of_a_library_is_its_pattern() -> None:
     assert counters("drf", all=text("true")).pattern == ":1:throttle_*"
     assert counters("drf", all=True, scopes=listed("au_th")).pattern == ":1:throttle_au_th_*"
     assert counters("django-ratelimit", all=True).pattern == ":1:rl:" + "?" * 64
+    mine = counters("django-ratelimit", all=True, counters=text("limit:"))
+    assert (mine.pattern, mine.allow) == (":1:limit:" + "?" * 64, (":1:limit:",))
     assert counters("flask-limiter", all=True).pattern == "LIMITS:LIMITER/*"
 
 
@@ -124,6 +127,11 @@ BAD_IDENTITIES = [
 @pytest.mark.parametrize(("args", "told"), BAD_IDENTITIES)
 def test_what_is_no_identity_is_refused(args: Mapping[str, Value], told: str) -> None:
     assert told in wrong(library=text("drf"), **args)
+
+
+def test_counters_of_django_ratelimit_have_a_beginning() -> None:
+    told = wrong(library=text("django-ratelimit"), all=True, prefix=text(""), counters=text(""))
+    assert "it is empty" in told
 
 
 def test_django_ratelimit_finds_nobody_without_group_and_rate() -> None:
