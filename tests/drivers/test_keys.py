@@ -17,6 +17,7 @@ import hiredis
 import pytest
 
 from opskit.drivers.redis import archive, names
+from opskit.drivers.redis import keys as driver
 from opskit.drivers.redis.archive import Kept
 from opskit.drivers.redis.batches import Batches
 from opskit.drivers.redis.chunks import Fate, LostError, Pieces, removed
@@ -568,6 +569,27 @@ def test_a_value_that_changes_after_it_was_kept_comes_back_as_it_was_removed(des
     own = desk.db.own()
     assert len(own) == 400
     assert all(own[name] == values[-1] for name, values in seen.items())
+
+
+def test_what_stands_there_again_as_it_was_is_left(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica that was made the master meanwhile, a restore of others: the key is not gone."""
+    fill(desk.db, 3)
+    before = world(desk.db)
+    inner = driver._removed
+
+    def restored(*how: Any) -> list[Fate]:
+        found = inner(*how)
+        value, end = before[b"t:0001"]
+        desk.db.call("RESTORE", "t:0001", str(end), value, "ABSTTL")
+        desk.db.call("SET", "t:0002", "anew")
+        return found
+
+    monkeypatch.setattr(driver, "_removed", restored)
+    found = desk.remove(pattern="t:*", share=100.0)
+    assert (found.outcome, found.evidence["left"], found.evidence["anew"]) == ("failed", 1, 1)
+    assert "1 are LEFT" in found.reason
 
 
 def test_a_piece_that_is_sent_twice_is_done_once_and_says_the_same(desk: Desk) -> None:
