@@ -31,7 +31,7 @@ class Queues:
     `answers`. `results`: the server that results go to, where it is another. `visibility`: after
     how long the broker gives to another what was not acknowledged, `longest`: how long a task may
     take, both in seconds and 0 where the answers say it. `once`: queues whose tasks must not be
-    done twice.
+    done twice. `falling`: so many looks, in each of which less must wait than before; 0: two looks.
     """
 
     server: str
@@ -45,6 +45,7 @@ class Queues:
     visibility: float = 0.0
     longest: float = 0.0
     once: tuple[str, ...] = ()
+    falling: int = 0
     leave_out: tuple[str, ...] = ()
 
 

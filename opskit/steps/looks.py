@@ -38,11 +38,15 @@ def wrong(step: Step, key: str, what: str, write: str) -> InputError:
     return InputError(what, where=place, hint=write)
 
 
-def window(args: Mapping[str, Value], step: Step) -> float:
-    """Return for how long is looked, in seconds; InputError where the step is over before."""
+def window(args: Mapping[str, Value], step: Step, times: int = 1) -> float:
+    """Return for how long is looked, in seconds; InputError where the step is over before.
+
+    `times`: so many windows follow each other.
+    """
     found = a_number(args["window"], step, "window")
-    if not isinstance(step.timeout, str) and found + _SPARE > step.timeout:
-        told = f"a window of {duration(found)} does not fit into {duration(step.timeout)}"
+    if not isinstance(step.timeout, str) and times * found + _SPARE > step.timeout:
+        what = f"a window of {duration(found)}{f', {times} times,' if times > 1 else ''}"
+        told = f"{what} does not fit into {duration(step.timeout)}"
         raise wrong(step, "window", told, "make `timeout` of the step longer than it")
     return found
 

@@ -30,6 +30,7 @@ CHECKS: Mapping[str, str] = {
     "memory": "CRIT",
     "twice": "WARN",
     "old": "CRIT",
+    "falling": "CRIT",
     "depth": "CRIT",
     "queues": "CRIT",
 }
@@ -44,6 +45,7 @@ LIMITS: Mapping[str, tuple[float, float, str]] = {
     "memory": (80, 90, "how much of its memory the server uses, in percent"),
 }
 """Check → the limits of WARN and CRIT, and what they limit."""
+MOST_LOOKS = 20
 SUMMARY = (
     "Look at the queues of Celery on a Redis: how much waits, how much was taken and how long ago, "
     "which tasks these are, whether anybody takes them, who of the workers has answered; and say "
@@ -77,6 +79,10 @@ KEYS = (
     *LAYOUT,
     Key("window", "duration", default=10.0, minimum=0,
         help="between two looks, which tell whether anybody takes messages; 0: one look"),
+    Key("falling", "int", default=0, minimum=0,
+        help="so many looks, one `window` after the other: from each to the next less must wait in "
+        "each queue, and what was taken longest ago must not stay; 0: two looks, and that is not "
+        "asked"),
     Key("workers", "text", default="", help="who must answer, with commas between: the names that "
         "`inspect ping` has"),
     Key("answers", "text", help="who has answered: JSON of name → `active`, `processed` and "
@@ -111,11 +117,18 @@ def work(args: Mapping[str, Value], step: Step) -> Queues:
         raise looks.wrong(
             step, "workers", told, "name every worker: workers: celery@web1,celery@web2"
         )
+    falling = int(a_number(args["falling"], step, "falling"))
+    window = looks.window(args, step, max(falling, 2) - 1)
+    if falling == 1 or falling > MOST_LOOKS or (falling and not window):
+        told = f"{falling} looks, {window:g} s apart, do not tell whether less waits"
+        write = f"2 to {MOST_LOOKS} looks, and a window between them: falling: 3, window: 10s"
+        raise looks.wrong(step, "falling", told, write)
     return Queues(
         server=a_word(args["server"], step, "server"),
         layout=layout(args, step),
         names=names(a_word(args["queues"], step, "queues")),
-        window=looks.window(args, step),
+        window=window,
+        falling=falling,
         limits={name: looks.limit(args, step, name, "{:g}".format) for name in LIMITS},
         workers=workers,
         answers=answers,

@@ -11,6 +11,8 @@ def looked(work: Queues) -> list[str]:
     """Say what is looked at, and from when on something is too much."""
     names = ", ".join(work.names) or "all that the broker knows"
     again = f", twice within {duration(work.window)}" if work.window else ""
+    if work.falling:
+        again = f", {work.falling} times, {duration(work.window)} apart: less must wait each time"
     shown = [f"look at the queues {names}{again}"]
     if work.workers:
         shown.append(f"expects answers of {', '.join(work.workers)}")

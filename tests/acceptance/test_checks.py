@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 
 import psycopg
@@ -19,6 +20,7 @@ from tests.support.database import base
 from tests.support.desk import Desk
 
 pytestmark = pytest.mark.acceptance
+RUNBOOKS = Path(__file__).parents[2] / "runbooks"
 
 STAYS = {"server": "cache", "warn": "> 3600", "crit": "< 0"}
 CELERY = """CREATE TABLE django_celery_results_taskresult (
@@ -44,7 +46,7 @@ BEAT = """
     CREATE TABLE django_celery_beat_crontabschedule (id integer, hour text, day_of_week text,
         day_of_month text, month_of_year text);
     CREATE TABLE django_celery_beat_periodictask (name text, task text, enabled boolean,
-        crontab_id integer, last_run_at timestamptz);
+        crontab_id integer, last_run_at timestamptz, date_changed timestamptz DEFAULT now());
     INSERT INTO django_celery_beat_crontabschedule VALUES (1, '4', '*', '*', '*'),
         (2, '*', '*', '*', '*');
     INSERT INTO django_celery_beat_periodictask VALUES
@@ -92,6 +94,23 @@ def desk(
     desk.environ["OWNERS"] = json.dumps(dict(owners))
     desk.environ["CACHE"] = str(cache.port)
     return desk
+
+
+def test_what_is_due_and_what_fails_is_asked_after_a_recovery(owners: Mapping[str, str]) -> None:
+    steps = yaml.safe_load((RUNBOOKS / "queue-verify.yaml").read_text())["steps"]
+    due, fails = (one["health"]["sql"] for one in steps if "sql" in one.get("health", {}))
+    with psycopg.connect(owners["main"]) as db:
+        assert db.execute(due).fetchall() == [("ranking", Decimal("26.0"))]
+        db.execute("UPDATE django_celery_beat_periodictask SET last_run_at = NULL")
+        assert db.execute(due).fetchall() == [("ranking", Decimal("0.0"))], "it is new"
+        db.execute("DELETE FROM django_celery_results_taskresult")
+        assert db.execute(fails).fetchone() == (None,), "of nothing nobody knows"
+        result = "INSERT INTO django_celery_results_taskresult (status, date_done) "
+        ended = "SELECT CASE n WHEN 1 THEN 'FAILURE' ELSE 'SUCCESS' END, now()"
+        db.execute(f"{result} {ended} FROM generate_series(1, 80) AS n".encode())
+        db.execute(f"{result} VALUES ('FAILURE', now() - interval '11 minutes')".encode())
+        assert db.execute(fails).fetchone() == (Decimal("1.25"),)
+        db.rollback()
 
 
 def check(desk: Desk, checks: Sequence[object], *words: str, status: int | None = 0) -> str:

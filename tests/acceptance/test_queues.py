@@ -210,6 +210,19 @@ def test_what_was_put_aside_is_done_after_all(desk: Desk) -> None:
     assert notes.read_text().split() == [str(n) for n in range(20)]
 
 
+def test_queues_are_worked_off_again_and_one_beat_runs(desk: Desk) -> None:
+    pids = desk.folder / "beats"
+    pids.write_text("1 2\n")
+    desk.write(beat=f"cat {pids}")
+    said = desk.go("run", "queue-verify", 1, queues="mail", window="1s", within="1m")
+    assert "2 beats run (worker1: 2)" in said
+    assert said.count("ok       1 A canary comes back") == 1
+    pids.write_text("1\n")
+    desk.go("run", "queue-verify", window="1s")
+    desk.write()
+    assert "queue.beat" in desk.go("plan", "queue-verify", 2)
+
+
 RESTART: dict[str, Any] = {"queues": "celery, mail", "begin": "2m", "within": "1m"}
 
 

@@ -120,6 +120,32 @@ def test_a_queue_that_no_worker_takes_from(at: Broker) -> None:
     assert found.evidence["level"] == "CRIT"
 
 
+def test_a_queue_is_worked_off_where_less_waits_each_time(at: Broker) -> None:
+    at.queue("celery", 400)
+    at.queue("mail", 3)
+    at.queue("few", 5)
+    at.taken(1, 350)
+    how: dict[str, Any] = {"falling": 3, "window": 0.3}
+
+    def both(peer: Peer, number: int) -> None:
+        takes("celery")(peer, number)
+        gives("few")(peer, number)
+        takes("few")(peer, number)
+
+    with beside(at.db, both):
+        found = at.look(names=("celery", "few"), **how)
+        assert at.found(found, "check") == ["falling", "old"]
+        assert "what was taken longest ago is still there, after 5m5" in found.reason
+        at.db.call("DEL", "unacked", "unacked_index")
+        assert at.look(names=("celery", "few"), **how).evidence["level"] == "OK"
+        found = at.look(**how)
+    assert {*at.found(found, "name")} == {"mail"}
+    assert "does not fall from look to look (300ms apart): 3, 3, 3" in str(found.evidence)
+    with beside(at.db, gives("celery")):
+        found = at.look(names=("celery",), **how)
+    assert "falling" in at.found(found, "check")
+
+
 def test_a_backlog_only(at: Broker) -> None:
     at.queue("celery", 120)
     limits = {**DEFAULTS, "depth": Limit(warn=50, crit=100)}

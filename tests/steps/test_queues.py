@@ -36,6 +36,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("messages", {**BACK, "part": 0}, "caps are a number from 1"),
     ("queues", {"answers": "{}"}, "nobody is named who must answer"),
     ("queues", {"window": 595.0}, "does not fit into"),
+    ("queues", {"falling": 1}, "1 looks, 10 s apart, do not tell"),
+    ("queues", {"falling": 3, "window": 0.0}, "3 looks, 0 s apart, do not tell"),
+    ("queues", {"falling": 7, "window": 99.0}, "a window of 1m39s, 6 times, does not fit into"),
     ("queues", {"depth_crit": 1}, "`depth_crit` \\(1\\) comes before `depth_warn`"),
     ("queues", {"leave_out": (text("deep"),)}, "there is no check 'deep'"),
 ]

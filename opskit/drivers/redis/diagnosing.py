@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from datetime import datetime
+from itertools import pairwise
 
 from opskit.drivers.postgres.findings import Found
 from opskit.drivers.redis.broker import Head, Moment, Taken
@@ -20,21 +21,23 @@ _RAISE = "let visibility_timeout be longer than the longest task"
 _SOONER = "send such tasks later, or let visibility_timeout be longer than the furthest eta"
 _NO_LIMIT = "nothing limits how long a task may run (task_time_limit)"
 _WEIGHTS = ("WARN", "CRIT").index
+_FEW = 10
 _NAMED = 20
 """So many messages or tasks are named by each check."""
 
 
 @frozen
 class Looked:
-    """What was seen. `bound`: the queues that the broker knows; `repeated`: messages that were
-    taken several times, and how often; `server`: memory in percent; `results`: why the server that
-    results go to can't be used, "" where it can.
+    """What was seen, from the first moment of `seen` to its last. `bound`: the queues that the
+    broker knows; `repeated`: messages that were taken several times, and how often; `server`:
+    memory in percent; `results`: why the server that results go to can't be used, "" where it can.
     """
 
     work: Queues
     bound: tuple[str, ...]
     first: Moment | None
     last: Moment | None
+    seen: Sequence[Moment]
     heads: Mapping[str, list[Head]]
     repeated: Sequence[tuple[Head, int]]
     server: float | None
@@ -130,6 +133,7 @@ def found_by(looked: Looked) -> Iterator[Found]:
     yield from _repeated(looked, last)
     yield from _twice(looked, said)
     yield from _old(looked, last, visibility(looked.work, said))
+    yield from _falling(looked, first, last)
     for queue in last.queues.values():
         if weight := looked.level("depth", queue.waiting):
             before = first.queues[queue.name].waiting
@@ -238,6 +242,34 @@ def _apart(looked: Looked, first: Moment, last: Moment, said: Answers | None) ->
         weight = max((looked.level("depth", one.waiting) or "WARN" for one in waits), key=_WEIGHTS)
         text += ", which others take from: where it stays so, restart it"
         yield Found(check="stuck", name=name, text=text, weight=weight)
+
+
+def _falling(looked: Looked, first: Moment, last: Moment) -> Iterator[Found]:
+    """Tell of queues that are not worked off, where that was asked.
+
+    A few that wait while others are taken are no backlog: they come and go.
+    """
+    if not looked.work.falling:
+        return
+    for name, queue in last.queues.items():
+        counts = [one.queues[name].waiting for one in looked.seen]
+        falls = all(later < sooner for sooner, later in pairwise(counts))
+        if falls or not queue.waiting or (queue.waiting <= _FEW and _consumed(name, first, last)):
+            continue
+        told = ", ".join(map(str, counts))
+        text = f"what waits does not fall from look to look ({duration(looked.work.window)} apart)"
+        yield Found(check="falling", name=name, text=f"{text}: {told}")
+    before, now = _oldest(first), _oldest(last)
+    if before and now and before[1] == now[1] and looked.level("old", now[0]):
+        text = f"what was taken longest ago is still there, after {duration(round(now[0]))}"
+        yield Found(check="falling", name="broker", text=text)
+
+
+def _oldest(moment: Moment) -> tuple[float, bytes] | None:
+    """Return how long ago was taken what was due and is not acknowledged, and which it is."""
+    known = [(moment.now - max(one.since, _due(one) or 0.0), one.tag)
+             for one in moment.known.values()]  # fmt: skip
+    return max((one for one in known if one[0] >= 0), default=None)
 
 
 def _repeated(looked: Looked, last: Moment) -> Iterator[Found]:

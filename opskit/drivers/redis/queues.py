@@ -104,15 +104,17 @@ def _looked(look: _Look, session: Session) -> Output:
     names = work.names or there
     raise_other_steps(session, work.layout, names)
     first = moment(session, work.layout, names) if names else None
-    last, times = first, _Times()
+    times, seen = _Times(), [first] if first is not None else []
     if first is not None and work.window:
         times.add(first.known.values())
-        _wait(look, session, times)
-        last = moment(session, work.layout, names)
-        times.add(last.known.values())
+        for _ in range(max(work.falling, 2) - 1):
+            _wait(look, session, times)
+            seen.append(moment(session, work.layout, names))
+            times.add(seen[-1].known.values())
+    last = seen[-1] if seen else None
     heads_of = _heads(session, last) if last is not None else {}
     looked = Looked(
-        work=work, bound=there, first=first, last=last, heads=heads_of,
+        work=work, bound=there, first=first, last=last, seen=seen, heads=heads_of,
         repeated=times.repeated(), server=_memory(session), policy=session.identity.policy,
         results=reached(look.other, look.watch) if look.other is not None else "",
     )  # fmt: skip
