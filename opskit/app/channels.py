@@ -82,6 +82,8 @@ def lately(store: Store, channel: Channel, message: Message) -> str:
                 if entry.at >= since and _same(entry.event, channel, message):
                     if _inventory(store, run.id) != here:
                         break  # what is so there may be otherwise here
+                    if entry.event.data.get("severity") != message.severity:
+                        return ""  # it is not any more as it was told last
                     ago = duration(round(time.time() - entry.at))
                     return f"it had the same {ago} ago, of run {run.id}"
     return ""
@@ -125,13 +127,12 @@ def _inventory(store: Store, run: str) -> str:
 
 
 def _same(event: Event, channel: Channel, message: Message) -> bool:
-    """Tell whether an event says that a channel has had a message."""
+    """Tell whether an event says that a channel has had a message, however severe it was."""
     data = event.data
     return (
         event.kind == "message"
         and data.get("channel") == channel.name
         and data.get("delivered") is True
-        and data.get("severity") == message.severity
         and (event.step, event.host) == (message.step, message.host)
     )
 

@@ -206,3 +206,15 @@ def test_who_was_told_hears_once_that_it_is_over_and_then_of_the_next_time(
     ):
         assert call(words) == 0
         assert heard(folder) == told, (words, told)
+
+
+def test_what_went_well_in_between_is_no_repetition_when_it_fails_again(folder: Path) -> None:
+    """Who has heard that all is well hears at once that it is not, whatever `every` says."""
+    tell = "always:\n  - {name: Tell, notify: {message: 'it {{ run.status }}', to: seldom}}\n"
+    (folder / "job.yaml").write_text(LOOK.replace("sync-outage", "job") + tell)
+    for level, told in (
+        ("2", ["[critical] it failed"]), ("2", []), ("0", ["it succeeded"]), ("0", []),
+        ("2", ["[critical] it failed"]), ("2", []),
+    ):  # fmt: skip
+        call(["run", "./job.yaml", "-p", f"level={level}"])
+        assert heard(folder) == told, level
