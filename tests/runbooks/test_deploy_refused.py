@@ -76,6 +76,26 @@ def test_a_fleet_that_is_not_as_it_should_be_is_refused_untouched(fleet: Fleet, 
         fleet.sh(host, mends)
 
 
+def test_an_alert_that_would_not_arrive_refuses_a_deploy_and_no_dry_run_sends_one(
+    fleet: Fleet,
+) -> None:
+    heard = fleet.folder / "heard"
+    inventory = fleet.folder / "i.yaml"
+    inventory.write_text(
+        fleet.lab.inventory.read_text()
+        + f"channels: {{pager: {{command: 'cat >>{heard}', severity: critical}},"
+        " dead: {command: 'echo no such mailbox >&2; exit 67'}}\n"
+    )
+    before, running = state(fleet), pids(fleet)
+    given = ["-i", str(inventory), "-p", "alerts=pager, dead"]
+    deploy(fleet, "B", *given, "--dry-run")
+    assert not heard.exists()
+    said = deploy(fleet, "B", *given, status=5)
+    assert "dead: its command ended with status 67: no such mailbox" in said
+    assert "a test: would an alert arrive? deploy of B is about to begin" in heard.read_text()
+    assert (state(fleet), pids(fleet)) == (before, running)
+
+
 def test_the_last_host_that_works_is_not_taken_out(fleet: Fleet, pool: str) -> None:
     for host in ("web2", "web3", "web4"):
         fleet.sh(host, "labctl stop app")
