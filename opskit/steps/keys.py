@@ -186,10 +186,13 @@ def _meant(step: Step, library: str) -> Iterable[Problem]:
 class _WrongError(Exception):
     """What is asked for names no set of keys that may be acted on."""
 
-    def __init__(self, key: str, what: str) -> None:
+    def __init__(self, key: str, what: str, write: str = "") -> None:
         super().__init__(what)
         self.key = key
-        self.what, _, self.write = what.partition(" → ")
+        if write:
+            self.what, self.write = what, write
+        else:
+            self.what, _, self.write = what.partition(" → ")
 
 
 def work(args: Mapping[str, Value], step: Step) -> Keys:
@@ -198,7 +201,7 @@ def work(args: Mapping[str, Value], step: Step) -> Keys:
         return _work(args, step)
     except _WrongError as error:
         place = str(step.places.get(f"{step.kind}.{error.key}", step.place))
-        hint = error.write or "see the page on removing keys"
+        hint = error.write or "what is meant; docs/how-to/rate-limits.md says what is refused"
         raise InputError(error.what, where=place, hint=hint) from None
 
 
@@ -277,7 +280,10 @@ def _plain(made: Keys, args: Mapping[str, Value], step: Step) -> Keys:
     found = [globs.unfit_name(one, allow) for one in names]
     found += [globs.unfit_pattern(pattern, prefix, allow)] if pattern else []
     if wrong := next(filter(None, found), ""):
-        raise _WrongError("pattern" if pattern else "keys", wrong)
+        meant = "a key or a pattern that begins as `allow` of this step says"
+        more = ", or add the beginning to `allow` where all that is called so may go"
+        hint = meant + (more if "of what is allowed" in wrong else "")
+        raise _WrongError("pattern" if pattern else "keys", wrong, hint)
     return _rated(replace(made, names=names, pattern=pattern, allow=allow), args, step)
 
 

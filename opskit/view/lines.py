@@ -164,9 +164,7 @@ def said(event: Event, labels: Labels) -> Said:
         case "step silent":
             return _silence(event, labels.step(event))
         case "step skipped":
-            why = short(data, "why")
-            false = f": `{why.removeprefix('when: ')}` is false" if why.startswith("when: ") else ""
-            return "skipped", labels.step(event) + (false or _because(data, "why"))
+            return "skipped", labels.step(event) + _unwanted(data)
         case "message":
             return "message", short(data, "text")
         case "note":
@@ -237,6 +235,14 @@ def _whose(data: Mapping[str, Json]) -> str:
         for name in ("hosts", "kept")
     )
     return (f", on {on}" if on else "") + (f" (as before on {kept})" if kept else "")
+
+
+def _unwanted(data: Mapping[str, Json]) -> str:
+    """Say why a step was not done; what a plan has found to be false already is not repeated."""
+    kind, _, condition = short(data, "why").partition("when: ")
+    if kind or not condition:
+        return _because(data, "why")
+    return ": its `when` is false" if condition == "False" else f": `{condition}` is false"
 
 
 def _silence(event: Event, step: str) -> Said:

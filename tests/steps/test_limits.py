@@ -33,6 +33,9 @@ def wrong(**args: Value) -> str:
     with pytest.raises(InputError) as caught:
         made(**args)
     assert caught.value.hint
+    assert ("add the beginning to `allow`" in caught.value.hint) == (
+        "of what is allowed" in caught.value.what
+    )
     return caught.value.what
 
 

@@ -54,6 +54,19 @@ def test_every_kind_of_event_is_one_line_of_the_same_shape() -> None:
     assert all(ROW.fullmatch(row) for row in rows)
 
 
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [
+        ("when: release == 'B'", ": `release == 'B'` is false"),
+        ("when: False", ": its `when` is false"),
+        ("its effect is there already", ": its effect is there already"),
+    ],
+)
+def test_it_is_said_why_a_step_was_not_done(why: str, said: str) -> None:
+    step = Event(kind="step skipped", key="4@web1", host="web1", step="Switch", data={"why": why})
+    assert written(step) == [f"08:00:00Z web1 skipped  4 Switch{said}"]
+
+
 def test_a_silence_and_its_end_are_a_line_each() -> None:
     assert written(silent("4@web1"), silent("4@web1", over=True, seconds=372.4)) == [
         "08:00:00Z web1 SILENT   4 Switch has printed nothing for 5:00",
