@@ -2,7 +2,7 @@
 """What rows are meant → SQL. Names are quoted, values are bound, a condition stands in brackets."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from opskit.model.frozen import frozen
 from opskit.model.rows import Selection
@@ -163,6 +163,22 @@ def left(statement: Statement, most: int) -> Sql:
     return statement.made(
         f"SELECT count(*) FROM (SELECT FROM {statement.source} WHERE {which}"
         f" LIMIT {statement.value(str(most))}::bigint) AS left_over"
+    )
+
+
+def referenced(
+    statement: Statement, other: tuple[str, str], pairs: Sequence[tuple[str, str]], most: int
+) -> Sql:
+    """How many rows that are meant another table refers to, as far as `most`.
+
+    `pairs`: a column of the other table, and the one here that it refers to.
+    """
+    table = f"{quoted(other[0])}.{quoted(other[1])}"
+    same = " AND ".join(f"opskit_other.{quoted(a)} = {ROW}.{quoted(b)}" for a, b in pairs)
+    return statement.made(
+        f"SELECT count(*) FROM (SELECT FROM {statement.source} WHERE {statement.which()}\n"
+        f"  AND EXISTS (SELECT FROM {table} AS opskit_other WHERE {same})"
+        f" LIMIT {statement.value(str(most))}::bigint) AS held"
     )
 
 

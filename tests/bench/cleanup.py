@@ -1,5 +1,8 @@
 """Removing sessions that are over, beside one big DELETE and beside a client that goes on writing.
 
+Django's `clearsessions` is that DELETE: its query set sends the one statement. The batches that are
+often advised, which join by ctid, are measured over some of them: what one costs does not change.
+
 Both remove the same rows of the same table, which is made anew before each; the server waits for
 the disk at each commit. Neither vacuums, nor holds back for the WAL: one DELETE can't.
 """
@@ -32,6 +35,11 @@ TABLE = """
     GRANT SELECT ON django_session TO reader
 """
 DELETE = "DELETE FROM django_session WHERE expire_date < now()"
+JOINED = """
+    WITH gone AS (SELECT ctid FROM django_session WHERE expire_date < now() LIMIT 1000)
+    DELETE FROM django_session AS s USING gone WHERE s.ctid = gone.ctid
+"""
+BATCHES = 40
 ROUNDS = 3
 
 
@@ -56,6 +64,7 @@ class Cleanup(Apart):
         ours: list[Run] = []
         steady: list[Run] = []
         theirs: list[Run] = []
+        joined: list[Run] = []
         with server(fsync="on", shared_buffers="512MB", max_wal_size="4GB") as found:
             place = _Place(found, found.database(empty=True), self.bench, self.rows)
             for turn in range(ROUNDS + 1):
@@ -66,6 +75,7 @@ class Cleanup(Apart):
                 ):
                     one = place.measured(do)
                     runs += [one] if turn else []
+                joined += [place.measured(place.joining, whole=False)] if turn else []
         return [
             Figure(what="rows/s", values=[one.rate for one in ours], limit=20_000, least=True),
             Figure(what="rows/s of one DELETE", values=[one.rate for one in theirs]),
@@ -90,17 +100,26 @@ class Cleanup(Apart):
                 values=[one.p99 for one in theirs], unit=" ms",
             ),
             Figure(what="a writer's p99 alone", values=[one.alone for one in ours], unit=" ms"),
+            Figure(what="WAL a row", values=[one.wal for one in ours], unit=" B"),
+            Figure(what="WAL a row of one DELETE", values=[one.wal for one in theirs], unit=" B"),
+            Figure(what="rows/s of batches joined by ctid", values=[one.rate for one in joined]),
+            Figure(
+                what="a writer's p99 beside those",
+                values=[one.p99 for one in joined], unit=" ms",
+            ),
         ]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """What a run came to: rows a second, the longest transaction, a writer beside it; in ms."""
+    """What a run came to: rows a second, the longest transaction, a writer beside it, in ms; and
+    bytes of WAL for each row, the writer's with them."""
 
     rate: float
     longest: float
     p99: float
     alone: float
+    wal: float
 
 
 class _Place:
@@ -118,7 +137,7 @@ class _Place:
         with psycopg.connect(self._url, autocommit=True) as connection:
             return connection.execute(statement.encode()).rowcount
 
-    def measured(self, do: Callable[[], tuple[float, float]]) -> Run:
+    def measured(self, do: Callable[[], tuple[float, float]], *, whole: bool = True) -> Run:
         """Make the rows anew, and remove them beside a writer; see that they are gone."""
         self._do(TABLE.format(rows=self._rows))
         self._do("VACUUM (ANALYZE) django_session")
@@ -126,18 +145,25 @@ class _Place:
         over = self._count("expire_date < now()")
         with writing(self._app) as writer:
             time.sleep(2)
-            before = len(writer.times)
+            before, wal = len(writer.times), self._wal()
             seconds, longest = do()
+            wal = self._wal() - wal
             during = writer.times[before:]
         left = self._count("expire_date < now()")
-        if left > self._rows // 1000 or writer.errors:
+        if (whole and left > self._rows // 1000) or writer.errors:
             raise FailedError(f"{left} rows are left; {writer.errors[:3]}")
         return Run(
             rate=(over - left) / seconds,
             longest=longest,
             p99=p99(during),
             alone=p99(writer.times[:before]),
+            wal=wal / max(1, over - left),
         )
+
+    def _wal(self) -> int:
+        with psycopg.connect(self._url) as connection:
+            row = connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn")
+            return int((row.fetchone() or (0,))[0])
 
     def _count(self, where: str) -> int:
         with psycopg.connect(self._url) as connection:
@@ -150,6 +176,15 @@ class _Place:
             connection.execute(DELETE.encode())
             seconds = time.perf_counter() - began
         return seconds, 1000 * seconds
+
+    def joining(self) -> tuple[float, float]:
+        with psycopg.connect(self._app, autocommit=True) as connection:
+            times = []
+            for _ in range(BATCHES):
+                began = time.perf_counter()
+                connection.execute(JOINED.encode())
+                times.append(time.perf_counter() - began)
+        return sum(times), 1000 * max(times)
 
     def without_pauses(self) -> tuple[float, float]:
         return self.opskit("-p", "pause=0")

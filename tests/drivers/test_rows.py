@@ -216,6 +216,32 @@ NEVER_ANALYZED = """
 """
 
 
+REFERS = """
+    CREATE TABLE refers (key text, CONSTRAINT refers_key FOREIGN KEY (key) REFERENCES session);
+    INSERT INTO refers VALUES ('s7'), ('s8'), ('s3999'), (NULL);
+"""
+
+
+def test_rows_that_others_refer_to_are_told_before_any_is_removed(attic: Attic) -> None:
+    attic.db.sql(REFERS)
+    try:
+        assert attic.see(ALL).outcome == "succeeded"
+        assert "whether public.refers refers to rows that are meant (refers_key) is not told" in (
+            attic.db.printed
+        )
+        attic.db.sql("GRANT SELECT ON refers TO app")
+        for found in (attic.see(ALL), attic.do(ALL)):
+            assert found.outcome == "failed"
+            assert "public.refers refers to 2 of the rows that are meant (refers_key)" in (
+                found.reason
+            )
+        assert attic.keys() == 4000
+        attic.db.sql("DELETE FROM refers WHERE key <> 's3999'")
+        assert attic.do(ALL, attempt=2).evidence["removed"] == 3000
+    finally:
+        attic.db.sql("DROP TABLE refers")
+
+
 def test_a_big_table_without_an_index_is_refused(attic: Attic) -> None:
     attic.db.sql("DROP INDEX session_expire; UPDATE pg_class SET reltuples = 200000,"
                  " relpages = 4000 WHERE oid = 'session'::regclass")  # fmt: skip

@@ -133,7 +133,7 @@ def test_wal_that_others_make_without_end_stops_it(attic: Attic) -> None:
         over.set()
         thread.join(20)
     assert found.outcome == "failed", found
-    assert "MiB/s of WAL (max_wal: 0.5 MiB/s) for 1 s" in found.reason
+    assert "MiB/s of WAL (max_wal: 0.5 MiB/s) for 1 s (max_wait: 700ms)" in found.reason
     assert "in a quieter hour, or with that limit raised" in found.reason
     assert attic.kept() == found.evidence["removed"]
     assert attic.keys() == 4000 - attic.kept()

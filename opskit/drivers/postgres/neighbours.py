@@ -116,7 +116,8 @@ class Neighbours:
                 return None
             name, told, seconds = held
             if found.at - began >= limits.wait:
-                return f"{told} for {found.at - began:.0f} s, and that is waited for no longer"
+                waited = f" for {found.at - began:.0f} s (max_wait: {duration(limits.wait)})"
+                return told + (waited if limits.wait else "")
             attempt.progress(f"waiting: {told}")
             attempt.nap(seconds)
             self._count(name, time.monotonic() - found.at)
@@ -141,7 +142,7 @@ class Neighbours:
             self._note("most_wal_mib_s", made / max(0.001, seconds) / MIB)
             if made > limit * seconds:
                 rate = f"{made / max(0.001, seconds) / MIB:.1f} MiB/s of WAL"
-                told = f"the server has written {rate} (max_wal: {limit / MIB:g} MiB/s)"
+                told = f"the server has written {rate} (max_wal: {limit / MIB:.4g} MiB/s)"
                 yield "wal", told, min(_EVERY, max(0.02, made / limit - seconds))
                 return
         self._base = found

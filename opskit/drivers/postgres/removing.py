@@ -10,6 +10,7 @@ from opskit.drivers.postgres.doing import SNAPSHOT, unmarked
 from opskit.drivers.postgres.looking import why
 from opskit.drivers.postgres.marks import ARCHIVE, Marks
 from opskit.drivers.postgres.neighbours import Neighbours, Seen, seen
+from opskit.drivers.postgres.references import held
 from opskit.drivers.postgres.session import Access, Session, as_reader, limit
 from opskit.drivers.postgres.subject import (
     Count,
@@ -52,11 +53,13 @@ def foreseen(access: Access, session: Session, job: Job, write: Write) -> Output
         before = seen(connection, made.full)
         connection.own(SNAPSHOT)
         found = count(connection, made, work)
+        keeps, unseen = held(connection, made, work, found.began)
         connection.own("ROLLBACK")
         connection.own("RESET ROLE")
-        wrong = [*excess(found, work, made.said), *planned(connection, made, work, found)]
+        wrong = [*excess(found, work, made.said), *planned(connection, made, work, found), *keeps]
         walks = blocks(connection, made, work, found.began, found.share) > 0
         more = [*_afterwards(connection, made, work, found), *_now(connection, made, work, before)]
+        more += unseen
     except SubjectError as error:
         return Output(outcome="failed", status=1, reason=str(error))
     except ServerError as error:  # nothing hangs on it: the run ends before it has begun
@@ -122,7 +125,8 @@ def remove(attempt: Attempt) -> Output:
     if head is None:
         found = count(connection, made, work)
         attempt.more |= _evidence(found)
-        wrong = [*excess(found, work, made.said), *planned(connection, made, work, found)]
+        keeps, _ = held(connection, made, work, found.began)
+        wrong = [*excess(found, work, made.said), *planned(connection, made, work, found), *keeps]
         if wrong := wrong + _nothing(found, work, made):
             raise SubjectError("; ".join(wrong))
         head = {"did": HEAD, "table": made.full, "shape": made.shape, **_evidence(found)}

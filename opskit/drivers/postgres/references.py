@@ -1,0 +1,55 @@
+"""Rows of other tables that keep rows from being removed, found before the first one is.
+
+A foreign key with CASCADE or SET NULL has to be named (`touches`). One that forbids it would end
+the step in the middle, again and again at the same row.
+"""
+
+import json
+
+from opskit.drivers.postgres.connection import Connection
+from opskit.drivers.postgres.subject import Subject
+from opskit.model.rows import Rows
+from opskit.render.removals import Statement, referenced
+
+_MOST = 10_000
+"""Rows that are held are counted up to here."""
+_KEYS = """
+    SELECT pg_catalog.json_agg(pg_catalog.json_build_array(con.conname, n.nspname, c.relname,
+        (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(one.attname, own.attname))
+         FROM ROWS FROM (pg_catalog.unnest(con.conkey), pg_catalog.unnest(con.confkey))
+             AS pair (theirs, ours)
+         JOIN pg_catalog.pg_attribute one ON (one.attrelid, one.attnum) = (con.conrelid, theirs)
+         JOIN pg_catalog.pg_attribute own ON (own.attrelid, own.attnum) = (con.confrelid, ours)),
+        pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+            AND pg_catalog.has_table_privilege(c.oid, 'SELECT')) ORDER BY con.conname)
+    FROM pg_catalog.pg_constraint con JOIN pg_catalog.pg_class c ON c.oid = con.conrelid
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE con.confrelid = $1::regclass AND con.conrelid <> con.confrelid AND con.contype = 'f'
+        AND con.conparentid = 0 AND con.confdeltype IN ('a', 'r')
+"""
+
+
+def held(
+    connection: Connection, made: Subject, work: Rows, began: str
+) -> tuple[list[str], list[str]]:
+    """Return what keeps rows from being removed, and what this role can't be told of that."""
+    (told,) = connection.one(_KEYS, made.full)
+    wrong: list[str] = []
+    unseen: list[str] = []
+    for name, schema, table, pairs, may in json.loads(told or "[]"):
+        if not may:
+            unseen.append(
+                f"whether {schema}.{table} refers to rows that are meant ({name}) is not told to"
+                " this role: if so, it would stop there → GRANT SELECT on it"
+            )
+            continue
+        statement = Statement(work.chosen, made.full, began)
+        asked = referenced(statement, (schema, table), pairs, _MOST + 1)
+        number = int(connection.one(asked.text, *asked.values)[0] or 0)
+        if number:
+            many = f"{number}" if number <= _MOST else f"more than {_MOST}"
+            wrong.append(
+                f"{schema}.{table} refers to {many} of the rows that are meant ({name}), and keeps"
+                " them from being removed → remove those first, or leave these out with `where`"
+            )
+    return wrong, unseen
