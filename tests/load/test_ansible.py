@@ -225,3 +225,10 @@ def test_digests_differ_with_any_file_that_was_read(tmp_path: Path) -> None:
     assert load.inventory(written(tmp_path, files)).digest == before
     (tmp_path / "group_vars/web.yml").write_text("a: 2\n")
     assert load.inventory(tmp_path / "hosts.ini").digest != before
+
+
+def test_a_host_in_several_groups_is_counted_once(tmp_path: Path) -> None:
+    text = "[web]\nh[1:5100]\n[eu]\nh[1:5100]\n"
+    found = read(tmp_path, **{"hosts.ini": text})
+    assert len(found.groups["web"]) == len(found.groups["eu"]) == 5100
+    assert "more than 10000 hosts" in told(tmp_path, {"h": f"{text}x[1:4901]\n"})[0]

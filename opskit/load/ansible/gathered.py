@@ -76,7 +76,7 @@ class Gathered:
         except PatternError as error:
             self.error(place, f"no host can be read here: {error.what}", error.write)
             return ()
-        if len(self.hosts) + len(names) > MOST:
+        if len(self.hosts) + sum(name not in self.hosts for name in names) > MOST:
             self.error(place, f"more than {MOST} hosts", "split the inventory")
             return ()
         for name in names:
@@ -122,8 +122,8 @@ class Gathered:
             self.error(var.place, f"`{_PRIORITY}` must be a whole number", "write 1 or more")
 
     def child(self, parent: str, name: str, place: Place) -> None:
-        """Put a group into another one; a circle is a problem."""
-        if parent == name or parent in self.below(name):
+        """Put a group into another one; a circle is a problem. Every group is inside `all`."""
+        if name in ("all", parent) or parent in self.below(name):
             told = f"the group `{name}` would be inside itself"
             self.error(place, told, "break the circle")
         else:

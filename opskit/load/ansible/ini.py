@@ -104,23 +104,23 @@ class _Ini:
                 told = "a word without `=` after the host"
                 self.into.error(place, told, 'NAME=VALUE; with spaces NAME="A VALUE"')
                 return
-            for name in names:
-                self._set(name, key, written, place)
+            self._set(names, key, written, place)
 
     def _var(self, line: str, place: Place) -> None:
         key, equals, written = line.partition("=")
         if not equals:
             self.into.error(place, "a line without `=` below [GROUP:vars]", "write NAME=VALUE")
             return
-        self._set(self.group, key.strip(), written.strip(), place)
+        self._set((self.group,), key.strip(), written.strip(), place)
 
-    def _set(self, entity: str, key: str, written: str, place: Place) -> None:
+    def _set(self, entities: tuple[str, ...], key: str, written: str, place: Place) -> None:
         try:
             value, unknown = value_of(literal(written))
         except ValueProblemError as error:
             self.into.error(place, f"the value of `{key[:60]}` {error}", "write a simpler one")
             return
-        self.into.set(entity, key, Var(value, place, unknown))
+        for entity in entities:
+            self.into.set(entity, key, Var(value, place, unknown))
 
     def _settle(self) -> None:
         """Put groups into groups when all heads are known: they may stand in any order."""

@@ -125,14 +125,19 @@ class _Taking:
 
     def take(self, texts: Mapping[str, str]) -> Taken:
         members = self.into.members()
+        place = {name: number for number, name in enumerate(self.into.hosts)}
         groups = {
-            name: tuple(self.names[host] for host in self.into.hosts if host in members[name])
+            name: tuple(self.names[host] for host in sorted(members[name], key=place.__getitem__))
             for name in self.into.groups
         }
         chosen = self._chosen(groups)
         order = self.into.order()
+        around: dict[str, list[Group]] = {name: [] for name in self.into.hosts}
+        for group in order:
+            for name in members[group.name]:
+                around[name].append(group)
         hosts = {
-            self.names[name]: self._host(name, [g for g in order if name in members[g.name]])
+            self.names[name]: self._host(name, around[name])
             for name in self.into.hosts
             if self.names[name] in chosen and self._named(name, members)
         }
