@@ -160,8 +160,8 @@ def _heard_of(call: Call, plan: Plan, found: Run, steal: str) -> Run | None:
     """
     open_ = ", ".join(unheard_of(plan, found, None))
     screen.err(
-        f"The record does not say what became of a change on {open_}; asking there. What still"
-        " runs comes to its end first.\n"
+        f"The record does not say what became of a change on {open_}: asking there.\n"
+        "What still runs there comes to its end first.\n"
     )
     with watching(call, plan, run=found.id, live=False) as (watch, stop):
         heard = begun.heard_of(call.settings, found.id, call.person, watch, stop=stop, steal=steal)

@@ -98,7 +98,7 @@ def test_an_undo_waits_for_what_still_runs_and_takes_it_back_then(
     assert (folder / "order").read_text().split() == ["ended", "undone"]
     assert not (folder / "begun").exists()
     told = capsys.readouterr().err
-    assert "what became of a change on one; asking there" in told
+    assert "what became of a change on one: asking there" in told
 
 
 def test_what_nobody_can_tell_is_not_taken_back_and_it_is_said_how_to_settle_it(
