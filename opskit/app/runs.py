@@ -268,6 +268,8 @@ def opened(settings: Settings) -> Iterator[Store]:
 
 def note(settings: Settings, name: str, text: str, person: Person) -> None:
     """Add a remark to the record of a run, also while it is under way."""
+    if not text.strip():
+        raise InputError("the note is empty", hint="write what is to be remembered")
     with opened(settings) as store:
         store.append(store.find(name), Event(kind="note", data={"who": person.who, "text": text}))
 

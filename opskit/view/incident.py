@@ -321,9 +321,10 @@ def _changes(incident: Incident, found: Sequence[Finding]) -> Iterator[str]:
 
 
 def _suspect(incident: Incident, found: Sequence[Finding]) -> Change | None:
-    """Return the last change on a host of which something is wrong."""
+    """Return the last change on a host of which something is wrong, and that still stands there."""
     ill = {one.host for one in found}
-    return next((one for one in incident.before if ill.intersection(one.hosts)), None)
+    stand = (one for one in incident.before if one.run.state != "undone")
+    return next((one for one in stand if ill.intersection(one.hosts)), None)
 
 
 def _back(change: Change) -> str:

@@ -174,6 +174,8 @@ def test_what_was_done_can_be_looked_up_and_taken_back(folder: Path, capsys: Cap
     assert "SUCCEEDED" in capsys.readouterr().out
     assert call(["runs", "--since", "1h"]) == 0
     assert "INC-7" in capsys.readouterr().out
+    assert call(["note", "last", " "]) == 2
+    assert "the note is empty" in capsys.readouterr().err
     assert call(["note", "last", "looks", "good"]) == 0
     assert call(["report"]) == 0
     assert "looks good" in capsys.readouterr().out

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from opskit.model.incident import Incident
+from opskit.model.incident import Change, Incident
 from opskit.model.run import ActionRecord
 from opskit.model.text import text
 from opskit.model.work import Command
@@ -80,3 +80,21 @@ def test_a_check_that_was_not_made_is_not_ok() -> None:
     assert "none that a check tells of, perhaps P2" in told
     assert "| P2 | UNKNOWN | web2 | it can't be reached: it is \\| down |" in told
     assert "not looked at" not in told
+
+
+def test_what_was_taken_back_is_not_named_to_be_taken_back() -> None:
+    plan = samples.plan(1)
+    check = Command(text=text("true"), check=text("page"), bearing={"severity": "P1"})
+    crit = samples.record("2@web1", "failed", evidence={"level": "CRIT", "severity": "P1"})
+    back = samples.run("undone", {"web1": "undone"}, id="r-undone")
+    stays = samples.run("succeeded", {"web1": "done"}, id="r-succeeded")
+    changes = [Change(run=one, plan=plan) for one in (back, stays)]
+    made = Incident(
+        run=samples.run("failed", {"web1": "failed"}, dict([crit])),
+        plan=replace(plan, actions=(samples.action("2", "web1", check, 0),)),
+        within=60.0, whole=True, before=tuple(changes), since=(),
+    )  # fmt: skip
+    told = markdown(made, made.run.created)
+    assert "`r-undone`" in told
+    assert "opskit undo r-undone" not in told
+    assert "opskit undo r-succeeded" in told
