@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from opskit.drivers.redis.columns import Columns
 from opskit.drivers.redis.listing import ListingError
 from opskit.drivers.redis.supply import Heap, items
-from opskit.drivers.redis.warm import _row
+from opskit.drivers.redis.warm import _of_columns, _row
 from opskit.model.warm import Source, Table
 
 KEYS = [
@@ -71,3 +72,18 @@ def test_what_is_not_plain_is_left_to_who_looks_at_each_row() -> None:
         assert not same(source, table(rows), ("t:",))
     assert not same(Source(ttl="60"), table(rows, "key", "key"), ("t:",))
     assert not same(Source(ttl="60"), table(rows), ())
+
+
+def test_a_key_that_stands_before_is_told_of_with_its_row() -> None:
+    source, second = Source(ttl="60"), Table(first=3, columns=("key", "value"), rows=[])
+    tables = [
+        table([("t:1", "x"), ("t:2", "x")]),
+        replace(second, rows=[(b"t:3", b"x"), (b"t:2", b"x"), (b"t:3", b"x")]),
+    ]
+    made = _of_columns(source, iter(tables), ("t:",), long=False)
+    assert [item[0] for item in next(made).items] == [b"t:1", b"t:2"]
+    with pytest.raises(ListingError, match=r"row 4 of the query: the key 't:2' stands before it"):
+        next(made)
+    alone = [table([("t:1", "x")]), replace(second, rows=[(b"t:2", b"x"), (b"t:2", b"x")])]
+    with pytest.raises(ListingError, match=r"row 4 of the query: the key 't:2' stands before it"):
+        list(_of_columns(source, iter(alone), ("t:",), long=False))

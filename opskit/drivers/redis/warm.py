@@ -127,14 +127,16 @@ def _of_columns(
     """Make keys of many rows at once, or of one after the other where that is not plain."""
     from opskit.drivers.redis.columns import Columns  # a file has no use for it
 
-    columns, seen = Columns(source, allow, long=long), set[bytes]()
+    columns, seen, before = Columns(source, allow, long=long), set[bytes](), list[Sequence[bytes]]()
     for rows in found:
         heap = columns.made(rows)
-        if heap is not None and _added(heap.keys, seen):
+        if heap is not None and _added(heap.keys, seen, before):
             yield heap
             continue
         single = enumerate(map(partial(_row, rows.columns), rows.rows), rows.first)
-        yield from map(Heap.of, heaps(items(source, single, allow, seen, long=long)))
+        for one in map(Heap.of, heaps(items(source, single, allow, seen, long=long))):
+            before.append(one.keys)
+            yield one
 
 
 def _row(columns: tuple[str, ...], cells: tuple[bytes | None, ...]) -> Row:
@@ -142,15 +144,18 @@ def _row(columns: tuple[str, ...], cells: tuple[bytes | None, ...]) -> Row:
     return dict(zip(columns, texts, strict=True))
 
 
-def _added(keys: Sequence[bytes], seen: set[bytes]) -> bool:
-    """Note keys as seen, unless one of them has been, or stands there twice."""
-    if not seen.isdisjoint(keys):
-        return False
+def _added(keys: Sequence[bytes], seen: set[bytes], before: list[Sequence[bytes]]) -> bool:
+    """Note keys as seen, unless one of them has been, or stands there twice.
+
+    `before`: those that were seen, to have them again where some of these are among them.
+    """
     count = len(seen) + len(keys)
     seen.update(keys)
     if len(seen) < count:
-        seen.difference_update(keys)
+        seen.clear()
+        seen.update(*before)
         return False
+    before.append(keys)
     return True
 
 
