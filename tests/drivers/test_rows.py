@@ -420,14 +420,14 @@ def test_a_time_without_a_zone_is_read_as_utc_whatever_the_role_has(
         f"ALTER ROLE app SET TimeZone = '{zone}';"
         "CREATE TABLE plain (id int PRIMARY KEY, at timestamp); GRANT ALL ON plain TO app;"
         "INSERT INTO plain SELECT n, (now() AT TIME ZONE 'UTC') + n * interval '1 minute'"
-        " FROM generate_series(-60, 59) AS n"
+        " FROM generate_series(-60, 59) AS n; INSERT INTO plain VALUES (100, NULL)"
     )
     try:
         found = attic.do(rows(table="plain", time="at", share=1.0))
         assert (found.outcome, found.evidence["removed"]) == ("succeeded", 61)
-        assert attic.db.sql("SELECT min(id) FROM plain") == [(1,)]
+        assert attic.db.sql("SELECT min(id), max(id) FROM plain") == [(1, 100)]
         attic.do(back(rows(table="plain", time="at")), key="1/!1")
-        assert attic.db.sql("SELECT count(*), min(id) FROM plain") == [(120, -60)]
+        assert attic.db.sql("SELECT count(*), min(id) FROM plain") == [(121, -60)]
     finally:
         attic.db.sql("ALTER ROLE app RESET TimeZone; DROP TABLE plain")
 
