@@ -97,7 +97,17 @@ class Ending:
         }
         if "unknown" in late:
             return "unknown"
-        return "failed" if late - {None} and state in ("succeeded", "undone") else state
+        wrong = late - {None} or self._seen()
+        return "failed" if wrong and state in ("succeeded", "undone") else state
+
+    def _seen(self) -> bool:
+        """Tell whether a run that only looks has found something wrong, though it went on."""
+        if any(changes(self.plan, action) for action in self.plan.actions):
+            return False
+        return any(
+            is_check(action.work) and self.book.state(action) == "failed"
+            for action in self.plan.actions
+        )
 
     def _all_undone(self) -> bool:
         """Tell whether something was taken back and nothing that the run changed is left."""

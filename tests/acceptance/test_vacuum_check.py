@@ -190,6 +190,16 @@ def test_a_check_that_asks_a_database(desk: Desk, sql: str, status: int, said: s
     assert desk.db.items() == ["kept"]
 
 
+def test_a_look_that_goes_on_after_a_crit_has_found_it_all_the_same(desk: Desk) -> None:
+    looks = CHECK.replace("on_unknown: fail", "on_unknown: fail, on_failure: continue")
+    desk.write(looks.replace("SQL", "SELECT 6") + looks.replace("SQL", "SELECT 1"))
+    said = desk.run(status=1)
+    assert "CRIT items: 6" in said
+    assert "OK items: 1" in said
+    desk.write(looks.replace("SQL", "SELECT 5") + looks.replace("SQL", "SELECT 1"))
+    desk.run()
+
+
 def test_a_database_that_is_not_there_is_unknown(desk: Desk) -> None:
     desk.write(CHECK.replace("SQL", "SELECT 1"))
     inventory = desk.folder / "i.yaml"
