@@ -771,6 +771,30 @@ def test_an_undo_that_was_refused_can_be_done_again(parted: Desk) -> None:
     assert world(parted.db) == before
 
 
+def test_an_undo_that_was_refused_in_the_middle_goes_on_with_what_is_left(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One value that the server does not take keeps those after it from nothing for good."""
+    fill(desk.db, 10)
+    before = world(desk.db)
+    desk.remove(pattern="t:*", share=100.0)
+
+    def spoilt(keys: Sequence[Kept], what: Fate) -> list[Kept]:
+        found = removed(keys, what)
+        return [*found[:4], replace(found[4], dump=b"of another version"), *found[5:]]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("opskit.drivers.redis.keys.removed", spoilt)
+        found = desk.restore()
+        assert "put back 4 keys; 6 are NOT put back: " in found.reason
+        desk.db.call("DEL", "t:0001")
+        again = desk.restore(attempt=2)
+        assert "put back 4 keys; 6 are NOT put back: " in again.reason
+    assert desk.restore(attempt=3).reason == "put back 10 keys"
+    assert desk.restore(attempt=4).reason == "put back 10 keys"
+    assert world(desk.db) == {name: was for name, was in before.items() if name != b"t:0001"}
+
+
 ACL = (
     "on >s3cret-word ~t:* ~opskit:* -@all +scan +unlink +type +pexpiretime +dump +restore +dbsize"
     " +exists +get +getrange +lrange +set +eval +time +info +ping +select +client|setname"

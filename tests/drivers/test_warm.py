@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from opskit.drivers.redis import shelf
+from opskit.drivers.redis import filling, shelf
 from opskit.drivers.redis.chunks import Pieces
 from opskit.drivers.redis.connection import EndedError
 from opskit.drivers.redis.guards import Guard
@@ -22,6 +22,7 @@ from opskit.drivers.redis.pace import Polite
 from opskit.drivers.redis.rejoin import within
 from opskit.drivers.redis.session import opened
 from opskit.drivers.redis.stocking import Batch, Writer
+from opskit.model.job import Output
 from opskit.model.warm import Source, Warm
 from tests.drivers.test_keys import world
 from tests.support import redis as support
@@ -75,6 +76,32 @@ def test_with_a_reason_keys_stay_long_and_a_large_value_is_told_of(stove: Stove)
         assert stove.do(do, override="they hardly change").outcome == "succeeded"
         assert "WARN: the largest value has 100001 bytes" in stove.printed
     assert stove.db.call("TTL", "t:1") > 50 * 86400
+
+
+@pytest.mark.parametrize(
+    ("gone", "changed", "why"),
+    [(9, 0, ""), (15, 0, "15 of them are gone, 0 are something else"), (0, 40, ""),
+     (0, 60, "0 of them are gone, 60 are something else")],
+)  # fmt: skip
+def test_a_sample_that_is_not_as_it_was_written_fails(
+    stove: Stove, monkeypatch: pytest.MonkeyPatch, gone: int, changed: int, why: str
+) -> None:
+    """Somebody who evicts, flushes, or writes something else over it all."""
+    inner = filling.said
+
+    def told(*how: Any) -> Output:  # noqa: ANN401 - it passes on what it is given
+        for n in range(gone):
+            stove.db.call("DEL", f"t:{n:06}")
+        for n in range(changed):
+            stove.db.call("APPEND", f"t:{n:06}", "x")
+        return inner(*how)
+
+    monkeypatch.setattr(filling, "said", told)
+    stove.rows(rows(100))
+    found = stove.do("fill")
+    assert found.outcome == ("failed" if why else "succeeded")
+    assert (found.evidence["gone"], found.evidence["changed"]) == (gone, changed)
+    assert why in found.reason
 
 
 def test_no_batch_is_larger_than_a_mebibyte(stove: Stove) -> None:
@@ -528,9 +555,19 @@ def test_a_user_who_may_do_nothing_else_is_enough(db: Keys, tmp_path: Path) -> N
     as_warmer(db)
     stove.fill(5)
     stove.rows(rows(10))
-    before = world(db)
+    before = dict(world(db))
     assert stove.do("refresh").outcome == "succeeded"
-    assert stove.do("restore").outcome == "succeeded"
+    db.call("ACL", "SETUSER", "warmer", "-unlink")
+    back = stove.do("restore")
+    assert back.outcome == "failed"
+    assert "5 are what they were before; 5 are NOT taken back" in back.reason
+    db.call("ACL", "SETUSER", "warmer", "+unlink")
+    db.call("DEL", "t:000002")  # it was put back, and somebody has removed it: it stays away
+    done = "removed 5 of 10 keys; 5 are what they were before"
+    assert [stove.do("restore", attempt=2).reason, stove.do("restore", attempt=3).reason] == [
+        done, done
+    ]  # fmt: skip
+    del before[b"t:000002"]
     assert world(db) == before
     stove.rows(rows(10, head="u:"))
     stove.key = "3/"

@@ -4,8 +4,8 @@ The mark of a piece does not depend on the attempt: whoever goes on, or sends it
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import field
+from collections.abc import Callable, Sequence
+from dataclasses import field, replace
 from pathlib import Path
 
 from opskit.drivers.redis.archive import Archive, Kept
@@ -32,11 +32,13 @@ class Fate:
     """What became of the keys of a piece: a letter for each, as the scripts say.
 
     `why` something was refused. `late`: values that were removed, and were not the archived ones.
+    `met`: it was done before, and its mark says so.
     """
 
     letters: str
     why: str = ""
     late: tuple[tuple[int, Kept], ...] = ()
+    met: bool = False
 
 
 @frozen
@@ -149,8 +151,13 @@ class Pieces:
         return self.do("sweep", number, keys, (), len(keys))
 
     def restore(self, number: int, keys: Sequence[Kept]) -> Fate:
-        ends = [word for key in keys for word in (b"%d" % max(key.end, 0), key.dump)]
-        return self.do("restore", number, [key.name for key in keys], ends, len(keys))
+        def part(part: int, some: Sequence[int]) -> Fate:
+            chosen = [keys[one] for one in some]
+            ends = [word for key in chosen for word in (b"%d" % max(key.end, 0), key.dump)]
+            names = [key.name for key in chosen]
+            return self.do("restore", number, names, ends, len(chosen), part=part)
+
+        return _with_the_rest(part, len(keys))
 
     def take_back(
         self, number: int, keys: Sequence[Kept], ours: Sequence[bytes], fence: tuple[str, bytes]
@@ -160,11 +167,15 @@ class Pieces:
         `fence`: a key, and what it must have; it has gone where marks have, and has been moved
         where another process goes on.
         """
-        before = [(b"%d" % max(key.end, 0), key.dump) for key in keys]
-        args = [
-            word for pair, old in zip(ours, before, strict=True) for word in (*pair.split(), *old)
-        ]
-        return self.do("takeback", number, [key.name for key in keys], args, len(keys), fence=fence)
+
+        def part(part: int, some: Sequence[int]) -> Fate:
+            names = [keys[one].name for one in some]
+            args: list[bytes] = []
+            for one in some:
+                args += [*ours[one].split(), b"%d" % max(keys[one].end, 0), keys[one].dump]
+            return self.do("takeback", number, names, args, len(some), fence=fence, part=part)
+
+        return _with_the_rest(part, len(keys))
 
     def seize(self) -> None:
         """Keep what was sent before from being done, and let what is done from now on be done only
@@ -211,16 +222,17 @@ class Pieces:
         count: int,
         *,
         fence: tuple[str, bytes] | None = None,
+        part: int = 0,
     ) -> Fate:
         """Do a piece of `count` by a script of opskit's own.
 
         `fence`: a key, and what it must have; without it the one that was seized, or the key of the
-        run, and its word.
+        run, and its word. `part`: of a piece that was refused before, what was left then.
         """
         place = self._place(number)
         seized = self._fences[place] if self._fences else ("", self._words[place].encode())
         guard, word = fence or seized
-        mark = self._name(number).encode()
+        mark = (self._name(number) + (f".{part}" if part else "")).encode()
         said = self._marks[place].scripted(name, (mark, *keys), (word, _MS, *args), guard)
         return self._told(said, count)
 
@@ -229,7 +241,23 @@ class Pieces:
             raise BrokenError("the server answers a script with something else")
         if said[0] == 2:
             raise LostError(LOST)
-        return fate(said[1], count)
+        return replace(fate(said[1], count), met=said[0] == 1)
+
+
+def _with_the_rest(do: Callable[[int, Sequence[int]], Fate], count: int) -> Fate:
+    """Do a piece; where it was refused in the middle before, do what was left of it then.
+
+    Each time under a mark of its own, so that no key is put back twice.
+    """
+    found = do(0, range(count))
+    letters, part = list(found.letters), 0
+    while found.met and found.why:
+        left = [number for number, letter in enumerate(letters) if letter in "e-"]
+        part += 1
+        found = do(part, left)
+        for number, letter in zip(left, found.letters, strict=True):
+            letters[number] = letter
+    return replace(found, letters="".join(letters))
 
 
 LOST = (

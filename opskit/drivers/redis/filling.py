@@ -21,7 +21,7 @@ from opskit.model.job import Output
 
 _SAMPLE, _SHARE = 100, 0.01
 _GONE = 0.1
-"""So much of a sample may be gone since."""
+"""So much of a sample may be gone since; and half of it may be written by others since."""
 _COPIED = 200
 """So many keys are copied and overwritten at once: a change of any of them costs all of it."""
 _TRIES = 100
@@ -240,7 +240,8 @@ def said(deed: Warming, session: Session, kept: Shelf, ranges: Sequence[Range], 
     if sample.total():
         line += f"; {sample['ours']} of {sample.total()} looked at are as they were written"
     deed.tell(line, f"{kept.path / MANIFEST}", f"sha256 {kept.digest}")
-    if not why and (sample["gone"] > _GONE * sample.total() or (sample and not sample["ours"])):
+    number = sample.total()
+    if not why and (sample["gone"] > _GONE * number or 2 * sample["ours"] < number):
         why = f"{sample['gone']} of them are gone, {sample['other']} are something else"
     if why or kept.count > count:
         reason = f"{line}: {why}" if why else line
