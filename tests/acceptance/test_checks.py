@@ -24,7 +24,8 @@ RUNBOOKS = Path(__file__).parents[2] / "runbooks"
 
 STAYS = {"server": "cache", "warn": "> 3600", "crit": "< 0"}
 CELERY = """CREATE TABLE django_celery_results_taskresult (
-    status text NOT NULL, date_started timestamptz, date_done timestamptz NOT NULL DEFAULT now())"""
+    status text NOT NULL, task_name text, date_started timestamptz,
+    date_done timestamptz NOT NULL DEFAULT now())"""
 PAYOUTS = (
     "CREATE TABLE payouts (status text NOT NULL, created_at timestamptz NOT NULL DEFAULT now())"
 )
@@ -110,6 +111,13 @@ def test_what_is_due_and_what_fails_is_asked_after_a_recovery(owners: Mapping[st
         db.execute(f"{result} {ended} FROM generate_series(1, 80) AS n".encode())
         db.execute(f"{result} VALUES ('FAILURE', now() - interval '11 minutes')".encode())
         assert db.execute(fails).fetchone() == (Decimal("1.25"),)
+        steps = yaml.safe_load((RUNBOOKS / "queue-restore.yaml").read_text())["steps"]
+        (again,) = (one["health"]["sql"] for one in steps if "sql" in one.get("health", {}))
+        again = again.replace("{{ idempotent }}", "'a, b.c'").replace("{{ pause }}", "30")
+        db.execute(b"UPDATE django_celery_results_taskresult SET task_name = 'b'")
+        assert db.execute(again).fetchone() == (0,)
+        db.execute(b"UPDATE django_celery_results_taskresult SET task_name = 'b.c'")
+        assert db.execute(again).fetchone() == (1,)
         db.rollback()
 
 

@@ -101,10 +101,14 @@ def test_each_of_several_ills_is_told(desk: Desk) -> None:
     desk.db.sql(HANGING)
     desk.db.sql("UPDATE task_queue SET scheduled_at = now() - interval '16 minutes'"
                 " WHERE id = md5('p7')::uuid")  # fmt: skip
+    desk.db.sql("UPDATE scheduled_tasks SET next_run_at = now() - interval '20 minutes'"
+                " WHERE name = 'cleanup_old_tasks'")  # fmt: skip
     said = look(desk, 6, "w1, w2,w3")
+    desk.db.sql("UPDATE scheduled_tasks SET next_run_at = NULL")
     for told in (
         r"CRIT seconds since a heartbeat: w3 999999 .*w2 3[67]\d\d",
         r"CRIT seconds that a task is due: email 9\d\d",
+        r"CRIT seconds that a scheduled task is due: cleanup_old_tasks 12\d\d",
         r"CRIT tasks of workers that are gone: \w+ \d+ ",
         r"CRIT seconds that a task has run: \w+ 12\d\d",
         r"WARN tasks whose retries are used up: report 2 .*payout 2|payout 2 .*report 2",

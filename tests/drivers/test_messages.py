@@ -101,7 +101,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tasks": ("shop.exp",)}, "none of 20 messages that wait there is meant"),
     ({"tasks": ("shop.export",), "most": 3}, "4 messages are meant, and 3 are allowed"),
     ({"tasks": ("shop.export",), "share": 19.0}, "more than 19 % (max_share)"),
-    ({"tasks": ("shop.export",), "queue": "mial"}, "none of 0 messages"),
+    ({"tasks": ("shop.export",), "queue": "mial"}, "knows no queue mial; it knows celery"),
     ({"tasks": ("shop.export",), "ids": ("nobody",)}, "none of 20 messages"),
     ({"do": "replay", "idempotent": ("mail.send",)}, "none of 0 messages of what was put aside"),
 ]
@@ -181,6 +181,7 @@ def test_undo_of_a_replay_takes_back_what_nobody_has_taken(at: Broker) -> None:
     at.db.call("RPOP", "celery")
     back = at.do("unreplay", key="3/", idempotent=("shop.export",))
     assert "put 3 messages back where they were; 1 are not there any more" in back.reason
+    assert f"what they were is at {at.folder}" in back.reason
     assert at.waiting(PARKED) == parked[:-1]
 
 

@@ -106,8 +106,7 @@ class NoneError(ListingError):
 
 def sought(session: Session, work: Messages) -> Sought:
     """Find what is meant; ListingError where nothing may be done with it."""
-    if work.do == "park":
-        _raise_elsewhere(session, work)
+    there = _others(session, work) if work.do == "park" else ()
     found: list[Message] = []
     total = 0
     for number, (source, _) in enumerate(ways(work), 1):
@@ -122,6 +121,8 @@ def sought(session: Session, work: Messages) -> Sought:
     if not found:
         place = "of what was put aside" if work.do == "replay" else "that wait there"
         told = f"none of {total} messages {place} is meant"
+        if not total and there and work.queue not in there:
+            told = f"the broker knows no queue {work.queue[:80]}; it knows {', '.join(there[:10])}"
         raise NoneError(f"{told}: see the queue, tasks and ids")
     result = Sought(messages=tuple(found), total=total)
     if wrong := _too_much(result, work):
@@ -129,11 +130,13 @@ def sought(session: Session, work: Messages) -> Sought:
     return _part(result, work)
 
 
-def _raise_elsewhere(session: Session, work: Messages) -> None:
-    """Refuse a layout by which some of the queue's messages would be overlooked."""
+def _others(session: Session, work: Messages) -> tuple[str, ...]:
+    """Return the queues that the broker knows; refuse a layout by which some of the messages of
+    this one would be overlooked."""
     with suppress(ServerError):  # who may not see these sees no more than the lists
-        known(session, work.layout)
         raise_other_steps(session, work.layout, [work.queue])
+        return known(session, work.layout)
+    return ()
 
 
 def _part(found: Sought, work: Messages) -> Sought:
