@@ -65,6 +65,12 @@ class Bounded(SandboxedEnvironment):
         super().__init__(**options)
         self.binop_table.update({"*": _times, "**": _power, "%": _formatted})
 
+    def getattr(self, obj: Any, attribute: str) -> Any:  # noqa: ANN401 - whatever a template names
+        """Find a key of a mapping before a method of it: `vars.items` is what somebody named."""
+        if isinstance(obj, Mapping) and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401, N805, PYI063
         name, owner = getattr(__obj, "__name__", ""), getattr(__obj, "__self__", None)
         if isinstance(owner, str) and name in _WIDTHS:

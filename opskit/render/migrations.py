@@ -26,6 +26,7 @@ _PROVED = "-- opskit not null "
 _LENGTH = "-- opskit varchar "
 _WRITTEN = "-- opskit written "
 _UNKNOWN = "-- opskit unknown "
+_KNOWN = "-- opskit known "
 _PYTHON = "THIS OPERATION CANNOT BE WRITTEN AS SQL"
 _SHOWN = 80
 
@@ -225,10 +226,18 @@ def _written(text: str) -> dict[str, int]:
 
 
 def lost(live: str, recorded: str = "") -> str:
-    """Say what a restore would lose: rows written to each table since a deploy."""
-    before = _log(recorded).get("written", {})
-    more = {name: count - before.get(name, 0) for name, count in _written(live).items()}
-    return ", ".join(f"{count} in {name}" for name, count in more.items() if count > 0)
+    """Say what a restore would lose: rows written to each table since a deploy.
+
+    Counters begin anew after a crash, or when somebody resets them; then nobody knows.
+    """
+    before, now = _log(recorded).get("written"), _written(live)
+    if before is None:
+        return "nobody knows how many rows, as the record has no count of that time"
+    less = [name for name, count in now.items() if count < before.get(name, 0)]
+    more = {name: count - before.get(name, 0) for name, count in now.items() if name not in less}
+    said = [f"{count} in {name}" for name, count in more.items() if count > 0]
+    said += [f"nobody knows how many in {name}, whose counter was reset" for name in less]
+    return ", ".join(said)
 
 
 def _log(recorded: str) -> dict[str, Any]:
@@ -251,7 +260,7 @@ def since(live: str, before: str, recorded: str = "") -> list[Applied]:
     What the record of a deploy has of one counts more than what its SQL says now: a name that the
     database had then may be gone.
     """
-    known = {one.name for one in planned(before)}
+    known = _known(live, before)
     by_sql = {one.name: one for one in migrations(live)}
     kept = {one["name"]: one for one in _log(recorded).get("migrations", ())}
     found = []
@@ -268,13 +277,21 @@ def since(live: str, before: str, recorded: str = "") -> list[Applied]:
     return found
 
 
+def _known(live: str, before: str) -> set[str]:
+    """Return what the release before knows; a squash of that is no news, whoever has it."""
+    lines = [line for line in live.splitlines() if line.startswith(_KNOWN)]
+    return {one.name for one in planned(before)} | {
+        line.removeprefix(_KNOWN).strip() for line in lines
+    }
+
+
 def left(live: str, before: str, recorded: str = "") -> list[Applied]:
     """Return what a deploy that was taken back has left: the live release does not know it either.
 
     Of what no release knows only that counts which the record has: the database also names
     migrations of apps that were taken out long ago.
     """
-    known = {one.name for one in planned(before)}
+    known = _known(live, before)
     lines = [line for line in live.splitlines() if line.startswith(_UNKNOWN)]
     unknown = {line.removeprefix(_UNKNOWN).strip() for line in lines} - known
     return [

@@ -15,6 +15,7 @@ from opskit.render.migrations import (
     order_faults,
     planned,
     reversals,
+    since,
     sql_faults,
     stops,
     touched,
@@ -150,7 +151,14 @@ def test_what_a_restore_would_lose_is_counted_since_the_deploy() -> None:
     then = log("-- opskit written a 4\n-- opskit written b c 9\n" + SQL)
     now = "-- opskit written a 14\n-- opskit written b c 9\n-- opskit written d 1"
     assert lost(now, then) == "10 in a, 1 in d"
-    assert lost("-- opskit written a 3", then) == ""
+    reset = "nobody knows how many in a, whose counter was reset"
+    assert lost("-- opskit written a 3", then) == reset
+    assert lost(now).startswith("nobody knows")  # and not all that was ever written
+
+
+def test_what_a_squash_stands_for_is_known_to_who_knows_its_parts() -> None:
+    live = "[X]  a.0001_both\n[X]  a.0002_new\n-- opskit known a.0001_both\n"
+    assert [one.name for one in since(live, "[X]  a.0001_x\n[X]  a.0002_y")] == ["a.0002_new"]
 
 
 def test_a_database_without_any_migration_is_in_nobodys_use() -> None:

@@ -145,3 +145,8 @@ def test_any_value_is_one_word_for_a_real_shell(value: str) -> None:
     line = text("printf %s pre{{ v }}post", {"v": value}, context="word").fixed()
     done = subprocess.run(["sh", "-euc", line], capture_output=True, check=True)
     assert done.stdout.decode() == f"pre{value}post"
+
+
+def test_a_key_of_a_mapping_comes_before_a_method_of_it() -> None:
+    assert evaluate("service.items", {"service": {"items": [1, 2]}}) == [1, 2]
+    assert evaluate("service.items() | list", {"service": {"a": 1}}) == [("a", 1)]

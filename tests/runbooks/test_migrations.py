@@ -18,7 +18,7 @@ import pytest
 from tests.acceptance.test_examples import example
 from tests.support import django, redis
 from tests.support.database import until
-from tests.support.django import ORDER, SEVEN, Project
+from tests.support.django import ORDER, SEVEN, Project, create
 from tests.support.postgres import Server
 from tests.support.sshd import Sshd, free_port, sshd
 
@@ -368,6 +368,40 @@ def test_a_rollback_leaves_the_database_or_takes_it_back_in_the_exact_reverse_or
     back = re.findall(r"Unapplying (\S+)\.\.\. OK", said)
     assert back == list(reversed(ORDER))
     site.opskit("audit", "verify")
+
+
+BOTH = (
+    create("Note")
+    + f"""
+        {django.NOTE}
+    ]
+    replaces = [("core", "0010_create"), ("core", "0011_note"),"""
+)
+
+
+def test_a_squash_of_what_is_there_is_recorded_and_is_no_news_to_the_release_before(
+    site: Site,
+) -> None:
+    site.write(order=[])
+    site.deploy("B", {"core.0010_create": create("Note"), "core.0011_note": django.NOTE})
+    site.deploy("C", {"core.0010_both": BOTH})
+    assert site.applied()[-1] == "core.0010_both"
+    rollback(site, "database=reverse")
+    said = site.opskit("output", "last", "What each of the migrations is", "web1")
+    assert said == "none came since"
+    assert site.live == "B"
+    assert "core.0010_both" in site.applied()
+
+
+@pytest.mark.soak
+def test_what_a_squash_of_the_release_before_stands_for_is_no_news_to_it(site: Site) -> None:
+    site.write(order=[])
+    site.deploy("D", {"core.0010_both": BOTH, "core.0012_more": create("More")})
+    site.deploy("E", {"core.0010_create": create("Note"), "core.0011_note": django.NOTE})
+    rollback(site, "database=reverse")  # D has a squash of what E has by its parts
+    said = site.opskit("output", "last", "What each of the migrations is", "web1")
+    assert said == "none came since"
+    assert site.sql("SELECT to_regclass('core_note') IS NOT NULL") == [(True,)]
 
 
 def test_f13_the_backup_that_is_named_is_the_one_of_the_record_and_nothing_goes_behind_a_drop(
