@@ -468,7 +468,7 @@ def test_a_real_bash_completes_with_the_script(folder: Path, capsys: Capture) ->
     program.chmod(0o755)
     typed = """
         . ./script
-        COMP_WORDS=(opskit run lo) COMP_CWORD=2
+        COMP_WORDS=(opskit run loc) COMP_CWORD=2
         _opskit_completion opskit
         printf '%s\\n' "${COMPREPLY[@]}"
     """
