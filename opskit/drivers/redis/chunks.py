@@ -32,13 +32,11 @@ class Fate:
     """What became of the keys of a piece: a letter for each, as the scripts say.
 
     `why` something was refused. `late`: values that were removed, and were not the archived ones.
-    `met`: it was done before, and its mark says so.
     """
 
     letters: str
     why: str = ""
     late: tuple[tuple[int, Kept], ...] = ()
-    met: bool = False
 
 
 @frozen
@@ -69,6 +67,8 @@ class Pieces:
         self._marks = [Marks(session.connection, run, tag) for tag in tags]
         self._heads = [f"opskit:mark:{tagged(tag)}{run}:{action}:" for tag in tags]
         self._fences: list[tuple[str, bytes]] | None = None
+        self._met = False
+        """The last piece had been done before: its mark says what became of it."""
         self.places: Sequence[int] = ()
         """For each piece the number of its primary, where there are several."""
         if len(self._words) != len(tags):
@@ -157,7 +157,7 @@ class Pieces:
             names = [key.name for key in chosen]
             return self.do("restore", number, names, ends, len(chosen), part=part)
 
-        return _with_the_rest(part, len(keys))
+        return self._with_the_rest(part, len(keys))
 
     def take_back(
         self, number: int, keys: Sequence[Kept], ours: Sequence[bytes], fence: tuple[str, bytes]
@@ -175,7 +175,22 @@ class Pieces:
                 args += [*ours[one].split(), b"%d" % max(keys[one].end, 0), keys[one].dump]
             return self.do("takeback", number, names, args, len(some), fence=fence, part=part)
 
-        return _with_the_rest(part, len(keys))
+        return self._with_the_rest(part, len(keys))
+
+    def _with_the_rest(self, do: Callable[[int, Sequence[int]], Fate], count: int) -> Fate:
+        """Do a piece; where it was refused in the middle before, do what was left of it then.
+
+        Each time under a mark of its own, so that no key is put back twice.
+        """
+        found = do(0, range(count))
+        letters, part = list(found.letters), 0
+        while self._met and found.why:
+            left = [number for number, letter in enumerate(letters) if letter in "e-"]
+            part += 1
+            found = do(part, left)
+            for number, letter in zip(left, found.letters, strict=True):
+                letters[number] = letter
+        return replace(found, letters="".join(letters))
 
     def seize(self) -> None:
         """Keep what was sent before from being done, and let what is done from now on be done only
@@ -241,23 +256,8 @@ class Pieces:
             raise BrokenError("the server answers a script with something else")
         if said[0] == 2:
             raise LostError(LOST)
-        return replace(fate(said[1], count), met=said[0] == 1)
-
-
-def _with_the_rest(do: Callable[[int, Sequence[int]], Fate], count: int) -> Fate:
-    """Do a piece; where it was refused in the middle before, do what was left of it then.
-
-    Each time under a mark of its own, so that no key is put back twice.
-    """
-    found = do(0, range(count))
-    letters, part = list(found.letters), 0
-    while found.met and found.why:
-        left = [number for number, letter in enumerate(letters) if letter in "e-"]
-        part += 1
-        found = do(part, left)
-        for number, letter in zip(left, found.letters, strict=True):
-            letters[number] = letter
-    return replace(found, letters="".join(letters))
+        self._met = said[0] == 1
+        return fate(said[1], count)
 
 
 LOST = (
