@@ -577,6 +577,22 @@ def test_a_user_who_may_do_nothing_else_is_enough(db: Keys, tmp_path: Path) -> N
     db.call("ACL", "DELUSER", "warmer")
 
 
+def test_keys_that_could_not_come_with_their_mark_are_not_written(stove: Stove) -> None:
+    db = stove.db
+    as_warmer(db)
+    stove.rows(rows(1200))
+    db.call("ACL", "SETUSER", "warmer", "-multi")  # without it each word would be done at once
+    told = stove.do("fill")
+    assert (told.outcome, told.sent, world(db)) == ("failed", False, {})
+    assert "no permissions to run the 'multi' command" in told.reason
+    db.call("ACL", "SETUSER", "warmer", "+multi")
+    with batches(stove, 1, lambda: db.call("ACL", "SETUSER", "warmer", "-multi")):
+        lost = stove.do("fill", attempt=2)
+    assert lost.outcome == "unknown", "nobody may say that nothing was written of the last batch"
+    assert "the server takes no MULTI any more (NOPERM" in lost.reason
+    db.call("ACL", "DELUSER", "warmer")
+
+
 def test_an_undo_that_is_given_up_says_how_far_it_is_and_goes_on_when_asked_again(
     stove: Stove, monkeypatch: pytest.MonkeyPatch
 ) -> None:

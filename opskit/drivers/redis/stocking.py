@@ -100,6 +100,13 @@ class Writer:
         found = self.session.connection.call("GET", self.list)
         return found.decode(errors="replace") if isinstance(found, bytes) else ""
 
+    def raise_unable(self) -> None:
+        """Raise ServerError where keys and their mark can't come together.
+
+        Without MULTI, each of the words after it would be done at once, and by itself.
+        """
+        raise_refused(self.session.connection.calls([("MULTI",), ("EXEC",)]))
+
     def agreed(self, digest: str) -> None:
         """Note at the server by which list this is done; another one must not be begun."""
         found = self._marks.once(self.list, digest, self._word.decode())
@@ -194,7 +201,10 @@ class Writer:
         connection, count = self.session.connection, batch.count + 3
         connection.send(_DISCARD)
         said = connection.answers(_OK + _QUEUED * (count - 1) + _OK, count + 1)
-        if said is None or not isinstance(said[-1], Refusal):
+        if said is None:
+            return
+        _raise_open(said[0])
+        if not isinstance(said[-1], Refusal):
             return
         try:  # a user who may not leave it: a refused word spoils all of it
             connection.ask(_EXEC)
@@ -210,6 +220,7 @@ class Writer:
             self._length = length
             return Fate()
         queued, done, watched, sure = said[: count + 3], said[count + 3], *said[count + 4 :]
+        _raise_open(queued[0])
         refusals = [one for one in queued if isinstance(one, Refusal)]
         if refusals or isinstance(done, Refusal):
             last = [done] if isinstance(done, Refusal) else []
@@ -241,6 +252,12 @@ def _form(how: bytes, widths: tuple[int, ...], sizes: tuple[int, ...]) -> bytes:
     lengths = [0] * (2 * len(widths))
     lengths[::2], lengths[1::2] = widths, sizes
     return how * len(widths) % tuple(lengths)
+
+
+def _raise_open(said: Reply) -> None:
+    """Refuse to say what became of a batch whose MULTI was refused: its keys may be written."""
+    if isinstance(said, Refusal):
+        raise BrokenError(f"the server takes no MULTI any more ({said.what})")
 
 
 def _judged(said: Sequence[Reply]) -> Fate:

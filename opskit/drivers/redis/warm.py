@@ -249,6 +249,7 @@ def _write(deed: Warming, session: Session) -> Output:
     except UnreachableError as error:
         return deed.unsent(f"a bystander's line can't be had: {error.line}")
     try:
+        writer.raise_unable()
         writer.agreed(kept.digest)
         archive.begin(kept.path)
         deed.more |= {"manifest": str(kept.path / MANIFEST), "sha256": kept.digest}
