@@ -113,7 +113,7 @@ def test_what_is_due_and_what_fails_is_asked_after_a_recovery(owners: Mapping[st
         assert db.execute(fails).fetchone() == (Decimal("1.25"),)
         steps = yaml.safe_load((RUNBOOKS / "queue-restore.yaml").read_text())["steps"]
         (again,) = (one["health"]["sql"] for one in steps if "sql" in one.get("health", {}))
-        again = again.replace("{{ idempotent }}", "'a, b.c'").replace("{{ pause }}", "30")
+        again = again.replace("{{ idempotent }}", "'a, b.c'").replace("{{ pause }}", "'0.5'")
         db.execute(b"UPDATE django_celery_results_taskresult SET task_name = 'b'")
         assert db.execute(again).fetchone() == (0,)
         db.execute(b"UPDATE django_celery_results_taskresult SET task_name = 'b.c'")

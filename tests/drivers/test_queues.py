@@ -330,6 +330,12 @@ def test_nothing_is_known(at: Broker, how: dict[str, object], told: str) -> None
     assert told in found.reason
 
 
+def test_of_very_many_queues_those_that_are_named_are_looked_at(at: Broker) -> None:
+    at.send(*broker.bound(*(f"q{number}" for number in range(201))))
+    assert "more than 200 queues: name those that are meant" in at.look(window=0).reason
+    assert at.look(window=0, names=("q7",)).outcome == "succeeded"
+
+
 def test_a_key_that_is_no_queue_is_unknown(at: Broker) -> None:
     at.send(("SET", "celery", "1"))
     found = at.look(window=0, names=("celery",))

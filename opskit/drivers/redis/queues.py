@@ -33,6 +33,8 @@ from opskit.model.value import Json
 from opskit.steps.queues import CHECKS
 from opskit.steps.units import duration
 
+_MOST = 200
+"""So many queues are looked at."""
 _LOOK, _LOOKS = 0.2, 100
 """How often it is looked whether it shall go on (seconds), and what is taken, in a window."""
 _TASKS = 20
@@ -102,6 +104,8 @@ def _looked(look: _Look, session: Session) -> Output:
     work = look.work
     there = known(session, work.layout)
     names = work.names or there
+    if len(names) > _MOST:
+        raise ListingError(f"there are more than {_MOST} queues: name those that are meant")
     raise_other_steps(session, work.layout, names)
     first = moment(session, work.layout, names) if names else None
     times, seen = _Times(), [first] if first is not None else []
