@@ -242,6 +242,32 @@ def test_rows_that_others_refer_to_are_told_before_any_is_removed(attic: Attic) 
         attic.db.sql("DROP TABLE refers")
 
 
+PARTS = """
+    CREATE TABLE part (key text, at timestamptz, PRIMARY KEY (key, at)) PARTITION BY RANGE (at);
+    CREATE TABLE part_old PARTITION OF part FOR VALUES FROM (MINVALUE) TO (now());
+    CREATE TABLE part_new PARTITION OF part FOR VALUES FROM (now()) TO (MAXVALUE);
+    INSERT INTO part SELECT 'p' || n, now() - interval '1 hour' FROM generate_series(1, 9) n;
+    CREATE TABLE names (key text, at timestamptz, CONSTRAINT names_part FOREIGN KEY (key, at)
+        REFERENCES part) PARTITION BY HASH (key);
+    CREATE TABLE names_0 PARTITION OF names FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+    CREATE TABLE names_1 PARTITION OF names FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+    INSERT INTO names SELECT key, at FROM part WHERE key <= 'p3';
+    GRANT ALL ON part_old, names TO app; GRANT SELECT ON part_old TO reader; ANALYZE
+"""
+
+
+def test_a_key_that_refers_to_a_whole_table_holds_rows_of_its_partition(attic: Attic) -> None:
+    attic.db.sql(PARTS)
+    try:
+        for found in (attic.see(parts := rows(table="part_old", time="at", share=1.0)),
+                      attic.do(parts)):  # fmt: skip
+            assert found.outcome == "failed", found
+            assert found.reason.count("public.names refers to 3 of the rows that are meant") == 1
+        assert attic.db.sql("SELECT count(*) FROM part") == [(9,)]
+    finally:
+        attic.db.sql("DROP TABLE names, part")
+
+
 def test_a_big_table_without_an_index_is_refused(attic: Attic) -> None:
     attic.db.sql("DROP INDEX session_expire; UPDATE pg_class SET reltuples = 200000,"
                  " relpages = 4000 WHERE oid = 'session'::regclass")  # fmt: skip

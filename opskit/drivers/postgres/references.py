@@ -25,8 +25,11 @@ _KEYS = """
     FROM pg_catalog.pg_constraint con JOIN pg_catalog.pg_class c ON c.oid = con.conrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE con.confrelid = $1::regclass AND con.conrelid <> con.confrelid AND con.contype = 'f'
-        AND con.conparentid = 0 AND con.confdeltype IN ('a', 'r')
+        AND con.confdeltype IN ('a', 'r') AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint whole
+            WHERE whole.oid = con.conparentid AND whole.confrelid = con.confrelid)
 """
+# Of a table in partitions that refers to this one each has the key once more: the whole will do.
+# Where this is a partition itself, its key stands below that of the table which it is a part of.
 
 
 def held(
