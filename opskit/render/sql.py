@@ -235,15 +235,26 @@ def _carried_out(statement: Statement) -> Slip | None:
     return statement.tokens[0].start, told, "leave ANALYZE out, or say effect: change"
 
 
+def _full(words: Sequence[Token]) -> bool:
+    """Tell whether these words after VACUUM have FULL among them, wherever that stands."""
+    if not words or words[0].text != "(":
+        return any(word.key == "full" for word in words)  # as a name it would be in quotes
+    options = [word.text.strip('"').lower() for word in words]
+    options = options[: options.index(")")] if ")" in options else options
+    return any(
+        word == "full" and after not in ("false", "off", "0")
+        for word, after in zip(options, [*options[1:], ""], strict=True)
+    )
+
+
 def rewrites(statement: Statement) -> str:
     """Return the words of a statement that writes a whole table anew and lets nobody in meanwhile.
 
     It is "" for all others.
     """
     keys = [token.key for token in statement.tokens]
-    if keys[0] == "vacuum" and "full" in keys[:9]:
-        after = keys[keys.index("full") + 1 :][:1]
-        return "" if after in (["false"], ["off"], ["0"]) else "VACUUM FULL"
+    if keys[0] == "vacuum":
+        return "VACUUM FULL" if _full(statement.tokens[1:]) else ""
     concurrent = keys[0] == "repack" and "concurrently" in keys
     return keys[0].upper() if keys[0] in ("cluster", "repack") and not concurrent else ""
 

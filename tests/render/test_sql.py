@@ -218,7 +218,8 @@ def test_a_change_without_a_transaction_is_one_statement() -> None:
 @pytest.mark.parametrize(
     "text",
     ["VACUUM FULL t", "vacuum (analyze, full) t", "VACUUM (FULL true, VERBOSE) t", "CLUSTER t",
-     "CLUSTER", "VACUUM full verbose s.t", "REPACK t"],
+     "CLUSTER", "VACUUM full verbose s.t", "REPACK t", 'VACUUM ("full") t',
+     "VACUUM (VERBOSE, ANALYZE, FREEZE, SKIP_LOCKED, FULL) t", "VACUUM (FULL off, FULL) t"],
 )  # fmt: skip
 def test_what_locks_everybody_out_needs_a_word_for_it(text: str) -> None:
     wrong = judged(text, read=False, alone=True)
@@ -229,6 +230,7 @@ def test_what_locks_everybody_out_needs_a_word_for_it(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text", ["VACUUM (ANALYZE) t", "VACUUM (FULL false) t", "ANALYZE t", "SELECT 1 AS cluster",
+             'VACUUM ANALYZE t ("full")', 'VACUUM (ANALYZE) t ("full")', 'VACUUM "full"',
              "REPACK (CONCURRENTLY) t", "ALTER TABLE t CLUSTER ON i"]
 )  # fmt: skip
 def test_what_others_go_on_beside_is_let_pass(text: str) -> None:
