@@ -292,14 +292,17 @@ def _limits(args: Mapping[str, Value], step: Step) -> Limits:
 def _size(args: Mapping[str, Value], step: Step, key: str) -> int:
     """Return a number of bytes, also where a template gave it."""
     value = args[key]
-    if isinstance(value, int):
-        return value
-    word = a_word(value, step, key)
+    word = str(value) if isinstance(value, int) else a_word(value, step, key)
     found = bytes_of(word)
-    if found is None:
-        told = f"`{key}` came to {word[:80]!r}"
-        raise _wrong(step, key, told, "a size such as 64MiB, or 0")
+    if found is None or 0 < found < _LEAST_WAL:  # `64` would be 64 bytes
+        few = "" if found is None else f", which is {found} bytes a second"
+        told = f"`{key}` came to {word[:80]!r}{few}"
+        raise _wrong(step, key, told, "a size such as 64MiB, at least 64KiB, or 0")
     return found
+
+
+_LEAST_WAL = 64 * 1024
+"""A little more than one page a batch; with less it would seem to hang."""
 
 
 def _wrong(step: Step, key: str, what: str, write: str) -> InputError:
