@@ -790,7 +790,10 @@ def test_an_undo_that_was_refused_in_the_middle_goes_on_with_what_is_left(
         desk.db.call("DEL", "t:0001")
         again = desk.restore(attempt=2)
         assert "put back 4 keys; 6 are NOT put back: " in again.reason
+        assert desk.find("restore", attempt=2).again, "another attempt may put back what is left"
     assert desk.restore(attempt=3).reason == "put back 10 keys"
+    lost = desk.find("restore", attempt=3)
+    assert (lost.outcome, lost.reason) == ("succeeded", "put back 10 keys")
     assert desk.restore(attempt=4).reason == "put back 10 keys"
     assert world(desk.db) == {name: was for name, was in before.items() if name != b"t:0001"}
 

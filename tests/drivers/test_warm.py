@@ -567,6 +567,8 @@ def test_a_user_who_may_do_nothing_else_is_enough(db: Keys, tmp_path: Path) -> N
     assert [stove.do("restore", attempt=2).reason, stove.do("restore", attempt=3).reason] == [
         done, done
     ]  # fmt: skip
+    lost = stove.find("restore")
+    assert (lost.outcome, lost.reason) == ("succeeded", done)
     del before[b"t:000002"]
     assert world(db) == before
     stove.rows(rows(10, head="u:"))

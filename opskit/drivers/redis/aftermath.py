@@ -85,20 +85,21 @@ def _became(deed: Deed, session: Session) -> Output:
     kept = deed.kept(session)
     pieces, theirs = deed.pieces(session, kept=kept), deed.pieces(session, deed.action, kept)
     same(kept, theirs.list_digest())
-    counts = [len(keys) for keys in kept.chunks]
-    if isinstance(kept, Archive) and deed.work.do == "restore":
+    counts, back = [len(keys) for keys in kept.chunks], deed.work.do == "restore"
+    if isinstance(kept, Archive) and back:
         counts = lacking(theirs, kept)
-    found = in_order(done(pieces, counts), kept.path)
+    found = in_order(done(pieces, counts, back=back), kept.path)
     count = len(counts)
     if deed.work.do == "remove" and (len(found) == count or any(one.why for one in found)):
         deed.more |= {"manifest": str(kept.path / MANIFEST), "sha256": kept.digest}
         if isinstance(kept, Archive):
             return removed_said(deed, session, kept, found)
         return cleared_said(deed, session, kept, found)
-    if deed.work.do == "restore" and len(found) == count:
+    whole = sum(not one.why for one in found)
+    if back and whole == count:
         return restored_said(deed, found)
     sure(deed, session, pieces)
-    return in_part(len(found), count)
+    return in_part(whole if back else len(found), count)
 
 
 def in_part(done: int, count: int) -> Output:

@@ -182,15 +182,11 @@ class Pieces:
 
         Each time under a mark of its own, so that no key is put back twice.
         """
-        found = do(0, range(count))
-        letters, part = list(found.letters), 0
+        found, part = do(0, range(count)), 0
         while self._met and found.why:
-            left = [number for number, letter in enumerate(letters) if letter in "e-"]
             part += 1
-            found = do(part, left)
-            for number, letter in zip(left, found.letters, strict=True):
-                letters[number] = letter
-        return replace(found, letters="".join(letters))
+            found = _joined(found, do(part, _left(found)))
+        return found
 
     def seize(self) -> None:
         """Keep what was sent before from being done, and let what is done from now on be done only
@@ -210,6 +206,17 @@ class Pieces:
         found = self._session.connection.call("GET", self._name(number))
         return fate(found, count) if isinstance(found, bytes) else None
 
+    def so_far(self, number: int, count: int) -> Fate | None:
+        """Return the same of a piece that is put back, of which what was left may be done, too."""
+        found, part = self.fate(number, count), 0
+        while found is not None and found.why:
+            part, left = part + 1, _left(found)
+            said = self._session.connection.call("GET", self._name(number, part))
+            if not isinstance(said, bytes):
+                break
+            found = _joined(found, fate(said, len(left)))
+        return found
+
     def bar(self, number: int, count: int) -> Fate | None:
         """Keep a piece from ever being done, or return what became of it; None where barred."""
         place = self._place(number)
@@ -225,8 +232,8 @@ class Pieces:
     def _place(self, number: int) -> int:
         return self.places[number] if self.places else 0
 
-    def _name(self, number: int) -> str:
-        return f"{self._heads[self._place(number)]}{number}"
+    def _name(self, number: int, part: int = 0) -> str:
+        return f"{self._heads[self._place(number)]}{number}{f'.{part}' if part else ''}"
 
     def do(
         self,
@@ -247,7 +254,7 @@ class Pieces:
         place = self._place(number)
         seized = self._fences[place] if self._fences else ("", self._words[place].encode())
         guard, word = fence or seized
-        mark = (self._name(number) + (f".{part}" if part else "")).encode()
+        mark = self._name(number, part).encode()
         said = self._marks[place].scripted(name, (mark, *keys), (word, _MS, *args), guard)
         return self._told(said, count)
 
@@ -291,6 +298,19 @@ def fate(mark: bytes, count: int) -> Fate:
                 late=tuple(late))  # fmt: skip
 
 
+def _left(found: Fate) -> list[int]:
+    """Return which keys of a piece that was refused in the middle were not done."""
+    return [number for number, letter in enumerate(found.letters) if letter in "e-"]
+
+
+def _joined(found: Fate, rest: Fate) -> Fate:
+    """Return what became of a piece, of which what was left was done later."""
+    letters = list(found.letters)
+    for number, letter in zip(_left(found), rest.letters, strict=True):
+        letters[number] = letter
+    return replace(rest, letters="".join(letters))
+
+
 def removed(keys: Sequence[Kept], what: Fate) -> list[Kept]:
     """Return what was taken away of a piece, as it was at that moment."""
     late = {number: Kept(name=keys[number].name, end=one.end, dump=one.dump)
@@ -323,6 +343,9 @@ def in_order(found: Sequence[Fate | None], path: Path, *, whole: bool = False) -
     return done
 
 
-def done(pieces: Pieces, counts: Sequence[int]) -> list[Fate | None]:
-    """Return what became of each piece so far; `counts`: how many keys each has."""
-    return [pieces.fate(number, count) for number, count in enumerate(counts)]
+def done(pieces: Pieces, counts: Sequence[int], *, back: bool = False) -> list[Fate | None]:
+    """Return what became of each piece so far; `counts`: how many keys each has; `back`: of those
+    that are put back.
+    """
+    look = pieces.so_far if back else pieces.fate
+    return [look(number, count) for number, count in enumerate(counts)]

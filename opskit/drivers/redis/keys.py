@@ -105,7 +105,7 @@ class Deed(Attempt):
             return [pieces.bar(number, len(keys)) for number, keys in enumerate(kept.chunks)]
         assert isinstance(kept, Archive), "of names alone there is no undo"
         pieces.seize()
-        return done(pieces, lacking(self.pieces(session, self.action, kept), kept))
+        return done(pieces, lacking(self.pieces(session, self.action, kept), kept), back=True)
 
 
 def unmoved(shape: str, session: Session, path: Path) -> None:

@@ -112,9 +112,9 @@ def taken_said(
 def far(deed: Warming, session: Session, kept: Shelf, ranges: Sequence[Range]) -> str:
     """Say how far it is, now that the fence is moved."""
     marks, counts = deed.pieces(session), [len(keys) for keys, _ in _pieces(kept, ranges)]
-    found = [marks.fate(number, count) for number, count in enumerate(counts)]
-    done = sum(one is not None for one in found)
-    return f"{done} of {len(found)} pieces are taken back, and no other will be"
+    found = [marks.so_far(number, count) for number, count in enumerate(counts)]
+    whole = sum(one is not None and not one.why for one in found)
+    return f"{whole} of {len(found)} pieces are taken back, and no other will be"
 
 
 # --- lost from sight
@@ -163,7 +163,8 @@ def _became(deed: Warming, session: Session) -> Output:
 def _taken(deed: Warming, session: Session, kept: Shelf, ranges: Sequence[Range]) -> Output:
     marks = deed.pieces(session)
     every = [len(keys) for keys, _ in _pieces(kept, ranges)]
-    found = [one for n, count in enumerate(every) if (one := marks.fate(n, count)) is not None]
+    looked = [marks.so_far(number, count) for number, count in enumerate(every)]
+    found = [one for one in looked if one is not None and not one.why]
     if len(found) == len(every):
         return taken_said(deed, kept, ranges, found)
     reason = f"{len(found)} of {len(every)} pieces are taken back; it goes on with the rest"
