@@ -16,6 +16,7 @@ from opskit.plan.spread import PREFLIGHT
 from opskit.plan.survey import SURVEY, every, foreseen
 from opskit.steps.base import Value, a_word
 from opskit.steps.globs import head
+from opskit.steps.warm import FIELD
 
 
 def server(inventory: Inventory, step: Step, args: Mapping[str, Value]) -> dict[str, Value]:
@@ -116,17 +117,23 @@ def raise_stampede(actions: Iterable[Action], stages: Mapping[str, Stage]) -> No
             case Keys(do="remove") as gone if gone.pattern and action.undoes is None:
                 if gone.most > _FEW and not gone.override:
                     emptied.append((gone, action.position))
-            case Warm(do="fill" | "refresh") as work:
+            case Warm(do="fill" | "refresh") as work if action.undoes is None:
                 for gone, position in emptied:
-                    if gone.server == work.server and _alike(head(gone.pattern), work.allow):
+                    if gone.server == work.server and _alike(head(gone.pattern), work):
                         place = str(stages[action.position].place)
                         raise _stampede(gone, stages[position].name, place)
             case _:
                 pass
 
 
-def _alike(start: str, allow: Iterable[str]) -> bool:
-    return any(start.startswith(one) or one.startswith(start) for one in allow)
+def _alike(start: str, work: Warm) -> bool:
+    """Tell whether keys may be written that begin so: as `allow` says, and as all of them do."""
+    first = FIELD.split(work.source.key)[0] if work.source is not None else ""
+    return _meet(start, first) and any(_meet(start, one) for one in work.allow)
+
+
+def _meet(one: str, other: str) -> bool:
+    return one.startswith(other) or other.startswith(one)
 
 
 def _stampede(gone: Keys, name: str, place: str) -> InputError:

@@ -123,3 +123,13 @@ def test_a_cache_is_not_emptied_to_be_filled_then(
         plan(place, FILL + GONE % more, x=begins)  # the other way round he knows why
     else:
         plan(place, GONE % more + FILL, x=begins)
+
+
+def test_what_is_filled_with_other_keys_or_only_by_an_undo_is_no_stampede(place: Path) -> None:
+    wide = FILL.replace("allow: ['", "allow: ['team:', '")
+    with pytest.raises(InputError, match="a stampede"):
+        plan(place, GONE % "" + wide, x="team")
+    plan(place, GONE % "" + wide, x="board")
+    other = f"  - run: 'true'\n    on: controller\n    undo:\n    {FILL}"
+    made = plan(place, GONE % "" + other, x="team")
+    assert [isinstance(undo.work, Warm) for undo in made.actions[-1].undo] == [True]

@@ -27,7 +27,11 @@ SOME, MANY = 200, 1000
 LINES = b"lines"
 _STEP = "2000"
 _QUEUES = ("_kombu.binding.*",)
-_BROKER = ("celery", "unacked", "unacked_index", "unacked_mutex", "_kombu.binding.celery")
+_BROKER = (
+    "celery", "unacked", "unacked_index", "unacked_mutex", "_kombu.binding.celery",
+    "_kombu.binding.celery.pidbox", "_kombu.binding.celeryev",
+)  # fmt: skip
+"""What can be asked for by its name; workers make the last two whatever their queues are called."""
 _SESSIONS = "*django.contrib.sessions.c*"
 _BINDING, _SESSION = b"_kombu.binding.", b"django.contrib.sessions.c"
 _CARRIED = 10 * MOST
