@@ -702,6 +702,29 @@ def test_a_rate_that_is_too_low_or_that_nobody_knows_fails(
     assert found.reason.startswith(told)
 
 
+@pytest.mark.parametrize("anew", [True, False])
+def test_a_server_that_is_restarted_or_gone_meanwhile_leaves_no_rate(
+    stove: Stove, *, anew: bool
+) -> None:
+    server = stove.db.server
+
+    def restart() -> None:
+        server.kill()
+        if anew:
+            server.start()
+
+    thread = threading.Timer(0.1, restart)
+    thread.start()
+    try:
+        found = stove.do("hits", window=0.6 if anew else 0.2, warn=80.0, crit=70.0)
+    finally:
+        thread.join(10)
+        if not anew:
+            server.start()
+    assert (found.outcome, found.lost, found.evidence["level"]) == ("failed", False, "UNKNOWN")
+    assert ("the server was started anew" if anew else "the server answers no more") in found.reason
+
+
 # --- politely
 
 

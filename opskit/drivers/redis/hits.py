@@ -7,9 +7,11 @@ counters are never set back, as others read them, too.
 import time
 from collections.abc import Mapping
 
+from opskit.drivers.redis.connection import BrokenError
 from opskit.drivers.redis.guards import figures, number
 from opskit.drivers.redis.session import Session
 from opskit.drivers.redis.warm import Warming
+from opskit.errors import OpskitError
 from opskit.model.job import Output
 
 _LOOK = 0.1
@@ -24,7 +26,12 @@ def count(deed: Warming, session: Session) -> Output:
     while (left := until - time.monotonic()) > 0:
         deed.watch()
         time.sleep(min(left, _LOOK))
-    after = figures(session.connection, *_SECTIONS)
+    try:
+        after = _now(deed, session)
+    except OpskitError as error:
+        deed.watch()  # who is told to give up is not to be told of a server
+        told = f"the server answers no more ({error.what})"
+        return _said(deed, "UNKNOWN", f"{told}: nobody can tell how many were hits")
     found = {name: number(after, name) - number(before, name) for name in _COUNTED}
     deed.more |= {**found, "seconds": deed.work.window}
     if before.get("run_id") != after.get("run_id") or any(one < 0 for one in found.values()):
@@ -38,6 +45,18 @@ def count(deed: Warming, session: Session) -> Output:
     deed.more["rate"] = round(rate, 2)
     line = f"{rate:.1f} % of {lookups} lookups were hits{_more(found)}"
     return _said(deed, _level(rate, deed), line)
+
+
+def _now(deed: Warming, session: Session) -> Mapping[str, str]:
+    """Ask once more; on a new line where that one broke, as it does where a server is restarted."""
+    try:
+        return figures(session.connection, *_SECTIONS)
+    except BrokenError:
+        again = deed.opened(deed.watch, reads=True)
+    try:
+        return figures(again.connection, *_SECTIONS)
+    finally:
+        again.close()
 
 
 def _level(rate: float, deed: Warming) -> str:
