@@ -198,8 +198,9 @@ def headline(work: Work) -> str:
 
 def _command(work: Command, *, full: bool) -> list[str]:
     if work.summary:
-        return [safe.one_line(work.summary), *(_text(work, full=True) if full else ())]
-    return [*_text(work, full=full), *_around(work)]
+        about = [*_text(work, full=True), *_around(work, full=True)] if full else []
+        return [safe.one_line(work.summary), *about]
+    return [*_text(work, full=full), *_around(work, full=full)]
 
 
 def _text(work: Command, *, full: bool) -> list[str]:
@@ -210,9 +211,9 @@ def _text(work: Command, *, full: bool) -> list[str]:
     return [head, *blocks.block(blocks.QUOTED, str(work.text), full=full)]
 
 
-def _around(work: Command) -> list[str]:
-    """Say where, as whom and with what besides its text a command runs."""
-    about = []
+def _around(work: Command, *, full: bool) -> list[str]:
+    """Say where, as whom and with what besides its text a command runs; `full` has all it reads."""
+    about, read = [], []
     if work.cwd is not None:
         about.append(f"in {blocks.shown(work.cwd)}")
     if work.sudo:
@@ -221,8 +222,9 @@ def _around(work: Command) -> list[str]:
         about.append(f"stdin: secret {work.stdin.name}")
     elif work.stdin is not None:
         about.append(f"stdin: {amounts.size(len(str(work.stdin).encode()))} of text")
+        read = blocks.block(blocks.QUOTED, str(work.stdin), full=True) if full else []
     about += [f"${variable}: secret {name}" for variable, name in work.secrets.items()]
-    return [" · ".join(about)] if about else []
+    return [" · ".join(about), *read] if about else []
 
 
 def _upload(work: Upload, *, full: bool) -> list[str]:

@@ -211,6 +211,27 @@ def test_long_texts_are_shortened_with_a_count_unless_full() -> None:
     assert "65336 more characters (--full)" in wide
 
 
+def test_what_a_command_reads_is_counted_and_full_shows_all_of_it() -> None:
+    read = text("".join(f"DELETE {n}\n" for n in range(100)))
+    for work in (
+        Command(text=text("sh"), stdin=read),
+        Command(text=text("sh"), args=(text("a"),), stdin=read),
+    ):
+        shown = view.text(one(work))
+        assert "stdin: 990 B of text" in shown
+        assert "DELETE" not in shown
+        full = view.text(one(work), Look(full=True))
+        assert "| DELETE 0\n" in full
+        assert "| DELETE 99\n" in full
+    secret = Command(text=text("sh"), stdin=SecretRef(name="token"), cwd=text("/srv"), summary="S")
+    assert "in /srv · stdin: secret token" in view.text(one(secret), Look(full=True))
+
+
+def test_hosts_that_read_other_texts_of_one_length_do_not_look_alike() -> None:
+    first, second = (Command(text=text("sh"), stdin=text(word)) for word in ("ab", "cd"))
+    assert works.lines(first, full=True) != works.lines(second, full=True)
+
+
 def test_a_hostile_value_can_be_seen_and_does_nothing() -> None:
     shown = view.text(one(Command(text=text("echo '\x1b[2J\u202eevil'"))))
     assert "\\x1b[2J\\u202eevil" in shown
