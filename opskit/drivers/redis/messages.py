@@ -271,7 +271,9 @@ def taken_back_said(deed: Deed, found: Sequence[Fate]) -> Output:
     deed.more |= {"returned": counts["r"], "elsewhere": counts["b"], "left": left}
     line = f"put {counts['r']} messages back where they were"
     if counts["b"]:
-        line += f"; {counts['b']} are not there any more: somebody has put them back, or away;"
+        again = "somebody has put them back, or away"
+        who = again if deed.work.do == "unpark" else "a worker has taken them"
+        line += f"; {counts['b']} are not there any more: {who};"
         line += f" what they were is at {deed.folder}"
     if left:
         line += f"; {left} are NOT put back"
