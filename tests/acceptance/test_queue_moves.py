@@ -1,8 +1,10 @@
 """Whole runs that put messages aside and back: planned, refused, killed anywhere, undone."""
 
 import random
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +164,54 @@ def killed_at_any_time(desk: Queued, turn: int) -> None:
     desk.opskit("undo", "last", "--yes")
     assert desk.waiting() == [one for one in before if one != taken]
     desk.whole()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("turn", range(30))
+def test_a_restore_that_is_killed_at_any_time_is_done_once(desk: Queued, turn: int) -> None:
+    before = desk.hold(240, 2)
+    desk.call("DEL", "done")
+    desk.go("run", "queue-park", tasks="shop.export", max_share=60, override="all of them")
+    how: dict[str, Any] = {
+        "idempotent": "shop.export",
+        "pause": "0.3s",
+        "first": 30,
+        "override": "all of them",
+    }
+    around = ("sent", "after", "before")[turn // 2 % 3]
+    late = f"redis-time {random.Random(turn).randrange(0, 400)}"
+    with working(desk):
+        desk.go("run", "queue-restore", kill=late if turn % 2 else f"keys-{around} {turn // 4 % 3}",
+                **how)  # fmt: skip
+        said = desk.opskit("resume", "last", status=None)  # unless it had come to its end
+        said += desk.opskit("report", "last")
+    assert "put back into the queue 36 of 36 messages" in said
+    assert "put back into the queue 84 of 84 messages" in said
+    assert Counter([*desk.waiting(), *desk.waiting("done")]) == Counter(before)
+    assert not desk.waiting(PARKED)
+    assert not [e for e in desk.events("step ended") if e["outcome"] == "unknown"]
+    done = Counter(desk.waiting("done"))
+    desk.opskit("undo", "last", "--yes")
+    assert Counter(desk.waiting("done")) == done
+    meant = Counter(one for one in before if b"shop.export" in one)
+    assert Counter(desk.waiting(PARKED)) == meant - done, "all but what a worker has taken"
+    assert Counter([*desk.waiting(), *desk.waiting(PARKED)]) + done == Counter(before)
+    desk.whole()
+
+
+@contextmanager
+def working(desk: Queued) -> Iterator[None]:
+    """Let a worker take a message every second meanwhile."""
+    over = threading.Event()
+
+    def go() -> None:
+        while not over.wait(1):
+            desk.call("RPOPLPUSH", "mail", "done")
+
+    thread = threading.Thread(target=go)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(20)

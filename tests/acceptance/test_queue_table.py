@@ -1,5 +1,6 @@
 """The shipped queue-table… runbooks on the lab's data: looked at, refused, killed, undone."""
 
+import random
 import re
 import threading
 from collections.abc import Iterator
@@ -245,6 +246,23 @@ def test_killed_around_its_commit_each_is_tried_again_once(desk: Desk, point: st
     assert told[0][0] - now[0][0] == 5
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("turn", range(30))
+def test_killed_at_any_time_each_is_tried_again_once(desk: Desk, turn: int) -> None:
+    desk.db.sql(HANGING)
+    before = hashed(desk)
+    tried = "SELECT sum(retry_count) FROM task_queue WHERE task_name = 'report'"
+    ((was,),) = desk.db.sql(tried)
+    retry(desk, kill=f"sql-time {random.Random(turn).randrange(0, 300)}")
+    desk.opskit("resume", "last", status=None)  # unless it had come to its end
+    ((now,),) = desk.db.sql(tried)
+    assert (count(desk, STUCK), now - was) == (0, 5)
+    assert not [e for e in desk.events("step ended") if e["outcome"] == "unknown"]
+    desk.opskit("undo", "last", "--yes")
+    assert hashed(desk) == before
+    desk.proved()
+
+
 WAITING = """
     INSERT INTO task_queue (id, task_name, queue_name, status, created_at, scheduled_at,
                             retry_count, error_message)
@@ -350,6 +368,26 @@ def test_killed_around_its_commit_each_is_put_aside_once(desk: Desk, point: str)
     desk.opskit("undo", "last", "--yes")
     desk.db.sql("UPDATE task_queue SET status = 'pending' WHERE id = md5('w2')::uuid")
     assert hashed(desk) == before
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("turn", range(30))
+def test_killed_at_any_time_each_is_put_aside_and_goes_back_once(desk: Desk, turn: int) -> None:
+    desk.db.sql(WAITING)
+    late = random.Random(turn).randrange(0, 300)
+    move(desk, "park", kill=f"sql-time {late}", tasks="export")
+    desk.opskit("resume", "last", status=None)  # unless it had come to its end
+    assert count(desk, PARKED) == 20
+    aside = hashed(desk)
+    back: dict[str, Any] = {"idempotent": "export", "first": 100, "pause": "0s"}
+    move(desk, "restore", kill=f"sql-time {2 * late}", **back)
+    said = desk.opskit("resume", "last", status=None)
+    assert count(desk, PARKED) == 0, said
+    assert not [e for e in desk.events("step ended") if e["outcome"] == "unknown"]
+    desk.opskit("undo", "last", "--yes")
+    assert hashed(desk) == aside
+    desk.opskit("audit", "verify")
+    desk.proved()
 
 
 def test_what_was_put_aside_goes_back_a_small_part_first(desk: Desk) -> None:
