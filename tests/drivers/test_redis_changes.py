@@ -489,6 +489,8 @@ LOSES = [
     ("UNLINK other:mail", "UNLINK other:mail: messages of a queue"),
     ("LTRIM celery 0 0", "nothing would keep them"),
     ("DEL unacked", "DEL unacked: messages"),
+    ("HDEL unacked tag", "HDEL unacked: messages"),
+    ("SET celery 1", "SET celery: messages"),
     ("EXPIRE celery 1", "EXPIRE celery: messages"),
 ]
 

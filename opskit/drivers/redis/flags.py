@@ -33,7 +33,7 @@ _ACTING = {
 }
 """What is called `readonly`, and is more than a read."""
 EMPTYING = frozenset({"flushdb", "flushall"})
-_LOSING_NAMES = "del unlink ltrim lrem lpop rpop expire pexpire expireat pexpireat"
+_LOSING_NAMES = "del unlink set hdel zrem ltrim lrem lpop rpop expire pexpire expireat pexpireat"
 LOSING = EMPTYING | frozenset(_LOSING_NAMES.split())
 """What throws something away: it is looked first whether messages of a queue are."""
 _SECRETS = ("requirepass", "masterauth", "tls-key-file-pass", "tls-client-key-file-pass")
