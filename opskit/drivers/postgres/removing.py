@@ -2,7 +2,7 @@
 """Removing rows batch by batch: looked at before, counted, read back."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from opskit.drivers.postgres.batches import Attempt, finish, patience
 from opskit.drivers.postgres.connection import Connection, ServerError
@@ -58,20 +58,17 @@ def foreseen(access: Access, session: Session, job: Job, write: Write) -> Output
         connection.own("RESET ROLE")
         wrong = [*excess(found, work, made.said), *planned(connection, made, work, found), *keeps]
         walks = blocks(connection, made, work, found.began, found.share) > 0
-        more = [*_afterwards(connection, made, work, found), *_now(connection, made, work, before)]
-        more += unseen
+        doubts, more = _around(connection, made, work, found, before)
     except SubjectError as error:
         return Output(outcome="failed", status=1, reason=str(error))
     except ServerError as error:  # nothing hangs on it: the run ends before it has begun
         evidence: dict[str, Json] = {"sqlstate": error.code}
         return Output(outcome="failed", status=1, reason=why(error), evidence=evidence)
-    for line in found.lines(made.said):
-        write("stdout", f"{line}\n".encode())
-    if work.chosen.live is not None:
-        write("stdout", f"still needed: {found.live}\n".encode())
-    if walks and not wrong:
-        write("stdout", b"taken in the order in which they lie in the table\n")
-    for line in more:
+    *first, moment = found.lines(made.said)
+    needed = [f"still needed: {found.live}"] if work.chosen.live is not None else []
+    order = ["taken in the order in which they lie in the table"] if walks and not wrong else []
+    # Only the first lines are shown of a plan that is not asked for in full.
+    for line in (*first, *doubts, *unseen, *needed, *more, moment, *order):
         write("stdout", f"{line}\n".encode())
     wrong += _nothing(found, work, made)
     evidence = {**_evidence(found), "role": role}
@@ -80,26 +77,22 @@ def foreseen(access: Access, session: Session, job: Job, write: Write) -> Output
     return Output(outcome="succeeded", status=0, evidence=evidence)
 
 
-def _afterwards(
-    connection: Connection, made: Subject, work: Rows, found: Count
-) -> Iterator[str]:  # fmt: skip
-    """Say what a VACUUM would do where much of the table goes."""
+def _around(
+    connection: Connection, made: Subject, work: Rows, found: Count, before: Seen
+) -> tuple[list[str], list[str]]:  # fmt: skip
+    """Say what would be waited for now and whether a VACUUM fails; and how it is besides."""
+    now = seen(connection, made.full)
+    doubts = [f"it would wait now: {told}" for _, told in now.excess(work.limits)]
+    more = [*now.lines(before)]
     if found.rows <= MUCH * found.total:
-        return
+        return doubts, more
     if not work.vacuum:
-        yield "no VACUUM afterwards (vacuum: false)"
+        more += ["no VACUUM afterwards (vacuum: false)"]
     elif may(connection, made):
-        yield f"VACUUM (ANALYZE) afterwards, as more than {MUCH:.0%} of the table goes"
+        more += [f"VACUUM (ANALYZE) afterwards, as more than {MUCH:.0%} of the table goes"]
     else:
-        yield f"it would NOT be vacuumed afterwards: {NO_RIGHT}"
-
-
-def _now(connection: Connection, made: Subject, work: Rows, before: Seen) -> Iterator[str]:
-    """Say how it is at the server now, and what would be waited for."""
-    found = seen(connection, made.full)
-    yield from found.lines(before)
-    for _, told in found.excess(work.limits):
-        yield f"it would wait now: {told}"
+        doubts += [f"it would NOT be vacuumed afterwards: {NO_RIGHT}"]
+    return doubts, more
 
 
 def _nothing(found: Count, work: Rows, made: Subject) -> list[str]:
