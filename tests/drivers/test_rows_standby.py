@@ -36,7 +36,7 @@ def test_a_batch_waits_until_a_standby_has_caught_up(attic: Attic) -> None:
         with writing(attic.db):  # it is behind for as long as somebody writes
             until(lambda: float(attic.db.sql(LAG)[0][0]) > 0.6, 60)
             doing = pool.submit(seen.do, WORK, timeout=60.0)
-            until(lambda: doing.done() or "s behind: waiting" in seen.db.printed, 60)
+            until(lambda: doing.done() or "waiting: a standby is" in seen.db.printed, 60)
             assert not doing.done(), doing.result()
         found = doing.result()
     assert found.outcome == "succeeded", found
