@@ -9,6 +9,7 @@ from functools import lru_cache, partial
 from threading import Lock
 
 from opskit.app import secrets as fetching
+from opskit.app.inventories import of_inventory
 from opskit.audit import Store
 from opskit.audit.masking import Masker, usable
 from opskit.errors import InputError, OpskitError
@@ -16,6 +17,7 @@ from opskit.execute import Outside
 from opskit.execute.messenger import Messenger
 from opskit.model.channel import Channel, Message
 from opskit.model.event import Event
+from opskit.model.inventory import Inventory
 from opskit.model.plan import Plan
 from opskit.model.value import Secret
 from opskit.notify.sending import Sender
@@ -67,7 +69,7 @@ def lately(store: Store, channel: Channel, message: Message) -> str:
     """Say when a channel has had the same message, where that was a moment ago; else ""."""
     since = time.time() - channel.every
     with suppress(OpskitError):  # what can't be looked up is no reason to say nothing
-        here = _inventory(store, message.run)
+        mine = store.plan(message.run)
         # One that was begun earlier may have said it since then; few take longer than this.
         for run in store.runs(
             since=since - _LONG, runbook=message.runbook, limit=_MOST, previews=False
@@ -80,7 +82,7 @@ def lately(store: Store, channel: Channel, message: Message) -> str:
                 continue  # its step is named by what is said, but not by all of it
             for entry in store.entries(run.id):
                 if entry.at >= since and _same(entry.event, channel, message):
-                    if _inventory(store, run.id) != here:
+                    if not of_inventory(store, run, mine.inventory, mine.hosts):
                         break  # what is so there may be otherwise here
                     if entry.event.data.get("severity") != message.severity:
                         return ""  # it is not any more as it was told last
@@ -94,17 +96,14 @@ def over(text: str) -> str:
     return f"{_OVER}{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def stands(store: Store, channel: str, text: str, inventory: str) -> bool:
-    """Tell whether a channel was told something, and not yet that it is over.
-
-    `inventory`: the file of the inventory that it was told with.
-    """
-    since, here = time.time() - _STANDS, os.path.realpath(inventory)
+def stands(store: Store, channel: str, text: str, inventory: Inventory) -> bool:
+    """Tell whether a channel of an inventory was told something, and not yet that it is over."""
+    since = time.time() - _STANDS
     for run in store.runs(since=since, runbook="notify", limit=_MOST, previews=False):
         if (
             (run.reason == text or run.version == over(text))
             and _had(store, run.id, channel)
-            and _inventory(store, run.id) == here
+            and of_inventory(store, run, inventory.file, inventory.hosts)
         ):
             return run.version != over(text)
     return False
@@ -118,12 +117,6 @@ def _had(store: Store, run: str, channel: str) -> bool:
         and one.event.data.get("delivered") is True
         for one in store.entries(run)
     )
-
-
-def _inventory(store: Store, run: str) -> str:
-    """Return where the inventory of a run is, however that was written."""
-    created = next(iter(store.entries(run)))
-    return str(created.event.data.get("inventory") or store.plan(run).inventory)
 
 
 def _same(event: Event, channel: Channel, message: Message) -> bool:

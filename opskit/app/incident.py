@@ -1,16 +1,17 @@
 """What the record knows of an incident: what changed before, what was done and said since."""
 
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 from opskit import audit
+from opskit.app.inventories import of_inventory
 from opskit.app.person import Person
 from opskit.audit import Store
 from opskit.errors import InputError
 from opskit.model.event import Entry, Event
 from opskit.model.incident import SAID, Change, Incident, Said, Word
+from opskit.model.inventory import Inventory
 from opskit.model.plan import Plan
 from opskit.model.run import Run
 from opskit.settings import Settings
@@ -42,7 +43,7 @@ def incident(settings: Settings, name: str, within: float) -> Incident:
         again = [
             one
             for one in later
-            if one.id != run.id and one.runbook in wanted and plans.of_inventory(one, plan)
+            if one.id != run.id and one.runbook in wanted and plans.beside(one, run, plan)
         ]
         return Incident(
             run=run,
@@ -50,8 +51,8 @@ def incident(settings: Settings, name: str, within: float) -> Incident:
             within=within,
             whole=len(runs) < _MOST,
             before=tuple(_changes(plans, [one for one in runs if one.created < run.created])),
-            since=tuple(_told(store, plans, run, later)),
-            words=words(store, run.id),
+            since=tuple(_told(plans, run, later, store.said(run.created))),
+            words=_words(store.entries(run.id)),
             latest=_latest(store, plans, [one for one in again if one.runbook == run.runbook]),
             over=_over([one for one in again if one.runbook == OVER]),
         )
@@ -61,47 +62,45 @@ def incident(settings: Settings, name: str, within: float) -> Incident:
 
 def _meant(store: Store) -> str:
     """Return the run of the incident that is meant where none is named."""
-    looks = _looks(store)
+    looks, noted = _looks(store)
     for run in looks:
-        said = words(store, run.id)
+        said = _words(noted.get(run.id, ()))
         if said and (said[-1].said != "resolved" or said[-1].at >= looks[0].created):
             return run.id
     return looks[0].id if looks else store.find("last")
 
 
-def open_one(settings: Settings, inventory: str | None) -> str:
+def open_one(settings: Settings, inventory: Inventory | None) -> str:
     """Return the run of the newest incident that was told of and is not resolved; "" if none is.
 
-    `inventory`: the file that it must have been found with, where one is known.
+    `inventory`: the one that it must have been found with, where one is known.
     """
     store = audit.open(settings.store)
     try:
-        for run in _looks(store):
-            said = words(store, run.id)
+        looks, noted = _looks(store)
+        for run in looks:
+            said = _words(noted.get(run.id, ()))
             if not said or said[-1].said == "resolved":
                 continue
-            if inventory is None or _same(store.plan(run.id).inventory, inventory):
+            if inventory is None or of_inventory(store, run, inventory.file, inventory.hosts):
                 return run.id
         return ""
     finally:
         store.close()
 
 
-def _looks(store: Store) -> list[Run]:
+def _looks(store: Store) -> tuple[list[Run], Mapping[str, Sequence[Entry]]]:
+    """Return the looks at outages, newest first, and what people said in them."""
     since = time.time() - _LASTS
-    return store.runs(since=since, runbook=LOOK, limit=_MOST, previews=False)
+    runs = store.runs(since=since, runbook=LOOK, limit=_MOST, previews=False)
+    return runs, store.said(since, LOOK)
 
 
-def _same(one: str, other: str) -> bool:
-    """Tell whether two inventories are one, however its path was written."""
-    return Path(one).stem == Path(other).stem
-
-
-def words(store: Store, run: str) -> tuple[Word, ...]:
+def _words(entries: Iterable[Entry]) -> tuple[Word, ...]:
     """Return what was said about an incident, oldest first."""
     return tuple(
         Word(at=entry.at, said=cast(Said, entry.event.data["word"]))
-        for entry in store.entries(run)
+        for entry in entries
         if entry.event.kind == "note" and entry.event.data.get("word") in SAID
     )
 
@@ -160,13 +159,15 @@ class _Plans:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._reads: dict[str, bool] = {}
-        self._inventories: dict[str, str] = {}
+        self._beside: dict[tuple[str, str], bool] = {}
 
-    def of_inventory(self, run: Run, plan: Plan) -> bool:
-        """Tell whether a run is for the inventory that a plan is for."""
-        if run.plan not in self._inventories:
-            self._inventories[run.plan] = self._store.plan(run.id).inventory
-        return _same(self._inventories[run.plan], plan.inventory)
+    def beside(self, run: Run, other: Run, plan: Plan) -> bool:
+        """Tell whether a run is for the inventory of the `other`, which goes by a plan."""
+        key = (run.plan, run.inventory)
+        if key not in self._beside:
+            file = other.inventory or plan.inventory
+            self._beside[key] = of_inventory(self._store, run, file, plan.hosts)
+        return self._beside[key]
 
     def changes(self, run: Run) -> bool:
         """Tell whether a run changes something."""
@@ -200,11 +201,10 @@ def _changes(plans: _Plans, runs: Sequence[Run]) -> Iterator[Change]:
 
 
 def _told(
-    store: Store, plans: _Plans, about: Run, runs: Sequence[Run]
+    plans: _Plans, about: Run, runs: Sequence[Run], noted: Mapping[str, Sequence[Entry]]
 ) -> Iterator[tuple[Run, tuple[Entry, ...]]]:
     """Yield the runs since then with what people said in them; looks that found nothing are not."""
     for run in runs:
-        kinds = ("note", "decided")
-        noted = tuple(one for one in store.entries(run.id) if one.event.kind in kinds)
-        if run.id == about.id or noted or run.state != "succeeded" or plans.changes(run):
-            yield run, noted
+        said = tuple(noted.get(run.id, ()))
+        if run.id == about.id or said or run.state != "succeeded" or plans.changes(run):
+            yield run, said

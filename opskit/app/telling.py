@@ -90,7 +90,7 @@ def _standing(
     """Return the channels that were told something, and not yet that it is over."""
     store = audit.open(settings.store)
     try:
-        return tuple(name for name in to if stands(store, name, ends, found.file))
+        return tuple(name for name in to if stands(store, name, ends, found))
     finally:
         store.close()
 

@@ -145,7 +145,7 @@ def _unreachable(entries: Sequence[Entry]) -> Mapping[str, str]:
 def facts(created: Event) -> dict[str, Any]:
     """Return what a run's first event says of it, by the fields of `Run`."""
     names = {"kind": "kind", "runbook": "runbook", "version": "version", "plan": "plan",
-             "who": "who", "origin": "from", "reason": "reason",
+             "who": "who", "origin": "from", "reason": "reason", "inventory": "inventory",
              "override": "override_window"}  # fmt: skip
     return {field: str(created.data.get(name) or "") for field, name in names.items()}
 

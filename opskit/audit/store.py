@@ -251,6 +251,19 @@ class Store:
             if len(page) < PAGE:
                 return
 
+    def said(self, since: float, runbook: str | None = None) -> Mapping[str, Sequence[Entry]]:
+        """Return by run what people said and decided in those that were begun since a moment.
+
+        None of the rest is read, which is most of it, nor whether anything is missing.
+        """
+        found: dict[str, list[Entry]] = {}
+        with self._database.reading() as rows:
+            for row in rows.all("said", since=since, runbook=runbook):
+                found.setdefault(row["id"], []).append(
+                    telling.entry(row["id"], row["previous"], row)
+                )
+        return found
+
     def load(self, run: str) -> Run:
         """Return the run as its entries tell it."""
         with self._database.reading() as rows:
@@ -374,10 +387,12 @@ class Store:
             later = {} if first else telling.amended(rows, row)
             kept = later or telling.first(rows, row).get("documents", {})
             digest = kept.get("plan", "")
-            if digest != self._plan[0]:
+            kept_digest, plan = self._plan  # read once: another thread may put another plan there
+            if digest != kept_digest:
                 text = self._document(rows, digest).encode("utf-8", "surrogatepass")
-                self._plan = (digest, cast(Mapping[str, Any], parse(text)))
-        return self._plan[1]
+                plan = cast(Mapping[str, Any], parse(text))
+                self._plan = (digest, plan)
+        return plan
 
     def _document(self, rows: Rows, digest: str) -> str:
         row = rows.one("document", digest=digest)

@@ -94,8 +94,8 @@ def _refuse_beside(
 
 def _due(call: Call, run: str, to: tuple[str, ...]) -> Exit:
     """Say whether a word is due, and remind channels of it, once for each time that one is."""
-    file = find.inventory(call.settings, call.inventory).file if to or call.inventory else None
-    name = run or app.open_one(call.settings, file)
+    meant = find.inventory(call.settings, call.inventory) if to or call.inventory else None
+    name = run or app.open_one(call.settings, meant)
     found = app.incident(call.settings, name, _DAY) if name else None
     now = time.time()
     since = None if found is None else view.overdue(found, now)

@@ -109,6 +109,9 @@ class Run:
     """The exit status that the run ended with, as its last event has it."""
     number: int = 0
     entries: int = 0
+    inventory: str = ""
+    """Where the file of its inventory is, links followed; empty where no inventory was, or the
+    record is older than that is kept."""
     override: str = ""
     """Why it was begun though no change window was open."""
     driver: str = ""

@@ -104,6 +104,10 @@ def test_a_word_is_due_every_quarter_of_an_hour_until_it_is_resolved(
     assert due("--to", "chat") == 0
     assert len(heard(folder)) == 1, "once for the last time that one is due, not for each missed"
     assert due("-i", "test.yaml") == 0, "it is an incident of another inventory"
+    for name, address, status in (("other", "127.0.0.2", 0), ("copy", "127.0.0.1", 1)):
+        (folder / name).mkdir()
+        (folder / name / "live.yaml").write_text(INVENTORY.replace("127.0.0.1", address))
+        assert due("-i", f"{name}/live.yaml") == status, "the name of a file alone says nothing"
     assert call(["incident", "--said", "status page: we are at it"]) == 0
     assert (due(), due("--to", "chat")) == (0, 0)
     capsys.readouterr()

@@ -111,6 +111,16 @@ select host, body from events where run = :run and kind = 'step started' order b
 select number, body from events
 where run = :run and number > :after and number <= :upto and kind = 'note' order by number;
 
+-- name: said
+-- What people said and decided in the runs since a moment.
+select r.id, e.number, e.at, e.body, e.hash, coalesce((
+    select p.hash from events p where p.run = e.run and p.number = e.number - 1
+), '') as previous
+from runs r join events e on e.run = r.number
+where r.created >= :since and (cast(:runbook as text) is null or r.runbook = :runbook)
+and e.kind in ('note', 'decided')
+order by r.number, e.number;
+
 -- name: takers
 -- What was last said of who went on with a run, or took its locks away; the newest first.
 select kind, body from events
