@@ -67,6 +67,7 @@ def test_what_was_not_measured_passes_nothing(folder: Path, capsys: Capture) -> 
         ("", "what it printed is no JSON"),
         (measured("fast"), f"in its report {P95} is no number: 'fast'"),
         (measured(None), f"in its report {P95} is no number: None"),
+        (measured(float("nan")), f"in its report {P95} is no number: nan"),
         ({"aggregate": {}}, f"its report has no {P95}"),
     ):
         assert load(folder, *ALL, report=report) == 1
