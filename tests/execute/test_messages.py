@@ -77,8 +77,11 @@ def process(
     )  # fmt: skip
 
 
-def go(plan: Plan, paper: Paper, post: Post) -> RunState:
-    outside = process(paper, post)
+def go(
+    plan: Plan, paper: Paper, post: Post, watch: Callable[[object], None] = lambda item: None
+) -> RunState:
+    """Execute a plan; no thread outlives it, whose end would be told to another test."""
+    outside = process(paper, post, watch)
     try:
         return execute(plan, list(paper.entries), outside, FACTS)
     finally:
@@ -227,6 +230,5 @@ def test_a_channel_whose_thread_has_ended_gets_a_new_one(tmp_path: Path) -> None
             broken.set()
             raise BrokenPipeError
 
-    outside = process(paper, post, watch)
-    assert execute(plan, [], outside, FACTS) == "succeeded"
+    assert go(plan, paper, post, watch) == "succeeded"
     assert post.texts("chat") == ["begins", "more", "succeeded"]
