@@ -92,17 +92,3 @@ def test_each_thread_gets_the_plan_that_it_asked_for(store: Store, tmp_path: Pat
     for thread in threads:
         thread.join()
     assert not wrong
-
-
-def test_what_people_said_is_read_without_the_rest(store: Store, tmp_path: Path) -> None:
-    first, second = (begun(store, tmp_path / name) for name in ("one", "two"))
-    store.append(second.id, Event(kind="decided", data={"who": "me", "choice": "skip"}))
-    for since, runbook_, runs in (
-        (0.0, None, [first, second]), (second.created, None, [second]),
-        (0.0, "r", [first, second]), (0.0, "other", []),
-    ):  # fmt: skip
-        found = store.said(since, runbook_)
-        assert list(found) == [run.id for run in runs]
-        for run in runs:
-            whole = [e for e in store.entries(run.id) if e.event.kind in ("note", "decided")]
-            assert list(found[run.id]) == whole

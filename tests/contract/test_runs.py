@@ -47,6 +47,24 @@ def test_how_a_run_stands_can_be_asked_by_itself(store: Store) -> None:
         assert store.state(journal.run) == store.load(journal.run).state == "succeeded"
 
 
+def test_what_people_said_is_read_without_the_rest(store: Store) -> None:
+    runs = []
+    for _ in range(2):
+        with begin(store) as journal:
+            journal.append(started(), Event(kind="note", data={"who": "me", "text": "x"}))
+            runs.append(store.load(journal.run))
+    store.append(runs[1].id, Event(kind="decided", data={"who": "me", "choice": "skip"}))
+    for since, runbook, of in (
+        (0.0, None, runs), (runs[1].created, None, runs[1:]), (0.0, "deploy", runs),
+        (0.0, "other", []),
+    ):  # fmt: skip
+        found = store.said(since, runbook)
+        assert list(found) == [run.id for run in of]
+        for run in of:
+            whole = [e for e in store.entries(run.id) if e.event.kind in ("note", "decided")]
+            assert list(found[run.id]) == whole
+
+
 def test_what_a_run_came_from_is_kept(store: Store) -> None:
     with begin(store) as journal:
         assert store.plan(journal.run) == samples.plan()
