@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jinja2 import filters
+from jinja2 import filters, nodes
 from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedEnvironment
 
@@ -18,6 +18,8 @@ LARGEST = 1024 * 1024
 _BITS = 8 * 1024
 """Of a power: so many that every number which somebody wants is far below."""
 _WIDTHS = frozenset({"ljust", "rjust", "center", "zfill", "expandtabs"})
+_CALLED = "()"
+"""What an attribute that is called ends with, from its template on to where it is looked up."""
 _WIDE = re.compile(r"[0-9]{7}")
 """A width in a format that is beyond LARGEST."""
 
@@ -66,10 +68,19 @@ class Bounded(SandboxedEnvironment):
         self.binop_table.update({"*": _times, "**": _power, "%": _formatted})
 
     def getattr(self, obj: Any, attribute: str) -> Any:  # noqa: ANN401 - whatever a template names
-        """Find a key of a mapping before a method of it: `vars.items` is what somebody named."""
-        if isinstance(obj, Mapping) and attribute in obj:
-            return obj[attribute]
-        return super().getattr(obj, attribute)
+        """Find a key of a mapping before a method of it: `vars.items` is what somebody named, and
+        `vars.items()` the method, whatever keys there are.
+        """
+        name = attribute.removesuffix(_CALLED)
+        if name == attribute and isinstance(obj, Mapping) and name in obj:
+            return obj[name]
+        return super().getattr(obj, name)
+
+    def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:  # noqa: ANN401
+        for call in source.find_all(nodes.Call):
+            if isinstance(call.node, nodes.Getattr):
+                call.node.attr = call.node.attr.removesuffix(_CALLED) + _CALLED
+        return super()._generate(source, *args, **kwargs)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401, N805, PYI063
         name, owner = getattr(__obj, "__name__", ""), getattr(__obj, "__self__", None)

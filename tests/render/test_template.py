@@ -150,3 +150,16 @@ def test_any_value_is_one_word_for_a_real_shell(value: str) -> None:
 def test_a_key_of_a_mapping_comes_before_a_method_of_it() -> None:
     assert evaluate("service.items", {"service": {"items": [1, 2]}}) == [1, 2]
     assert evaluate("service.items() | list", {"service": {"a": 1}}) == [("a", 1)]
+
+
+def test_what_is_called_is_a_method_whatever_keys_there_are() -> None:
+    """Else a runbook would end with what somebody calls a host, or with a column of an answer."""
+    hosts = {"by_host": {"values": "1", "items": "2"}}
+    assert evaluate("by_host.values() | list", hosts) == ["1", "2"]
+    assert evaluate("by_host.items() | map('last') | map('int') | sum", hosts) == 3
+    assert text("{{ by_host.values() | join }} {{ by_host.values }}", hosts).fixed() == "12 1"
+    assert evaluate("(x.get('get') ~ 'a').upper()", {"x": {"get": "b"}}) == "BA"
+    with pytest.raises(TemplateError, match="`by_host.gone` is not there"):
+        evaluate("by_host.gone()", hosts)
+    with pytest.raises(TemplateError):
+        evaluate("by_host.__class__()", hosts)
