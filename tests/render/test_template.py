@@ -159,7 +159,7 @@ def test_what_is_called_is_a_method_whatever_keys_there_are() -> None:
     assert evaluate("by_host.items() | map('last') | map('int') | sum", hosts) == 3
     assert text("{{ by_host.values() | join }} {{ by_host.values }}", hosts).fixed() == "12 1"
     assert evaluate("(x.get('get') ~ 'a').upper()", {"x": {"get": "b"}}) == "BA"
-    with pytest.raises(TemplateError, match="`by_host.gone` is not there"):
+    with pytest.raises(TemplateError, match=r"`by_host\.gone` is not there"):
         evaluate("by_host.gone()", hosts)
     with pytest.raises(TemplateError):
         evaluate("by_host.__class__()", hosts)
