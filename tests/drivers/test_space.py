@@ -140,9 +140,9 @@ def test_only_what_the_estimate_tells_of_is_read_and_only_where_it_may_be(db: Ba
     output = look(db, exact=2.0**30)
     tables: Any = output.evidence["tables"]
     by = {one["table"]: one["by"] for one in tables}
-    assert {name for name, how in by.items() if how == "look"} == {
-        "public.holed", "public.loose", "public.wide", "public.emptied", "TOAST of public.longs",
-    }  # fmt: skip
+    looks = {"public.holed", "public.loose", "public.wide", "public.emptied"}
+    looks |= {"TOAST of public.longs"} if db.server.version >= 14 else set()
+    assert {name for name, how in by.items() if how == "look"} == looks
     for name, how in by.items():
         if how == "look":
             assert abs(airs(output)[name] - estimated[name]) < 0.1, name
