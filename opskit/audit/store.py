@@ -252,17 +252,9 @@ class Store:
                 return
 
     def said(self, since: float, runbook: str | None = None) -> Mapping[str, Sequence[Entry]]:
-        """Return by run what people said and decided in those that were begun since a moment.
-
-        None of the rest is read, which is most of it, nor whether anything is missing.
-        """
-        found: dict[str, list[Entry]] = {}
+        """Return by run what people said and decided in those that were begun since a moment."""
         with self._database.reading() as rows:
-            for row in rows.all("said", since=since, runbook=runbook):
-                found.setdefault(row["id"], []).append(
-                    telling.entry(row["id"], row["previous"], row)
-                )
-        return found
+            return telling.said(rows, since, runbook)
 
     def load(self, run: str) -> Run:
         """Return the run as its entries tell it."""
@@ -345,14 +337,7 @@ class Store:
         wanted = recall.run.fixed() if recall.run is not None else None
         named = self.find(wanted) if wanted else None
         with self._database.reading() as rows:
-            found = rows.all("recallable", runbook=recall.runbook, host=recall.host, id=named)
-            for row in found:
-                if row["state"] not in recall.status:
-                    continue
-                value = telling.recalled(rows, row, recall)
-                if value is not None:
-                    return value
-        return None
+            return telling.recall(rows, recall, named)
 
     def secrets_match(
         self, run: str, secrets: Sequence[Secret], *, used: Collection[str] | None = None

@@ -75,6 +75,28 @@ def ended(row: Row) -> Run:
     )
 
 
+def said(rows: Rows, since: float, runbook: str | None) -> Mapping[str, Sequence[Entry]]:
+    """Return by run what people said and decided in those that were begun since a moment.
+
+    None of the rest is read, which is most of it, nor whether anything is missing.
+    """
+    found: dict[str, list[Entry]] = {}
+    for row in rows.all("said", since=since, runbook=runbook):
+        found.setdefault(row["id"], []).append(entry(row["id"], row["previous"], row))
+    return found
+
+
+def recall(rows: Rows, recall: Recall, run: str | None) -> str | None:
+    """Return the value that the newest run has which counts, or the run that is named."""
+    for row in rows.all("recallable", runbook=recall.runbook, host=recall.host, id=run):
+        if row["state"] not in recall.status:
+            continue
+        value = recalled(rows, row, recall)
+        if value is not None:
+            return value
+    return None
+
+
 def recalled(rows: Rows, run: Row, recall: Recall) -> str | None:
     value = None
     for row in rows.each("endings_with", run=run["number"], marker=b'"saved":'):

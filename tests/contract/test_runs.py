@@ -51,7 +51,8 @@ def test_what_people_said_is_read_without_the_rest(store: Store) -> None:
     runs = []
     for _ in range(2):
         with begin(store) as journal:
-            journal.append(started(), Event(kind="note", data={"who": "me", "text": "x"}))
+            note = Event(kind="note", data={"who": "me", "text": "x"})
+            journal.append(started(), note, finished())
             runs.append(store.load(journal.run))
     store.append(runs[1].id, Event(kind="decided", data={"who": "me", "choice": "skip"}))
     for since, runbook, of in (
