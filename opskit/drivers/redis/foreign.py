@@ -30,6 +30,13 @@ _CURE = (
 )
 
 
+def _constant(word: str) -> object:
+    raise ValueError(f"it has a {word}")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_constant)
+
+
 @mutable
 class Taste:
     """Some of the keys that go by."""
@@ -63,9 +70,10 @@ def unfit_json(heap: Heap) -> str:
     """Say which value is no JSON; "" where each is."""
     for key, value in zip(heap.keys, heap.values, strict=True):
         try:
-            json.loads(value)
-        except (ValueError, RecursionError):
-            return f"the value of {_shown(key)} is no JSON (format: json): {value[:40]!r}"
+            _DECODER.decode(value.decode())
+        except (ValueError, RecursionError) as error:  # which say where, and nothing of the value
+            why = "no UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+            return f"the value of {_shown(key)} is no JSON (format: json): {why}"
     return ""
 
 
