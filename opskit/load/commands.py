@@ -10,7 +10,7 @@ from opskit.load.yaml import Items, Node, Scalar
 from opskit.model.frozen import mutable
 from opskit.model.value import Json
 from opskit.render import TemplateError
-from opskit.render.sql import neutral
+from opskit.render.bindings import neutral
 
 _SPACE = " \t\r\n"
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "a": "\a"}

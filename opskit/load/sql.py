@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from opskit.load.reading import Written
 from opskit.model.frozen import frozen
 from opskit.model.runbook import Step
-from opskit.render import TemplateError, sql
+from opskit.render import TemplateError, bindings, sql
 
 _RAW = re.compile(r"\|\s*raw\b")
 
@@ -33,23 +33,23 @@ def condition(text: str, *, clocks: bool) -> Iterator[Slip]:
     from opskit.render.removals import condition_problem
 
     try:
-        problems = sql.sql_problems(text)
-        neutral, holes = sql.neutral(text)
+        problems = bindings.sql_problems(text)
+        neutral, holes = bindings.neutral(text)
     except TemplateError:
         return  # reported as a name problem already
     for one in problems:
         yield Slip(offset=one.offset, what=one.what, write=one.write)
     wrong = condition_problem(neutral, clocks=clocks)
     if wrong is not None and not problems:
-        offset = sql.offset_in(text, holes, wrong[0])
+        offset = bindings.offset_in(text, holes, wrong[0])
         yield Slip(offset=offset, what=wrong[1], write=wrong[2])
 
 
 def slips(step: Step, text: str) -> Iterator[Slip]:
     """Yield what is wrong with the SQL of a step; it is an error wherever it is found."""
     try:
-        problems = sql.sql_problems(text)
-        neutral, holes = sql.neutral(text)
+        problems = bindings.sql_problems(text)
+        neutral, holes = bindings.neutral(text)
     except TemplateError:
         return  # reported as a name problem already
     for one in problems:
@@ -61,5 +61,5 @@ def slips(step: Step, text: str) -> Iterator[Slip]:
     locks_out = step.args.get("lock_out") is True
     wrong = sql.judged(neutral, read=step.effect == "read", alone=alone, locks_out=locks_out)
     if wrong is not None and not problems:
-        offset = sql.offset_in(text, holes, wrong[0])
+        offset = bindings.offset_in(text, holes, wrong[0])
         yield Slip(offset=offset, what=wrong[1], write=wrong[2])

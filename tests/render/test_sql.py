@@ -5,7 +5,8 @@ import pytest
 from opskit.model.codec import from_json, to_json
 from opskit.model.text import Bound, Fixed, Text
 from opskit.render import TemplateError, fill, text
-from opskit.render.sql import control, judged, neutral, sql_problems, statements, writes
+from opskit.render.bindings import neutral, sql_problems
+from opskit.render.sql import control, judged, statements, writes
 
 HOSTILE = [
     "$(id)", "'; DROP TABLE t; --", '"', "\\", "100%", "%s %(x)s $1", "a\nb", "é€🙂", "/* */", "",
