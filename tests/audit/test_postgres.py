@@ -160,11 +160,11 @@ def test_who_owns_the_record_is_warned_and_who_may_delete_is_told(
 
 
 def test_a_role_without_rights_is_told_what_to_ask_for(postgres: Server, url: str) -> None:
-    rows(url, "create role stranger login")
+    rows(url, "create role outsider login")
     with pytest.raises(StoreError, match="too few rights") as raised:
-        audit.open(url.replace("owner@", "stranger@"))
+        audit.open(url.replace("owner@", "outsider@"))
     assert "opskit store init --role" in str(raised.value)
-    found = keep.check(parse(url.replace("owner@", "stranger@")))
+    found = keep.check(parse(url.replace("owner@", "outsider@")))
     assert found[-1].state == "bad"
 
 
