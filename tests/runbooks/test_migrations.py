@@ -506,3 +506,74 @@ def test_what_must_hold_afterwards_is_asked_and_a_release_without_it_goes_back(s
         assert cache.call("GET", "sync_policy:acme:tasks") == b'{"wins":"server"}'
     assert "OK server: 18" in said
     assert site.live == "B"
+
+
+HALF = (
+    django.NOTE
+    + """
+        migrations.RunSQL("CREATE UNIQUE INDEX CONCURRENTLY one_idx ON core_tenant ((1))",
+                          "DROP INDEX one_idx"),"""
+)
+LATER = 'migrations.RunSQL("SELECT 1/0", ""),'
+
+
+@pytest.mark.soak
+def test_a_migration_in_no_transaction_that_fails_midway_is_told_as_half_done(site: Site) -> None:
+    site.write(order=[])
+    half = {"core.0010_half": HALF}
+    said = site.deploy("B", half, "reviewed=core.0010_half", alone=("core.0010_half",), status=3)
+    assert "index one_idx of core_tenant is INVALID" in said
+    assert "core.0010_half is in no transaction: what it had done before it failed is there" in said
+    assert (site.live, site.applied()) == ("A", ["core.0009_base"])
+    assert "index one_idx of core_tenant is INVALID" in site.deploy("C", SEVEN, status=5)
+    site.sql("DROP INDEX one_idx")
+    said = site.deploy("D", half, "reviewed=core.0010_half", alone=("core.0010_half",), status=3)
+    assert 'column "note" of relation "core_tenant" already exists' in said
+    whole = {"core.0010_late": django.NOTE.replace("note", "late") + LATER}
+    site.sql("ALTER TABLE core_tenant DROP COLUMN note")
+    said = site.deploy("E", whole, "reviewed=core.0010_late", status=3)
+    assert "division by zero" in said
+    assert "in no transaction" not in said
+    gone = "SELECT count(*) FROM pg_attribute WHERE attname = 'late' AND NOT attisdropped"
+    assert site.sql(gone) == [(0,)]
+    site.opskit("audit", "verify")
+
+
+@pytest.mark.soak
+def test_a_lock_is_tried_for_six_times_and_then_no_more(site: Site) -> None:
+    path = site.release("B", SEVEN)
+    with psycopg.connect(site.url) as reader:
+        reader.execute("SELECT count(*) FROM core_tenant")
+        said = site.opskit(*site.words("B", path, "lock_timeout=10ms"), status=3)
+        assert "the lock was not to be had in 6 tries" in said
+        assert site.applied() == ["core.0009_base", ORDER[0]]
+        reader.rollback()
+        reader.execute("SELECT count(*) FROM core_tenant")
+        with site.begin(*site.words("B", path)) as process:
+            until(lambda: waiting(site), 60)
+            until(lambda: not waiting(site), 60)
+            reader.rollback()
+            process.communicate(timeout=120)
+        assert process.returncode == 0
+    assert "try 2 of 6 follows" in site.opskit("output", "last", "Migrate", "web1")
+    assert site.applied() == ["core.0009_base", *ORDER]
+    site.opskit("audit", "verify")
+
+
+@pytest.mark.soak
+def test_what_was_only_said_to_be_applied_or_made_by_hand_fails_before_a_host_changes(
+    site: Site,
+) -> None:
+    site.sql("CREATE TABLE core_uploadsession (id int)")
+    said = site.deploy("B", SEVEN, status=3)
+    assert 'relation "core_uploadsession" already exists' in said
+    assert (site.live, site.applied()[-1]) == ("A", ORDER[2])
+    site.sql(
+        "INSERT INTO django_migrations (app, name, applied)"
+        f" VALUES ('core', '{ORDER[3].partition('.')[2]}', now()); DROP TABLE core_uploadsession"
+    )
+    site.deploy("B", SEVEN)
+    assert site.live == "B"
+    said = rollback(site, "database=reverse", status=5)
+    assert 'relation "core_uploadsession" does not exist' in said
+    assert site.live == "B"
