@@ -283,7 +283,8 @@ DEPLOY = {
         breaks=SLOW_DATE,
         mends="rm /usr/local/bin/date",
         status=5,
-        says=("web4", "is 20 s ahead of web"),
+        # 20 s, and what passes between the questions to two hosts, in whole seconds.
+        says=("web4", "web4 is 2", " s ahead of web"),
     ),
 }  # fmt: skip
 
