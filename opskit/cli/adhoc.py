@@ -7,12 +7,13 @@ from opskit.cli import complete
 from opskit.cli.amounts import DURATION
 from opskit.cli.asking import typed
 from opskit.cli.call import Call, options
+from opskit.cli.group import Command
 from opskit.cli.outcome import told
 from opskit.cli.watching import late_watching
 from opskit.errors import Exit
 
 
-@click.command("exec", context_settings={"ignore_unknown_options": False})
+@click.command("exec", cls=Command, context_settings={"ignore_unknown_options": False})
 @click.argument("hosts", shell_complete=complete.hosts)
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--read", is_flag=True, help="The command only reads: nothing is kept on the host.")

@@ -11,6 +11,7 @@ from opskit.app import record, runs, steer
 from opskit.app.again import foreseen, refuse_driven, refuse_undo, select_hosts, unheard_of
 from opskit.cli import complete, screen
 from opskit.cli.call import Call, options
+from opskit.cli.group import Command
 from opskit.cli.outcome import told
 from opskit.cli.run import agreed
 from opskit.cli.watching import watching
@@ -32,7 +33,7 @@ steal_option = click.option(
 live_option = click.option("--no-live", is_flag=True, help="Plain lines, no live picture.")
 
 
-@click.command()
+@click.command(cls=Command)
 @run_argument
 @steal_option
 @live_option
@@ -46,7 +47,7 @@ def resume(call: Call, run: str, steal: str, no_live: bool) -> Exit:
     return told(call, done, plan)
 
 
-@click.command()
+@click.command(cls=Command)
 @run_argument
 @steal_option
 @options
@@ -62,7 +63,7 @@ def abort(call: Call, run: str, steal: str) -> Exit:
     return Exit.OK
 
 
-@click.command()
+@click.command(cls=Command)
 @run_argument
 @click.option(
     "--hosts",
@@ -111,7 +112,7 @@ def _meant(action: Action, hosts: Sequence[str]) -> bool:
     return not action.host or action.host in hosts
 
 
-@click.command()
+@click.command(cls=Command)
 @run_argument
 @click.option(
     "--hosts",

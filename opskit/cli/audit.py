@@ -5,6 +5,7 @@ import click
 from opskit.app import record
 from opskit.cli import complete, screen
 from opskit.cli.call import Call, options
+from opskit.cli.group import Group
 from opskit.errors import Exit
 from opskit.view import amounts, jsonl, safe
 from opskit.view.labels import Labels
@@ -21,7 +22,7 @@ The file is damaged. What can be done:
 """
 
 
-@click.group()
+@click.group(cls=Group)
 def audit() -> None:
     """The record: append-only, each entry chained to the one before."""
 

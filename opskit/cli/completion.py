@@ -6,6 +6,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from opskit.cli.call import Call, options
+from opskit.cli.group import Command
 
 HELP = {
     "bash": 'eval "$(opskit completion bash)"   # in ~/.bashrc',
@@ -21,7 +22,7 @@ def quiet(script: str) -> str:
     )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("shell", type=click.Choice(tuple(HELP)))
 @options
 def completion(call: Call, shell: str) -> None:

@@ -4,10 +4,11 @@ import click
 
 from opskit.app import databases as app
 from opskit.cli.call import Call, options
+from opskit.cli.group import Group
 from opskit.view import safe
 
 
-@click.group()
+@click.group(cls=Group)
 def db() -> None:
     """Databases of the inventory."""
 

@@ -14,6 +14,28 @@ class Entry(NamedTuple):
     help: str
 
 
+class Command(click.Command):
+    """Refuses an option that is given twice where it has one value: click takes the last."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        _, _, given = self.make_parser(ctx).parse_args(list(args))
+        for option in given:
+            if isinstance(option, click.Option) and _single(option) and given.count(option) > 1:
+                said = f"{option.opts[-1]} is given twice; give it once, "
+                raise click.UsageError(said + "with commas where it takes several", ctx)
+        return super().parse_args(ctx, args)
+
+
+def _single(option: click.Option) -> bool:
+    return not (option.multiple or option.is_flag or option.count)
+
+
+class Group(click.Group):
+    """A group of commands that refuse what is given twice."""
+
+    command_class = Command
+
+
 class LazyGroup(click.Group):
     """Lists its commands by section without importing any."""
 

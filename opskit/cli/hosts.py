@@ -8,6 +8,7 @@ from opskit.app import hosts as app
 from opskit.cli import complete, screen
 from opskit.cli.amounts import DURATION
 from opskit.cli.call import Call, options
+from opskit.cli.group import Group
 from opskit.errors import Exit, InputError, RefusedError
 from opskit.model.hostcheck import HostKey
 from opskit.view import amounts, checks
@@ -15,7 +16,7 @@ from opskit.view import amounts, checks
 hosts_argument = click.argument("hosts", default="all", shell_complete=complete.hosts)
 
 
-@click.group()
+@click.group(cls=Group)
 def hosts() -> None:
     """Hosts of the inventory: are they fit, and are they the ones they claim to be?"""
 

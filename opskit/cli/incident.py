@@ -10,6 +10,7 @@ from opskit.app import incident as app
 from opskit.cli import complete, screen
 from opskit.cli.amounts import DURATION
 from opskit.cli.call import Call, options
+from opskit.cli.group import Command
 from opskit.errors import Exit, InputError, writing
 from opskit.model.incident import Incident, Said
 from opskit.model.value import Json
@@ -19,7 +20,7 @@ from opskit.view import incident as view
 _DAY = 86400.0
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("run", default="", shell_complete=complete.run_ids)
 @click.option("-o", "--output", "output", metavar="FILE", type=click.Path(path_type=Path),
               help="Write to this file; what people wrote into it stays.")  # fmt: skip

@@ -8,10 +8,11 @@ import click
 
 from opskit.cli.call import Call, options
 from opskit.cli.example import FILES, NEXT, SCHEMA
+from opskit.cli.group import Command
 from opskit.errors import InputError, writing
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("folder", default=".", type=click.Path(file_okay=False, path_type=Path))
 @options
 def init(call: Call, folder: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from opskit.cli import complete, screen
+from opskit.cli.group import Group
 from opskit.view import jsonl
 
 SOURCES = ("auto", "embedded", "system")
@@ -48,7 +49,7 @@ def _say(value: Mapping[str, object], text: str, *, as_json: bool) -> None:
         screen.out(words + "\n")
 
 
-@click.group()
+@click.group(cls=Group)
 def lab() -> None:
     """A practice fleet on this machine: hosts with SSH, a service, a balancer."""
 

@@ -8,11 +8,12 @@ import click
 from opskit.app import find
 from opskit.cli import complete, screen
 from opskit.cli.call import Call, options
+from opskit.cli.group import Command
 from opskit.errors import Exit
 from opskit.view import catalog, problems
 
 
-@click.command("list")
+@click.command("list", cls=Command)
 @options
 def list_(call: Call) -> None:
     """List the runbooks that can be named here."""
@@ -31,7 +32,7 @@ def list_(call: Call) -> None:
     )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("runbook", shell_complete=complete.runbooks)
 @options
 def show(call: Call, runbook: str) -> None:
@@ -44,7 +45,7 @@ def show(call: Call, runbook: str) -> None:
     )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument(
     "paths", nargs=-1, type=click.Path(path_type=Path), shell_complete=complete.files_or_runbooks
 )
@@ -68,7 +69,7 @@ def lint(call: Call, paths: tuple[Path, ...], strict: bool) -> Exit:
     return Exit.USAGE if bad else Exit.OK
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument(
     "what",
     type=click.Choice(["runbook", "inventory", "expectations", "ledger", "checks", "schedules"]),

@@ -6,6 +6,7 @@ from opskit.app import record
 from opskit.app.telling import tell
 from opskit.cli.asking import typed
 from opskit.cli.call import Call, options
+from opskit.cli.group import Command
 from opskit.cli.outcome import told
 from opskit.cli.watching import late_watching
 from opskit.errors import Exit
@@ -13,7 +14,7 @@ from opskit.model.channel import SEVERITIES
 from opskit.model.run import Run
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("message")
 @click.option("--to", "to", multiple=True, metavar="CHANNEL",
               help="A channel of the inventory, or several; those under its `notify`.")  # fmt: skip

@@ -8,6 +8,7 @@ import click
 from opskit.app import record
 from opskit.cli import complete, screen
 from opskit.cli.call import Call, options
+from opskit.cli.group import Command
 from opskit.errors import InputError
 from opskit.execute.journal import Stream
 from opskit.model.inventory import CONTROLLER, database_target, redis_target
@@ -18,7 +19,7 @@ from opskit.view import jsonl, labels, outputs, safe
 BOTH: tuple[Stream, ...] = ("stdout", "stderr")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("run", shell_complete=complete.run_ids)
 @click.argument("step", shell_complete=complete.steps)
 @click.argument("host", required=False, shell_complete=complete.hosts_of_run)

@@ -12,6 +12,7 @@ from opskit.app.look import look as looked
 from opskit.cli import screen
 from opskit.cli.asking import prepared, runbook_options, typed
 from opskit.cli.call import Call, options
+from opskit.cli.group import Command
 from opskit.cli.interrupts import stopping
 from opskit.errors import Exit
 from opskit.execute import Stop
@@ -27,7 +28,7 @@ LARGEST = 256 * 1024
 """Bytes; the text of a larger file is not compared."""
 
 
-@click.command()
+@click.command(cls=Command)
 @runbook_options
 @click.option("-o", "--output", "output", metavar="FILE", type=click.Path(path_type=Path),
               help="Save the plan; `run --plan FILE` refuses any other.")  # fmt: skip

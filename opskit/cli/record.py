@@ -9,6 +9,7 @@ from opskit.app import record
 from opskit.cli import complete, screen
 from opskit.cli.amounts import SINCE
 from opskit.cli.call import Call, options
+from opskit.cli.group import Command
 from opskit.cli.outcome import told
 from opskit.errors import Exit, writing
 from opskit.view import catalog, details, jsonl
@@ -16,7 +17,7 @@ from opskit.view import catalog, details, jsonl
 run_argument = click.argument("run", default="last", shell_complete=complete.run_ids)
 
 
-@click.command()
+@click.command(cls=Command)
 @run_argument
 @options
 def status(call: Call, run: str) -> Exit:
@@ -29,7 +30,7 @@ def status(call: Call, run: str) -> Exit:
     return told(call, found, record.plan_of(call.settings, found.id), said)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--since", type=SINCE, metavar="TIME", help="Newer than: 1h, 2d, or a date.")
 @click.option("--runbook", shell_complete=complete.runbooks, help="Only of this runbook.")
 @click.option("--limit", default=50, show_default=True, help="At most this many.")
@@ -51,7 +52,7 @@ def runs(
     )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("run", shell_complete=complete.run_ids)
 @click.argument("text", nargs=-1, required=True)
 @options
@@ -64,7 +65,7 @@ def note(call: Call, run: str, text: tuple[str, ...]) -> None:
     call.answer(lambda: f"noted in {found}\n", [{"kind": "note", "run": found}])
 
 
-@click.command()
+@click.command(cls=Command)
 @run_argument
 @click.option("-o", "--output", "output", metavar="FILE", type=click.Path(path_type=Path),
               help="Write to this file.")  # fmt: skip

@@ -12,6 +12,7 @@ from opskit.cli.amounts import DURATION
 from opskit.cli.asking import prepared, runbook_options, typed
 from opskit.cli.call import Call, options
 from opskit.cli.detach import fork
+from opskit.cli.group import Command
 from opskit.cli.outcome import told
 from opskit.cli.plugin import as_plugin
 from opskit.cli.watching import watching
@@ -36,7 +37,7 @@ class How(TypedDict):
     override: str
 
 
-@click.command()
+@click.command(cls=Command)
 @runbook_options
 @click.option("--yes", "-y", is_flag=True, help="Don't ask before changing anything.")
 @click.option("--reason", default="", metavar="TEXT", help="Why, for the record.")

@@ -11,6 +11,7 @@ from opskit.app import person, prepare
 from opskit.app.find import inventory, inventory_path, runbook_path
 from opskit.cli import screen
 from opskit.cli.call import Call, options
+from opskit.cli.group import Command
 from opskit.errors import InputError, writing
 from opskit.load.schedules import schedules
 from opskit.model.inventory import Inventory
@@ -18,7 +19,7 @@ from opskit.model.schedule import Schedule
 from opskit.schedule import cron, systemd
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--as", "kind", type=click.Choice(["systemd", "cron"]), default="systemd",
               show_default=True, help="Units of systemd, or a file for /etc/cron.d.")  # fmt: skip

@@ -9,6 +9,7 @@ from opskit.app.decide import decide as answer
 from opskit.cli import complete, screen
 from opskit.cli.again import live_option, run_argument, steal_option
 from opskit.cli.call import Call, options
+from opskit.cli.group import Command
 from opskit.cli.outcome import told
 from opskit.cli.watching import renewing, watching
 from opskit.errors import Exit, InputError
@@ -18,7 +19,7 @@ from opskit.view.jsonl import JsonLines, line
 from opskit.view.lines import Lines
 
 
-@click.command()
+@click.command(cls=Command)
 @run_argument
 @click.argument("choice", required=False, shell_complete=complete.choices)
 @click.option("--reason", default="", metavar="TEXT", help="Why, for the record.")
@@ -118,7 +119,7 @@ def _json(matter: Open) -> dict[str, Json]:
     return evidence.json(matter.run, asked.text, asked.evidence, asked.meanings, wanting=REASONED)
 
 
-@click.command()
+@click.command(cls=Command)
 @run_argument
 @options
 def attach(call: Call, run: str) -> Exit:
@@ -144,7 +145,7 @@ def attach(call: Call, run: str) -> Exit:
     )
 
 
-@click.command()
+@click.command(cls=Command)
 @run_argument
 @options
 def pause(call: Call, run: str) -> Exit:

@@ -8,12 +8,13 @@ from opskit.app import store as app
 from opskit.audit.imports import Taken
 from opskit.cli import screen
 from opskit.cli.call import Call, options
+from opskit.cli.group import Group
 from opskit.errors import Exit
 from opskit.model.value import Json
 from opskit.view import amounts, safe
 
 
-@click.group()
+@click.group(cls=Group)
 def store() -> None:
     """The store that runs are recorded in: a file, or a PostgreSQL database for a team."""
 

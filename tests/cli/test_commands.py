@@ -273,6 +273,8 @@ def test_an_edited_record_is_found(folder: Path, capsys: Capture) -> None:
         (["retry", "last"], "missing option '--hosts'", "failed, unknown, undone, not-started"),
         (["exec", "all"], "missing argument 'WORDS...'", "as in: opskit exec web -- uptime"),
         (["run", "local", "--reason"], "option '--reason' requires", "opskit run --help"),
+        (["run", "local", "--limit", "a", "--limit", "b"], "--limit is given twice", "with commas"),
+        (["lab", "up", "--data", "a", "--data", "b"], "--data is given twice", "with commas"),
         (["hello"], "no command 'hello'", "opskit run RUNBOOK"),
         (["run", "lokal"], "there is no runbook 'lokal'", "did you mean local?"),
         (["run", "x"], "there is no runbook 'x'", "`opskit list`"),
