@@ -19,7 +19,7 @@ from opskit.execute import Stop
 from opskit.model.event import Chunk, Event
 from opskit.model.value import Json
 from opskit.model.work import FileRef
-from opskit.view import amounts, labels
+from opskit.view import labels
 from opskit.view import plan as view
 from opskit.view.plan import Look
 from opskit.view.planned import objects
@@ -78,8 +78,7 @@ def dry_run(call: Call, made: prepare.Prepared, *, reads: bool, full: bool, undo
 def _preview(call: Call, made: prepare.Prepared) -> Preview:
     stop = Stop()
     if screen.is_terminal(sys.stderr) and not call.json:
-        hosts = amounts.count(len(labels.run_hosts(made.plan)), "host")
-        screen.err(f"Looking at {hosts}; nothing is changed …\n")
+        screen.err(f"Looking at {labels.extent(made.plan)}; nothing is changed …\n")
     with stopping(stop.press):
         found = looked(call.settings, made, call.person, _unwatched, command=typed(), stop=stop)
     if stop.soft.is_set():

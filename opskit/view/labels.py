@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping
 
 from opskit.model.event import Event
+from opskit.model.inventory import CONTROLLER
 from opskit.model.plan import Action, Plan
 from opskit.model.run import ActionRecord
-from opskit.view import safe
+from opskit.view import amounts, names, safe
 
 
 class Labels:
@@ -14,6 +15,7 @@ class Labels:
     def __init__(self, plan: Plan | None = None) -> None:
         self._actions: dict[str, Action] = {a.key: a for a in _all(plan.actions)} if plan else {}
         self._plan = plan
+        self.elsewhere = elsewhere(plan)
         self.host_columns = (
             min(20, max((len(name) for name in [*plan.hosts, *run_hosts(plan)]), default=4))
             if plan
@@ -59,3 +61,22 @@ def machine(action: Action) -> str:
 def run_hosts(plan: Plan) -> tuple[str, ...]:
     """Return the hosts that a run is for; balancers and others that it also touches are not."""
     return tuple(host for batch in plan.batches for host in batch)
+
+
+def elsewhere(plan: Plan | None) -> tuple[str, ...]:
+    """Return the servers that a run works at, where it works at none of its hosts; or nothing.
+
+    A runbook for one Redis has the hosts of the inventory like any other, and leaves them alone.
+    """
+    if plan is None:
+        return ()
+    found = dict.fromkeys(machine(action) for action in _all(plan.actions))
+    if found.keys() & set(run_hosts(plan)):
+        return ()
+    return tuple(name for name in found if name != CONTROLLER) or tuple(found)
+
+
+def extent(plan: Plan) -> str:
+    """Say where a run works: how many hosts, or which servers."""
+    at = elsewhere(plan)
+    return names.listed(at, 40) if at else amounts.count(len(run_hosts(plan)), "host")

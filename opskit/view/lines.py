@@ -176,7 +176,7 @@ def said(event: Event, labels: Labels) -> Said:
         case "decided":
             return "decided", _decision(data) + _about(event, labels)
         case _:
-            return _said_of_run(event)
+            return _said_of_run(event, labels)
 
 
 def _besides(data: Mapping[str, Json]) -> str:
@@ -186,7 +186,7 @@ def _besides(data: Mapping[str, Json]) -> str:
     return here + (f"; change windows overridden: {over}" if over else "")
 
 
-def _said_of_run(event: Event) -> Said:
+def _said_of_run(event: Event, labels: Labels) -> Said:
     data = event.data
     match event.kind:
         case "run created":
@@ -215,9 +215,8 @@ def _said_of_run(event: Event) -> Said:
             failed = data.get("failed")
             hosts = ", ".join(map(str, failed)) if isinstance(failed, (list, tuple)) else ""
             allowed = short(data, "limit")
-            return "budget", safe.one_line(
-                f"more than {allowed} failed: {hosts}; nothing new starts"
-            )
+            what = "a step failed" if labels.elsewhere else f"more than {allowed} failed: {hosts}"
+            return "budget", safe.one_line(f"{what}; nothing new starts")
         case "undo began":
             return "undo", f"taking back what was done{_because(data, 'why')}"
         case "run ended":

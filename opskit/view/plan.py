@@ -12,7 +12,7 @@ from opskit.model.work import Command, FileRef
 from opskit.steps.units import duration
 from opskit.view import amounts, blocks, fold, margins, names, readings, safe, works
 from opskit.view.fold import ALWAYS, PREFLIGHT, Group, Section
-from opskit.view.labels import machine, run_hosts
+from opskit.view.labels import elsewhere, extent, machine
 from opskit.view.paint import PLAIN, Paint
 from opskit.view.readings import Contents, Readings
 
@@ -105,11 +105,12 @@ def _within(indent: str, lines: Iterable[str], look: Look) -> Iterator[str]:
 
 
 def _header(plan: Plan, look: Look) -> Iterator[str]:
-    hosts = amounts.count(len(run_hosts(plan)), "host")
-    batches = amounts.count(len(plan.batches), "batch", "batches")
+    where = extent(plan)
+    if not elsewhere(plan):
+        where += f", {amounts.count(len(plan.batches), 'batch', 'batches')}"
     title = " ".join(filter(None, (plan.runbook, plan.version)))
     title = f"Undo of {title}" if look.undoing else title
-    yield f"{look.paint.bold(safe.one_line(title))} · {hosts}, {batches} · plan {plan.digest[:12]}"
+    yield f"{look.paint.bold(safe.one_line(title))} · {where} · plan {plan.digest[:12]}"
     files = (("runbook", plan.file), ("inventory", plan.inventory))
     facts = [(what, safe.one_line(names.path(file))) for what, file in files]
     facts += [(n, _parameter(value, n in look.durations)) for n, value in plan.parameters.items()]
@@ -117,6 +118,7 @@ def _header(plan: Plan, look: Look) -> Iterator[str]:
         facts.append((name, f"secret from {safe.one_line(source.source)}"))
     many = f"more than {amounts.count(plan.max_failures, 'host')}"
     limit = "a host fails" if plan.max_failures == 0 else f"{many} fail"
+    limit = "a step fails" if elsewhere(plan) else limit
     trips = {"undo": "everything is undone", "ask": "a person is asked"}
     then = f"if {limit}, {trips.get(plan.on_failure, 'the run stops')}"
     stuck = "where an undo fails, the rest stays as it is on that host"
@@ -158,14 +160,16 @@ def _value(value: Json) -> str:
 def title(plan: Plan, batch: int) -> str:
     """Name a section of a plan."""
     if batch == PREFLIGHT:
-        return "Preflight: everywhere, before the first change"
+        where = "" if elsewhere(plan) else "everywhere, "
+        return f"Preflight: {where}before the first change"
     return "Always: at the end" if batch == ALWAYS else f"Batch {batch + 1} of {len(plan.batches)}"
 
 
 def _section(plan: Plan, section: Section, look: Look, first: Section | None) -> Iterator[str]:
     total = counts(section.actions, plan.stages)
     head = look.paint.bold(title(plan, section.batch))
-    where = f" · {names.listed(section.hosts, 34)}" if section.batch >= 0 else ""
+    named = section.batch >= 0 and not elsewhere(plan)
+    where = f" · {names.listed(section.hosts, 34)}" if named else ""
     yield from _fitted([f"{head}{where} · {total}"], look)
     hidden: set[str] = set()
     if first is not None and section.batch >= 0:

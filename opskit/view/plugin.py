@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from opskit.model.plan import Plan
 from opskit.model.run import ActionRecord, Run
-from opskit.view import amounts, safe
+from opskit.view import safe
 from opskit.view.details import LEVELS
-from opskit.view.labels import run_hosts
+from opskit.view.labels import extent
 from opskit.view.lines import ending
 
 STATUS: Mapping[str, int] = {"OK": 0, "WARN": 1, "CRIT": 2, "UNKNOWN": 3}
@@ -35,7 +35,7 @@ def told(run: Run, plan: Plan, more: Sequence[str] = ()) -> tuple[str, int]:
     ill["UNKNOWN"][:0] = unseen
     details = [line for level in _WORST[:-1] for line in ill[level]]
     checked = ", ".join(f"{n} {level}" for level, n in counts.items() if n) or "nothing was checked"
-    hosts = amounts.count(len(run_hosts(plan)), "host")
+    hosts = extent(plan)
     first = details[0] if details else f"{checked} on {hosts}"
     if worst == "CRIT" and ill["UNKNOWN"]:
         first += f"; and {len(ill['UNKNOWN'])} UNKNOWN"

@@ -7,7 +7,7 @@ from opskit.model.event import Entry
 from opskit.model.plan import Plan
 from opskit.model.run import Run
 from opskit.view import amounts, names, safe, works
-from opskit.view.labels import Labels
+from opskit.view.labels import Labels, elsewhere
 from opskit.view.lines import reason, said, took
 from opskit.view.status import interrupted
 from opskit.view.summary import question, standing
@@ -21,7 +21,7 @@ def markdown(run: Run, entries: Iterable[Entry], plan: Plan | None = None) -> st
     entries = tuple(entries)
     lines = [
         *_facts(run, entries),
-        *_standing(run),
+        *_standing(run, plan),
         *_steps(run, labels),
         *_people(entries, labels),
         *_timeline(entries, labels),
@@ -64,9 +64,11 @@ def _head_of_chain(entries: Sequence[Entry]) -> str:
     return f"{amounts.count(len(entries), 'entry', 'entries')}, last hash `{entries[-1].hash[:16]}`"
 
 
-def _standing(run: Run) -> Iterator[str]:
+def _standing(run: Run, plan: Plan | None) -> Iterator[str]:
     yield from ("", "## What is true now", "")
-    for state, hosts in standing(run).items():
+    if at := elsewhere(plan):
+        yield f"- It works at {escaped(names.listed(at, 200))} alone; no host is touched"
+    for state, hosts in standing(run, plan).items():
         yield f"- **{state}**: {escaped(' '.join(names.ranges(hosts)))}"
     if run.question is not None and not interrupted(run):
         yield f"- **waits for an answer**: {escaped(question(run.question))}"

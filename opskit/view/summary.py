@@ -11,7 +11,7 @@ from opskit.model.run import HostState, Run
 from opskit.model.states import ActionState, RunState
 from opskit.model.value import Json
 from opskit.view import amounts, details, names, safe
-from opskit.view.labels import Labels
+from opskit.view.labels import Labels, elsewhere
 from opskit.view.margins import fitted
 from opskit.view.paint import PLAIN, Paint
 from opskit.view.status import interrupted
@@ -49,7 +49,7 @@ def text(
     """
     room = columns or 80
     lines = [_headline(run, paint, time.time() if now is None else now)]
-    for state, hosts in standing(run).items():
+    for state, hosts in standing(run, plan).items():
         word = "refused" if state == "failed" and details.refused(run) else state
         lines += _hosts(word, hosts, paint, room)
     telling = [*details.shown(run, plan, said, paint)]
@@ -70,8 +70,10 @@ def _aligned(pairs: list[tuple[str, str]], columns: int) -> Iterator[str]:
         yield f"  {command:<{room}}  {why}" if len(command) <= room else f"  {command}"
 
 
-def standing(run: Run) -> Mapping[HostState, list[str]]:
-    """Return the hosts by where they stand, worst first."""
+def standing(run: Run, plan: Plan | None = None) -> Mapping[HostState, list[str]]:
+    """Return the hosts by where they stand, worst first; none that the run leaves alone."""
+    if elsewhere(plan):
+        return {}
     found: dict[HostState, list[str]] = {state: [] for state in ORDER}
     for host, state in run.hosts.items():
         found[state].append(host)
@@ -137,7 +139,10 @@ def next_steps(run: Run, plan: Plan | None = None) -> Iterator[tuple[str, str]]:
     if details.refused(run):
         left = []  # it would be asked for the same once more
     if left and run.kind not in ("exec", "notify") and run.state not in _UNDER_WAY:
-        yield f"opskit retry {run.id} --hosts {','.join(left)}", "try those hosts again"
+        yield (
+            f"opskit retry {run.id} --hosts {','.join(left)}",
+            "try {} again".format("it" if elsewhere(plan) else "those hosts"),
+        )
     if _undoable(run, plan):
         yield f"opskit undo {run.id}", "take back what was done"
     if run.state != "succeeded":
