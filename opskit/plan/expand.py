@@ -7,7 +7,6 @@ from opskit.model.frozen import frozen
 from opskit.model.runbook import Phase, Runbook, Step
 from opskit.model.value import Json
 from opskit.plan.values import Frame, saved_names, saved_secrets
-from opskit.render import text
 
 
 @frozen
@@ -52,7 +51,7 @@ def _walk(
                 step=kept, phase=within, frame=frame, runbook=runbook, conditions=conditions
             )
             continue
-        inner = _inner_frame(step, step.include, frame)
+        inner = inner_frame(step, step.include, frame)
         held = (*conditions, (step.when, frame)) if step.when else conditions
         include = step.include
         for found in _walk(include, _under(step, include.steps), inner, held, phase):
@@ -87,7 +86,8 @@ def _in_preflight(placed: Placed) -> Placed:
     return replace(placed, phase="preflight") if placed.phase == "main" else placed
 
 
-def _inner_frame(step: Step, runbook: Runbook, outer: Frame) -> Frame:
+def inner_frame(step: Step, runbook: Runbook, outer: Frame) -> Frame:
+    """Make the frame of a runbook that a step includes."""
     prefix = f"{step.position}:"
     saved = saved_names([*runbook.steps, *runbook.always], prefix)
     for name in runbook.export:
@@ -101,19 +101,6 @@ def _inner_frame(step: Step, runbook: Runbook, outer: Frame) -> Frame:
         outer=outer,
         hidden=saved_secrets([*runbook.steps, *runbook.always]),
     )
-
-
-def locks(runbook: Runbook, frame: Frame, base: Mapping[str, object]) -> tuple[str, ...]:
-    """Return the locks of a runbook and of all that it includes, each once."""
-    found = []
-    if runbook.lock:
-        names = frame.names(base) if "{" in runbook.lock else {}
-        found = [text(runbook.lock, names).fixed()]
-    for step in [*runbook.steps, *runbook.always]:
-        if step.include:
-            inner = locks(step.include, _inner_frame(step, step.include, frame), base)
-            found += [lock for lock in inner if lock not in found]
-    return tuple(found)
 
 
 def included(runbook: Runbook) -> Iterator[str]:

@@ -25,7 +25,8 @@ from opskit.plan.batches import amount, split
 from opskit.plan.build import Builder
 from opskit.plan.channels import channels_of
 from opskit.plan.databases import databases_of, surveys
-from opskit.plan.expand import Placed, expand, included, locks, top_frame
+from opskit.plan.expand import Placed, expand, included, top_frame
+from opskit.plan.locks import locks
 from opskit.plan.spread import rounds, spread
 from opskit.plan.unsaved import unsaved
 from opskit.plan.values import Frame, general, host_of
@@ -72,7 +73,7 @@ def make(
         batches=batches,
         max_failures=amount(runbook.max_failures, len(hosts), least=0),
         on_failure=runbook.on_failure,
-        locks=locks(runbook, frame, general(inventory, hosts)),
+        locks=locks(runbook, frame, inventory, general(inventory, hosts)),
         stages=builder.stages,
         actions=actions,
         databases=databases,
