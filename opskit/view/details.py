@@ -16,6 +16,7 @@ MOST = 20
 LEVELS = ("UNKNOWN", "CRIT", "WARN", "OK")
 SAID = 5
 """For so many of the failed steps it is shown what they printed."""
+Found = list[tuple[Action, ActionRecord]]
 Said = Mapping[str, Sequence[str]]
 """Key of an action → the last lines that it printed."""
 
@@ -120,13 +121,19 @@ def _unreachable(run: Run, paint: Paint) -> Iterator[str]:
         yield f"  {word}: {names.listed(hosts, 40)}: {why}"
 
 
+def _level(record: ActionRecord) -> str:
+    """Return how a check judged what it saw; nothing where an action is no check."""
+    evidence = record.data.get("evidence")
+    level = evidence.get("level") if isinstance(evidence, Mapping) else None
+    return level if isinstance(level, str) else ""
+
+
 def _checks(run: Run, labels: Labels, paint: Paint) -> Iterator[str]:
     """Count what health checks said; what is a warning is named, the rest is failed or unknown."""
     levels: dict[str, list[ActionRecord]] = {}
     for record in run.actions.values():
-        evidence = record.data.get("evidence")
-        if isinstance(evidence, Mapping) and isinstance(evidence.get("level"), str):
-            levels.setdefault(str(evidence["level"]), []).append(record)
+        if level := _level(record):
+            levels.setdefault(level, []).append(record)
     if levels:
         counts = (f"{len(levels[level])} {level}" for level in LEVELS if level in levels)
         yield f"  {'checks':<18} {', '.join(counts)}"
@@ -136,22 +143,39 @@ def _checks(run: Run, labels: Labels, paint: Paint) -> Iterator[str]:
 
 
 def _did(run: Run, plan: Plan, labels: Labels) -> Iterator[str]:
-    """Say of the changes that stand what came of each, as rows that it has written."""
+    """Say of the changes that stand what came of each, as rows that it has written.
+
+    Of a run without a change it is said what was found, which is what it was made for.
+    """
     from opskit.plan import acts
 
+    well = [
+        (a, r) for a in plan.actions if (r := run.actions.get(a.key)) and r.state == "succeeded"
+    ]
+    changes = [(action, record) for action, record in well if acts(plan, action)]
+    looked = not changes and run.state == "succeeded"
+    word, chosen = ("found", _findings(well)) if looked else ("done", changes)
     said: dict[tuple[str, str], list[str]] = {}
-    for action in plan.actions:
-        record = run.actions.get(action.key)
-        if record is None or record.state != "succeeded" or not acts(plan, action):
-            continue
+    for action, record in chosen:
         if what := told(record.data):
             host = record.host or action.target
             said.setdefault((labels.step(record), what), []).append(host)
     for (step, what), hosts in list(said.items())[:MOST]:
         many = f" (on {names.listed(hosts, 40)})" if len(run.hosts) > 1 and hosts != [""] else ""
-        yield f"  {'done':<18} {step}: {what}{many}"
+        yield f"  {word:<18} {step}: {what}{many}"
     if len(said) > MOST:
         yield f"  … and {len(said) - MOST} more: opskit report {run.id}"
+
+
+def _findings(well: Found) -> Found:
+    """Leave out warnings, which are told, and checks where there are too many to read them all."""
+    levels = {record.key: _level(record) for _, record in well}
+    judged = sum(map(bool, levels.values()))
+    return [
+        (action, record)
+        for action, record in well
+        if not (level := levels[record.key]) or (level == "OK" and judged <= SAID)
+    ]
 
 
 def _passed_over(run: Run, plan: Plan, labels: Labels, paint: Paint) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from opskit.errors import Exit
-from opskit.model.plan import Plan
+from opskit.model.plan import Action, Plan
 from opskit.model.run import HostState, Run
 from opskit.model.states import ActionState, RunState
 from opskit.model.value import Json
@@ -134,6 +134,7 @@ def next_steps(run: Run, plan: Plan | None = None) -> Iterator[tuple[str, str]]:
     if bad is not None and run.state != "succeeded" and not details.refused(run):
         step = shlex.quote(Labels(plan).position(bad.key) or bad.step)
         yield f"opskit output {run.id} {step} {shlex.quote(bad.host)}", "what it printed"
+    yield from _read(run, plan)
     yield from _away(run, plan)
     left = [w for w, s in _RETRY if states & s]
     if details.refused(run):
@@ -147,6 +148,25 @@ def next_steps(run: Run, plan: Plan | None = None) -> Iterator[tuple[str, str]]:
         yield f"opskit undo {run.id}", "take back what was done"
     if run.state != "succeeded":
         yield f"opskit report {run.id}", "for the post-mortem"
+
+
+def _read(run: Run, plan: Plan | None) -> Iterator[tuple[str, str]]:
+    """Offer what a run that changed nothing has read: it was made for somebody to see that."""
+    if plan is None or run.kind != "run" or run.state != "succeeded":
+        return
+    ended = {key for key, record in run.actions.items() if record.state == "succeeded"}
+    done = [action for action in plan.actions if action.key in ended]
+    stages = {action.position: plan.stage(action) for action in done if _printed(run, action)}
+    if any(plan.stage(action).effect == "change" for action in done):
+        return
+    seen = [at for at, one in stages.items() if one.kind in _PRINTING and one.save is None]
+    for position in seen[:_MOST]:
+        yield f"opskit output {run.id} {shlex.quote(position)}", "what it read"
+
+
+def _printed(run: Run, action: Action) -> bool:
+    stdout = run.actions[action.key].data.get("stdout")
+    return isinstance(stdout, Mapping) and bool(stdout.get("bytes"))
 
 
 def _away(run: Run, plan: Plan | None) -> Iterator[tuple[str, str]]:
@@ -178,6 +198,9 @@ def _asks(run: Run) -> bool:
 _OPEN: tuple[RunState, ...] = ("planned", "running", "undoing", "waiting", "unknown")
 _UNDER_WAY: tuple[RunState, ...] = ("succeeded", "waiting", "running", "undoing")
 """States in which no host was left behind, or not yet."""
+_PRINTING = ("run", "script", "sql", "redis", "keys", "messages")
+"""Kinds whose output is a list to read; others say with their outcome what they found."""
+_MOST = 3
 _RETRY: tuple[tuple[str, frozenset[HostState]], ...] = (
     ("failed", frozenset({"failed", "unreachable", "undo failed"})),
     ("unknown", frozenset({"unknown"})),
