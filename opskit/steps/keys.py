@@ -32,8 +32,10 @@ from opskit.steps.base import (
 DEEDS = ("show", "remove")
 READS = ("show",)
 LIBRARIES = ("plain", "drf", "django-ratelimit", "flask-limiter")
-MOST = 100_000
-"""So many keys are acted on at once at most, whatever a runbook says."""
+USUAL, MOST = 100_000, 2_000_000
+"""So many keys are acted on at once at most for an override alone; and where `max_keys` asks for
+more, whatever it says.
+"""
 SUMMARY = (
     "Look at a set of keys of a Redis server, or remove it: exact keys, all that fit a pattern, or "
     "the counters of a rate limit as a library names them. What is removed is kept before, and "
@@ -100,7 +102,14 @@ KEYS = (
         help="with `keys` and `pattern`: the beginnings that a key may have; nothing else is "
         "touched",
     ),
-    Key("max_keys", "int", default=1000, minimum=1, help="more than this are refused"),
+    Key(
+        "max_keys",
+        "int",
+        default=1000,
+        minimum=1,
+        help=f"more than this are refused; with an `override`, more than {USUAL:,}, unless more is "
+        f"said here; more than {MOST:,} always are",
+    ),
     Key(
         "max_share",
         "number",

@@ -239,11 +239,14 @@ def test_a_pattern_that_the_server_must_match_has_the_same_names(desk: Desk) -> 
     assert set(world(desk.db)) == {b"t:0001", b"t:9999"}
 
 
-def test_evidence_that_was_changed_is_not_restored_from(desk: Desk) -> None:
+@pytest.mark.parametrize("changed", [(b'"end"', b'"End"'), (b'"string"', b'"strinG"')])
+def test_evidence_that_was_changed_is_not_restored_from(
+    desk: Desk, changed: tuple[bytes, bytes]
+) -> None:
     fill(desk.db, 3)
     desk.remove(pattern="t:*", share=100.0)
     path = desk.kept().path / "keys.jsonl"
-    path.write_bytes(path.read_bytes().replace(b'"end"', b'"End"', 1))
+    path.write_bytes(path.read_bytes().replace(*changed, 1))
     found = desk.restore()
     assert found.outcome == "failed"
     assert not found.sent
@@ -288,6 +291,14 @@ def test_with_a_reason_more_may_be_removed(desk: Desk) -> None:
     assert found.reason == "removed 1234 of 1234 keys"
     assert len(desk.kept().chunks) == 5
     assert desk.restore().reason == "put back 1234 keys"
+
+
+def test_more_than_anybody_means_goes_only_where_a_number_says_so(desk: Desk) -> None:
+    desk.db.call("DEBUG", "POPULATE", "100001", "t")
+    told = "more than 100000 keys fit, which is more than an override alone lets go"
+    assert told in desk.show(pattern="t:*", override="all of it").reason
+    found = desk.remove(pattern="t:*", override="all of it", most=100_001, archive=False)
+    assert found.reason == "removed 100001 of 100001 keys"
 
 
 def test_the_digest_that_is_shown_is_what_is_removed(desk: Desk) -> None:

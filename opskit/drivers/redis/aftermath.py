@@ -9,7 +9,13 @@ from opskit.drivers.redis.archive import Archive, EvidenceError
 from opskit.drivers.redis.chunks import LostError, done, in_order, lacking
 from opskit.drivers.redis.clearing import cleared_said
 from opskit.drivers.redis.cluster import reached
-from opskit.drivers.redis.connection import BrokenError, EndedError, ServerError, TooLongError
+from opskit.drivers.redis.connection import (
+    BrokenError,
+    EndedError,
+    ServerError,
+    TooLongError,
+    Watch,
+)
 from opskit.drivers.redis.deeds import Attempt
 from opskit.drivers.redis.keys import Deed, removed_said, restored_said, same
 from opskit.drivers.redis.rejoin import AGAIN, NOT_DONE, PATIENCE, elsewhere, then_of, within
@@ -19,6 +25,9 @@ from opskit.drivers.target import Running
 from opskit.errors import UnreachableError
 from opskit.model.evidence import MANIFEST
 from opskit.model.job import Job, Output
+
+_A_SECOND = 10_000
+"""So many keys at least are asked for, on a machine that has other work, too."""
 
 
 class _Marked(Protocol):
@@ -32,7 +41,7 @@ def rejoin(access: Access, job: Job, write: Write) -> Output:
     What is left of it another attempt does: `again`, and `part` where something was done.
     """
     deed = lost(Deed, access, job, write)
-    return asked(access, lambda session: _became(deed, session), reached)
+    return asked(access, lambda session: _became(deed, session), reached, deed.patience)
 
 
 A = TypeVar("A", bound=Attempt)
@@ -49,11 +58,12 @@ def lost(kind: type[A], access: Access, job: Job, write: Write) -> A:
 
 
 def asked(
-    access: Access, became: Callable[[Session], Output], way: Callable[..., Session] = opened
-) -> Output:
+    access: Access, became: Callable[[Session], Output], way: Callable[..., Session] = opened,
+    patience: Watch | None = None,
+) -> Output:  # fmt: skip
     """Ask a server what became of something; say why not where it can't be asked."""
     try:
-        session = way(access, within(PATIENCE), anybody=True)
+        session = way(access, patience or within(PATIENCE), anybody=True)
     except (UnreachableError, EndedError) as error:
         return Output(outcome="unknown", lost=True, reason=f"it can't be asked: {error.line}")
     try:
@@ -84,8 +94,9 @@ def _became(deed: Deed, session: Session) -> Output:
         return Output(outcome="failed", sent=False, again=True, reason=NOT_DONE)
     kept = deed.kept(session)
     pieces, theirs = deed.pieces(session, kept=kept), deed.pieces(session, deed.action, kept)
-    same(kept, theirs.list_digest())
     counts, back = [len(keys) for keys in kept.chunks], deed.work.do == "restore"
+    deed.until = time.monotonic() + PATIENCE + sum(counts) / _A_SECOND  # to read it took a while
+    same(kept, theirs.list_digest())
     if isinstance(kept, Archive) and back:
         counts = lacking(theirs, kept)
     found = in_order(done(pieces, counts, back=back), kept.path)

@@ -10,10 +10,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from opskit.drivers.evidence import Evidence, EvidenceError, File, Folder, opened
 from opskit.drivers.redis.connection import Reply, TooLongError
@@ -238,18 +238,26 @@ def _line(key: Kept, kind: str) -> bytes:
     )  # fmt: skip
 
 
-def _lines(evidence: Evidence) -> Iterator[Kept]:
-    """Yield what was kept; what is read is what the manifest has."""
-    path = Path(evidence.folder) / KEYS
+def _lines(evidence: Evidence) -> list[Kept]:
+    """Return what was kept; what is read is what the manifest has."""
+    path, digest, found = Path(evidence.folder) / KEYS, hashlib.sha256(), list[Kept]()
     piece = next((one for one in evidence.manifest.pieces if one.name == KEYS), None)
-    data = path.read_bytes()
-    if piece is None or hashlib.sha256(data).hexdigest() != piece.sha256:
+    try:
+        with path.open("rb") as lines:
+            for line in lines:  # not all of it at once: it may be of two million keys
+                digest.update(line)
+                found.append(_key(json.loads(line)))
+    except (ValueError, KeyError, TypeError):
+        piece = None  # this is no line that was written here
+    if piece is None or digest.hexdigest() != piece.sha256:
         raise EvidenceError("it is not what it was", where=str(path))
-    for line in data.splitlines():
-        row = json.loads(line)
-        yield Kept(
-            name=base64.b64decode(row["name"]), end=row["end"], dump=base64.b64decode(row["dump"])
-        )
+    return found
+
+
+def _key(row: Mapping[str, Any]) -> Kept:
+    return Kept(
+        name=base64.b64decode(row["name"]), end=row["end"], dump=base64.b64decode(row["dump"])
+    )
 
 
 def manifest(session: Session, work: Keys, found: Names, run: str, rows: int) -> Manifest:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from opskit.drivers.redis.archive import Archive, Kept
 from opskit.drivers.redis.connection import BrokenError, Reply, ServerError
+from opskit.drivers.redis.listing import raise_refused
 from opskit.drivers.redis.marks import LIFE, WORDS, Marks, tagged
 from opskit.drivers.redis.session import Session
 from opskit.errors import OpskitError
@@ -19,6 +20,8 @@ LIFE_MS = str(LIFE * 1000)
 _MS = LIFE_MS.encode()
 _KEPT = str(768 * 1024).encode()
 """Up to how many bytes of values that have changed are kept in a mark."""
+_TOGETHER = 50
+"""So many marks are asked for together; each may have as much as that in it."""
 BEGUN = b"begun"
 BARRED = "barred"
 
@@ -206,6 +209,23 @@ class Pieces:
         found = self._session.connection.call("GET", self._name(number))
         return fate(found, count) if isinstance(found, bytes) else None
 
+    def fates(self, counts: Sequence[int]) -> list[Fate | None]:
+        """Return the same of all pieces; `counts`: how many keys each has.
+
+        Many marks are asked for together: one by one each would wait for its own answer.
+        """
+        found: list[Fate | None] = []
+        for first in range(0, len(counts), _TOGETHER):
+            some = counts[first : first + _TOGETHER]
+            asked = [("GET", self._name(first + at)) for at in range(len(some))]
+            said = self._session.connection.calls(asked)
+            raise_refused(said)
+            found += [
+                fate(mark, count) if isinstance(mark, bytes) else None
+                for mark, count in zip(said, some, strict=True)
+            ]
+        return found
+
     def so_far(self, number: int, count: int) -> Fate | None:
         """Return the same of a piece that is put back, of which what was left may be done, too."""
         found, part = self.fate(number, count), 0
@@ -224,6 +244,22 @@ class Pieces:
         if found is None:
             raise LostError(LOST)
         return None if found == BARRED else self.fate(number, count)
+
+    def bars(self, counts: Sequence[int]) -> list[Fate | None]:
+        """The same of all pieces; at one server many of them together."""
+        if self.places:
+            return [self.bar(number, count) for number, count in enumerate(counts)]
+        found: list[Fate | None] = []
+        for first in range(0, len(counts), _TOGETHER):
+            some = counts[first : first + _TOGETHER]
+            names = [self._name(first + at) for at in range(len(some))]
+            said = self._marks[0].each_once(names, BARRED, self._words[0])
+            raise_refused(said)
+            for mark, count in zip(said, some, strict=True):
+                if not isinstance(mark, bytes):
+                    raise LostError(LOST)
+                found.append(None if mark == BARRED.encode() else fate(mark, count))
+        return found
 
     def whole(self) -> bool:
         """Tell whether no mark of this run can have gone with all keys."""
@@ -324,10 +360,10 @@ def removed(keys: Sequence[Kept], what: Fate) -> list[Kept]:
 
 def lacking(theirs: Pieces, archive: Archive) -> list[int]:
     """Return how many keys of each piece are to be put back: those that were removed."""
-    found = [theirs.fate(number, len(keys)) for number, keys in enumerate(archive.chunks)]
+    chunks = archive.chunks
     return [
         len(keys if what is None else removed(keys, what))
-        for keys, what in zip(archive.chunks, found, strict=True)
+        for keys, what in zip(chunks, theirs.fates(list(map(len, chunks))), strict=True)
     ]
 
 
@@ -347,5 +383,10 @@ def done(pieces: Pieces, counts: Sequence[int], *, back: bool = False) -> list[F
     """Return what became of each piece so far; `counts`: how many keys each has; `back`: of those
     that are put back.
     """
-    look = pieces.so_far if back else pieces.fate
-    return [look(number, count) for number, count in enumerate(counts)]
+    found = pieces.fates(counts)
+    if not back:
+        return found
+    return [
+        pieces.so_far(number, counts[number]) if one is not None and one.why else one
+        for number, one in enumerate(found)
+    ]

@@ -44,6 +44,11 @@ class Attempt:
         if time.monotonic() > self.until:
             raise EndedError(f"not over within {self.job.timeout:g} s")
 
+    def patience(self) -> None:
+        """End the wait of one who only asks what became of it."""
+        if time.monotonic() > self.until:
+            raise EndedError("no answer in time")
+
     def tell(self, *lines: str) -> None:
         self.write("stdout", "".join(f"{line}\n" for line in lines).encode())
 

@@ -49,7 +49,9 @@ _PRINTED = 1000
 
 @mutable
 class Deed(Attempt):
-    """An attempt at a set of keys."""
+    """An attempt at a set of keys. `had`: what was listed, once it is known."""
+
+    had: "Archive | Roll | None" = None
 
     @property
     def work(self) -> Keys:
@@ -96,13 +98,15 @@ class Deed(Attempt):
         self.more |= {"matched": len(found.names), "of": found.total, "digest": found.digest}
 
     def barred(self, session: Session) -> str:
-        return no_other(self._ended(session, self.kept(session)))
+        if self.had is not None:  # to read it again could take longer than there is time
+            unmoved(self.had.shape, session, self.had.path)
+        return no_other(self._ended(session, self.had or self.kept(session)))
 
     def _ended(self, session: Session, kept: Archive | Roll) -> list[Fate | None]:
         """Let no more of it be done, and return what became of each piece."""
         pieces = self.pieces(session, kept=kept)
         if self.work.do != "restore":
-            return [pieces.bar(number, len(keys)) for number, keys in enumerate(kept.chunks)]
+            return pieces.bars(list(map(len, kept.chunks)))
         assert isinstance(kept, Archive), "of names alone there is no undo"
         pieces.seize()
         return done(pieces, lacking(self.pieces(session, self.action, kept), kept), back=True)
@@ -218,7 +222,7 @@ def begin(deed: Deed, pieces: Pieces, kept: Archive | Roll) -> None:
     pieces.agreed(kept.digest)
     archive.begin(kept.path)
     deed.more |= {"manifest": str(kept.path / MANIFEST), "sha256": kept.digest}
-    deed.acting = True
+    deed.had, deed.acting = kept, True
 
 
 def _piece(do: Callable[[int, Sequence[Kept]], Fate], number: int, keys: Sequence[Kept]) -> Fate:
@@ -329,8 +333,9 @@ def _restore(deed: Deed, session: Session) -> Output:
     kept = deed.stock(session)
     if kept.digest != digest:
         raise LostError(f"it was removed by another list than the one at {path}")
-    deed.acting = True
-    what = _barred(deed, deed.pieces(session, deed.action, kept), kept)
+    deed.had, deed.acting = kept, True
+    theirs = deed.pieces(session, deed.action, kept)
+    what = theirs.bars(list(map(len, kept.chunks)))  # no more is removed
     try:
         in_order(what, kept.path, whole=archive.ended(kept.path))
     except LostError as error:
@@ -344,15 +349,6 @@ def _restore(deed: Deed, session: Session) -> Output:
         if found[-1].why:
             break
     return restored_said(deed, found)
-
-
-def _barred(deed: Deed, theirs: Pieces, kept: Archive) -> list[Fate | None]:
-    """Let no more be removed, and return what became of each piece."""
-    found: list[Fate | None] = []
-    for number, keys in enumerate(kept.chunks):
-        deed.watch()
-        found.append(theirs.bar(number, len(keys)))
-    return found
 
 
 def restored_said(deed: Deed, found: list[Fate]) -> Output:

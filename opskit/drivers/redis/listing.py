@@ -19,7 +19,7 @@ from opskit.errors import OpskitError
 from opskit.model.frozen import frozen
 from opskit.model.keys import Keys
 from opskit.steps import globs
-from opskit.steps.keys import MOST
+from opskit.steps.keys import MOST, USUAL
 from opskit.steps.limits import names as windowed
 
 SOME, MANY = 200, 1000
@@ -34,7 +34,7 @@ _BROKER = (
 """What can be asked for by its name; workers make the last two whatever their queues are called."""
 _SESSIONS = "*django.contrib.sessions.c*"
 _BINDING, _SESSION = b"_kombu.binding.", b"django.contrib.sessions.c"
-_CARRIED = 10 * MOST
+_CARRIED = MOST
 """A database of so many keys at most is read whole; of a larger one the server picks the names."""
 
 
@@ -148,20 +148,29 @@ def _too_much(listing: Names, work: Keys) -> str:
     count = len(listing.names)
     if not count:
         return f"no key is there that is meant{_nearly(work)}"
-    if count > MOST:
-        return f"more than {MOST} keys fit, which is more than is removed at once"
-    if work.override:
-        return ""
-    if count > work.most:
+    if count > (most := _most(work)):
+        if most == MOST:
+            return f"more than {MOST} keys fit, which is more than is removed at once"
+        if work.override:
+            told = f"more than {most} keys fit, which is more than an override alone lets go"
+            return f"{told}: narrow it, or say max_keys: up to {MOST} of them"
         return (
             f"more than {work.most} keys fit (max_keys): narrow it, or give an override: a reason"
         )
+    if work.override:
+        return ""
     if work.pattern and listing.share > work.share:
         return (
             f"{listing.said}: more than {work.share:g} % (max_share): narrow it, or give an"
             " override: a reason"
         )
     return ""
+
+
+def _most(work: Keys) -> int:
+    """Return how many keys may be acted on. Without a number a reason alone lets so many go as
+    nobody misses who meant fewer; more is meant by who says how many."""
+    return max(work.most, USUAL) if work.override else work.most
 
 
 def _nearly(work: Keys) -> str:
@@ -197,7 +206,7 @@ def _clock(session: Session) -> float:
 
 def _scanned(session: Session, work: Keys) -> list[bytes]:
     """Walk through all keys some at a time; each once, though SCAN may tell of it twice."""
-    most = MOST if work.override else work.most
+    most = _most(work)
     found = Ordering()
     for names in _walked(session, work):
         found.add(names)

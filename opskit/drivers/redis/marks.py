@@ -120,10 +120,15 @@ class Marks:
 
     def once(self, key: str, value: str, word: str) -> str | None:
         """Write a key unless it is there, and return what it has then; None: as for `bar`."""
-        found = self._connection.call(
-            "EVAL", _text("once"), "2", key, self.of_run, value, _MS, word
-        )
+        found = self._connection.call(*self._once(key, value, word))
         return found.decode(errors="replace") if isinstance(found, bytes) else None
+
+    def each_once(self, keys: Sequence[str], value: str, word: str) -> list[Reply]:
+        """The same with many keys, of one server; together, and their bytes as they are."""
+        return self._connection.calls([self._once(key, value, word) for key in keys])
+
+    def _once(self, key: str, value: str, word: str) -> tuple[bytes | str, ...]:
+        return ("EVAL", _text("once"), "2", key, self.of_run, value, _MS, word)
 
     def has(self, word: str) -> bool:
         """Tell whether the key of the run is the one that was left there."""

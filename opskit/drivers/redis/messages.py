@@ -253,7 +253,7 @@ def moved_of(some: Sequence[Message], what: Fate | None) -> list[Message]:
 
 def _lacking(theirs: Moves, kept: Kept) -> list[int]:
     """Return how many messages of each piece are to be put back: those that were moved."""
-    found = [theirs.fate(number, len(some)) for number, some in enumerate(kept.pieces)]
+    found = theirs.fates(list(map(len, kept.pieces)))
     return [len(moved_of(some, what)) for some, what in zip(kept.pieces, found, strict=True)]
 
 
@@ -305,7 +305,7 @@ def _became(deed: Deed, session: Session) -> Output:
     if kept.digest != theirs.list_digest():
         raise LostError(f"it was begun by another list than the one at {kept.path}")
     sizes = _lacking(theirs, kept) if deed.work.of else list(map(len, kept.pieces))
-    found = in_order([pieces.fate(number, size) for number, size in enumerate(sizes)], kept.path)
+    found = in_order(pieces.fates(sizes), kept.path)
     if not deed.work.of and (len(found) == len(sizes) or any(one.why for one in found)):
         deed.more |= {"manifest": str(kept.path / MANIFEST), "sha256": kept.digest}
         return moved_said(deed, session, kept, found)
