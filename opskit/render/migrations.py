@@ -326,23 +326,25 @@ def additions(live: str, before: str, recorded: str = "") -> list[str]:
 
 
 def reversals(live: str, before: str, recorded: str = "") -> list[str]:
-    """Return the way back, the newest first, as `APP NAME TARGET`: what its app had before.
+    """Return the way back, the newest first, as `APP NAME,… TARGET`: what its app had before.
 
     The target of an app's first migration is `zero`. What stands side by side in one app is taken
-    back at once, by the oldest of it, unless it is in no transaction.
+    back at once, unless it is in no transaction. Each is named: the target alone does not say
+    which of two branches of an app has to go.
     """
     applied = [one.name for one in planned(live) if one.applied]
     single = set(alone(live))
-    found: list[tuple[str, str, str, bool]] = []
+    found: list[tuple[str, list[str], str, bool]] = []
     for one in reversed(since(live, before, recorded)):
         app, _, name = one.name.partition(".")
         earlier = [n for n in applied[: applied.index(one.name)] if n.startswith(f"{app}.")]
         target = earlier[-1].partition(".")[2] if earlier else "zero"
         by_itself = one.name in single
+        names: list[str] = []
         if found and found[-1][0] == app and not (by_itself or found[-1][3]):
-            found.pop()
-        found.append((app, name, target, by_itself))
-    return [f"{app} {name} {target}" for app, name, target, _ in found]
+            names = found.pop()[1]
+        found.append((app, [*names, name], target, by_itself))
+    return [f"{app} {','.join(names)} {target}" for app, names, target, _ in found]
 
 
 FILTERS: Mapping[str, Callable[..., object]] = {

@@ -11,6 +11,7 @@ from opskit.model.run import HostState, Run
 from opskit.model.states import ActionState, RunState
 from opskit.model.value import Json
 from opskit.view import amounts, details, names, safe
+from opskit.view.fold import ALWAYS
 from opskit.view.labels import Labels, elsewhere
 from opskit.view.margins import fitted
 from opskit.view.paint import PLAIN, Paint
@@ -144,6 +145,8 @@ def next_steps(run: Run, plan: Plan | None = None) -> Iterator[tuple[str, str]]:
             f"opskit retry {run.id} --hosts {','.join(left)}",
             "try {} again".format("it" if elsewhere(plan) else "those hosts"),
         )
+    if late := _late(run, plan):
+        yield f"opskit retry {run.id} --hosts {','.join(late)}", "try its end again"
     if _undoable(run, plan):
         yield f"opskit undo {run.id}", "take back what was done"
     if run.state != "succeeded":
@@ -167,6 +170,16 @@ def _read(run: Run, plan: Plan | None) -> Iterator[tuple[str, str]]:
 def _printed(run: Run, action: Action) -> bool:
     stdout = run.actions[action.key].data.get("stdout")
     return isinstance(stdout, Mapping) and bool(stdout.get("bytes"))
+
+
+def _late(run: Run, plan: Plan | None) -> list[str]:
+    """Return the hosts that are done, and for which something failed at the end of the run."""
+    if plan is None or run.state != "failed" or run.kind not in ("run", "retry"):
+        return []
+    failed = {key for key, record in run.actions.items() if record.state == "failed"}
+    late = [action for action in plan.actions if action.batch == ALWAYS and action.key in failed]
+    hosts = [action.host for action in late if run.hosts.get(action.host) == "done"]
+    return list(dict.fromkeys(hosts))
 
 
 def _away(run: Run, plan: Plan | None) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -182,20 +183,26 @@ def site(postgres: Server, base: str, host: Sshd, tmp_path: Path) -> Iterator[Si
     name = f"{base}_{tmp_path.name[-20:]}"
     with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{base}"'.encode())
-    url = postgres.url(name)
     project = Project(tmp_path, name, str(postgres.folder), postgres.port, postgres.binaries)
-    site = Site(tmp_path, project, host, url, free_port())
+    with serving(Site(tmp_path, project, host, postgres.url(name), free_port())) as site:
+        yield site
+
+
+@contextmanager
+def serving(site: Site) -> Iterator[Site]:
+    """Release A is live meanwhile."""
     site.write()
     (site.root / "releases").mkdir(parents=True)
+    pid = site.folder / "pid"
     try:
         site.release("A", {})
-        (tmp_path / "release.A").rename(site.root / "releases" / "A")
+        (site.folder / "release.A").rename(site.root / "releases" / "A")
         (site.root / "current").symlink_to("releases/A")
-        words = {"pid": tmp_path / "pid", "python": sys.executable, "port": site.port}
+        words = {"pid": pid, "python": sys.executable, "port": site.port}
         subprocess.run(["sh", "-c", f"cd {site.root} && {START.format(**words)}"], check=True)
         yield site
     finally:
-        if (pid := tmp_path / "pid").exists() and pid.read_text():
+        if pid.exists() and pid.read_text():
             os.kill(int(pid.read_text()), signal.SIGTERM)
 
 
@@ -237,11 +244,8 @@ def migrate_pid(site: Site) -> int:
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0")
             python = words[0] == sys.executable.encode()
-            if (
-                python
-                and b"migrate" in words
-                and (entry / "cwd").readlink().is_relative_to(site.root)
-            ):
+            named = b"PGAPPNAME=opskit:migrate" in (entry / "environ").read_bytes()
+            if python and named and (entry / "cwd").readlink().is_relative_to(site.root):
                 return int(entry.name)
         except OSError:
             continue
@@ -288,6 +292,99 @@ def test_a_migrate_that_is_killed_leaves_nothing_half_done(site: Site) -> None:
         assert site.applied() == ["core.0009_base", ORDER[0]]
         until(lambda: site.sql(SESSIONS) == [(0,)], 10)
     assert site.live == "A"
+
+
+TURN = "pg_advisory_lock(x'6f70736b'::int, x'6d696772'::int)"
+"""What deploy and rollback take while they migrate a database."""
+DATA = django.sql("INSERT INTO core_tenant (name) VALUES ('once')")
+BESIDE = {
+    "core.0010_index": django.INDEX.replace("sync_note", "name"),
+    "core.0011_note": django.NOTE,
+    "core.0012_data": DATA + "\n        " + django.NOTE.replace("note", "late"),
+}
+
+
+def test_who_migrates_at_the_same_time_is_waited_for_and_what_was_done_twice_is_told(
+    site: Site,
+) -> None:
+    site.write(order=[])
+    path = site.release("B", BESIDE, ("core.0010_index",))
+    by_hand = f"cd {site.folder}/release.B && {site.project.manage} migrate -v 0 core 0011_note"
+    with (
+        psycopg.connect(site.url, autocommit=True) as other,
+        psycopg.connect(site.url) as person,
+        site.begin(*site.words("B", path, "lock_timeout=1m", "old=1m")) as process,
+    ):
+        other.execute(f"SELECT {TURN}".encode())  # another deploy, which is about to migrate
+        until(lambda: site.sql(SESSIONS) == [(1,)], 60)
+        subprocess.run(["sh", "-c", by_hand], check=True)
+        person.execute(b"INSERT INTO core_tenant (name) VALUES ('once')")
+        person.execute(
+            b"INSERT INTO django_migrations (app, name, applied)"
+            b" VALUES ('core', '0012_data', now())"
+        )
+        other.execute(f"SELECT {TURN.replace('_lock', '_unlock')}".encode())
+        until(lambda: waiting(site), 60)
+        person.commit()
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 3, said
+    assert "core.0012_data was applied twice: somebody else has migrated at the same time" in said
+    assert site.applied() == ["core.0009_base", *BESIDE, "core.0012_data"]
+    printed = site.opskit("output", "last", "Migrate", "web1")
+    assert re.findall(r"Applying (\S+)\.\.\.", printed) == ["core.0012_data"], printed
+    assert site.sql(VALID) == [(True,)]
+    assert site.live == "A"
+
+
+@pytest.fixture
+def other(site: Site, tmp_path: Path) -> Iterator[Site]:
+    """A second service of the same database, deployed by somebody with a record of their own."""
+    folder = tmp_path / "other"
+    folder.mkdir()
+    project = replace(site.project, folder=folder)
+    with serving(replace(site, folder=folder, project=project, port=free_port())) as found:
+        yield found
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("turn", range(5))
+def test_of_two_deploys_at_once_one_waits_and_each_migration_is_applied_once(
+    site: Site, other: Site, turn: int
+) -> None:
+    every = {**SEVEN, **INDEX, "core.0018_data": DATA}
+    runs = [one.begin(*one.words("B", one.release("B", every, ALONE))) for one in (site, other)]
+    said = [run.communicate(timeout=240)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], f"{turn}: {said}"
+    assert site.applied() == ["core.0009_base", *every]
+    assert site.sql("SELECT count(*) FROM core_tenant WHERE name = 'once'") == [(1,)]
+    assert site.sql(VALID) == [(True,)]
+    assert (site.live, other.live) == ("B", "B")
+
+
+@pytest.mark.soak
+def test_a_deploy_that_finds_another_at_it_is_refused_and_says_who(site: Site, other: Site) -> None:
+    path = site.release("B", SEVEN)
+    with psycopg.connect(site.url) as reader:
+        reader.execute("SELECT count(*) FROM core_tenant")
+        with site.begin(*site.words("B", path, "lock_timeout=1m")) as process:
+            until(lambda: waiting(site), 60)
+            said = other.deploy("B", SEVEN, "patience=1s", status=5)
+            assert "opskit:migrate) holds what another migrate works on" in said
+            reader.rollback()
+            process.communicate(timeout=120)
+        assert process.returncode == 0
+    with psycopg.connect(site.url, application_name="another") as holder:
+        holder.execute(f"SELECT {TURN}".encode())
+        said = other.deploy("C", {**SEVEN, "core.0016_note": django.NOTE}, "patience=1s", status=3)
+        assert "somebody else migrates this database: process" in said
+        assert "(role owner, another). Wait until it has ended" in said
+        said = rollback(site, "database=reverse", "patience=1s", status=1)
+        assert "somebody else migrates this database: process" in said
+    assert site.applied() == ["core.0009_base", *ORDER]
+    assert "but its migrations were not taken back" in said
+    assert re.search(r"opskit retry \S+ --hosts web1 +try its end again", said)
+    site.opskit("retry", "last", "--yes", "--hosts", "web1")
+    assert site.applied() == ["core.0009_base"]
 
 
 WRITES = (
@@ -404,6 +501,23 @@ def test_what_a_squash_of_the_release_before_stands_for_is_no_news_to_it(site: S
     assert site.sql("SELECT to_regclass('core_note') IS NOT NULL") == [(True,)]
 
 
+@pytest.mark.soak
+def test_of_two_branches_of_an_app_the_one_that_came_since_is_taken_back(site: Site) -> None:
+    site.write(order=[])
+    both = {"core.0010_one": create("One"), "core.0010_two": create("Two")}
+    after = {"core.0010_two": ["core.0009_base"], "core.0011_merge": list(both)}
+    site.deploy("B", {"core.0010_one": both["core.0010_one"]})
+    site.project.files = {"RELEASE": "C", "app.py": APP}
+    path = site.project.release("C", {**both, "core.0011_merge": ""}, after=after)
+    site.opskit(*site.words("C", path))
+    assert site.applied()[-2:] == ["core.0010_two", "core.0011_merge"]
+    rollback(site, "database=reverse")
+    assert (site.live, site.applied()) == ("B", ["core.0009_base", "core.0010_one"])
+    assert site.sql("SELECT to_regclass('core_one') IS NULL, to_regclass('core_two') IS NULL") == [
+        (False, True)
+    ]
+
+
 def test_f13_the_backup_that_is_named_is_the_one_of_the_record_and_nothing_goes_behind_a_drop(
     site: Site,
 ) -> None:
@@ -421,9 +535,9 @@ def test_f13_the_backup_that_is_named_is_the_one_of_the_record_and_nothing_goes_
     assert "is not of the database other" in site.deploy("B", SEVEN, status=5)
     site.write(backup={**restore, "min_size": "1GiB"})
     assert "bytes, and must have 1073741824" in site.deploy("B", SEVEN, status=5)
-    site.write(backup={**restore, "max_age": "1s"})
-    time.sleep(1.1)
-    assert "min old, and may be 0 h old" in site.deploy("B", SEVEN, status=5)
+    site.write(backup={**restore, "max_age": "2h"})
+    os.utime(backup, (long_ago := time.time() - 3 * 3600, long_ago))
+    assert "min old, and may be 2 h old" in site.deploy("B", SEVEN, status=5)
     site.write(backup={**restore, "database": site.project.database, "max_age": "5h"})
     contract = {"core.0010_drop": 'migrations.RemoveField("Tenant", "name"),'}
     assert "DROP COLUMN takes away" in site.deploy("B", contract, status=5)

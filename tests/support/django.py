@@ -3,7 +3,7 @@
 import shutil
 import sys
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,8 +97,17 @@ class Project:
         where = f"APP_DB={self.database} APP_DB_HOST={self.host} APP_DB_PORT={self.port}"
         return f"env {where} {sys.executable} -B manage.py"
 
-    def release(self, name: str, more: Mapping[str, str], alone: tuple[str, ...] = ()) -> Path:
-        """Write a release with the base and these migrations after it, in this order."""
+    def release(
+        self,
+        name: str,
+        more: Mapping[str, str],
+        alone: tuple[str, ...] = (),
+        after: Mapping[str, Sequence[str]] | None = None,
+    ) -> Path:
+        """Write a release with the base and these migrations after it, in this order.
+
+        `after`: what a migration comes after, where that is not the one before it.
+        """
         every = {"core.0009_base": BASE, **more}
         last: dict[str, tuple[str, str]] = {}
         files = {"manage.py": MANAGE, "settings.py": SETTINGS % self.options, **self.files}
@@ -106,6 +115,8 @@ class Project:
         for one, operations in every.items():
             app, _, own = one.partition(".")
             needs = list(dict.fromkeys([*([last[app]] if app in last else []), *before[-1:]]))
+            if after and one in after:
+                needs = [(name.partition(".")[0], name.partition(".")[2]) for name in after[one]]
             files[f"{app}/__init__.py"] = files[f"{app}/migrations/__init__.py"] = ""
             files[f"{app}/migrations/{own}.py"] = _HEAD.format(
                 atomic=one not in alone, needs=needs, operations=operations

@@ -47,6 +47,19 @@ def test_what_to_do_next_can_be_copied() -> None:
     assert "resume" not in shown
 
 
+def test_what_failed_at_the_end_can_be_tried_again_though_every_host_is_done() -> None:
+    late = replace(samples.plan().actions[0], key="a1@web2", position="a1", batch=-2, host="web2")
+    plan = replace(samples.plan(), actions=(*samples.plan().actions, late))
+    states: dict[str, HostState] = {"web1": "done", "web2": "done"}
+    failed = run("failed", states, dict([record("a1@web2", "failed")]))
+    line = "  opskit retry 20270115-080000-k3f9 --hosts web2  try its end again\n"
+    assert line in summary.text(failed, plan)
+    assert "retry" not in summary.text(replace(failed, hosts={"web2": "failed"}), plan).replace(
+        "retry 20270115-080000-k3f9 --hosts failed", ""
+    )
+    assert "retry" not in summary.text(replace(failed, state="succeeded"), plan)
+
+
 def test_an_interrupted_run_can_be_resumed() -> None:
     waits = {"why": "interrupted", "question": "", "choices": []}
     shown = summary.text(run("waiting", {"web1": "not started"}, question=waits, ended=None))
