@@ -173,6 +173,33 @@ def test_evidence_is_for_nobody_else_and_is_there_before_the_first_change(desk: 
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.parametrize("way", ["/0", "/3 and a password"])
+def test_one_identity_takes_three_round_trips(desk: Desk, way: str) -> None:
+    """To see who answers and what is there; to note the list; to remove it and look again."""
+    db, names = desk.db, ("t:0000", "t:0001", "t:0002")
+    user = ""
+    if "password" in way:
+        db.call("ACL", "SETUSER", "three", "reset", "on", ">trips-in-all", "~*", "+@all")
+        user = "three@"
+    with proxy(("127.0.0.1", db.server.port)) as line, db.server.peer() as peer:
+        url = f"redis://{user}127.0.0.1:{line.port}{way[:2]}"
+        db.use(replace(db.redis, url=url, password="w"), w="trips-in-all" if user else "")
+        peer.call("SELECT", way[1])
+        peer.call("SET", "t:0001", "7", "PX", str(HOUR))
+        before = peer.call("DUMP", "t:0001"), peer.call("PEXPIRETIME", "t:0001")
+        desk.contact = db.open()
+        line.trips = 0
+        found = desk.remove(names=names)
+        assert (found.outcome, found.reason) == ("succeeded", "removed 1 of 1 keys")
+        assert line.trips == 3
+        assert peer.call("EXISTS", *names) == 0
+        assert [(key.dump, key.end) for key in desk.kept().keys] == [before]
+        assert desk.restore().reason == "put back 1 keys"
+        assert (peer.call("DUMP", "t:0001"), peer.call("PEXPIRETIME", "t:0001")) == before
+    if user:
+        db.call("ACL", "DELUSER", "three")
+
+
 def test_without_values_the_names_are_kept_and_what_is_shown_is_removed(desk: Desk) -> None:
     kinds(desk.db)
     fill(desk.db, 2100)
@@ -589,7 +616,7 @@ def test_what_stands_there_again_as_it_was_is_left(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A replica that was made the master meanwhile, a restore of others: the key is not gone."""
-    fill(desk.db, 3)
+    fill(desk.db, 251)  # two pieces: it is looked at them when both are done
     before = world(desk.db)
     inner = driver._removed
 
@@ -604,6 +631,19 @@ def test_what_stands_there_again_as_it_was_is_left(
     found = desk.remove(pattern="t:*", share=100.0)
     assert (found.outcome, found.evidence["left"], found.evidence["anew"]) == ("failed", 1, 1)
     assert "1 are LEFT" in found.reason
+
+
+def test_what_a_server_does_not_remove_is_seen_right_behind_it(tmp_path: Path) -> None:
+    """Also where one piece is all there is: what a server says it has done is not believed."""
+    with server(rename_command="UNLINK void\nrename-command TOUCH UNLINK") as one:
+        desk = Desk(support.keys(one), tmp_path)
+        fill(desk.db, 3)
+        before = world(desk.db)
+        found = desk.remove(names=("t:0000", "t:0002"))
+        assert (found.outcome, found.evidence["left"]) == ("failed", 2)
+        assert found.reason == "removed 2 of 2 keys; 2 are LEFT"
+        assert "still there: t:0002" in desk.printed
+        assert world(desk.db) == before
 
 
 def test_a_piece_that_is_sent_twice_is_done_once_and_says_the_same(desk: Desk) -> None:
@@ -768,7 +808,8 @@ def test_what_could_not_be_put_back_is_not_removed(parted: Desk, right: str) -> 
     limited(parted, "~t:*", right)
     found = parted.remove(pattern="t:*", share=100.0)
     assert (found.outcome, found.status, found.sent) == ("failed", 1, False)
-    assert "nothing is removed, as it could not be put back: NOPERM" in found.reason
+    assert "nothing is removed, as it could not be put back: " in found.reason
+    assert f"has no permissions to run the '{right[1:]}' command: give" in found.reason
     assert world(parted.db) == before
 
 

@@ -212,8 +212,8 @@ def test_a_server_is_reached_over_tls(redis: Server, tmp_path: Path) -> None:
 def answering(said: bytes) -> Callable[[socket.socket], None]:
     def answer(peer: socket.socket) -> None:
         with suppress(OSError), peer:
-            while peer.recv(65536):
-                peer.sendall(said)
+            while data := peer.recv(65536):
+                peer.sendall(said * (b"\r\n" + data).count(b"\r\n*"))  # to each command
 
     return answer
 

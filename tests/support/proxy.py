@@ -29,6 +29,9 @@ class Proxy:
         self.span = (1500, 12_000)
         self.passed = 0
         """How many bytes have passed, both ways."""
+        self.trips = 0
+        """How often a client has spoken first, or after it was answered."""
+        self._answered = True
         self.hard = False
         """Whether a cut is an RST, which also takes what the other side had not read yet."""
         self._lock = threading.Lock()
@@ -90,15 +93,17 @@ class Proxy:
                 continue
             with self._lock:
                 self._open += [client, server]
-            for pair in ((client, server), (server, client)):
+            for pair in ((client, server, True), (server, client, False)):
                 thread = threading.Thread(target=self._relay, args=pair, daemon=True)
                 self._threads.append(thread)
                 thread.start()
 
-    def _relay(self, source: socket.socket, target: socket.socket) -> None:
+    def _relay(self, source: socket.socket, target: socket.socket, asks: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 with self._lock:
+                    self.trips += asks and self._answered
+                    self._answered = not asks
                     left = self.cut_after
                     passed = data if left is None else data[:left]
                     self.passed += len(passed)

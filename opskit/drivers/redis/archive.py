@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,8 +18,15 @@ from typing import Any, TypeVar
 
 from opskit.drivers.evidence import Evidence, EvidenceError, File, Folder, opened
 from opskit.drivers.redis.connection import Reply, TooLongError
-from opskit.drivers.redis.listing import Listed, Listing, ListingError, Names, raise_refused
-from opskit.drivers.redis.session import Session
+from opskit.drivers.redis.listing import (
+    Listed,
+    Listing,
+    ListingError,
+    Names,
+    named,
+    raise_refused,
+)
+from opskit.drivers.redis.session import Commands, Session
 from opskit.drivers.redis.slots import Layout
 from opskit.errors import InputError
 from opskit.model.evidence import FORMAT, MANIFEST, Manifest, Source
@@ -34,6 +42,7 @@ CHUNK, CHUNK_BYTES = 250, 1024 * 1024
 _BEGUN, _ENDED = "begun", "ended"
 SHAPE = "cluster"
 """What a manifest calls the way in which the slots of a cluster were spread."""
+_COPY = ("DUMP", "PEXPIRETIME")
 _DUMPS, _MORE_DUMPS, _LIGHT = 100, 500, 256 * 1024
 """So many values are asked for together; more, while that many are no more than so many bytes."""
 
@@ -225,8 +234,15 @@ def _dumped(session: Session, keys: Sequence[Listed]) -> Iterator[tuple[Kept, st
                 yield Kept(name=key.name, end=end, dump=dump), key.kind
 
 
+def copied(work: Keys) -> Commands:
+    """Return what is asked to keep keys that are named, where these are few."""
+    names = named(work, time.time()) if not work.pattern else []
+    few = len(names) <= min(work.most, _DUMPS)
+    return [(one, name) for name in names for one in _COPY] if few else ()
+
+
 def _asked(session: Session, keys: Sequence[Listed]) -> Callable[[], list[Reply]]:
-    return session.connection.of_each([key.name for key in keys], "DUMP", "PEXPIRETIME")
+    return session.connection.of_each([key.name for key in keys], *_COPY)
 
 
 def _line(key: Kept, kind: str) -> bytes:

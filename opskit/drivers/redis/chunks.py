@@ -9,9 +9,9 @@ from dataclasses import field, replace
 from pathlib import Path
 
 from opskit.drivers.redis.archive import Archive, Kept
-from opskit.drivers.redis.connection import BrokenError, Reply, ServerError
+from opskit.drivers.redis.connection import BrokenError, Reply, ServerError, accepted, of_each
 from opskit.drivers.redis.listing import raise_refused
-from opskit.drivers.redis.marks import LIFE, WORDS, Marks, tagged
+from opskit.drivers.redis.marks import LIFE, WORDS, Marks, tagged, tried
 from opskit.drivers.redis.session import Session
 from opskit.errors import OpskitError
 from opskit.model.frozen import frozen
@@ -68,7 +68,11 @@ class Pieces:
         self._session = session
         tags, self._words = session.tags, word.split(WORDS)
         self._marks = [Marks(session.connection, run, tag) for tag in tags]
-        self._heads = [f"opskit:mark:{tagged(tag)}{run}:{action}:" for tag in tags]
+        self._heads = [head_of(run, action, tag) for tag in tags]
+        self._trials = [
+            tried(run, head, word, tag)
+            for tag, head, word in zip(tags, self._heads, self._words, strict=False)
+        ]
         self._fences: list[tuple[str, bytes]] | None = None
         self._met = False
         """The last piece had been done before: its mark says what became of it."""
@@ -80,15 +84,11 @@ class Pieces:
     def lacking(self) -> str:
         """Return what the server refuses of what putting back takes; "" where it would do that.
 
-        It is tried with a key of this run, which is gone in a moment.
+        It is tried with the key of this run.
         """
-        call = self._session.connection.call
         try:
-            for marks, head in zip(self._marks, self._heads, strict=True):
-                dump = call("DUMP", marks.of_run)
-                if isinstance(dump, bytes):
-                    call("RESTORE", f"{head}try", "1000", dump, "REPLACE")
-                call("UNLINK", f"{head}try")
+            for words in self._trials:
+                self._session.connection.call(*words)
         except ServerError as error:
             return error.what
         return ""
@@ -119,6 +119,17 @@ class Pieces:
         names = [key.name for key in keys]
         args = (self._words[0].encode(), _MS, _KEPT, *[key.known.encode() for key in keys])
         return self._marks[0].spelt("remove", self._name(number).encode(), names, args)
+
+    def alone(self, keys: Sequence[Kept]) -> Fate:
+        """Remove all that there is, and ask right behind it when each of these ends: that is known
+        to whoever asks next.
+        """
+        line = self._session.connection
+        after = [of_each([key.name], ("PEXPIRETIME",)) for key in keys]
+        said = line.each([self.removing(0, keys), *after])
+        done = accepted(next(said))
+        line.foresee(after, said)
+        return self._told(done, len(keys))
 
     def clearing(self, number: int, keys: Sequence[bytes]) -> bytes:
         """Write out what removes a piece of which nothing is kept.
@@ -301,6 +312,11 @@ class Pieces:
             raise LostError(LOST)
         self._met = said[0] == 1
         return fate(said[1], count)
+
+
+def head_of(run: str, action: str, tag: str = "") -> str:
+    """Return how the marks of an action begin."""
+    return f"opskit:mark:{tagged(tag)}{run}:{action}:"
 
 
 LOST = (

@@ -19,7 +19,16 @@ from opskit.drivers.redis.connection import (
     Watch,
     encoded,
 )
-from opskit.drivers.redis.session import Access, Identity, Session, beside, close, identity, opened
+from opskit.drivers.redis.session import (
+    Access,
+    Commands,
+    Identity,
+    Session,
+    beside,
+    close,
+    identity,
+    opened,
+)
 from opskit.drivers.redis.slots import SLOTS, Layout, Primary, slot_of
 from opskit.errors import UnreachableError
 
@@ -96,10 +105,11 @@ class Wide(Session):
 
 
 def reached(
-    access: Access, watch: Watch = lambda: None, *, reads: bool = False, anybody: bool = False
-) -> Session:
+    access: Access, watch: Watch = lambda: None, *, reads: bool = False, anybody: bool = False,
+    besides: Commands = (),
+) -> Session:  # fmt: skip
     """Open a session as `opened` does; where a cluster answers, with all of its primaries."""
-    session = opened(access, watch, reads=reads, anybody=anybody)
+    session = opened(access, watch, reads=reads, anybody=anybody, besides=besides)
     if not session.identity.clustered:
         return session
     try:

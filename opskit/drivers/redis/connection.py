@@ -67,6 +67,8 @@ class Connection:
         self._reader = hiredis.Reader(replyError=Refusal, notEnoughData=_PENDING)
         self._ahead, self._owed = b"", 0
         self._early = b""
+        self._foreseen: dict[bytes, list[Reply | TooLongError]] = {}
+        """What was answered to commands that somebody is about to give."""
         self.watch: Watch = lambda: None
 
     def call(self, *words: bytes | str) -> Reply:
@@ -75,8 +77,10 @@ class Connection:
 
     def ask(self, data: bytes) -> Reply:
         """Send a command that is written out already; for the rest as `call`."""
+        if self._foreseen and data in self._foreseen:
+            return accepted(self._known(data))
         self._send(data)
-        return _accepted(self._receive())
+        return accepted(self._receive())
 
     def ahead(self, data: bytes, count: int = 1) -> None:
         """Send commands that are written out already, to do something else while they are done."""
@@ -88,7 +92,7 @@ class Connection:
 
         Where something else was asked meanwhile its answer is gone: then it is sent again.
         """
-        return _accepted(self.all_answered(data, 1)[0])
+        return accepted(self.all_answered(data, 1)[0])
 
     def all_answered(self, data: bytes, count: int) -> list[Reply]:
         """Return what is answered to so many commands; for the rest as `calls` and `answered`."""
@@ -100,6 +104,10 @@ class Connection:
         """Send commands of one key each, all of them for each name; what is returned waits for the
         answers, as `calls` does.
         """
+        if self._foreseen:
+            each = [packed((one, name)) for name in names for one in commands]
+            if all(data in self._foreseen for data in each):
+                return lambda: [self._known(data) for data in each]
         data, count = of_each(names, commands), len(names) * len(commands)
         self.ahead(data, count)
         return lambda: self.all_answered(data, count)
@@ -107,6 +115,29 @@ class Connection:
     def calls(self, commands: Sequence[tuple[bytes | str, ...]]) -> list[Reply]:
         """Send commands together, some thousand at most; a refusal is among what is answered."""
         return self.all_answered(b"".join(map(packed, commands)), len(commands))
+
+    def each(self, commands: Sequence[bytes]) -> Iterator[Reply]:
+        """Send commands together that are written out; return what is answered, one by one."""
+        self.ahead(b"".join(commands), len(commands))
+        return self._owing()
+
+    def foresee(self, commands: Sequence[bytes], said: Iterator[Reply]) -> None:
+        """Take in what is answered to these, for whoever will ask the same: each answer once.
+
+        One that is too long is so for whoever asks for it.
+        """
+        found: Reply | TooLongError = None
+        for data in commands:
+            if not isinstance(found, TooLongError):
+                try:
+                    found = next(said)
+                except TooLongError as error:
+                    found = error
+            self._foreseen.setdefault(data, []).append(found)
+
+    def forget(self) -> None:
+        """Ask anew whatever is asked from now on."""
+        self._foreseen = {}
 
     def send(self, data: bytes) -> None:
         """Send commands that are written out already."""
@@ -145,10 +176,22 @@ class Connection:
 
     def _taken(self) -> list[Reply]:
         """Take in all that is owed; what an error leaves of it is still owed."""
-        found: list[Reply] = []
+        return list(self._owing())
+
+    def _owing(self) -> Iterator[Reply]:
+        """Yield what is owed; what nobody has waited for is still owed."""
         while self._owed:
-            found.append(self._receive())
+            found = self._receive()
             self._owed -= 1
+            yield found
+
+    def _known(self, data: bytes) -> Reply:
+        """Return what was answered to a command that was foreseen."""
+        found = self._foreseen[data].pop(0)
+        if not self._foreseen[data]:
+            del self._foreseen[data]
+        if isinstance(found, TooLongError):
+            raise found
         return found
 
     def _receive(self) -> Reply:
@@ -180,7 +223,8 @@ class Connection:
                 return data
 
 
-def _accepted(found: Reply) -> Reply:
+def accepted(found: Reply) -> Reply:
+    """Return an answer; ServerError where it is a refusal."""
     if isinstance(found, Refusal):
         raise ServerError(found.what, code=found.code)
     return found

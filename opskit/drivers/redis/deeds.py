@@ -16,7 +16,7 @@ from opskit.drivers.redis.connection import (
 from opskit.drivers.redis.doing import SETTLING, refused, unfit
 from opskit.drivers.redis.listing import ListingError
 from opskit.drivers.redis.rejoin import within
-from opskit.drivers.redis.session import Access, Session, opened
+from opskit.drivers.redis.session import Access, Commands, Session, opened
 from opskit.drivers.session import Write
 from opskit.drivers.target import Running, worded
 from opskit.errors import UnreachableError
@@ -57,9 +57,13 @@ class Attempt:
             outcome="failed", sent=False, status=status, reason=reason, evidence=dict(self.more)
         )
 
-    def opened(self, watch: Watch, *, reads: bool = False) -> Session:
+    def opened(self, watch: Watch, *, reads: bool = False, besides: Commands = ()) -> Session:
         """Open a session with the server; with all of a cluster where a kind knows of these."""
-        return opened(self.access, watch, reads=reads)
+        return opened(self.access, watch, reads=reads, besides=besides)
+
+    def foreseen(self) -> Commands:
+        """Return what will be asked first, and changes nothing at any server but the one meant."""
+        return ()
 
     def settled(self) -> str:
         """Keep what has not begun from ever beginning, and say what is done; "": nobody knows."""
@@ -103,7 +107,8 @@ def carried_out(deed: Attempt, do: Callable[[Session], Output]) -> Output:
     """Do it once, or look. What goes wrong outside is in the output, never raised."""
     running = deed.running
     try:
-        session = deed.opened(deed.watch, reads=deed.job.effect == "read")
+        reads, besides = deed.job.effect == "read", deed.foreseen()
+        session = deed.opened(deed.watch, reads=reads, besides=besides)
     except UnreachableError as error:
         return Output(outcome="failed", sent=False, unreachable=True, reason=error.line)
     except EndedError as error:

@@ -23,6 +23,7 @@ from opskit.drivers.redis.connection import ServerError, Watch
 from opskit.drivers.redis.counters import described, shown
 from opskit.drivers.redis.deeds import Attempt, carried_out, no_other
 from opskit.drivers.redis.doing import refused
+from opskit.drivers.redis.foresight import foreseen
 from opskit.drivers.redis.listing import (
     MANY,
     Listing,
@@ -34,7 +35,7 @@ from opskit.drivers.redis.listing import (
     raise_refused,
 )
 from opskit.drivers.redis.names import Roll
-from opskit.drivers.redis.session import Access, Session
+from opskit.drivers.redis.session import Access, Commands, Session
 from opskit.drivers.session import Write
 from opskit.drivers.target import Running
 from opskit.model.evidence import MANIFEST
@@ -68,8 +69,11 @@ class Deed(Attempt):
     def folder(self) -> Path:
         return archive.folder_of(self.work, self.job.run, self.action)
 
-    def opened(self, watch: Watch, *, reads: bool = False) -> Session:
-        return cluster.reached(self.access, watch, reads=reads)
+    def opened(self, watch: Watch, *, reads: bool = False, besides: Commands = ()) -> Session:
+        return cluster.reached(self.access, watch, reads=reads, besides=besides)
+
+    def foreseen(self) -> Commands:
+        return foreseen(self.work, self.job.run, self.action, self.word)
 
     def pieces(
         self, session: Session, key: str = "", kept: "Archive | Roll | None" = None
@@ -161,6 +165,7 @@ def _remove(deed: Deed, session: Session) -> Output:
         same(kept, digest)
     else:
         kept = _listed(deed, session, pieces)
+    session.forget()  # from here on what has been removed is looked for anew
     begin(deed, pieces, kept)
     found = _removed(deed, session, pieces, kept)
     if len(found) == len(kept.chunks) and not any(one.why for one in found):
@@ -170,6 +175,9 @@ def _remove(deed: Deed, session: Session) -> Output:
 
 def _removed(deed: Deed, session: Session, pieces: Pieces, kept: Archive) -> list[Fate]:
     chunks = kept.chunks
+    if len(chunks) == 1 and not session.identity.clustered:
+        deed.watch()
+        return [_piece(lambda _, keys: pieces.alone(keys), 0, chunks[0])]
     if not session.identity.clustered:
         written = (pieces.removing(number, keys) for number, keys in enumerate(chunks))
         return in_turn(deed, pieces, written, [len(keys) for keys in chunks])

@@ -14,7 +14,7 @@ from opskit.drivers.redis.connection import (
     packed,
 )
 from opskit.drivers.redis.ordering import Ordering
-from opskit.drivers.redis.session import Session
+from opskit.drivers.redis.session import Commands, Session
 from opskit.errors import OpskitError
 from opskit.model.frozen import frozen
 from opskit.model.keys import Keys
@@ -32,6 +32,8 @@ _BROKER = (
     "_kombu.binding.celery.pidbox", "_kombu.binding.celeryev",
 )  # fmt: skip
 """What can be asked for by its name; workers make the last two whatever their queues are called."""
+_ABODE = ("EXISTS", *_BROKER)
+_SIGHT = ("TYPE", "PEXPIRETIME")
 _SESSIONS = "*django.contrib.sessions.c*"
 _BINDING, _SESSION = b"_kombu.binding.", b"django.contrib.sessions.c"
 _CARRIED = MOST
@@ -114,12 +116,23 @@ def listed_names(session: Session, work: Keys) -> Names:
     return _fit(session, work, names, now)
 
 
+def sighted(work: Keys) -> Commands:
+    """Return what is asked to list keys, as far as it is known before the server is."""
+    names = named(work, time.time()) if not work.pattern else []
+    return [("TIME",), _ABODE, *((one, name) for name in names[:MANY] for one in _SIGHT)]
+
+
+def named(work: Keys, now: float) -> list[bytes]:
+    """Return the names that are meant, in the order in which they are asked for."""
+    return sorted(map(encoded, _named(work, now)))
+
+
 def _meant(session: Session, work: Keys, now: float) -> list[bytes]:
     """Return what fits a pattern, or what is named, where keys may be removed at all."""
     if not work.pattern:
         if of_a_queue(session, thoroughly=False):
             raise ListingError(_queue(session))
-        return sorted(map(encoded, _named(work, now)))
+        return named(work, now)
     return _scanned(session, work)
 
 
@@ -273,13 +286,13 @@ def _through(line: Connection, pattern: str) -> Iterator[list[bytes]]:
 
 def looked_at(session: Session, names: Sequence[bytes]) -> Iterator[Listed]:
     """Yield those that are there, with what they are and when they end."""
-    of_each, asked = session.connection.of_each, ("TYPE", "PEXPIRETIME")
-    answers = of_each(names[:MANY], *asked)
+    of_each = session.connection.of_each
+    answers = of_each(names[:MANY], *_SIGHT)
     for first in range(0, len(names), MANY):
         some, said = names[first : first + MANY], answers()
         raise_refused(said)
         if following := names[first + MANY : first + 2 * MANY]:
-            answers = of_each(following, *asked)
+            answers = of_each(following, *_SIGHT)
         for name, kind, end in zip(some, said[::2], said[1::2], strict=True):
             if kind != b"none" and end != -2 and isinstance(kind, bytes) and isinstance(end, int):
                 yield Listed(name=name, kind=kind.decode(errors="replace"), end=end)
@@ -314,6 +327,6 @@ def _sessions(session: Session) -> str:
 def of_a_queue(session: Session, *, thoroughly: bool) -> bool:
     """Tell whether a queue lives in the database; `thoroughly`: all of its keys are walked."""
     with suppress(ServerError):  # a user who may not see these can't touch them either
-        if session.connection.call("EXISTS", *_BROKER):
+        if session.connection.call(*_ABODE):
             return True
     return thoroughly and any(any(scan(session, pattern)) for pattern in _QUEUES)

@@ -137,7 +137,7 @@ class Marks:
     @property
     def of_run(self) -> str:
         """The key of the run."""
-        return f"opskit:run:{tagged(self._tag)}{self._run}"
+        return _of_run(self._run, self._tag)
 
     def _of(self, job: Job) -> str:
         return f"opskit:mark:{job.run}:{job.key}:{job.attempt}"
@@ -156,6 +156,18 @@ def _piece(name: str) -> bytes:
 def _afar(name: str) -> bytes:
     """Return the same for keys of many slots, which are no keys of the script."""
     return _text("spread") + b"\n" + _piece(name)
+
+
+def tried(run: str, head: str, word: str, tag: str = "") -> tuple[bytes | str, ...]:
+    """Return what tries, with the key of a run, whether what is removed could be put back.
+
+    `head`: how the marks of the action begin; `word`: what the key of the run has.
+    """
+    return ("EVAL", _text("try"), "2", _of_run(run, tag), f"{head}try", word)
+
+
+def _of_run(run: str, tag: str) -> str:
+    return f"opskit:run:{tagged(tag)}{run}"
 
 
 def tagged(tag: str) -> str:

@@ -1,17 +1,19 @@
 """A session at a Redis server: what holds in it, and who it turns out to be with."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from opskit.drivers.redis.connection import (
     BrokenError,
     Connection,
+    Reply,
     ServerError,
     TooLongError,
     Watch,
+    accepted,
     connect,
     elsewhere,
     index_of,
+    packed,
     user_of,
 )
 from opskit.drivers.redis.slots import Layout
@@ -24,6 +26,7 @@ from opskit.model.value import Json
 OLDEST = (7, 0)
 """The oldest server that will do: older ones don't say of a subcommand what it does."""
 _ASK = ("INFO", "server", "replication", "persistence", "stats", "cluster", "memory")
+Commands = Sequence[tuple[bytes | str, ...]]
 
 
 @frozen
@@ -95,25 +98,34 @@ class Session:
         """What tells this layout from another one; "" where there is none."""
         return self.layout.shape if self.layout is not None else ""
 
+    def forget(self) -> None:
+        """Ask anew whatever was asked ahead."""
+        for one in self.lines:
+            one.forget()
+
     def close(self) -> None:
         self.connection.close()
 
 
 def opened(
-    access: Access, watch: Watch = lambda: None, *, reads: bool = False, anybody: bool = False
-) -> Session:
+    access: Access, watch: Watch = lambda: None, *, reads: bool = False, anybody: bool = False,
+    besides: Commands = (),
+) -> Session:  # fmt: skip
     """Open a session and make sure that it is with whom the inventory means.
 
     `reads`: it is for reads alone. `anybody`: whoever answers will do, who is asked for what was.
+    `besides`: what will be asked then, and changes nothing at whoever answers: that is sent along.
     Raises UnreachableError, which says why not; nothing has been done then.
     """
     connection = None
     try:
         connection = connect(access.server, watch, access.through)
-        _greet(connection, access, reads=reads)
-        found = identity(connection)
+        ahead = [packed(words) for words in besides]
+        said = _greeted(connection, access, [packed(_ASK), *ahead], reads=reads)
+        found = _identity(accepted(next(said)))
         if not anybody:
             _assert(found, access)
+        connection.foresee(ahead, said)
         return Session(connection, found, index_of(access.server))
     except (BrokenError, ServerError, TooLongError) as error:
         close(connection)
@@ -129,7 +141,7 @@ def beside(access: Access, address: tuple[str, int], watch: Watch, *, reads: boo
     """Connect to another server of the same cluster, as the one that the inventory names."""
     connection = connect(elsewhere(access.server, *address), watch, access.through)
     try:
-        _greet(connection, access, reads=reads)
+        _greeted(connection, access, (), reads=reads)
     except BaseException:
         connection.close()
         raise
@@ -142,17 +154,26 @@ def close(*connections: Connection | None) -> None:
             one.close()
 
 
-def _greet(connection: Connection, access: Access, *, reads: bool) -> None:
+def _greeted(
+    connection: Connection, access: Access, then: Sequence[bytes], *, reads: bool
+) -> Iterator[Reply]:
+    """Say who comes, and send what is asked then along; return what is answered to that."""
     user, index = user_of(access.server), index_of(access.server)
+    must, may = list[tuple[str, ...]](), list[tuple[str, ...]]()
     if access.password:
-        connection.call("AUTH", *((user,) if user else ()), access.password)
+        must.append(("AUTH", *((user,) if user else ()), access.password))
     if index:
-        connection.call("SELECT", str(index))
-    with suppress(ServerError):  # so that others see who it is, where that is allowed
-        connection.call("CLIENT", "SETNAME", f"opskit:{access.runbook}:{access.run}")
-    if reads:
-        with suppress(ServerError):  # since 7.2: what is read does not count as used
-            connection.call("CLIENT", "NO-TOUCH", "ON")
+        must.append(("SELECT", str(index)))
+    # So that others see who it is, where that is allowed.
+    may.append(("CLIENT", "SETNAME", f"opskit:{access.runbook}:{access.run}"))
+    if reads:  # since 7.2: what is read does not count as used
+        may.append(("CLIENT", "NO-TOUCH", "ON"))
+    said = connection.each([*map(packed, must + may), *then])
+    for _ in must:
+        accepted(next(said))
+    for _ in may:
+        next(said)
+    return said
 
 
 def _hint(error: BrokenError | ServerError | TooLongError) -> str:
@@ -165,7 +186,10 @@ def _hint(error: BrokenError | ServerError | TooLongError) -> str:
 
 
 def identity(connection: Connection) -> Identity:
-    said = connection.call(*_ASK)
+    return _identity(connection.call(*_ASK))
+
+
+def _identity(said: Reply) -> Identity:
     if not isinstance(said, bytes):
         raise BrokenError("what answers does not say who it is")
     pairs = (line.partition(":") for line in said.decode(errors="replace").splitlines())
