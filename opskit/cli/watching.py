@@ -56,7 +56,8 @@ def watching(
         with picture, heeding(stop, picture.tell, lambda: person.asking, listen):
             yield watch, stop
     else:
-        lines = Lines(screen.out, plan, paint=screen.paint(), columns=screen.margin)
+        paint, columns = screen.paint(), screen.margin
+        lines = Lines(screen.out, plan, paint=paint, columns=columns, waits=True)
         watch = renewing(call.settings, run, lines, lambda plan, _: lines.renewed(plan))
         with heeding(stop, asking=lambda: person.asking, answer=_answered(call)):
             yield watch, stop

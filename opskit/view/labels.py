@@ -32,9 +32,13 @@ class Labels:
 
     def step(self, item: Event | ActionRecord) -> str:
         """Return position, name and, where there are several, which item and which target."""
-        action = self.action(item.key)
+        return self.named(item.key, item.step)
+
+    def named(self, key: str, otherwise: str = "") -> str:
+        """Return the same of a key; `otherwise`: what it is called that no plan has."""
+        action = self.action(key)
         if action is None or self._plan is None:
-            return safe.one_line(item.step or item.key)
+            return safe.one_line(otherwise or key)
         name = self._plan.stages[action.position].name
         target = f" [{action.target}]" if action.host not in ("", action.target) else ""
         item_ = f" #{action.index + 1}" if "#" in action.key else ""

@@ -12,6 +12,7 @@ from opskit.view.labels import Labels, short
 from opskit.view.margins import fitted
 from opskit.view.paint import PLAIN, Paint, bare
 from opskit.view.tail import Tails
+from opskit.view.waits import Waits
 
 WORDS = {"succeeded": "ok", "failed": "FAILED", "unknown": "UNKNOWN"}
 AHEAD = 5_000
@@ -35,10 +36,12 @@ class Lines:
         *,
         paint: Paint = PLAIN,
         outputs: bool = False,
+        waits: bool = False,
         now: Callable[[], float] = time.time,
         columns: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """`columns`: tells how wide the terminal is, if lines are for one."""
+        """`columns`: tells how wide the terminal is, if lines are for one. `waits`: what steps
+        wait for is told, once a minute at most."""
         self._write = write
         self._columns = columns
         self._labels = Labels(plan)
@@ -46,6 +49,7 @@ class Lines:
         self._outputs = outputs
         self._now = now
         self._tails = Tails()
+        self._waits = Waits() if waits else None
         self._partial: dict[tuple[str, str], bytes] = {}
         self._decided: dict[str, Json] = {}
         self._rows: list[str] = []
@@ -127,12 +131,21 @@ class Lines:
     def _chunk(self, chunk: Chunk) -> Iterator[str]:
         if not self._outputs:
             self._tails.add(chunk)
+            yield from self._waiting(chunk)
             return
         key = (chunk.key, chunk.stream)
         *whole, rest = (self._partial.pop(key, b"") + chunk.data).split(b"\n")
         self._partial[key] = rest[-64 * 1024 :]
         for row in whole:
             yield from self._output(chunk.host, chunk.stream, row)
+
+    def _waiting(self, chunk: Chunk) -> Iterator[str]:
+        if self._waits is None:
+            return
+        told = self._waits.told(chunk, self._labels.action(chunk.key), self._now())
+        if told:
+            what = f"{self._labels.named(chunk.key)}: {safe.one_line(told)}"
+            yield from self._broken(chunk.host, "waits", what)
 
     def _rest(self, event: Event) -> Iterator[str]:
         for stream in ("stdout", "stderr"):

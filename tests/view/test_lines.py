@@ -4,10 +4,12 @@ import json
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from opskit.model.event import Chunk, Event
+from opskit.model.rows import Limits, Rows, Selection
 from opskit.model.value import Json
 from opskit.view.jsonl import JsonLines
 from opskit.view.lines import AHEAD, Lines
@@ -24,6 +26,32 @@ def written(*items: Event | Chunk, outputs: bool = False) -> list[str]:
     for item in items:
         watch(item)
     return "".join(kept).splitlines()
+
+
+@pytest.mark.parametrize(("own", "count"), [(True, 3), (False, 0)])
+def test_what_a_step_of_our_own_waits_for_is_a_line_a_minute(own: bool, count: int) -> None:
+    """Where nobody watches: the log of cron must say why a clean-up stands."""
+    rows = Rows(
+        do="remove", database="main", chosen=Selection(table="sessions"), archive=False,
+        limits=Limits(rows=1, share=1.0),
+    )  # fmt: skip
+    found = samples.plan()
+    actions = [replace(a, work=rows) if own and a.key == "4@web1" else a for a in found.actions]
+    kept: list[str] = []
+    clock = iter([0.0, 0.0, 1.0, 59.0, 60.0, 60.0, 100.0, 125.0, 125.0])
+    watch = Lines(kept.append, replace(found, actions=tuple(actions)), waits=True,
+                  now=lambda: 1_800_000_000.0 + next(clock))  # fmt: skip
+    for data in (b"waiting: a standby is 12 s be", b"hind (max_lag: 10s)\n", b"waiting: b\n",
+                 b"waiting: c\n12 rows are gone\nwaiting: d\n", b"not waiting: e\n",
+                 b"waiting: f\n"):  # fmt: skip
+        watch(chunk("4@web1", data, "stdout"))
+    rows_ = "".join(kept).splitlines()
+    assert len(rows_) == count
+    assert all(ROW.fullmatch(row) for row in rows_)
+    if own:
+        told = "web1 waits    4 Switch: a standby is 12 s behind (max_lag: 10s)"
+        assert " ".join(rows_[0].split()[1:]) == " ".join(told.split())
+        assert [row.rpartition(" ")[2] for row in rows_[1:]] == ["d", "f"]
 
 
 def chunk(key: str, data: bytes, stream: str = "stderr") -> Chunk:
