@@ -319,6 +319,8 @@ def test_a_cache_is_cleared_within_caps_and_brought_back(desk: Desk) -> None:
     assert "tenant" in cache(desk, "--dry-run")
     assert "max_share is 90.0%" in cache(desk, "what=clear", "max_live=9999", status=5)
     assert "still needed" in cache(desk, "what=clear", "max_share=1", status=5)
+    mistyped = cache(desk, "what=clear", "prefix=peopel:", f"max_live={live}", status=5)
+    assert "no row of public.select2_cache is meant" in mistyped
     assert desk.db.sql(hashed) == before
     cache(desk, "what=clear", "max_share=1", f"max_live={live}")
     assert desk.db.sql("SELECT count(*) FROM select2_cache") == [(0,)]
