@@ -199,6 +199,17 @@ SLOW = """
 """
 
 
+def test_a_vacuum_that_somebody_cancels_is_not_said_to_be_late(attic: Attic) -> None:
+    attic.db.sql(SLOW)
+    cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE 'VACUUM%'"
+    with attic.db.beside(replace(ALL, vacuum=True)) as ended:
+        until(lambda: any(query.startswith("VACUUM") for _, _, query in attic.db.sessions()))
+        assert attic.db.sql(cancel) == [(True,)]
+    assert (ended[0].outcome, ended[0].evidence["removed"]) == ("succeeded", 3000), ended
+    assert "; NOT vacuumed: somebody has cancelled it" in attic.db.printed
+    assert "not over within" not in attic.db.printed
+
+
 def test_a_vacuum_is_bounded_and_goes_on_after_it_was_cut_off(attic: Attic) -> None:
     """To count the values of the index takes ten seconds here."""
     attic.db.sql(SLOW)

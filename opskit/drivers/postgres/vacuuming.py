@@ -23,7 +23,8 @@ _PATIENCE = 2.0
 """For so long it is tried again where somebody has the table; seconds."""
 _TELLS = 3.0
 """How long an older server may take until it tells what was done; seconds."""
-_TIMED_OUT = "57014"
+_ENDED = "57014"
+"""The server has ended it for the time it took, or because somebody asked for that."""
 _POLITE = "SET vacuum_cost_delay = '2ms'; SET vacuum_cost_limit = 200"
 """As autovacuum is by itself."""
 _MAY = """
@@ -77,14 +78,25 @@ def vacuum(attempt: Attempt, made: Subject) -> str:
     connection.on_notice(notices.append)
     limit(connection, seconds, ends_with_us=True)
     connection.own(_POLITE)
+    began = time.monotonic()
     try:
         said = _done(attempt, made, int(before or 0), notices, counted=counts == "on")
     except ServerError as error:
-        late = f"not over within {seconds:.0f} s → autovacuum goes on with it, when it comes to it"
-        said = _not(attempt, late if error.code == _TIMED_OUT else error.what)
+        said = _not(attempt, _cut_short(error, seconds, time.monotonic() - began))
     connection.on_notice(lambda _: None)
     connection.own("RESET vacuum_cost_delay; RESET vacuum_cost_limit")
     return said
+
+
+def _cut_short(error: ServerError, seconds: float, took: float) -> str:
+    """Say why it was ended. Which of both it was the server says in its own language alone."""
+    after = "→ autovacuum goes on with it, when it comes to it"
+    if error.code != _ENDED:
+        return error.what
+    if took >= seconds:
+        return f"not over within {seconds:.0f} s {after}"
+    told = "somebody has cancelled it (pg_cancel_backend, or a signal); the server does not say who"
+    return f"{told} {after}"
 
 
 def _flush(attempt: Attempt) -> None:
