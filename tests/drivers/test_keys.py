@@ -20,9 +20,10 @@ from opskit.drivers.redis import archive, names
 from opskit.drivers.redis import keys as driver
 from opskit.drivers.redis.archive import Kept
 from opskit.drivers.redis.batches import Batches
-from opskit.drivers.redis.chunks import Fate, LostError, Pieces, removed
+from opskit.drivers.redis.chunks import Pieces
 from opskit.drivers.redis.connection import ServerError
 from opskit.drivers.redis.counters import counted
+from opskit.drivers.redis.fates import Fate, LostError, removed
 from opskit.drivers.redis.listing import text_of
 from opskit.drivers.redis.ordering import Ordering
 from opskit.drivers.redis.session import opened

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 from opskit.drivers.redis import archive
 from opskit.drivers.redis.archive import Archive, EvidenceError
-from opskit.drivers.redis.chunks import LostError, done, in_order, lacking
+from opskit.drivers.redis.chunks import done, lacking
 from opskit.drivers.redis.clearing import cleared_said
 from opskit.drivers.redis.cluster import reached
 from opskit.drivers.redis.connection import (
@@ -17,6 +17,7 @@ from opskit.drivers.redis.connection import (
     Watch,
 )
 from opskit.drivers.redis.deeds import Attempt
+from opskit.drivers.redis.fates import LostError, in_order
 from opskit.drivers.redis.keys import Deed, removed_said, restored_said, same
 from opskit.drivers.redis.rejoin import AGAIN, NOT_DONE, PATIENCE, elsewhere, then_of, within
 from opskit.drivers.redis.session import Access, Session, opened

@@ -7,7 +7,7 @@ where the mark of the piece or the key of the run has changed by then nothing is
 
 from collections.abc import Sequence
 
-from opskit.drivers.redis.chunks import BEGUN, LIFE_MS, LOST, Fate, LostError, Pieces, fate
+from opskit.drivers.redis.chunks import LIFE_MS, Pieces
 from opskit.drivers.redis.connection import (
     BrokenError,
     Refusal,
@@ -16,6 +16,7 @@ from opskit.drivers.redis.connection import (
     packed,
     spelled,
 )
+from opskit.drivers.redis.fates import BEGUN, LOST, Fate, LostError, fate
 from opskit.drivers.redis.listing import raise_refused
 from opskit.drivers.redis.session import Session
 

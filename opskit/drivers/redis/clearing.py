@@ -9,9 +9,10 @@ from itertools import chain
 
 from opskit.drivers.redis import names
 from opskit.drivers.redis.batches import Batches
-from opskit.drivers.redis.chunks import Fate, Fates, Pieces
+from opskit.drivers.redis.chunks import Pieces
 from opskit.drivers.redis.cluster import RESHARDED
 from opskit.drivers.redis.connection import ServerError, spelled
+from opskit.drivers.redis.fates import Fate, Fates
 from opskit.drivers.redis.keys import Deed, agreed_before, begin, in_turn, piece, said, same
 from opskit.drivers.redis.listing import listed_names, raise_refused, scan
 from opskit.drivers.redis.names import Roll

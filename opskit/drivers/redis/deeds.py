@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import field
 
 from opskit.drivers.redis.archive import EvidenceError
-from opskit.drivers.redis.chunks import Fate, LostError
 from opskit.drivers.redis.connection import (
     BrokenError,
     EndedError,
@@ -14,6 +13,7 @@ from opskit.drivers.redis.connection import (
     Watch,
 )
 from opskit.drivers.redis.doing import SETTLING, refused, unfit
+from opskit.drivers.redis.fates import Fate, LostError
 from opskit.drivers.redis.listing import ListingError
 from opskit.drivers.redis.rejoin import within
 from opskit.drivers.redis.session import Access, Commands, Session, opened

@@ -8,21 +8,13 @@ from pathlib import Path
 
 from opskit.drivers.redis import archive, cluster, names
 from opskit.drivers.redis.archive import Archive, Kept
-from opskit.drivers.redis.chunks import (
-    Fate,
-    Fates,
-    LostError,
-    Pieces,
-    done,
-    in_order,
-    lacking,
-    removed,
-)
+from opskit.drivers.redis.chunks import Pieces, done, lacking
 from opskit.drivers.redis.cluster import RESHARDED
 from opskit.drivers.redis.connection import ServerError, Watch
 from opskit.drivers.redis.counters import described, shown
 from opskit.drivers.redis.deeds import Attempt, carried_out, no_other
 from opskit.drivers.redis.doing import refused
+from opskit.drivers.redis.fates import Fate, Fates, LostError, in_order, removed
 from opskit.drivers.redis.foresight import foreseen
 from opskit.drivers.redis.listing import (
     MANY,

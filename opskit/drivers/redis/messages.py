@@ -7,10 +7,11 @@ from pathlib import Path
 
 from opskit.drivers.redis import aftermath, archive, parking
 from opskit.drivers.redis.broker import moment
-from opskit.drivers.redis.chunks import Fate, Fates, LostError, done, in_order
+from opskit.drivers.redis.chunks import done
 from opskit.drivers.redis.connection import ServerError
 from opskit.drivers.redis.deeds import Attempt, carried_out, no_other
 from opskit.drivers.redis.doing import refused, unfit
+from opskit.drivers.redis.fates import Fate, Fates, LostError, in_order
 from opskit.drivers.redis.parking import Kept, Message, Moves, Sought
 from opskit.drivers.redis.rejoin import NOT_DONE
 from opskit.drivers.redis.session import Access, Session

@@ -16,8 +16,9 @@ from pathlib import Path
 from opskit.drivers.evidence import EvidenceError, Folder, opened
 from opskit.drivers.redis.archive import MOST_BYTES
 from opskit.drivers.redis.broker import Head, head, known, lists_of, raise_other_steps
-from opskit.drivers.redis.chunks import Fate, Pieces
+from opskit.drivers.redis.chunks import Pieces
 from opskit.drivers.redis.connection import ServerError, encoded
+from opskit.drivers.redis.fates import Fate
 from opskit.drivers.redis.listing import ListingError
 from opskit.drivers.redis.session import Session
 from opskit.errors import InputError

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import field
 from functools import lru_cache
 
-from opskit.drivers.redis.chunks import LostError
 from opskit.drivers.redis.connection import (
     BrokenError,
     Refusal,
@@ -19,6 +18,7 @@ from opskit.drivers.redis.connection import (
     ServerError,
     packed,
 )
+from opskit.drivers.redis.fates import LostError
 from opskit.drivers.redis.listing import raise_refused
 from opskit.drivers.redis.marks import LIFE, Marks
 from opskit.drivers.redis.session import Session

@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from opskit.drivers.redis import archive, shelf
-from opskit.drivers.redis.chunks import LostError, Pieces
+from opskit.drivers.redis.chunks import Pieces
 from opskit.drivers.redis.connection import EndedError
 from opskit.drivers.redis.deeds import Attempt, carried_out
+from opskit.drivers.redis.fates import LostError
 from opskit.drivers.redis.foreign import Taste, raise_foreign, unfit_json
 from opskit.drivers.redis.guards import Processor, raise_unfit, standing
 from opskit.drivers.redis.listing import ListingError

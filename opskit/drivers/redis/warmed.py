@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from opskit.drivers.redis import archive, shelf
 from opskit.drivers.redis.aftermath import asked, sure
 from opskit.drivers.redis.archive import CHUNK, CHUNK_BYTES, Kept
-from opskit.drivers.redis.chunks import Fate, Fates, LostError
 from opskit.drivers.redis.connection import ServerError
 from opskit.drivers.redis.doing import refused
+from opskit.drivers.redis.fates import Fate, Fates, LostError
 from opskit.drivers.redis.filling import found_out, said
 from opskit.drivers.redis.rejoin import NOT_DONE, PATIENCE, then_of
 from opskit.drivers.redis.session import Access, Session
