@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,6 @@ from typing import Any
 
 from tests.bench.figures import FailedError
 from tests.bench.peers import Bench
-from tests.support.redis import Peer
 
 HEAD = "opskit: 1\nhosts: {nowhere: 127.0.0.1}\n"
 """Of an inventory that is about no host."""
@@ -67,23 +65,6 @@ def beside(go: Callable[[Event], None]) -> Iterator[None]:
     finally:
         over.set()
         thread.join(60)
-
-
-@contextmanager
-def asking(port: int, key: str) -> Iterator[list[float]]:
-    """Let another client read a key 500 times a second; gives how long it has waited, each time."""
-    times: list[float] = []
-
-    def go(over: Event) -> None:
-        peer = Peer(port)
-        while not over.wait(0.002):
-            began = time.perf_counter()
-            peer.call("GET", key)
-            times.append(time.perf_counter() - began)
-        peer.close()
-
-    with beside(go):
-        yield times
 
 
 def p99(times: Sequence[float]) -> float:

@@ -69,7 +69,9 @@ class Bench:
     pyinfra: Path
     """It wants older libraries, in an environment of its own."""
     redis: Path
-    """The interpreter that has redis-py."""
+    """The interpreter that has redis-py and django-redis."""
+    rounds: int = 0
+    """How many were asked for, where a workload has rounds of its own; 0: as many as it has."""
     database: str = ""
     """A store in PostgreSQL, where a workload wants one."""
     server: Server | None = None

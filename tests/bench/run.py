@@ -110,7 +110,8 @@ def ledgers(workloads: Sequence[Workload]) -> Iterator[Callable[[int], str] | No
 
 
 def main(argv: list[str]) -> None:
-    rounds = int(argv[0]) if argv and argv[0].isdigit() else 7
+    asked = int(argv[0]) if argv and argv[0].isdigit() else 0
+    rounds = asked or 7
     workloads = chosen([word for word in argv if not word.isdigit()])
     libraries = Path(os.environ["BENCH_PYTHON"])
     count = max((workload.hosts for workload in workloads), default=0)
@@ -124,6 +125,7 @@ def main(argv: list[str]) -> None:
             opskit=Path(sys.executable).parent / "opskit",
             libraries=libraries,
             pyinfra=libraries.parent.parent.parent / "pyinfra/bin/pyinfra",
+            rounds=asked,
             redis=libraries.parent.parent.parent / "redis/bin/python",
         )
         missed = [what for workload in workloads for what in measure(workload, rounds, bench)]

@@ -1,28 +1,41 @@
-"""Filling a cache beside redis-py, redis-benchmark and `COPY … TO STDOUT`, and beside a bystander.
+"""Filling a cache beside clients, programs and `COPY … TO STDOUT`, and beside a bystander.
 
 All write keys of the same length with values of the same length and an end, to one server which is
 emptied before each. What opskit took is what it says that writing took; the list is made before.
 """
 
 import json
-import os
-import re
 import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 
 import psycopg
 
-from tests.bench.apart import HEAD, Apart, asking, ended, first, p99
+from tests.bench.apart import HEAD, Apart, ended, first
+from tests.bench.caches import (
+    SET,
+    SET_MANY,
+    bystander,
+    children,
+    has_django,
+    part,
+    piped,
+    program,
+    scripted,
+)
 from tests.bench.figures import FailedError, Figure, Rounds, ratio
 from tests.bench.peers import Bench
 from tests.support.database import ROLES
 from tests.support.postgres import server as postgres
 from tests.support.redis import Server, server
 
-ROUNDS = 5
+ROUNDS = 3
+SECONDS = 2
+"""So long a bystander looks, idle and beside a rate."""
 VALUE = 100
 BOOK = """opskit: 1
 name: bench-warm
@@ -43,22 +56,6 @@ steps:
       rate: '{{ rate }}'
       breaches: 1000000
 """
-PEER = """
-import json, sys, time
-import redis
-port, path = int(sys.argv[1]), sys.argv[2]
-rows = [json.loads(line) for line in open(path)]
-rows = [(row["key"], row["value"]) for row in rows]
-client = redis.Redis(port=port)
-client.ping()
-began = time.perf_counter()
-for first in range(0, len(rows), 1000):
-    pipe = client.pipeline(transaction=False)
-    for key, value in rows[first : first + 1000]:
-        pipe.set(key, value, ex=3600)
-    assert all(pipe.execute())
-print(json.dumps([time.perf_counter() - began, redis.__version__]))
-"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +63,7 @@ class Warm(Apart):
     """Keys written as quickly as they go, and politely beside a bystander."""
 
     rows: int
-    rate: int = 5_000
+    rates: tuple[int, ...] = (5_000, 50_000)
 
     @property
     def name(self) -> str:
@@ -74,62 +71,82 @@ class Warm(Apart):
 
     @property
     def title(self) -> str:
-        return f"{self.rows:,} keys of {VALUE} bytes, {ROUNDS} rounds of its own"
+        return f"{self.rows:,} keys of {VALUE} bytes, in rounds of its own"
 
     def figures(self, took: Rounds) -> Sequence[Figure]:
         assert not took
+        count = self.bench.rounds or ROUNDS
         with server(maxmemory="2gb") as found, postgres() as database:
             place = _Place(found, database.database(empty=True), self.bench, self.rows)
-            ways: dict[str, Callable[[], float]] = {
-                "opskit": place.opskit, "redis-py": place.redis_py,
-                "redis-benchmark": place.redis_benchmark, "copy": place.copied,
-                "listed": place.listed,
-            }  # fmt: skip
-            if place.missing:
-                print(f"  {place.missing}", flush=True)
-                del ways["redis-benchmark"]
-            rates, spent = place.rounds(ways)
-            beside = [place.beside(self.rate) for _ in range(3)]
-        return [*_speed(rates), *_server(spent), *_bystander(beside)]
-
-
-def _speed(rates: Mapping[str, Sequence[float]]) -> Iterator[Figure]:
-    yield Figure(what="keys/s", values=rates["opskit"], limit=500_000, least=True)
-    yield Figure(what="keys/s of redis-py", values=rates["redis-py"])
-    beside = ratio(rates["opskit"], rates["redis-py"])
-    yield Figure(what="beside redis-py, pipelines of 1000", values=beside, limit=3, least=True)
-    if "redis-benchmark" in rates:
-        yield Figure(what="keys/s of redis-benchmark", values=rates["redis-benchmark"])
-        beside = ratio(rates["opskit"], rates["redis-benchmark"])
-        yield Figure(what="beside redis-benchmark -P 500", values=beside, limit=0.7, least=True)
-    yield Figure(what="rows/s listed from a query", values=rates["listed"])
-    beside = ratio(rates["listed"], rates["copy"])
-    yield Figure(what="listed beside COPY TO STDOUT", values=beside, limit=0.8, least=True)
-
-
-def _server(spent: Mapping[str, Sequence[float]]) -> Iterator[Figure]:
-    for name in ("opskit", "redis-py", "redis-benchmark"):
-        if name in spent:
-            yield Figure(
-                what=f"the server's processor, {name}", values=spent[name], unit=" us a key"
-            )
-
-
-def _bystander(beside: Sequence["Beside"]) -> Iterator[Figure]:
-    yield Figure(what="p99 of a bystander, idle", values=[one.idle for one in beside], unit=" ms")
-    yield Figure(what="p99 beside it", values=[one.during for one in beside], unit=" ms")
-    ratios = [one.during / one.idle for one in beside]
-    yield Figure(what="p99 beside a polite fill, beside idle", values=ratios, limit=2)
-    yield Figure(what="rate held", values=[one.rate for one in beside], unit=" keys/s")
+            for name in place.missing:
+                print(f"  {name} is not there: not measured beside it", flush=True)
+            made = place.rounds(count)
+            waits = [place.beside(self.rates) for _ in range(count)]
+        return [*_speed(made), *_cost(made), *_waits(waits, self.rates)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Beside:
-    """What a bystander waited, the 99th of a hundred times, in ms; and how quickly was written."""
+class Round:
+    """What a way came to: keys a second; what a key cost the client (the whole process) and the
+    server, µs; how many keys were there after it; seconds from the first end of these to the last.
+    """
 
-    idle: float
-    during: float
     rate: float
+    client: float
+    server: float
+    keys: int
+    spread: float
+
+
+Made = Mapping[str, Sequence[Round]]
+LIMITS = {"redis-py": 3.0, "redis-benchmark -P 500": 0.85}
+
+
+def _speed(made: Made) -> Iterator[Figure]:
+    rates = {name: [one.rate for one in each] for name, each in made.items()}
+    ours = rates["opskit"]
+    yield Figure(what="keys/s", values=ours, limit=500_000, least=True)
+    for name in made:
+        if name not in ("opskit", "copy", "listed"):
+            yield Figure(what=f"keys/s of {name}", values=rates[name])
+            limit = LIMITS.get(name)
+            yield Figure(what=f"beside {name}", values=ratio(ours, rates[name]), limit=limit,
+                         least=True)  # fmt: skip
+    yield Figure(what="rows/s listed from a query", values=rates["listed"])
+    besides = ratio(rates["listed"], rates["copy"])
+    yield Figure(what="listed beside COPY TO STDOUT", values=besides, limit=0.8, least=True)
+
+
+def _cost(made: Made) -> Iterator[Figure]:
+    for name, each in made.items():
+        if name in ("copy", "listed"):
+            continue
+        yield Figure(what=f"processor of {name}, the whole process, a key",
+                     values=[one.client for one in each], unit=" µs")  # fmt: skip
+        yield Figure(what="… and of the server", values=[one.server for one in each], unit=" µs")
+        yield Figure(what="… keys there after it", values=[one.keys for one in each])
+        yield Figure(what="… first end to last", values=[one.spread for one in each], unit=" s")
+
+
+Waits = Mapping[str, tuple[Sequence[float], float]]
+"""How long a bystander waited, each time, and how many keys a second were written meanwhile."""
+
+
+def _waits(rounds: Sequence[Waits], rates: Sequence[int]) -> Iterator[Figure]:
+    parts = (("p50", 0.5), ("p99", 0.99), ("longest", 1.0))
+    for name in rounds[0]:
+        for said, share in parts:
+            values = [part(one[name][0], share) for one in rounds]
+            yield Figure(what=f"wait of a GET, {name}, {said}", values=values, unit=" ms")
+    for rate in rates:
+        name = f"{rate} keys/s"
+        held = [one[name][1] for one in rounds]
+        yield Figure(what=f"rate held of {rate} keys/s", values=held, unit=" keys/s")
+        besides = [
+            part(one[name][0], 0.99) / max(part(one["idle"][0], 0.99), 1.0) for one in rounds
+        ]
+        what = f"p99 beside {rate} keys/s, beside idle or 1 ms where that is more"
+        yield Figure(what=what, values=besides, limit=2)
 
 
 class _Place:
@@ -157,38 +174,62 @@ class _Place:
             )
             connection.execute("GRANT SELECT ON item TO app; GRANT USAGE ON SCHEMA public TO app")
             connection.execute("VACUUM ANALYZE item")
-        self._program = shutil.which("redis-benchmark") or os.environ.get("REDIS_BENCHMARK", "")
-        self.missing = (
-            "" if self._program else "redis-benchmark is not there: not measured beside it"
-        )
+        self._pipe = folder / "warm.resp"
+        piped(self._pipe, {f"key:{n:012}": "x" * VALUE for n in range(rows)}, 3600)
+        self._benchmark, self._cli = program("redis-benchmark"), program("redis-cli")
+        django = has_django(bench.redis)
+        self.missing = [name for name, there in (
+            ("redis-benchmark", self._benchmark), ("redis-cli", self._cli), ("django-redis", django)
+        ) if not there]  # fmt: skip
+        self._ways: dict[str, Callable[[], float]] = {
+            "opskit": self.opskit, "redis-py": partial(self._client, SET),
+            **({"django-redis set_many": partial(self._client, SET_MANY)} if django else {}),
+            **({"redis-cli --pipe": self._piped} if self._cli else {}),
+            **{f"redis-benchmark -P {n}": partial(self._benchmarked, n)
+               for n in (16, 500) if self._benchmark},
+            "copy": self.copied, "listed": self.listed,
+        }  # fmt: skip
 
-    def rounds(
-        self, ways: Mapping[str, Callable[[], float]]
-    ) -> tuple[Mapping[str, Sequence[float]], Mapping[str, Sequence[float]]]:
-        """Run all ways by turns, one unmeasured round first.
+    def rounds(self, count: int) -> Made:
+        """Run all ways by turns; the first time that anything is written is not measured."""
+        self._once(self.opskit)
+        made: dict[str, list[Round]] = {name: [] for name in self._ways}
+        for _ in range(count):
+            for name, way in self._ways.items():
+                made[name].append(self._once(way))
+        return made
 
-        Returns how many keys each wrote a second, and what a key cost the server.
-        """
-        rates: dict[str, list[float]] = {name: [] for name in ways}
-        spent: dict[str, list[float]] = {name: [] for name in ways}
-        for turn in range(ROUNDS + 1):
-            for name, way in ways.items():
-                self._cache.call("FLUSHALL")
-                before, rate = self._processor(), self._rows / way()
-                if turn:
-                    rates[name].append(rate)
-                    spent[name].append(1e6 * (self._processor() - before) / self._rows)
-        return rates, spent
+    def _once(self, way: Callable[[], float]) -> Round:
+        self._cache.call("FLUSHALL")
+        client, used = children(), self._processor()
+        seconds = way()
+        used, client = self._processor() - used, children() - client
+        keys, ends = self._there(), self._ends()
+        return Round(
+            rate=self._rows / seconds, client=1e6 * client / self._rows,
+            server=1e6 * used / self._rows, keys=keys,
+            spread=(max(ends) - min(ends)) / 1000 if ends else 0,
+        )  # fmt: skip
+
+    def _ends(self) -> list[int]:
+        """Return in how many ms some of the keys end."""
+        with self._cache.peer() as peer:
+            names = peer.call("SCAN", "0", "MATCH", "*key:*", "COUNT", "1000")[1]
+            return [peer.call("PTTL", name) for name in names]
 
     def _processor(self) -> float:
         lines = self._cache.call("INFO", "cpu").decode().splitlines()
         found = dict(line.split(":", 1) for line in lines if ":" in line)
         return float(found["used_cpu_user"]) + float(found["used_cpu_sys"])
 
+    def _there(self) -> int:
+        """Return how many keys are there, less the marks of a run."""
+        with self._cache.peer() as peer:
+            found = peer.call("EVAL", "return #redis.call('KEYS', 'opskit:*')", "0")
+            return int(peer.call("DBSIZE") - found)
+
     def _counted(self) -> None:
-        keys = [n for n in self._cache.call("INFO", "keyspace").decode().split() if "keys=" in n]
-        found = int(re.findall(r"keys=(\d+)", keys[0])[0]) if keys else 0
-        if not self._rows <= found <= self._rows + 10:  # with the marks of a run
+        if (found := self._there()) != self._rows:
             raise FailedError(f"{found} keys are there")
 
     def opskit(self, *more: str) -> float:
@@ -209,17 +250,24 @@ class _Place:
             shutil.rmtree(folder / "state", ignore_errors=True)
         return {**event["evidence"], "took": event["seconds"]}
 
-    def redis_py(self) -> float:
-        path = self._bench.hosts.folder / "redis_peer.py"
-        path.write_text(PEER)
-        words = [str(self._bench.redis), str(path), str(self._cache.port), str(self._file)]
-        done = subprocess.run(words, capture_output=True, check=True, text=True)
+    def _client(self, script: str) -> float:
+        seconds = scripted(self._bench.redis, script, self._cache.port, self._file)
         self._counted()
-        return float(json.loads(done.stdout)[0])
+        return seconds
 
-    def redis_benchmark(self) -> float:
-        words = [self._program, "-p", str(self._cache.port), "-n", str(self._rows), "-P", "500",
-                 "-c", "1", "-r", str(self._rows), "--csv", "SET", "key:__rand_int__",
+    def _piped(self) -> float:
+        """Read a file of commands that was made before, and send them."""
+        words = [self._cli, "-p", str(self._cache.port), "--pipe"]
+        began = time.perf_counter()
+        with self._pipe.open("rb") as commands:
+            subprocess.run(words, stdin=commands, stdout=subprocess.DEVNULL, check=True)
+        seconds = time.perf_counter() - began
+        self._counted()
+        return seconds
+
+    def _benchmarked(self, depth: int) -> float:
+        words = [self._benchmark, "-p", str(self._cache.port), "-n", str(self._rows), "-P",
+                 str(depth), "-c", "1", "-r", str(self._rows), "--csv", "SET", "key:__rand_int__",
                  "x" * VALUE, "EX", "3600"]  # fmt: skip
         done = subprocess.run(words, capture_output=True, check=True, text=True)
         rate = float(done.stdout.splitlines()[-1].split('","')[1])
@@ -239,16 +287,20 @@ class _Place:
             raise FailedError(f"{size} bytes were copied")
         return time.perf_counter() - began
 
-    def beside(self, rate: int) -> Beside:
-        """Write so many keys a second while somebody else asks for one 500 times a second."""
+    def beside(self, rates: Sequence[int]) -> Waits:
+        """Write at once, and politely, while somebody else asks for a key 500 times a second."""
+        with bystander(self._cache.port, "nothing") as idle:
+            time.sleep(SECONDS)
+        found = {"idle": (idle.before(SECONDS), 0.0), "at once": self._beside(self._rows, 0)}
+        found |= {f"{rate} keys/s": self._beside(SECONDS * rate, rate) for rate in rates}
+        return found
+
+    def _beside(self, count: int, rate: int) -> tuple[Sequence[float], float]:
         self._cache.call("FLUSHALL")
         short = self._file.with_name("short.jsonl")
         with self._file.open() as lines:
-            short.write_text("".join(line for _, line in zip(range(rate * 4), lines, strict=False)))
-        with asking(self._cache.port, "key:000000000000") as idle:
-            time.sleep(4)
-        with asking(self._cache.port, "key:000000000000") as during:
+            short.write_text("".join(islice(lines, count)))
+        with bystander(self._cache.port, f"key:{count - 1:012}") as asked:
             evidence = self._ran("-p", f"rows={short}", "-p", f"rate={rate}")
         seconds = float(evidence["seconds"])  # type: ignore[arg-type]
-        last = during[-int(500 * seconds) :]
-        return Beside(idle=p99(idle), during=p99(last), rate=rate * 4 / seconds)
+        return asked.before(seconds), count / seconds
