@@ -30,7 +30,8 @@ def limit(written: str) -> str | None:
 def weighed(limits: Limits, output: Output) -> tuple[Level, str]:
     """Return the worst level of a query's rows, and what brought it about.
 
-    A row is a number, or a word and a number. No row and no number are UNKNOWN.
+    A row is a number, or a word and a number. No row and no number are UNKNOWN, unless it is told
+    why there is none to judge.
     """
     if output.outcome != "succeeded":
         return "UNKNOWN", output.reason
@@ -39,6 +40,8 @@ def weighed(limits: Limits, output: Output) -> tuple[Level, str]:
     except ValueError:
         rows = []
     count = output.evidence.get("rows")
+    if not rows and (idle := output.evidence.get("idle")):
+        return "OK", str(idle)
     if not rows:
         return "UNKNOWN", "it brings no rows"
     if len(rows) != count:

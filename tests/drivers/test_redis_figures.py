@@ -57,10 +57,16 @@ def test_f17_the_hit_rate_is_what_was_added_to_the_counters_and_not_what_they_sa
     assert whole.reason.startswith("CRIT x: ")
 
 
-def test_f17_where_nothing_was_looked_up_no_rate_is_known(db: Keys) -> None:
+def test_where_nothing_was_looked_up_there_is_no_rate_to_judge(db: Keys) -> None:
+    """A cache that nobody reads at night has no hit rate: nobody is to be called for that."""
     found = checked(db, figure="hit_rate", window=0.2, crit="< 50")
-    assert found.reason == "UNKNOWN x: nothing was looked up within 0.2 s"
-    assert found.outcome == "unknown"
+    assert found.reason == "OK x: nothing was looked up within 0.2 s: there is no rate to judge"
+    assert found.outcome == "succeeded"
+    db.call("CONFIG", "RESETSTAT")
+    found = checked(db, figure="hit_rate", warn="< 80")
+    assert found.reason == "OK x: nothing was looked up since it began: there is no rate to judge"
+    db.call("GET", "away")
+    assert checked(db, figure="hit_rate", warn="< 80").reason == "WARN x: 0 (< 80)"
 
 
 def test_f17_counters_that_were_set_back_are_no_rate(db: Keys) -> None:

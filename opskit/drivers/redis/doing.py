@@ -162,6 +162,9 @@ def _figures(doing: Doing, session: Session, todo: list[Words]) -> Output:
         found = figures.rows(session.connection, todo, doing.work, pause)
     except figures.NothingError as error:
         return doing.output("failed", str(error), status=1)
+    except figures.IdleError as error:
+        doing.more |= {"rows": 0, "idle": str(error)}
+        return doing.output("succeeded", stdout=b"[]", status=0)
     assert isinstance(found, list)
     doing.more["rows"] = len(found)
     return doing.output("succeeded", stdout=json.dumps(found).encode(), status=0)

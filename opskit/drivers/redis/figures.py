@@ -1,7 +1,7 @@
 """What a health check asks a Redis server: numbers that commands answer, figures of INFO.
 
 INFO counts since the server began, so that what is wrong now hides behind a month: a counter is
-read twice, and what was added meanwhile is told. Where that is nothing, nothing is known.
+read twice, and what was added meanwhile is told. A rate of nothing is none, which is no trouble.
 """
 
 import time
@@ -19,6 +19,10 @@ _NAME = 80
 
 class NothingError(Exception):
     """A figure can't be told: the reason is said."""
+
+
+class IdleError(Exception):
+    """There is no figure, as nothing happened that it is about: that is said."""
 
 
 def rows(connection: Connection, todo: Sequence[Words], work: RedisCall, pause: Pause) -> Json:
@@ -61,7 +65,7 @@ def info(reply: Reply) -> Info:
 
 
 def figure(name: str, before: Info, after: Info, window: float) -> tuple[str, float]:
-    """Return a figure, and what has to be said with it; NothingError where there is none."""
+    """Return a figure, and what has to be said with it; NothingError where it can't be told."""
     if window and before.get("run_id") != after.get("run_id"):
         raise NothingError("it was started anew within the window")
     match name:
@@ -69,7 +73,11 @@ def figure(name: str, before: Info, after: Info, window: float) -> tuple[str, fl
             hits, misses = (
                 _counted(f"keyspace_{what}", before, after, window) for what in ("hits", "misses")
             )
-            return "", _share(hits, hits + misses, "nothing was looked up" + _within(window))
+            if not hits + misses:
+                raise IdleError(
+                    f"nothing was looked up{_within(window)}: there is no rate to judge"
+                )
+            return "", _share(hits, hits + misses, "")
         case "memory":
             most, of = _field("maxmemory", after), ""
             if not most:
