@@ -60,6 +60,20 @@ _OPTIONS = {
 }
 _CELERY = _set("purge control call migrate worker beat multi amqp")
 _CELERY_OPTIONS = _set("-A --app -b --broker --result-backend --loader --config --workdir")
+_CLIENTS = frozenset({"redis-cli", "valkey-cli"})
+_LAUNCHERS: Mapping[str, int] = {
+    **dict.fromkeys(("uv", "poetry", "pipenv", "pdm", "hatch", "pixi", "rye"), 0),
+    **dict.fromkeys(("docker", "podman", "nerdctl", "docker-compose", "kubectl", "oc"), 1),
+}
+"""With how many words it is said where a command is run (`run`, `exec`), before the command."""
+_LAUNCHING = _set(
+    "-C -P -p --directory --project --with --with-requirements --python --env-file --extra --group "
+    "--package --index --default-index -e --env -u --user -w --workdir -f --file --profile "
+    "--project-name --project-directory -H --host --context --name --network -v --volume "
+    "--entrypoint --label -h --hostname -n --namespace -c --container "
+    "--kubeconfig --cluster -s --server --as"
+)
+"""Options of these that want a value."""
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "zsh"})
 _PACKAGES = _set("dpkg rpm apt apk pip pip3 npm gem")
 _HARMLESS = re.compile(r"/dev/(null|stdout|stderr|tty|fd/\d+)")
@@ -99,7 +113,7 @@ def writing(text: str, depth: int = 0) -> tuple[tuple[int, str], ...]:
 def losing(text: str, depth: int = 0) -> Iterator[tuple[int, str]]:
     """Yield where shell text would throw away what waits in queues, and by what."""
     for simple in simple_commands(text):
-        words = _unwrapped(simple.words)
+        words = _launched(_unwrapped(simple.words))
         verb = _program(words[0].text) if words else ""
         rest = [word.text for word in words[1:]]
         if verb in _SHELLS or verb == "eval":
@@ -111,8 +125,8 @@ def losing(text: str, depth: int = 0) -> Iterator[tuple[int, str]]:
         plain = _celery_words(rest) if verb == "celery" else _redis_words(rest)
         if verb == "celery" and (plain[:1] == ["purge"] or "queue.purge" in plain):
             yield words[0].offset, "celery purge"
-        elif verb == "redis-cli" and plain[:1] in (["flushdb"], ["flushall"]):
-            yield words[0].offset, f"redis-cli {plain[0].upper()}"
+        elif verb in _CLIENTS and plain[:1] in (["flushdb"], ["flushall"]):
+            yield words[0].offset, f"{verb} {plain[0].upper()}"
 
 
 def _redirections(simple: Simple) -> Iterator[tuple[int, str]]:
@@ -156,6 +170,31 @@ def _unwrapped(words: Sequence[Word]) -> Sequence[Word]:
             index += 1  # its argument is no command
         index += 1
     return words[index:]
+
+
+def _launched(words: Sequence[Word]) -> Sequence[Word]:
+    """Leave out what runs another program in an environment or a container (uv, docker …)."""
+    names = _LAUNCHERS.get(_program(words[0].text)) if words else None
+    if names is None:
+        return words
+    at = _plain(words, 1)
+    if at < len(words) and words[at].text in ("compose", "container"):
+        at = _plain(words, at + 1)
+    if at >= len(words) or words[at].text not in ("run", "exec"):
+        return words
+    at = _plain(words, at + 1)
+    for _ in range(names):
+        at = _plain(words, at + 1)
+    return _launched(_unwrapped(words[at:]))
+
+
+def _plain(words: Sequence[Word], at: int) -> int:
+    """Return where the next word is that is neither an option nor what an option wants."""
+    while at < len(words) and words[at].text.startswith("-"):
+        if words[at].text == "--":
+            return at + 1
+        at += 2 if words[at].text in _LAUNCHING else 1
+    return at
 
 
 def _inner(words: Sequence[Word], depth: int, *, command: bool) -> Iterator[tuple[int, str]]:
@@ -282,6 +321,7 @@ _SPECIAL: Mapping[str, Callable[[list[str]], bool]] = {
     "wget": _wget,
     "curl": _curl,
     "redis-cli": _redis,
+    "valkey-cli": _redis,
     "celery": _celery,
     "psql": _sql,
     "mysql": _sql,

@@ -131,10 +131,27 @@ LOSES = [
     ("sh -c 'celery -A shop amqp queue.purge mail'", "celery purge"),
     ("redis-cli -h b -n 1 flushdb", "redis-cli FLUSHDB"),
     ("redis-cli FLUSHALL ASYNC", "redis-cli FLUSHALL"),
+    ("valkey-cli -n 1 flushdb", "valkey-cli FLUSHDB"),
+    ("uv run celery -A shop purge -f", "celery purge"),
+    ("uv --directory /srv run --with redis -- celery -A shop purge", "celery purge"),
+    ("uv run -m celery -A shop purge", "celery purge"),
+    ("sudo -u shop poetry -C /srv run celery -A shop purge", "celery purge"),
+    ("pipenv run python -m celery purge", "celery purge"),
+    ("docker exec -it -u app web celery -A shop purge -f", "celery purge"),
+    ("docker compose -f a.yml exec -T worker sh -c 'celery -A shop purge -f'", "celery purge"),
+    ("docker-compose run --rm -e A=b worker celery -A shop purge", "celery purge"),
+    ("podman exec cache redis-cli -n 1 FLUSHDB", "redis-cli FLUSHDB"),
+    ("kubectl -n shop exec deploy/worker -c app -- uv run celery -A shop purge", "celery purge"),
+    ("kubectl exec -it cache-0 -- valkey-cli flushall", "valkey-cli FLUSHALL"),
 ]
 KEEPS = [
     "celery -A purge inspect ping", "celery -A shop control rate_limit purge 1/m", "apt purge x",
     "redis-cli get flushdb", "nft flush ruleset", "echo celery purge", "python -m pip cache purge",
+    "uv run echo celery purge", "uv cache purge", "uv run --with celery echo purge",
+    "docker exec -it celery echo celery purge", "docker exec -u celery web inspect purge",
+    "docker compose logs celery purge", "kubectl exec celery -- inspect purge",
+    "kubectl get celery", "poetry run celery -A purge inspect ping", "docker exec web", "uv run",
+    "kubectl exec web --",
 ]  # fmt: skip
 
 
