@@ -368,6 +368,32 @@ def test_names_of_djangos_cache_are_written_only_where_that_is_said(stove: Stove
     assert stove.do("fill", allow=(":1:t:",), format="raw").stdout == b"3"
 
 
+@pytest.mark.parametrize(
+    ("head", "allow", "told"),
+    [
+        ("shop:1:t:", ("shop:",), "with KEY_PREFIX 'shop'"),
+        ("shop:eu:1:t:", ("shop:eu:1:",), "with KEY_PREFIX 'shop:eu'"),
+        ("shop:12:t:", ("shop:12:",), "with KEY_PREFIX 'shop'"),
+        ("team:12:", ("team:",), ""),  # a number that is of the key, as far as anybody can tell
+        ("shop:1", ("shop:",), ""),
+    ],
+)
+def test_an_empty_cache_of_django_with_a_prefix_is_known_by_its_names(
+    stove: Stove, head: str, allow: tuple[str, ...], told: str
+) -> None:
+    stove.rows(rows(3, head=head))
+    found = stove.do("fill", allow=allow)
+    if not told:
+        assert found.stdout == b"3", found.reason
+        return
+    assert f"'{head}000000' looks like a key of Django's cache {told}" in found.reason
+    assert "format: json or raw" in found.reason
+    assert world(stove.db) == {}
+    with stove.db.server.peer() as peer:  # what is there says that its readers take text
+        peer.call("SET", f"{head}other", "plain")
+    assert stove.do("fill", allow=allow, attempt=2).stdout == b"3"
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Stove]:
     with server(maxmemory="4mb", maxmemory_policy="noeviction") as one:

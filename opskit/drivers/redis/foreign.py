@@ -22,6 +22,10 @@ _FIRST, _MOST = 20, 50
 _HEAD = 64
 """So many bytes of a value tell what it is."""
 _DJANGO = re.compile(rb":[0-9]+:")
+_VERSION = re.compile(r"(.+?):[0-9]{1,3}:")
+"""How a beginning in `allow` has KEY_PREFIX and VERSION: a number that stands there is no id."""
+_FIRST_VERSION = re.compile(r"(.+?):1:")
+"""What all keys begin with may have it, too, if it is the VERSION of who sets none."""
 _PICKLED = re.compile(rb"\x80[\x02-\x05]")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _CURE = (
@@ -52,18 +56,34 @@ def raise_foreign(session: Session, work: Warm, keys: Sequence[bytes]) -> None:
     """Refuse keys whose readers expect something else; none of them is written then."""
     if work.format == "raw":
         return
-    if work.format == "seen":
-        for key in keys:
-            if _DJANGO.match(key):
-                told = f"{_shown(key)} is a key of Django's cache, which reads what it has pickled"
-                raise ListingError(f"{told}: {_CURE}json or raw")
+    asks = work.format == "seen"
+    for key in keys if asks else ():
+        if _DJANGO.match(key):
+            told = f"{_shown(key)} is a key of Django's cache, which reads what it has pickled"
+            raise ListingError(f"{told}: {_CURE}json or raw")
+    plain = False
     for key, value in zip(keys, _values(session, keys), strict=True):
         if told := _strange(value):
             raise ListingError(f"{_shown(key)} {told}: {_CURE}raw")
-    if work.format == "seen":
-        for key, value in _others(session, work, keys):
-            if isinstance(value, bytes) and (told := _strange(value)):
-                raise ListingError(f"{_shown(key)}, which begins alike, {told}: {_CURE}json or raw")
+        plain = plain or bool(value)
+    for key, value in _others(session, work, keys) if asks else ():
+        if isinstance(value, bytes) and (told := _strange(value)):
+            raise ListingError(f"{_shown(key)}, which begins alike, {told}: {_CURE}json or raw")
+        plain = plain or bool(value)
+    if asks and not plain:
+        _raise_prefixed(work, keys)
+
+
+def _raise_prefixed(work: Warm, keys: Sequence[bytes]) -> None:
+    """Refuse what looks like keys of Django with a KEY_PREFIX, where nothing is there to go by."""
+    first = keys[0].decode(errors="replace") if keys else ""
+    said = [_VERSION.match(one) for one in work.allow if first.startswith(one)]
+    match = next(filter(None, said), None) or _FIRST_VERSION.match(first)
+    if match is None or not all(key.startswith(match[0].encode()) for key in keys):
+        return
+    told = f"{_shown(keys[0])} looks like a key of Django's cache with KEY_PREFIX {match[1]!r}"
+    why = "which reads what it has pickled, and nothing that is there says otherwise"
+    raise ListingError(f"{told}, {why}: {_CURE}json or raw")
 
 
 def unfit_json(heap: Heap) -> str:
