@@ -187,4 +187,5 @@ WORKLOADS: tuple[Workload, ...] = (
     Warm(rows=200_000),
     Purge(keys=100_000, of=100_000),
     Purge(keys=5_000, of=500_000),
+    Purge(keys=1_000_000, of=1_000_000),
 )
