@@ -446,6 +446,10 @@ def rollback(site: Site, *more: str, status: int = 0) -> str:
 def test_a_rollback_leaves_the_database_or_takes_it_back_in_the_exact_reverse_order(
     site: Site,
 ) -> None:
+    rate = site.folder / "rate"
+    rate.write_text("91\n")
+    site.more = {"after": [{"label": "rate", "run": f"cat {rate}", "crit": "< 70"}]}
+    site.write()
     site.deploy("B", SEVEN)
     site.sql("UPDATE core_tenant SET sync_note = 'x' WHERE id < 3")
     said = rollback(site, "database=reverse", status=5)
@@ -454,7 +458,10 @@ def test_a_rollback_leaves_the_database_or_takes_it_back_in_the_exact_reverse_or
     assert "core.0011_tenant_conflict_policy additive" in site.opskit(
         "output", "last", "What each of the migrations is", "web1"
     )
-    rollback(site, "database=reverse", "accept_loss=true")
+    rate.write_text("2\n")
+    said = rollback(site, "database=reverse", "accept_loss=true", status=1)
+    assert "CRIT rate: 2 (< 70)" in said  # it is told, and nothing stops for it
+    assert "rollback of pool web: succeeded after" in said
     assert site.live == "A"
     assert site.applied() == ["core.0009_base"]
     (kept,) = (site.root / "exports").glob("*/*")
