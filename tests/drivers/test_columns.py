@@ -54,6 +54,8 @@ def test_what_is_refused_by_itself_is_not_made_with_others(allow: tuple[str, ...
         same(source, table([(one, "x"), (two, "x")]), allow)
     for value in VALUES:
         same(source, table([("t:1", "x"), ("t:2", value)]), allow)
+    for made in (source, Source(ttl="60", key="t:{key}"), Source(ttl="60", value="{key}")):
+        assert not same(made, table([("t:1", "x"), (None, "x")]), allow)
 
 
 def test_plain_rows_are_made_together() -> None:

@@ -19,6 +19,8 @@ from opskit.model.warm import Source, Table
 from opskit.steps import globs
 from opskit.steps.warm import FIELD
 
+_PRINTABLE = bytes(range(0x20, 0x7F))
+
 
 class Columns:
     """Makes keys of rows, where all is plainly right."""
@@ -33,10 +35,13 @@ class Columns:
         """Return what the rows become; None where that has to be asked row by row."""
         if not self._time or not self._starts:
             return None
-        keys, values = self._keys(rows), self._values(rows)
-        if keys is None or values is None:
-            return None
-        if not self._sound(keys) or max(map(len, values)) > LONGEST_VALUE:
+        try:
+            keys, values = self._keys(rows), self._values(rows)
+            if keys is None or values is None:
+                return None
+            if not self._sound(keys) or max(map(len, values)) > LONGEST_VALUE:
+                return None
+        except TypeError:  # a cell without a value has no length
             return None
         return Heap(keys=keys, values=values, times=[self._time] * len(keys))
 
@@ -44,12 +49,12 @@ class Columns:
         """Tell whether each of them may be written."""
         if not keys or max(map(len, keys)) > LONGEST_KEY:
             return False
-        joined = b"\n".join(keys)
-        if not joined.isascii():
+        joined = b"\n" + b"\n".join(keys)
+        if joined.translate(None, _PRINTABLE) != b"\n" * len(keys):
             return False
-        whole = "\n" + joined.decode("ascii")
-        if not (b"".join(keys).decode("ascii").isprintable() and globs.plain(whole)):
-            return False  # with a newline in one of them it isn't, either
+        whole = joined.decode("ascii")
+        if not globs.plain(whole):
+            return False
         return sum(whole.count("\n" + start) for start in self._starts) == len(keys)
 
 
@@ -64,7 +69,10 @@ def _starts(allow: Sequence[str]) -> list[str]:
 
 
 def _column(template: str) -> Callable[[Table], Sequence[bytes] | None]:
-    """Return what makes texts of rows; None where a row lacks something for that."""
+    """Return what makes texts of rows; None where a column is missing.
+
+    A cell without a value makes a None, or a TypeError where it is part of a text.
+    """
     pieces = FIELD.split(template)
     names = pieces[1::2]
     form = b"%b".join(encoded(one.replace("%", "%%")) for one in pieces[::2])
@@ -73,8 +81,6 @@ def _column(template: str) -> Callable[[Table], Sequence[bytes] | None]:
         if not names or any(rows.columns.count(name) != 1 for name in names):
             return None
         found = [list(map(itemgetter(rows.columns.index(name)), rows.rows)) for name in names]
-        if any(None in one for one in found):
-            return None
         return found[0] if form == b"%b" else [form % cells for cells in zip(*found, strict=True)]
 
     return made

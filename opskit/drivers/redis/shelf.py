@@ -73,16 +73,16 @@ class Counting:
 
     def add(self, heap: Heap) -> None:
         names, values = b"".join(heap.keys), b"".join(heap.values)
-        widths, sizes = array("Q", map(len, heap.keys)), array("Q", map(len, heap.values))
-        times = array("Q", heap.times).tobytes()
-        parts = (widths.tobytes(), sizes.tobytes(), times, names, values)
+        widths, sizes = list(map(len, heap.keys)), list(map(len, heap.values))
+        numbers = (array("Q", some).tobytes() for some in (widths, sizes, heap.times))
+        parts = (*numbers, names, values)
         for digest, part in zip(self._parts, parts, strict=True):  # however many come at once
             digest.update(part)
         self.count += len(heap.keys)
         self.size += len(names) + len(values)
         self.largest = max(self.largest, *sizes)
-        self.shortest = min(self.shortest, *heap.times)
-        self.longest = max(self.longest, *heap.times)
+        shortest, longest = _span(heap.times)
+        self.shortest, self.longest = min(self.shortest, shortest), max(self.longest, longest)
 
     def totals(self) -> Totals:
         """Return what it comes to; ListingError where there was nothing."""
@@ -95,6 +95,12 @@ class Counting:
             count=self.count, size=self.size, shortest=self.shortest, longest=self.longest,
             largest=self.largest, digest=whole.hexdigest(),
         )  # fmt: skip
+
+
+def _span(times: Sequence[int]) -> tuple[int, int]:
+    """Return the shortest and the longest; mostly all are alike, which is quicker to see."""
+    first = times[0]
+    return (first, first) if times.count(first) == len(times) else (min(times), max(times))
 
 
 @frozen
