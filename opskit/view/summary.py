@@ -11,7 +11,6 @@ from opskit.model.run import HostState, Run
 from opskit.model.states import ActionState, RunState
 from opskit.model.value import Json
 from opskit.view import amounts, details, names, safe
-from opskit.view.fold import ALWAYS
 from opskit.view.labels import Labels, elsewhere
 from opskit.view.margins import fitted
 from opskit.view.paint import PLAIN, Paint
@@ -177,7 +176,7 @@ def _late(run: Run, plan: Plan | None) -> list[str]:
     if plan is None or run.state != "failed" or run.kind not in ("run", "retry"):
         return []
     failed = {key for key, record in run.actions.items() if record.state == "failed"}
-    late = [action for action in plan.actions if action.batch == ALWAYS and action.key in failed]
+    late = [one for one in plan.actions if one.key in failed and plan.stage(one).phase == "always"]
     hosts = [action.host for action in late if run.hosts.get(action.host) == "done"]
     return list(dict.fromkeys(hosts))
 
