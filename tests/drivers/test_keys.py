@@ -5,7 +5,6 @@ import hashlib
 import os
 import pickle
 import random
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ from opskit.model.job import Contact, Job, Output
 from opskit.model.keys import Keys as Deed
 from opskit.model.keys import Rate, Windows
 from opskit.steps import limits
+from tests.support import ports
 from tests.support import redis as support
 from tests.support.proxy import proxy
 from tests.support.redis import Keys, Server, server
@@ -376,11 +376,12 @@ def test_where_sessions_are_no_pattern_is_removed_without_a_reason(desk: Desk) -
 
 
 def test_what_is_newer_stays_and_what_would_be_over_is_not_made(desk: Desk) -> None:
+    began = time.monotonic()
     for name in ("newer", "over", "plain"):
-        desk.db.call("SET", f"t:{name}", "old", "PX", "400" if name == "over" else str(HOUR))
+        desk.db.call("SET", f"t:{name}", "old", "PX", "1500" if name == "over" else str(HOUR))
     desk.remove(names=("t:newer", "t:over", "t:plain"))
     desk.db.call("SET", "t:newer", "new")
-    time.sleep(0.5)
+    time.sleep(max(0.0, began + 1.6 - time.monotonic()))
     back = desk.restore()
     assert back.reason == ("put back 1 keys; 1 stand there anew, and stay; 1 would be over by now")
     assert desk.db.own() == {b"t:newer": b"new", b"t:plain": b"old"}
@@ -598,6 +599,7 @@ def test_a_value_that_changes_after_it_was_kept_comes_back_as_it_was_removed(des
     writer = threading.Thread(target=write)
     writer.start()
     try:
+        support.until(lambda: seen)
         found = desk.remove(pattern="t:*", share=100.0)
     finally:
         over.set()
@@ -887,7 +889,7 @@ def test_the_user_of_the_page_can_do_it_and_nothing_else(desk: Desk) -> None:
 
 
 def test_a_cluster_that_is_not_whole_is_refused(tmp_path: Path) -> None:
-    with server(cluster_enabled="yes") as one:
+    with server(cluster_enabled="yes", cluster_port=str(ports.free())) as one:
         assert one.call("CLUSTER", "ADDSLOTSRANGE", "0", "16382") == b"OK"
         desk = Desk(support.keys(one), tmp_path)
         with pytest.raises(UnreachableError, match="nobody has slot 16383"):
@@ -895,8 +897,7 @@ def test_a_cluster_that_is_not_whole_is_refused(tmp_path: Path) -> None:
         shown = desk.show(names=("t:1",))
         assert (shown.outcome, shown.unreachable) == ("failed", True)
         one.call("CLUSTER", "ADDSLOTS", "16383")
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = ports.free()
         one.call("CONFIG", "SET", "cluster-announce-port", str(port))  # where nobody is
         lost = desk.show(names=("t:1",)).reason
         assert f"its primary 127.0.0.1:{port}: it can't be reached" in lost

@@ -1,6 +1,5 @@
 """Redis changes on a real server: done once, whatever breaks, and told when nobody saw it."""
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +15,7 @@ from opskit.lab import broker
 from opskit.model.job import Contact, Output
 from tests.support.proxy import Proxy, proxy
 from tests.support.queueing import Broker
-from tests.support.redis import Keys, Server, keys, server, until
+from tests.support.redis import Keys, Peer, Server, keys, server, until
 from tests.support.warming import Stove, rows
 
 ADD = "INCR n\nRPUSH log a"
@@ -356,15 +355,20 @@ def test_after_a_promotion_a_mark_is_found_and_a_missing_one_is_unknown() -> Non
 
 def hung(db: Keys, seconds: str) -> Callable[[], None]:
     """Let the server do nothing for a while; return what waits until it does again."""
-    thread = threading.Thread(target=db.call, args=("DEBUG", "SLEEP", seconds))
-    thread.start()
+    peer = Peer(db.server.port)
+    peer.send("DEBUG", "SLEEP", seconds)  # before whatever is sent from now on
     time.sleep(0.1)
-    return thread.join
+
+    def ended() -> None:
+        assert peer.next() == b"OK"
+        peer.close()
+
+    return ended
 
 
 def test_what_is_not_sent_in_time_is_not_sent(db: Keys) -> None:
     db.open()
-    ended = hung(db, "0.6")
+    ended = hung(db, "1.5")
     found = db.do(ADD, timeout=0.2)
     assert (found.outcome, found.sent) == ("failed", False), found
     assert "not over within 0.2 s" in found.reason

@@ -12,6 +12,7 @@ from opskit.drivers.targets import Targets
 from opskit.model.inventory import MARKERS, Database
 from opskit.model.job import Contact, Output
 from opskit.model.value import Secret
+from tests.support import ports
 from tests.support.database import Base, base
 from tests.support.postgres import Server, rows
 from tests.support.postgres import server as started
@@ -26,9 +27,7 @@ SECRET = "correct-horse-battery"
 @pytest.fixture(scope="module")
 def listening() -> Iterator[Server]:
     """A server that listens on the loopback, where the role `app` needs its password."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with started(listen_addresses="127.0.0.1", port=str(port)) as found:
+    with started(listen_addresses="127.0.0.1", port=str(ports.free())) as found:
         rules = found.folder / "data" / "pg_hba.conf"
         rules.write_text(f"host all app 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
         one = base(found)

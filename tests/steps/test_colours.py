@@ -20,8 +20,9 @@ from opskit.model.text import Fixed, text
 from opskit.steps import KINDS, colours
 from opskit.steps.base import Value
 from tests.support import colours as support
+from tests.support import ports
 from tests.support.colours import Colours
-from tests.support.nginx import Member, certificate, free_port, wait_until
+from tests.support.nginx import Member, certificate, wait_until
 
 PLACE = Place(file="book.yaml", line=7, column=3)
 HERE = Path(colours.__file__).parent
@@ -352,7 +353,7 @@ def test_an_idle_colour_that_is_down_gets_nothing_and_a_broken_live_one_can_be_l
     nginx.members[1].slow = 1.2
     said = balancer.refuses(ready="green", smoke="/slow", answer_within=1)
     assert f"(asked for /slow): {nginx.members[1].where}: no answer" in said
-    status, said = balancer(warm="green", smoke="/ /slow", answer_within=2)
+    status, said = balancer(warm="green", smoke="/ /slow", answer_within=20)
     assert (status, "; each of its servers (1) answered 2 pages well" in said) == (0, True), said
     host, _, port = nginx.members[0].where.rpartition(":")
     nginx.members[0].close()
@@ -632,7 +633,7 @@ def test_a_site_that_only_speaks_tls_is_measured_and_its_members_are_asked(
     """A certificate of one's own, other sites at the address, Django's redirect and its hosts."""
     nginx, site = balancer.nginx, "www.example.com"
     context = certificate(nginx.top)
-    plain, tls = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    plain, tls = (f"127.0.0.1:{ports.free()}" for _ in range(2))
     before = nginx.members
 
     def listen(scheme: str) -> None:

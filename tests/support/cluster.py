@@ -1,12 +1,12 @@
 """A cluster of three primaries of Redis on the loopback, whose slots can be moved."""
 
 import contextlib
-import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from opskit.drivers.redis.slots import SLOTS, slot_of
+from tests.support import ports
 from tests.support.redis import Server, server, until
 
 PRIMARIES = 3
@@ -138,8 +138,7 @@ def _knows(one: Server, replica: bytes) -> bool:
 @contextlib.contextmanager
 def _member(**settings: str) -> Iterator[Server]:
     """Give a server that can be part of a cluster."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
+    port = str(ports.free())
     how = {"cluster_enabled": "yes", "cluster_port": port, "cluster_node_timeout": "15000"}
     with server(**how, **settings) as found:
         yield found

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.nginx import Member, Nginx, free_port
+from tests.support import ports
+from tests.support.nginx import Member, Nginx
 
 CONF = """\
 worker_processes 2;
@@ -80,7 +81,7 @@ def make(top: Path) -> Colours:
     """Lay out and start it, with all traffic on blue."""
     for folder in ("pools", "tmp"):
         (top / folder).mkdir(parents=True)
-    nginx = Colours(top=top, listen=f"127.0.0.1:{free_port()}")
+    nginx = Colours(top=top, listen=f"127.0.0.1:{ports.free()}")
     nginx.members += [Member("127.0.0.2"), Member("127.0.0.3")]
     nginx.active.write_text(ACTIVE)
     nginx.write()

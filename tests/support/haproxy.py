@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.nginx import Member, free_port, wait_until
+from tests.support import ports
+from tests.support.nginx import Member, wait_until
 
 CONF = """\
 global
@@ -91,7 +92,7 @@ class Haproxy:
         assert self.info("Pid") != before
         wait_until(lambda: not settled or not {"", "INI"} & set(self.checks()))
 
-    def wait_for_another(self, before: str, limit: float = 10.0) -> None:
+    def wait_for_another(self, before: str, limit: float = 60.0) -> None:
         """Wait until only a new process answers: for a moment both do, now this one, now that."""
         wait_until(lambda: all(self.info("Pid") not in ("", before) for _ in range(8)), limit)
 
@@ -175,7 +176,7 @@ def _ended(pid: int) -> bool:
 def make(top: Path) -> Haproxy:
     """Lay out and start it, with all traffic on blue."""
     top.mkdir(parents=True, exist_ok=True)
-    found = Haproxy(top=top, listen=f"127.0.0.1:{free_port()}")
+    found = Haproxy(top=top, listen=f"127.0.0.1:{ports.free()}")
     found.members += [Member(f"127.0.0.{n + 2}") for n in range(4)]
     found.start()
     for name in ("green1", "green2"):

@@ -4,7 +4,6 @@ import http.client
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import threading
@@ -13,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from tests.support import ports
 
 CONF = """\
 worker_processes 2;
@@ -186,7 +187,7 @@ def make(top: Path, members: int = 2) -> Nginx:
     assert shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"), "this test needs nginx"
     for folder in ("pools", "tmp"):
         (top / folder).mkdir(parents=True)
-    nginx = Nginx(top=top, listen=f"127.0.0.1:{free_port()}")
+    nginx = Nginx(top=top, listen=f"127.0.0.1:{ports.free()}")
     nginx.members += [Member(f"127.0.0.{n + 2}") for n in range(members)]
     servers = "".join(f"    server {member.where};\n" for member in nginx.members)
     nginx.pool.write_text(f"upstream web {{\n    zone web 64k;\n{servers}    keepalive 8;\n}}\n")
@@ -195,13 +196,7 @@ def make(top: Path, members: int = 2) -> Nginx:
     return nginx
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until(true: Callable[[], bool], limit: float = 10.0) -> None:
+def wait_until(true: Callable[[], bool], limit: float = 60.0) -> None:
     deadline = time.monotonic() + limit
     while not true():
         assert time.monotonic() < deadline, "waited too long"

@@ -27,6 +27,7 @@ from opskit.model.text import text as known
 from opskit.model.value import Secret
 from opskit.model.work import RedisCall
 from opskit.render import text
+from tests.support import ports
 
 _runs = itertools.count(1)
 
@@ -35,17 +36,21 @@ class Peer:
     """A plain client, to look and act behind opskit's back."""
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), 10)
+        self._socket = socket.create_connection(("127.0.0.1", port), 60)
         self._reader = hiredis.Reader()
 
     def call(self, *words: str | bytes) -> Any:
-        sent = [word if isinstance(word, bytes) else word.encode() for word in words]
-        lengths = (b"$%d\r\n%s\r\n" % (len(word), word) for word in sent)
-        self._socket.sendall(b"*%d\r\n%s" % (len(sent), b"".join(lengths)))
+        self.send(*words)
         found = self.next()
         if isinstance(found, hiredis.ReplyError):
             raise found
         return found
+
+    def send(self, *words: str | bytes) -> None:
+        """Send it; `next` is what the server answers."""
+        sent = [word if isinstance(word, bytes) else word.encode() for word in words]
+        lengths = (b"$%d\r\n%s\r\n" % (len(word), word) for word in sent)
+        self._socket.sendall(b"*%d\r\n%s" % (len(sent), b"".join(lengths)))
 
     def next(self) -> Any:
         while (found := self._reader.gets()) is False:
@@ -64,8 +69,7 @@ class Server:
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         self.folder = folder
         self.settings = dict(settings)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = ports.free()
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -238,7 +242,7 @@ def keys(found: Server) -> Keys:
     return Keys(found, f"run{next(_runs)}", redis)
 
 
-def until(holds: Callable[[], object], seconds: float = 20.0) -> None:
+def until(holds: Callable[[], object], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it did not come to be so"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.model.inventory import Connection, Host
+from tests.support import ports
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin:/sbin")
 
@@ -80,12 +81,6 @@ def keygen(path: Path) -> None:
     )
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 @contextmanager
 def sshd(folder: Path, *options: str, user: str | None = None) -> Iterator[Sshd]:
     """Run a daemon with further lines of configuration; it and all it serves end with the block."""
@@ -97,7 +92,7 @@ def sshd(folder: Path, *options: str, user: str | None = None) -> Iterator[Sshd]
         if not (folder / name).exists():
             keygen(folder / name)
     shutil.copy(folder / "user_key.pub", folder / "authorized_keys")
-    port = free_port()
+    port = ports.free()
     config = folder / f"sshd_config.{port}"
     config.write_text(
         "\n".join(
@@ -149,11 +144,11 @@ def sshd(folder: Path, *options: str, user: str | None = None) -> Iterator[Sshd]
 
 
 def _wait(server: Sshd, daemon: "subprocess.Popen[bytes]") -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         if daemon.poll() is not None:
             break
-        with suppress(OSError), socket.create_connection((server.address, server.port), 1):
+        with suppress(OSError), socket.create_connection((server.address, server.port), 5):
             return
         time.sleep(0.02)
     log = (server.folder / f"log.{server.port}").read_text()
