@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -53,13 +53,16 @@ def cut(layout: Layout, host: Host, *, reset: bool = False) -> None:
     _flag_on_host(layout, host).touch()
     done = _load(layout, host) or Cut(reset=reset)
     _save(layout, host, done)
+    mine: tuple[str, ...] = ()
     for _ in range(2):  # the second round finds what was accepted during the first
-        done = _cut_once(layout, host, done)
+        done = _cut_once(layout, host, done, mine)
+        mine = done.silenced
         _save(layout, host, done)
         time.sleep(0.02)
 
 
-def _cut_once(layout: Layout, host: Host, done: Cut) -> Cut:
+def _cut_once(layout: Layout, host: Host, done: Cut, mine: Collection[str]) -> Cut:
+    """Cut what is there now; `mine`: what was just silenced, and is so."""
     pids = ground.of(layout).members(layout, host)
     listening, connected = sockets.of_host(pids)
     if done.reset:
@@ -68,7 +71,7 @@ def _cut_once(layout: Layout, host: Host, done: Cut) -> Cut:
         return Cut(reset=True, refusing=(*done.refusing, *listening))
     ends = (*listening, *connected, *sockets.far_ends(connected))
     try:
-        _each(ends, sockets.silence)
+        _each([end for end in ends if end not in mine], sockets.silence)
     except PermissionError:
         _signal(_talkers({*listening, *connected}, pids), signal.SIGSTOP)
     return Cut(reset=False, silenced=tuple(sorted({*done.silenced, *ends})))
@@ -111,12 +114,14 @@ def uncut(layout: Layout, host: Host) -> None:
     with contextlib.suppress(OSError):  # the host may be down
         _flag_on_host(layout, host).unlink()
     listening, connected = sockets.of_host(ground.of(layout).members(layout, host))
+    again = {*done.silenced, *listening, *connected}
     with contextlib.suppress(PermissionError):  # then nothing was silenced that way
-        _each((*done.silenced, *listening, *connected), sockets.unsilence)
+        _each(again, sockets.unsilence)
         _each(done.refusing, sockets.listen)
     layout.flag(host, CUT).unlink()
     for other in layout.hosts:  # a connection between two cut hosts stays cut
-        if other != host and layout.flag(other, CUT).exists():
+        too = _load(layout, other) if other != host else None
+        if too is not None and again & {*too.silenced}:
             cut(layout, other)
 
 
@@ -136,8 +141,9 @@ def forget(layout: Layout, host: Host) -> None:
 
 def _each(inodes: Iterable[str], action: Callable[[socket.socket], None]) -> None:
     """Do it to every socket that is still there; raises PermissionError where it is forbidden."""
-    holders = sockets.everyone()
-    for inode in dict.fromkeys(inodes):
+    wanted = dict.fromkeys(inodes)
+    holders = sockets.everyone() if wanted else {}
+    for inode in wanted:
         if inode not in holders:
             continue
         try:

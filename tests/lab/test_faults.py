@@ -15,7 +15,7 @@ pytestmark = pytest.mark.acceptance
 
 
 def test_a_frozen_host_answers_nobody_until_it_is_healed(lab: labs.Lab) -> None:
-    words = ssh_words(lab, "web3", "echo begun; sleep 0.5; echo ended")
+    words = ssh_words(lab, "web3", "echo begun; sleep 3; echo ended")
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as session:
         assert session.stdout is not None
         assert session.stdout.readline() == "begun\n"
@@ -29,7 +29,7 @@ def test_a_frozen_host_answers_nobody_until_it_is_healed(lab: labs.Lab) -> None:
         finally:
             lab.heal("web3")
         assert session.stdout.readline() == "ended\n"
-        assert session.wait(10) == 0
+        assert session.wait(60) == 0
     assert service_answers(lab, "web3")
 
 
@@ -51,7 +51,7 @@ def test_a_cut_host_is_silent_goes_on_and_comes_back(lab: labs.Lab) -> None:
         finally:
             lab.heal("web3")
         assert session.stdout.readline() == "ended\n"
-        assert session.wait(10) == 0
+        assert session.wait(60) == 0
     assert service_answers(lab, "web3")
 
 
@@ -64,7 +64,7 @@ def test_a_cut_by_reset_ends_connections_and_refuses_new_ones(lab: labs.Lab) -> 
         assert session.stdout.readline() == "begun\n"
         lab.cut("lb2", reset=True)
         try:
-            assert session.wait(5) == 255
+            assert session.wait(60) == 255
             host = lab.layout.host("lb2").address
             for port in (2222, 8080):
                 with pytest.raises(ConnectionRefusedError):
@@ -75,7 +75,7 @@ def test_a_cut_by_reset_ends_connections_and_refuses_new_ones(lab: labs.Lab) -> 
         finally:
             lab.heal("lb2")
     assert ssh(lab, "lb2", "true").returncode == 0
-    socket.create_connection((host, 8080), 1).close()
+    socket.create_connection((host, 8080), 30).close()
 
 
 def sum_of_cpu(lab: labs.Lab, host: str) -> int:

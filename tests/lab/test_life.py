@@ -41,12 +41,14 @@ def test_two_labs_live_side_by_side_and_leave_nothing(
             ssh_words(second, "web1", "setsid sleep 1000 & sleep 1000"),
             stderr=subprocess.DEVNULL,
         )
-        time.sleep(0.5)
-        pids = [pid for name in ("web1", "lb1") for pid in second.pids(name)]
-        assert len(pids) >= 6
+        pids: list[int] = []
+        end = time.monotonic() + 60
+        while len(pids) < 6:
+            assert time.monotonic() < end, pids
+            pids = [pid for name in ("web1", "lb1") for pid in second.pids(name)]
     finally:
         second.down()
-    session.wait(10)
+    session.wait(60)
     assert leftovers(folder) == []
     assert not folder.exists()
     assert [pid for pid in pids if processes.start_time(pid)] == []
