@@ -160,11 +160,11 @@ def _heard_of(call: Call, plan: Plan, found: Run, steal: str) -> Run | None:
     None: a person has stopped that, and wants nothing taken back now.
     """
     open_ = ", ".join(unheard_of(plan, found, None))
-    screen.err(
-        f"The record does not say what became of a change on {open_}: asking there.\n"
-        "What still runs there comes to its end first.\n"
-    )
     with watching(call, plan, run=found.id, live=False) as (watch, stop):
+        screen.err(  # a Ctrl-C of whoever has read it stops the asking
+            f"The record does not say what became of a change on {open_}: asking there.\n"
+            "What still runs there comes to its end first.\n"
+        )
         heard = begun.heard_of(call.settings, found.id, call.person, watch, stop=stop, steal=steal)
     if stop.pressed:
         screen.err(f"Nothing was taken back; `opskit undo {found.id}` does that.\n")
