@@ -189,7 +189,7 @@ def answered(trouble: Trouble, case: Kill) -> None:
     environ, folder = trouble.fleet.environ, trouble.fleet.folder
     with terminal(["resume", "last", "--no-live"], environ=environ, folder=folder) as person:
         for number, answer in enumerate([*case.answers, *case.answers]):
-            end = time.monotonic() + 30
+            end = time.monotonic() + 60
             while person.text().count("abort] ") <= number and person.process.poll() is None:
                 assert time.monotonic() < end, person.text()
                 time.sleep(0.05)

@@ -229,7 +229,7 @@ def test_a_search_that_was_killed_is_made_again_and_leaves_whole_evidence(desk: 
         waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'payouts'::regclass"
         until(lambda: other.execute(waiting).fetchone())
         killed.kill()
-        killed.wait(20)
+        killed.wait(60)
     assert "CRIT ill:" in desk.opskit("resume", "last", status=1)
     (folder,) = base.iterdir()
     assert opened(folder / "manifest.json").manifest.level == "CRIT"

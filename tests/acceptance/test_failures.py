@@ -1,5 +1,6 @@
 """Steps that fail, on real hosts: who stops, what is taken back, how the run ends."""
 
+import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -7,7 +8,7 @@ import pytest
 
 from opskit.lab import Lab
 from tests.support.fleet import Fleet
-from tests.support.trouble import Case, Trouble, did, fails_on, slowly, step
+from tests.support.trouble import Case, Trouble, did, fails_on, held, step, until
 
 pytestmark = pytest.mark.acceptance
 
@@ -31,6 +32,7 @@ DONE, HALF = "one two three", "one two"
 BACK = "one two undo-two undo-one"
 WHOLLY = "one two three undo-three undo-two undo-one"
 
+FAILED = re.compile(r"^\S+ +web2 +FAILED", re.MULTILINE)
 CASES = [
     Case(
         name="stop-leaves-things-as-they-are",
@@ -94,20 +96,22 @@ CASES = [
         name="what-is-in-flight-finishes",
         head="batches: [3]\n",
         steps=step("one", did("one"))
-        + step("two", "test {{ host }} = web2 || { " + slowly("two") + "; exit 0; }; exit 7")
+        + step("two", "test {{ host }} = web2 || { " + held("two") + "; exit 0; }; exit 7")
         + step("three", did("three")),
         exit=1,
         state="failed",
         hosts="web2: failed, web1 web3: begun, web4: not started",
+        held=("web1", "web3"),
         tally={"web1": "one begin-two two", "web2": "one", "web3": "one begin-two two"},
     ),
     Case(
         name="in-flight-then-taken-back",
         head="batches: [2]\non_failure: undo\n",
+        held=("web1",),
         steps=step("one", did("one"), undo=did("undo-one"))
         + step(
             "two",
-            "test {{ host }} = web2 || { " + slowly("two") + "; exit 0; }; exit 7",
+            "test {{ host }} = web2 || { " + held("two") + "; exit 0; }; exit 7",
             undo=did("undo-two"),
         ),
         exit=3,
@@ -267,11 +271,16 @@ CASES = [
 def check(trouble: Trouble, case: Case) -> None:
     """Carry out one case."""
     trouble.write(case.steps, case.head, case.always)
-    done = trouble.run()
-    said = done.stdout + done.stderr
+    begun = trouble.start()
+    try:
+        if case.held:
+            until(lambda: FAILED.search(begun.said()) is not None, "that it is told of")
+            trouble.let_go(*case.held)
+    finally:
+        status, said = begun.end(), begun.said()
     assert trouble.tallies(tuple(case.tally)) == case.tally, said
     assert trouble.ended() == (case.exit, case.state, case.expected()), said
-    assert done.returncode == case.exit, said
+    assert status == case.exit, said
     assert [text for text in case.says if text not in said] == [], said
     trouble.proved()
 

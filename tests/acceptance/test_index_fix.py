@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,16 @@ def killed(desk: Desk, after: int, *more: str) -> None:
     assert done.returncode in (0, -signal.SIGKILL), done
 
 
+def killed_once(desk: Desk, holds: Callable[[], object], *more: str) -> None:
+    """Kill opskit once something holds at the server."""
+    with desk.background(*words(desk, "--yes", *more)) as process:
+        try:
+            until(holds)
+        finally:
+            process.kill()
+            process.communicate()
+
+
 def settled(desk: Desk) -> None:
     """Resume until the run has come to its end."""
     with suppress(AssertionError):  # it had come to its end before it was killed
@@ -157,8 +168,7 @@ def test_a_build_whose_opskit_is_killed_is_done_once(desk: Desk, after: int) -> 
 def test_a_build_whose_opskit_is_killed_can_be_taken_back(desk: Desk) -> None:
     with psycopg.connect(desk.db.owner) as other:
         other.execute(b"INSERT INTO item VALUES ('in the way', 0)")
-        killed(desk, 600)
-        until(lambda: desk.db.sql("SELECT 1 FROM pg_stat_progress_create_index"))
+        killed_once(desk, lambda: desk.db.sql("SELECT 1 FROM pg_stat_progress_create_index"))
         threading.Timer(1, other.commit).start()
         desk.opskit("undo", "last", "--yes")  # which waits until the build has come to its end
     assert desk.db.sql(INDEXES) == []
@@ -226,8 +236,10 @@ def test_a_rebuild_that_goes_on_without_opskit_is_waited_for(desk: Desk) -> None
     bloated(desk)
     with psycopg.connect(desk.db.owner) as other:
         other.execute(b"INSERT INTO item VALUES ('in the way', 0)")
-        killed(desk, 900, "-p", "rebuild=true", "-p", "only=item_n_name")
-        until(lambda: ("item_n_name_ccnew", False) in desk.db.sql(INDEXES))
+        killed_once(
+            desk, lambda: ("item_n_name_ccnew", False) in desk.db.sql(INDEXES),
+            "-p", "rebuild=true", "-p", "only=item_n_name",
+        )  # fmt: skip
         other.commit()
     settled(desk)
     assert desk.db.sql("SELECT count(*) FROM rebuilt") == [(1,)]

@@ -124,7 +124,7 @@ def under_way(
             words, env=desk.settings, cwd=desk.folder, stdin=subprocess.DEVNULL, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         waiting = "SELECT FROM pg_locks WHERE NOT granted AND relation = %s::regclass"
         while other.execute(waiting, ["economy_cointransaction"]).fetchone() is None:
             assert time.monotonic() < end
@@ -134,7 +134,7 @@ def under_way(
 def test_a_look_that_was_killed_is_taken_again(desk: Desk) -> None:
     with under_way(desk, "ill") as killed:
         killed.kill()
-        killed.communicate(timeout=20)
+        killed.communicate(timeout=60)
     assert "CRIT ill: 4 CRIT" in desk.opskit("resume", "last", status=1)
     desk.opskit("audit", "verify", status=0)
 
@@ -160,7 +160,7 @@ def test_a_look_that_also_calls_what_writes_leaves_nothing_to_be_undone(desk: De
     book = str(desk.folder / "writers.yaml")
     with under_way(desk, "ill", book) as killed:
         killed.kill()
-        killed.communicate(timeout=20)
+        killed.communicate(timeout=60)
     assert "CRIT ill: 4 CRIT" in desk.opskit("resume", "last", status=1)
     given = ["-p", f"expect={desk.folder}/teams.yaml", "-p", "database=sound", "--yes"]
     assert "opskit undo" not in desk.opskit("run", book, *given, status=0)
@@ -170,7 +170,7 @@ def test_a_look_that_also_calls_what_writes_leaves_nothing_to_be_undone(desk: De
 def test_a_look_whose_line_breaks_is_taken_again(desk: Desk) -> None:
     with under_way(desk, "remote") as broken:
         desk.wire.cut()
-    said, _ = broken.communicate(timeout=40)
+    said, _ = broken.communicate(timeout=60)
     assert (broken.returncode, "CRIT remote: 4 CRIT" in said) == (1, True), said
     assert "lost sight of" in said
 
@@ -181,7 +181,7 @@ def test_a_look_that_an_administrator_ends_is_unknown_and_not_begun_anew(desk: D
             "SELECT pg_terminate_backend(pid) FROM pg_locks"
             " WHERE NOT granted AND relation = 'economy_cointransaction'::regclass"
         )
-        said, _ = ended.communicate(timeout=20)
+        said, _ = ended.communicate(timeout=60)
     assert (ended.returncode, "administrator command" in said) == (6, True), said
     assert "attempt 2" not in said
 

@@ -312,7 +312,7 @@ def workers(desk: Money) -> Iterator[threading.Event]:
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        assert paid.wait(10)
+        assert paid.wait(60)
         yield paid
     finally:
         stop.set()
@@ -347,7 +347,7 @@ def test_payouts_are_switched_off_with_proof_and_on_again(desk: Money) -> None:
         paid.clear()
         desk.opskit("undo", "last", "--yes")
         assert desk.db.sql("SELECT enabled FROM payout_switch") == [(True,)]
-        assert paid.wait(10)
+        assert paid.wait(60)
 
 
 def test_a_guard_is_built_and_taken_back(desk: Money) -> None:

@@ -398,11 +398,11 @@ def test_bad_input_is_refused_and_nothing_is_touched(fleet: Fleet, case: Case) -
 def test_a_second_run_on_the_same_lock_is_refused_and_told_who_holds_it(fleet: Fleet) -> None:
     (fleet.folder / "slow.yaml").write_text(
         "opskit: 1\nname: slow\nversion: 1.0.0\nsummary: a test\nhosts: web1\nlock: web\n"
-        "steps:\n  - {name: slow work, run: sleep 30}\n"
+        "steps:\n  - {name: slow work, run: sleep 300}\n"
     )
     first = fleet.start("run", "slow.yaml", "--yes")
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while "step started" not in _log(fleet):
             assert time.monotonic() < deadline
             time.sleep(0.1)

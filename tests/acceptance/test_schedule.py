@@ -178,7 +178,7 @@ def test_f23_a_line_of_cron_has_a_lock_a_limit_a_record_and_an_alert(folder: Pat
     with struck(folder, line_of(folder)) as job:
         job.communicate(timeout=60)
     assert alerts.read_text() == "a-job failed, 100 %\n" * 2, "its environment is not there"
-    written(folder, line="sleep 4", longest="2s")
+    written(folder, line=f"until test -e {folder}/go; do sleep 0.1; done")
     line = line_of(folder)
     lock.unlink()
     with struck(folder, line) as job:
@@ -186,6 +186,10 @@ def test_f23_a_line_of_cron_has_a_lock_a_limit_a_record_and_an_alert(folder: Pat
         with struck(folder, line) as second:
             second.communicate(timeout=60)
         assert alerts.read_text() == "a-job failed, 100 %\n" * 3, "it runs already"
+        (folder / "go").touch()
+        job.communicate(timeout=60)
+    written(folder, line="sleep 60", longest="1s")
+    with struck(folder, line_of(folder)) as job:
         job.communicate(timeout=60)
     assert alerts.read_text() == "a-job failed, 100 %\n" * 4, "it took too long"
 

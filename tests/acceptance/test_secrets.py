@@ -236,7 +236,7 @@ def test_output_waits_at_the_host_only_for_its_owner_and_only_until_it_is_record
     planted: Planted,
 ) -> None:
     fleet = planted.fleet
-    steps = "  - {name: slow, run: 'spell TOKEN; sleep 30', secrets: {TOKEN: by_env}}\n"
+    steps = "  - {name: slow, run: 'spell TOKEN; sleep 90', secrets: {TOKEN: by_env}}\n"
     fleet.runbook("  - {name: first, run: spell TOKEN, secrets: {TOKEN: by_env}}\n" + steps)
     environ = {**fleet.environ, **planted.environ}
     process = subprocess.Popen(
@@ -245,7 +245,7 @@ def test_output_waits_at_the_host_only_for_its_owner_and_only_until_it_is_record
     )  # fmt: skip
     try:
         listing = "find ~ops/.opskit/runs/ -type f -size +100k -exec stat -c '%a %U %n' {} +"
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while len(found := fleet.sh("web1", listing).splitlines()) < 2:
             assert time.monotonic() < deadline, found
             time.sleep(0.1)

@@ -200,7 +200,7 @@ def test_what_goes_on_at_the_server_without_opskit_is_followed_to_its_end(desk: 
             until(lambda: desk.events("run resumed"))
             time.sleep(1)  # it has asked by then, and waits
             other.commit()
-            said = second.communicate(timeout=30)[0]
+            said = second.communicate(timeout=60)[0]
         finally:
             second.kill()
             second.communicate()
@@ -224,7 +224,7 @@ def test_a_stop_ends_what_runs_at_the_server(desk: Desk) -> None:
         time.sleep(0.5)  # two at once may arrive as one
         running.send_signal(signal.SIGINT)
         until(lambda: desk.db.sessions() == [])
-        assert running.wait(30) == 130
+        assert running.wait(60) == 130
     finally:
         running.kill()
         running.communicate()

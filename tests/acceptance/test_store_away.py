@@ -10,7 +10,7 @@ import pytest
 from tests.support.fleet import Fleet
 from tests.support.postgres import Server, server
 from tests.support.proxy import Proxy, proxy
-from tests.support.trouble import Trouble, did, held, step
+from tests.support.trouble import Trouble, did, held, step, until
 
 pytestmark = pytest.mark.acceptance
 
@@ -53,7 +53,8 @@ def test_a_run_waits_for_a_server_that_was_killed_and_goes_on_by_itself(
             trouble.until(host, "begin-two")
         mine.kill()
         trouble.let_go(*HOSTS)
-        time.sleep(4)
+        until(lambda: "nothing new is sent" in run.said(), "that it waits")
+        time.sleep(1)
         assert tallies(trouble) == dict.fromkeys(HOSTS, "one begin-two two")
         mine.start()
     finally:

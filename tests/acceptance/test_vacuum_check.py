@@ -185,7 +185,8 @@ CHECK = (
 )
 def test_a_check_that_asks_a_database(desk: Desk, sql: str, status: int, said: str) -> None:
     desk.db.sql("INSERT INTO item VALUES ('kept')")
-    desk.write(CHECK.replace("SQL", sql).replace("}\n", ", timeout: 1s}\n"))
+    limit = "1s" if "pg_sleep" in sql else "20s"
+    desk.write(CHECK.replace("SQL", sql).replace("}\n", f", timeout: {limit}}}\n"))
     assert said in desk.run(status=status)
     assert desk.db.items() == ["kept"]
 

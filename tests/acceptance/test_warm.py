@@ -253,7 +253,7 @@ class Shop(BaseHTTPRequestHandler):
 
     port = 0
     asked: ClassVar[list[tuple[str, str | None, str | None]]] = []
-    both: ClassVar[threading.Barrier] = threading.Barrier(3, timeout=20)
+    both: ClassVar[threading.Barrier] = threading.Barrier(3, timeout=60)
 
     def do_GET(self) -> None:
         self.asked.append((self.path, self.headers["Host"], self.headers["X-Opskit-Warm"]))

@@ -139,7 +139,7 @@ def test_while_the_store_is_away_nothing_is_started_and_then_it_goes_on(
         thread.start()
         assert not begun.wait(2.0)
         line.refusing = False
-        assert begun.wait(15.0)
+        assert begun.wait(60.0)
         thread.join()
         journal.append(ended(), finished())
 
@@ -308,13 +308,13 @@ def test_a_server_that_stands_still_is_waited_for_like_one_that_is_away(
             mine.freeze()
             thread = threading.Thread(target=note, args=(journal, 1))
             thread.start()
-            until = time.monotonic() + 20
+            until = time.monotonic() + 60
             while not told:
                 assert time.monotonic() < until
                 time.sleep(0.1)
             assert thread.is_alive()
             mine.freeze(thaw=True)
-            thread.join(timeout=30)
+            thread.join(timeout=60)
             assert not thread.is_alive()
             journal.append(ended(), finished())
         assert noted(store, journal.run) == ["1"]

@@ -116,13 +116,15 @@ def test_only_what_ran_within_the_window_counts(db: Base) -> None:
 
 
 class Calling:
-    """Let a client call a statement again and again meanwhile."""
+    """Let a client call a statement again and again while the window of a look is open."""
 
     def __init__(self, db: Base, statement: str, pause: float = 0.05) -> None:
         self._over = threading.Event()
+        db.out = {"stdout": bytearray(), "stderr": bytearray()}
 
         def call() -> None:
             with psycopg.connect(db.owner, autocommit=True) as connection:
+                until(lambda: self._over.is_set() or "counting statements" in db.printed)
                 while not self._over.wait(pause):
                     connection.execute(statement.encode())
 
@@ -146,7 +148,7 @@ class Calling:
 )
 def test_counters_that_are_reset_meanwhile_make_it_unknown(db: Base, reset: str) -> None:
     db.sql('SELECT count(*) AS "early bird" FROM pg_class')
-    with Calling(db, reset, 0.3):
+    with Calling(db, reset, 0.1):
         output = look(db, window=0.8)
     assert output.evidence["level"] == "UNKNOWN"
     assert "reset meanwhile" in output.reason
@@ -365,7 +367,7 @@ def test_large_tables_that_are_read_as_a_whole_are_told_by_the_window(big: Base)
     with Calling(big, "SELECT id FROM big WHERE name = 'x'"):
         output = look(big, window=2.5)
     assert output.evidence["level"] == "OK"  # by itself that is no fault
-    assert re.search(r"[0-9,]+0,000 rows were read from end to end of it in 3s",
+    assert re.search(r"[0-9,]+0,000 rows were read from end to end of it in \d+s",
                      about(output, "scan")["public.big"])  # fmt: skip
     assert "public.big" in about(look(big), "scan")
     assert about(look(big, leave_out=("scan",)), "scan") == {}
@@ -406,7 +408,7 @@ def test_planning_waits_for_nobody(big: Base) -> None:
         holder.do("LOCK TABLE big IN ACCESS EXCLUSIVE MODE")
         began = time.monotonic()
         output = look(big, plans=True)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
     assert output.evidence["level"] == "OK"
     assert "lock timeout" in big.printed
 

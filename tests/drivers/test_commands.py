@@ -38,7 +38,7 @@ def alive(pid: int) -> bool:
 
 
 def number_in(path: Path) -> int:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while time.monotonic() < end:
         with suppress(OSError, ValueError):
             return int(path.read_text())
@@ -174,18 +174,17 @@ def test_one_attempt_can_be_ended_for_a_reason(
 
 def test_a_long_change_is_read_along(any_kit: Kit) -> None:
     any_kit.do("true", key="before")  # the connection is there
-    began = time.monotonic()
-    heard: list[tuple[float, Stream, bytes]] = []
+    heard: list[tuple[int, Stream, bytes]] = []
     text = "for i in 1 2 3; do echo $i; echo e$i >&2; sleep 1.1; done"
     got = any_kit.do(
         text,
         effect="change",
-        heard=lambda stream, data: heard.append((time.monotonic() - began, stream, data)),
+        heard=lambda stream, data: heard.append((0, stream, data)),
     )
     assert got.outcome == "succeeded"
     assert b"".join(data for _, stream, data in heard if stream == "stdout") == b"1\n2\n3\n"
     assert b"".join(data for _, stream, data in heard if stream == "stderr") == b"e1\ne2\ne3\n"
-    assert heard[0][0] < 3.1
+    assert b"3" not in heard[0][2], "it was not heard before all of it was over"
 
 
 @pytest.mark.acceptance
@@ -387,7 +386,7 @@ def test_a_stop_that_comes_before_the_command_began_is_one_too(
     for turn in range(4):
         mark = tmp_path / f"mark{turn}"
         with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(any_kit.do, f"sleep 5; echo x >{mark}", effect=effect)
+            asked = pool.submit(any_kit.do, f"sleep 30; echo x >{mark}", effect=effect)
             target = any_kit.targets._targets[any_kit.host.name]
             while target.running is None:
                 time.sleep(0)
@@ -395,7 +394,7 @@ def test_a_stop_that_comes_before_the_command_began_is_one_too(
             assert list(any_kit.targets.stop(0.5).values()) == ["confirmed gone"]
             began = time.monotonic()
             output = asked.result().output
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 20
         assert output.outcome == "failed"
         assert output.evidence["stopped"] == "confirmed gone"
         assert not mark.exists()

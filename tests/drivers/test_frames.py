@@ -174,7 +174,7 @@ def test_what_is_no_shell_is_unreachable_in_bounded_time(
         assert made.host.name in caught.value.where
         got = made.do("echo x", effect="change")
         assert (got.outcome, got.output.sent, got.output.unreachable) == ("failed", False, True)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
 
 
 @effects

@@ -298,7 +298,7 @@ def test_what_an_expectation_says_is_never_carried_out(url: str, where: str) -> 
        "GRANT ALL ON kept, s TO reader")  # fmt: skip
     began = time.monotonic()
     output, _ = verified(url, item(Index(keys=("a",), where=where)))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 8
     assert output.outcome in ("failed", "unknown")
     with psycopg.connect(url) as connection:
         assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
@@ -409,7 +409,7 @@ def test_a_locked_table_is_waited_for_two_seconds_and_only_for_expressions(url: 
         other.execute("LOCK TABLE item IN ACCESS EXCLUSIVE MODE")
         began = time.monotonic()
         output, _ = verified(url, item(partial))
-        assert (output.outcome, time.monotonic() - began < 4) == ("unknown", True)
+        assert (output.outcome, time.monotonic() - began < 12) == ("unknown", True)
         assert "somebody holds a lock" in output.reason
 
 
@@ -421,7 +421,7 @@ def test_an_index_that_is_being_built_is_not_broken(url: str) -> None:
             target=do, args=(url, "CREATE INDEX CONCURRENTLY item_a ON item (a)")
         )
         build.start()
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while True:
             output, printed = verified(url, item(Index(keys=("a",))))
             if [o["check"] for o in findings(output)] != ["missing"]:
@@ -509,7 +509,7 @@ def test_an_index_that_nobody_uses_is_told_of_once_that_was_counted_for_long(url
           "SELECT FROM item WHERE b = 1")  # fmt: skip
     wanted = item(Index(keys=("a",)), Index(keys=("c",), unique=True), Index(keys=("b",)))
     assert findings(verified(url, wanted)[0]) == []  # 30 days have not been counted
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while True:
         output, printed = verified(url, wanted, unused_after=0.001)
         told = [(one["check"], one["name"], one["level"]) for one in findings(output)]

@@ -53,13 +53,19 @@ def there(db: Base) -> list[tuple[object, ...]]:
 
 def ruin(db: Base, statement: str) -> None:
     """Let a build come to nothing, so that what is invalid is left."""
-    with psycopg.connect(db.owner, autocommit=True) as connection:
-        connection.execute(b"SET statement_timeout = '150ms'")
-        with psycopg.connect(db.owner) as other:
-            other.execute(b"INSERT INTO item VALUES ('in the way')")
+    with psycopg.connect(db.owner, autocommit=True) as connection, holding(db):
+
+        def build() -> None:
             with suppress(psycopg.errors.QueryCanceled):
                 connection.execute(statement.encode())
-            other.rollback()
+
+        thread = threading.Thread(target=build)
+        thread.start()
+        pid = connection.info.backend_pid
+        waits = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
+        until(lambda: db.sql(waits, pid))
+        db.sql("SELECT pg_cancel_backend(%s)", pid)
+        thread.join(60)
 
 
 @contextmanager

@@ -291,7 +291,7 @@ def test_a_stop_bars_what_has_not_begun(at: Broker) -> None:
         thread = threading.Thread(target=lambda: found.append(
             at.do(tasks=("shop.export",), most=500)))  # fmt: skip
         thread.start()
-        assert begun.wait(10)
+        assert begun.wait(60)
         for one in at.db.driver.busy():
             one.give_up.set()
         thread.join(20)

@@ -46,7 +46,7 @@ def quiet(desk: Desk, period: float = PERIOD) -> Output:
 def meanwhile(desk: Desk, act: Callable[[], object]) -> Iterator[list[Output]]:
     """Let something happen once the period has begun."""
     found: list[Output] = []
-    thread = threading.Thread(target=lambda: found.append(quiet(desk)))
+    thread = threading.Thread(target=lambda: found.append(quiet(desk, 2 * PERIOD)))
     thread.start()
     until(lambda: any("ROLLBACK" in row[2] for row in desk.db.sessions()))
     act()

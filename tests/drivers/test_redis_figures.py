@@ -1,8 +1,10 @@
 # ruff: noqa: ANN401 - keywords are those of a RedisCall
 """Numbers of a real Redis for health checks: counted within a window, or not known."""
 
+import contextlib
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from opskit.drivers.redis.figures import info
 from opskit.model.job import Output
 from opskit.model.work import Limits
 from opskit.steps.health import judge
+from tests.support import redis as support
 from tests.support.redis import Keys, Server, keys
 
 pytestmark = pytest.mark.acceptance
@@ -29,20 +32,34 @@ def checked(
     return judge(db.job(commands, "read", check=limits).work, found)
 
 
-def looked_up(db: Keys, hits: int, misses: int, after: float = 0.15) -> threading.Thread:
+def in_the_window(db: Keys, act: Callable[[], object]) -> threading.Thread:
+    """Do something once the figures were read for the first time: a window is open then."""
+    seen = support.Peer(db.server.port)
+    seen.call("MONITOR")
+
+    def wait() -> None:
+        with contextlib.closing(seen):
+            line = b""
+            while b'"INFO"' not in line or b'"server"' in line:  # which is who it is
+                line = seen.next()
+        act()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def looked_up(db: Keys, hits: int, misses: int) -> threading.Thread:
     """Look keys up while a window is open; they have been there before."""
 
     def act() -> None:
-        time.sleep(after)
         with db.server.peer() as peer:
             for name, times in (("there", hits), ("away", misses)):
                 for _ in range(times):
                     peer.call("GET", name)
 
     db.call("SET", "there", "1")
-    thread = threading.Thread(target=act)
-    thread.start()
-    return thread
+    return in_the_window(db, act)
 
 
 def test_f17_the_hit_rate_is_what_was_added_to_the_counters_and_not_what_they_say(db: Keys) -> None:
@@ -74,12 +91,7 @@ def test_f17_counters_that_were_set_back_are_no_rate(db: Keys) -> None:
     for _ in range(9):
         db.call("GET", "there")
 
-    def reset() -> None:
-        time.sleep(0.15)
-        db.call("CONFIG", "RESETSTAT")
-
-    thread = threading.Thread(target=reset)
-    thread.start()
+    thread = in_the_window(db, lambda: db.call("CONFIG", "RESETSTAT"))
     found = checked(db, figure="hit_rate", window=0.5, crit="< 50")
     thread.join()
     assert found.reason.startswith("UNKNOWN x: keyspace_hits has gone down within the window")

@@ -68,7 +68,7 @@ def told(second: Kit, job: Job, left: float = 20.0) -> tuple[Output, bytes]:
 
 
 def wait(path: Path) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not path.exists():
         assert time.monotonic() < end, path
         time.sleep(0.02)
@@ -199,8 +199,20 @@ def test_a_person_can_stop_what_was_found(first: Kit, second: Kit, tmp_path: Pat
     job = sent(first, f"touch {tmp_path}/mark; sleep 60")
     wait(tmp_path / "mark")
     away(first)
-    threading.Timer(2.0, lambda: second.targets.stop(1.0)).start()
-    output, _ = told(second, job)
+    second.targets.open(second.host.name, writes=True)
+    stopped: list[object] = []
+
+    def stop() -> None:
+        end = time.monotonic() + 60
+        while not (found := second.targets.stop(1.0)) and time.monotonic() < end:
+            time.sleep(0.05)
+        stopped.append(found)
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    output, _ = told(second, job, 60.0)
+    stopper.join()
+    assert stopped == [{"k": "confirmed gone"}]
     assert output.outcome == "failed"
     assert output.evidence["stopped"] == "confirmed gone"
 
@@ -282,9 +294,12 @@ def test_a_look_tells_what_has_ended(first: Kit, second: Kit, tmp_path: Path) ->
 def test_a_look_tells_what_still_runs_and_leaves_it_alone(
     first: Kit, second: Kit, tmp_path: Path
 ) -> None:
-    job = sent(first, f"echo x >>{tmp_path}/mark; sleep 3; echo y >>{tmp_path}/mark")
+    go = "n=0; while [ ! -e {0}/go ] && [ $n -lt 600 ]; do n=$((n+1)); sleep 0.05; done"
+    line = f"echo x >>{tmp_path}/mark; {go.format(tmp_path)}; echo y >>{tmp_path}/mark"
+    job = sent(first, line)
     wait(tmp_path / "mark")
     assert looked(first, job).state == "running"
+    (tmp_path / "go").touch()
     assert told(second, job)[0].outcome == "succeeded"
     assert (tmp_path / "mark").read_text() == "x\ny\n"
 

@@ -130,9 +130,10 @@ def refused(
 def test_a_session_that_does_something_else_by_now_is_refused(db: Base) -> None:
     with clients(db) as client:
         one, other = client(), client()
-        one.run("SELECT pg_sleep(0.4)")
+        one.run("SELECT pg_sleep(60)")
         other.run("SELECT pg_sleep(60)")
         both = listed(look(db), one, other)
+        db.sql("SELECT pg_cancel_backend(%s)", one.pid)
         one.ended()
         assert "does nothing that could be ended" in refused(db, one, both[0], "cancel")
         one.run("SELECT pg_sleep(60)")
@@ -272,7 +273,7 @@ def test_what_does_not_end_is_told(db: Base) -> None:
         quick = client()
         quick.run("SELECT pg_sleep(60)")
         both = (*targets, *listed(look(db), quick))
-        output = end(db, "cancel", both, wait=0.5, rest=True)
+        output = end(db, "cancel", both, wait=1.0, rest=True)
         assert output.reason.startswith("2 of 2 cancelled, 1 of them terminated; "), output.reason
         assert (one.alive, quick.alive) == (False, True)
         assert output.evidence["terminated"] == [one.pid]

@@ -164,7 +164,7 @@ def test_a_run_makes_a_read_again_that_was_in_the_way(
     db, there, _ = pair
     desk = Desk(there, tmp_path)
     desk.write(
-        "  - {name: look, effect: read, sql: 'SELECT count(*), pg_sleep(1.5) FROM"
+        "  - {name: look, effect: read, sql: 'SELECT count(*), pg_sleep(30 * count(*)) FROM"
         " (TABLE item LIMIT 1) x'}\n",
         entry=", standby: true",
     )

@@ -347,14 +347,14 @@ def test_an_upload_can_be_stopped_in_the_middle(any_kit: Kit, tmp_path: Path) ->
     content = FileRef(path=str(big), size=size, sha256="0" * 64)
     with ThreadPoolExecutor(1) as pool:
         upload = pool.submit(put, any_kit, content, dest)
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while not left_beside(dest) and time.monotonic() < until:
             time.sleep(0.01)
         assert left_beside(dest)
         began = time.monotonic()
         assert list(any_kit.targets.stop(1.0).values()) == ["confirmed gone"]
         output = upload.result()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
     assert (output.outcome, output.sent) == ("failed", False)
     assert output.evidence["stopped"] == "confirmed gone"
     assert output.reason == "stopped by a person, confirmed gone"

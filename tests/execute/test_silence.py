@@ -39,12 +39,12 @@ def test_a_silence_is_pointed_out_once_and_that_it_is_over(tmp_path: Path) -> No
     assert (first.key, first.host, first.step, first.attempt) == ("1/web1", "web1", "a", 1)
     assert first.data == second.data == {"seconds": 0.2}
     assert over.data["over"] is True
-    assert 1.5 < float(str(over.data["seconds"])) < 3
+    assert 1.5 < float(str(over.data["seconds"])) < 6
     assert seen.count("step silent") == 3
 
 
 def test_what_prints_often_enough_is_not_silent(tmp_path: Path) -> None:
-    plan = planned(runbook("  - {name: a, run: a, silent: 600ms}\n"), tmp_path, hosts=2)
+    plan = planned(runbook("  - {name: a, run: a, silent: 900ms}\n"), tmp_path, hosts=2)
 
     def act(write: Write) -> None:
         for _ in range(12):
@@ -53,7 +53,7 @@ def test_what_prints_often_enough_is_not_silent(tmp_path: Path) -> None:
 
     world = World(acts={"1/web1": act})
     assert told(go(plan, world)[1]) == []
-    world = World(acts={"1/web2": lambda write: time.sleep(1.9)})
+    world = World(acts={"1/web2": lambda write: time.sleep(2.2)})
     assert [event.host for event in told(go(plan, world)[1])] == ["web2"]
 
 
@@ -106,10 +106,11 @@ def test_the_record_says_since_when_it_has_printed_nothing(tmp_path: Path) -> No
     plan = planned(runbook(SILENT), tmp_path, hosts=1)
     world = World()
     paper = Paper(world)
-    began, silent = time.time(), list[float | None]()
+    began, silent, acts = time.time(), list[float | None](), list[float]()
 
     def act(write: Write) -> None:
         time.sleep(1.4)
+        acts.append(time.time())
         silent.append(records(paper)["1/web1"].silent)
         for _ in range(40):  # it is told within a second
             write("stdout", b".")
@@ -120,7 +121,7 @@ def test_the_record_says_since_when_it_has_printed_nothing(tmp_path: Path) -> No
     go(plan, world, paper)
     since, again = silent
     assert since is not None
-    assert began <= since < began + 0.3
+    assert began <= since < acts[0] - 1.0
     assert again is None
     assert records(paper)["1/web1"].silent is None
 

@@ -187,7 +187,7 @@ def constant(
 
 def _settled(fleet: Fleet, found: Constant) -> Mapping[str, Any]:
     """The logs, once the services have written their last lines: they answer first."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while True:
         logs: dict[str, Any] = dict(failures.read(fleet.lab.layout))
         hosts = [found.answered(count) for count in logs["hosts"].values()]

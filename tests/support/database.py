@@ -111,7 +111,7 @@ class Base:
 
     def quiet(self) -> bool:
         """Tell whether nothing of opskit is left at the server; to leave takes a moment."""
-        until(lambda: self.sessions() == [], 2)
+        until(lambda: self.sessions() == [])
         return True
 
     @contextlib.contextmanager
@@ -133,7 +133,7 @@ class Base:
             yield found
 
 
-def until(holds: Callable[[], object], seconds: float = 20.0) -> None:
+def until(holds: Callable[[], object], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it did not come to be so"

@@ -46,7 +46,7 @@ class Desk:
         done = subprocess.run(
             [sys.executable, "-m", *program, *words] if program else self.words(*words),
             env=self.settings, cwd=self.folder, stdin=subprocess.DEVNULL, capture_output=True,
-            text=True, timeout=60, check=False,
+            text=True, timeout=120, check=False,
         )  # fmt: skip
         said = f"$ opskit {' '.join(words)}\n{done.stdout}\n{done.stderr}"
         assert status in (None, done.returncode), f"exit {done.returncode}\n{said}"

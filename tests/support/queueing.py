@@ -17,7 +17,7 @@ from opskit.model.queues import Layout, MessageDeed, Messages, Queues
 from opskit.model.text import text
 from opskit.steps.health import judge
 from opskit.steps.queues import LIMITS
-from tests.support.redis import Keys, Peer
+from tests.support.redis import Keys, Peer, until
 
 DEFAULTS = {check: Limit(warn=warn, crit=crit) for check, (warn, crit, _) in LIMITS.items()}
 
@@ -99,7 +99,10 @@ class Broker:
 
 @contextmanager
 def beside(db: Keys, act: Any) -> Iterator[list[int]]:
-    """Let another client act on the server all the time; give the count of its acts."""
+    """Let another client act on the server all the time; give the count of its acts.
+
+    It acts already when this returns.
+    """
     stop, count = threading.Event(), [0]
 
     def go() -> None:
@@ -112,6 +115,7 @@ def beside(db: Keys, act: Any) -> Iterator[list[int]]:
     thread = threading.Thread(target=go)
     thread.start()
     try:
+        until(lambda: count[0])
         yield count
     finally:
         stop.set()

@@ -48,7 +48,8 @@ class Terminal:
     def end(self) -> int:
         """Wait for the process and return its exit status."""
         status = self.process.wait(PATIENCE)
-        time.sleep(0.1)  # its last words are on their way
+        while select.select([self.main], [], [], 0.2)[0]:  # its last words are on their way
+            time.sleep(0.01)
         return status
 
     def hang_up(self) -> None:

@@ -184,6 +184,8 @@ class Case:
     tally: Mapping[str, str]
     head: str = ""
     always: str = ""
+    held: Sequence[str] = ()
+    """Hosts whose steps are `held` until it is told that another has failed."""
     says: Sequence[str] = field(default=())
     """What the person is told, word for word."""
 

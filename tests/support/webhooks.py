@@ -37,7 +37,7 @@ class Chats:
         return [body for path, body, _ in list(self.came) if path == name]
 
     def until(self, name: str, count: int = 1) -> None:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while len(self.at(name)) < count:
             assert time.monotonic() < end, f"nothing came at {name}: {self.came}"
             time.sleep(0.01)
