@@ -41,15 +41,21 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 LONG = (
-    "runbooks/test_deploy", "runbooks/test_migrations", "runbooks/test_deploy_refused",
-    "acceptance/test_payouts_killed",
-    "runbooks/test_blue_green", "acceptance/test_crash_matrix", "acceptance/test_queues",
-    "runbooks/test_blue_green_broken", "runbooks/test_no_failed_request",
-    "acceptance/test_payouts", "acceptance/test_crash", "acceptance/test_leases",
-    "acceptance/test_lost_hosts", "acceptance/test_again", "acceptance/test_cut_anywhere",
-    "acceptance/test_keys", "acceptance/test_refusals", "acceptance/test_dry_run",
-    "acceptance/test_secrets", "acceptance/test_sql", "runbooks/test_rollback",
-    "acceptance/test_matview_refresh", "audit/test_postgres_lost",
+    "runbooks/test_migrations", "steps/test_colours_haproxy", "runbooks/test_deploy",
+    "acceptance/test_lost_hosts", "steps/test_colours_traps", "runbooks/test_deploy_refused",
+    "acceptance/test_payouts", "acceptance/test_queues", "runbooks/test_rollback",
+    "steps/test_colours", "acceptance/test_order", "runbooks/test_blue_green",
+    "acceptance/test_aborted", "acceptance/test_leases", "acceptance/test_decide",
+    "contract/test_drivers", "acceptance/test_keys", "runbooks/test_health_check",
+    "acceptance/test_crash", "acceptance/test_secrets", "drivers/test_rejoin",
+    "acceptance/test_crash_matrix", "drivers/test_rows_standby", "lab/test_life",
+    "runbooks/test_sync_outage", "drivers/test_frames", "drivers/test_commands",
+    "acceptance/test_checks", "acceptance/test_payout_freezes", "acceptance/test_dry_run",
+    "acceptance/test_attempts", "acceptance/test_refusals", "acceptance/test_slow_query",
+    "acceptance/test_vacuum_check", "acceptance/test_channels", "acceptance/test_again",
+    "acceptance/test_store_away", "runbooks/test_no_failed_request", "acceptance/test_stop",
+    "acceptance/test_payouts_killed", "runbooks/test_blue_green_broken",
+    "runbooks/test_postgres_restart", "steps/test_gate_reads", "lab/test_traffic",
 )  # fmt: skip
 """Files that take longest, in turn those that wait and those that work."""
 

@@ -97,7 +97,7 @@ def test_traffic_moves_in_stages_and_comes_back_and_no_request_fails(fleet: Flee
         assert "No way back" not in gated, "a gate leaves nothing"
         fleet.opskit("plan", "blue-green", "-p", "to=green", *QUICK, "-p", "warm=/slow?ms=9")
         assert shares(fleet) == before, "a plan changes nothing"
-        gate = (*GATED, "-p", "watch=2s", "-p", "release=A", "-p", "p95_ratio=5")
+        gate = (*GATED, "-p", "watch=2s", "-p", "release=A", "-p", "p95_ratio=50")
         words = (*gate, "-p", "warm=/slow?ms=9 /health/detailed/")
         said = run(fleet, *words, "-p", "smoke=/ready/ /health/detailed/")
         assert "SUCCEEDED" in said

@@ -1,6 +1,7 @@
 """The shipped health-check, whole, against a practice fleet."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -48,7 +49,8 @@ def test_a_slow_page_warns_and_does_not_fail(fleet: Fleet) -> None:
 
 def test_a_page_that_is_much_too_slow_is_critical(fleet: Fleet) -> None:
     switch(fleet, "web3", slow_ms=2300)
-    assert "CRIT page: answered in 2." in check(fleet, "--limit", "web3", status=1)
+    said = check(fleet, "--limit", "web3", status=1)
+    assert re.search(r"CRIT page: answered in [2-9]\.", said), said
 
 
 def test_no_answer_is_unknown_and_unknown_is_worse_than_critical(fleet: Fleet) -> None:

@@ -158,7 +158,7 @@ def test_what_is_read_of_a_log(tmp_path: Path) -> None:
         for n, (one, (name, *_)) in enumerate(zip(logs, cases, strict=True))
     ]
     gates.append(start(entry(tmp_path / "nowhere"), {}))
-    ended = [(gate.communicate(timeout=30)[0], gate.returncode) for gate in gates]
+    ended = [(gate.communicate(timeout=90)[0], gate.returncode) for gate in gates]
     for one in traffic:
         one.over.set()
         one.thread.join()
@@ -191,7 +191,7 @@ def test_what_opskit_has_asked_to_count_shares_is_no_traffic(tmp_path: Path) -> 
         said = []
         for name in ("late", "later", "never"):
             gate = start({**nginx.entry(), "log": f"{nginx.top}/{name}.log"}, args)
-            said.append(gate.communicate(timeout=30)[0].splitlines()[-1])
+            said.append(gate.communicate(timeout=90)[0].splitlines()[-1])
         assert len((nginx.top / "late.log").read_text().splitlines()) >= 400
     finally:
         nginx.stop()
@@ -228,7 +228,7 @@ def test_counts_that_somebody_else_tells(tmp_path: Path) -> None:
             start(entry(tmp_path, counts=base + page), {"for": "2s"})
             for page in ("/counts?all", "/")
         ]
-        said = [gate.communicate(timeout=30)[0].splitlines()[-1] for gate in gates]
+        said = [gate.communicate(timeout=90)[0].splitlines()[-1] for gate in gates]
         server.shutdown()
     assert said[0].startswith("PASS: web1 "), said
     assert "p95 24 ms; web2 " in said[0]
@@ -251,24 +251,24 @@ def test_haproxy_counts_itself_and_begins_anew_when_it_is_reloaded(haproxy: Hapr
     args = {"pool": "app", "new": "green", "for": "2s", "sample": 30, "old_sample": 30}
     with Load(url=f"http://{haproxy.listen}/", rate=200, threads=4):
         passed = start(haproxy.entry(), args)
-        said = passed.communicate(timeout=30)[0]
+        said = passed.communicate(timeout=90)[0]
         assert "PASS: green " in said
         assert said.endswith("; HAProxy tells no p95, so mean times were compared\n"), said
         reloaded = start(haproxy.entry(), {**args, "for": "4s"})
         assert reloaded.stdout is not None
         assert ": well" in reloaded.stdout.readline()
         haproxy.reload()
-        said = reloaded.communicate(timeout=30)[0]
+        said = reloaded.communicate(timeout=90)[0]
         assert "INCONCLUSIVE: HAProxy was reloaded, and its counters began anew" in said, said
-        gone = start(haproxy.entry(), {**args, "for": "10s"})
+        gone = start(haproxy.entry(), {**args, "for": "40s"})
         time.sleep(0.5)
         haproxy.servers["green1"].close()
         begun = time.monotonic()
-        said = gone.communicate(timeout=30)[0]
+        said = gone.communicate(timeout=90)[0]
         took = time.monotonic() - begun
     haproxy.members[2] = Member(*_place(haproxy.members[2]))
     assert "FAIL: " in said.splitlines()[-1], said
-    assert took < 5
+    assert took < 25
 
 
 def _place(member: Member) -> tuple[str, int]:

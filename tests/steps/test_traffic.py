@@ -196,21 +196,24 @@ def test_a_drain_that_takes_too_long_fails_and_breaks_no_connection(balancer: Ba
         threading.Thread(target=lambda: answers.append(nginx.get("/slow"))) for _ in range(3)
     ]
     for member in nginx.members:
-        member.slow = 3.0
+        member.slow = 600.0
     try:
         for client in clients:
             client.start()
-        time.sleep(0.2)
+        support.wait_until(lambda: all(member.held for member in nginx.members))
         status, said = balancer("drain", 2, drain_timeout=1)
         assert status == 6
         assert (
             "is marked down in pool web, but after 1 s nginx still has 1 connection to it" in said
         )
         assert not answers
-        for client in clients:
-            client.join()
     finally:
         for member in nginx.members:
+            member.go_on.set()
+        for client in clients:
+            client.join()
+        for member in nginx.members:
+            member.go_on.clear()
             member.slow = 1.0
     assert sorted(answers) == sorted(f"200 {member.where}" for member in nginx.members)
 
@@ -556,7 +559,7 @@ def test_a_member_that_hangs_holds_nobody_up(asking: Balancer) -> None:
     finally:
         for member in asking.nginx.members:
             member.slow = 1.0
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
 
 
 GOOD = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"

@@ -36,7 +36,7 @@ class Balancer:
     def start(self, action: str, member: int = 1, **more: object) -> subprocess.Popen[str]:
         where = [one.where.rpartition(":") for one in self.haproxy.members]
         addresses = {f"web{n}": host for n, (host, _, _) in enumerate(where, 1)}
-        args: dict[str, object] = {"pool": "web", "up_timeout": 3, **more}
+        args: dict[str, object] = {"pool": "web", "up_timeout": 15, **more}
         args[action] = True if action == "check" else f"web{member}"
         entry = {**self.entry, "port": int(where[member - 1][2])}
         given: dict[str, Value] = {**words(args), "balancer": words(entry)}
