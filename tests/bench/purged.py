@@ -6,6 +6,7 @@ of its own, and starts no process for that.
 """
 
 import json
+import os
 import socket
 import statistics
 import subprocess
@@ -80,10 +81,11 @@ class Place:
         else:
             self.missing.append("django-redis")
         self.ways[LUA] = partial(self._small, "lua")
+        self._name = f"bench_{os.getpid()}"  # the lock of a removal is by that
         self._inventory = at.folder / "hosts.yaml"
         self._inventory.write_text(
             "opskit: 1\nhosts: {nowhere: 127.0.0.1}\n"
-            f"redis: {{main: {{url: 'redis://127.0.0.1:{at.port}/0'}}}}\n"
+            f"redis: {{{self._name}: {{url: 'redis://127.0.0.1:{at.port}/0'}}}}\n"
         )
 
     def measured(self, name: str, keys: int, others: int) -> Run:
@@ -115,9 +117,12 @@ class Place:
         )
 
     def _fill(self, keys: int, others: int) -> None:
-        self._at.call("FLUSHALL")
+        parts = [(":1:team:", keys)]
+        if not others or self._at.call("DBSIZE") < others:  # others are there from the round before
+            self._at.call("FLUSHALL")
+            parts.append(("other:", others))
         with self._at.peer() as peer:
-            for name, count in ((":1:team:", keys), ("other:", others)):
+            for name, count in parts:
                 for first in range(1, count + 1, 50_000):
                     last = min(count, first + 49_999)
                     peer.call("EVAL", FILL, "0", name, str(first), str(last))
@@ -158,7 +163,7 @@ class Place:
         words = [str(self._bench.opskit), "run", "cache-invalidate", "-i", str(self._inventory),
                  "--yes", "--json", "--store", str(folder / "purge.db"), "-p", f"pattern={PATTERN}",
                  "-p", f"evidence={folder / 'evidence'}", "-p", "override=measured", "-p", keep,
-                 "-p", "max_keys=2000000"]  # fmt: skip
+                 "-p", "max_keys=2000000", "-p", f"server={self._name}"]  # fmt: skip
         done = subprocess.run(words, capture_output=True, check=False, text=True)
         if done.returncode:
             raise FailedError(done.stdout[-2000:] + done.stderr)
@@ -189,7 +194,7 @@ class Probe:
     aside: list[float] = field(default_factory=list)
 
     def go(self) -> None:
-        asked = ((Peer(self.port), self.times), (Peer(self.other), self.aside))
+        asked = ((Peer(self.port, 120), self.times), (Peer(self.other, 120), self.aside))
         while not self.stop.wait(0.002):
             for peer, times in asked:
                 began = time.perf_counter()

@@ -34,11 +34,11 @@ def measure(workload: Workload, rounds: int, bench: Bench) -> list[str]:
     print(f"\n{workload.name}: {workload.title}, {rounds} rounds", flush=True)
     try:
         took = interleaved(workload.programs(bench), rounds, bench.hosts.folder, bench.hosts.quiet)
+        rows(took)
+        figures = workload.figures(took)
     except FailedError as error:
         print(f"  {error}\n  FAILED", flush=True)
         return [workload.name]
-    rows(took)
-    figures = workload.figures(took)
     for figure in figures:
         print(f"  {figure.row()}", flush=True)
     if not figures:

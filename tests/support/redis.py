@@ -35,8 +35,8 @@ _runs = itertools.count(1)
 class Peer:
     """A plain client, to look and act behind opskit's back."""
 
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), 60)
+    def __init__(self, port: int, patience: float = 60) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), patience)
         self._reader = hiredis.Reader()
 
     def call(self, *words: str | bytes) -> Any:
