@@ -1,19 +1,24 @@
-"""Removing sessions that are over, beside one big DELETE and beside a client that goes on writing.
+"""Removing sessions that are over, beside others who do, and beside a client that goes on writing.
 
-Django's `clearsessions` is that DELETE: its query set sends the one statement. The batches that are
-often advised, which join by ctid, are measured over some of them: what one costs does not change.
+Beside it: one big DELETE; Django's own `clearsessions`, whose query set sends that statement; and
+batches that join by ctid, as is often advised, over some of the rows: what one costs does not
+change.
 
-Both remove the same rows of the same table, which is made anew before each; the server waits for
-the disk at each commit. Neither vacuums, nor holds back for the WAL: one DELETE can't.
+All remove the same rows of the same table, which is made anew before each; the server waits for
+the disk at each commit. None vacuums, nor holds back for the WAL: one DELETE can't.
 """
 
+import json
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from opskit.drivers.postgres.marks import ddl
 from opskit.model.inventory import MARKERS
@@ -39,8 +44,26 @@ JOINED = """
     WITH gone AS (SELECT ctid FROM django_session WHERE expire_date < now() LIMIT 1000)
     DELETE FROM django_session AS s USING gone WHERE s.ctid = gone.ctid
 """
+CLEAR = """
+import json, sys, time
+import django
+from django.conf import settings
+base = {"ENGINE": "django.db.backends.postgresql", **json.loads(sys.argv[1])}
+apps = ["django.contrib.sessions"]
+settings.configure(USE_TZ=True, INSTALLED_APPS=apps, DATABASES={"default": base})
+django.setup()
+from django.core.management import call_command
+from django.db import connection
+connection.ensure_connection()
+began = time.perf_counter()
+call_command("clearsessions")
+print(json.dumps([time.perf_counter() - began, django.get_version()]))
+"""
+"""What the command takes when Django has begun."""
 BATCHES = 40
-ROUNDS = 3
+OURS, STEADY, DELETED, CLEARED, BY_CTID = (
+    "opskit", "opskit without pauses", "one DELETE", "clearsessions", "batches joined by ctid",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +71,7 @@ class Cleanup(Apart):
     """`session-cleanup` on a table of which four fifths are over."""
 
     rows: int
+    rounds: int = 3
 
     @property
     def name(self) -> str:
@@ -55,59 +79,37 @@ class Cleanup(Apart):
 
     @property
     def title(self) -> str:
-        return (
-            f"{self.rows * 4 // 5:,} of {self.rows:,} sessions removed, {ROUNDS} rounds of its own"
-        )
+        return f"{self.rows * 4 // 5:,} of {self.rows:,} sessions removed, in rounds of its own"
 
     def figures(self, took: Rounds) -> Sequence[Figure]:
         assert not took
-        ours: list[Run] = []
-        steady: list[Run] = []
-        theirs: list[Run] = []
-        joined: list[Run] = []
         with server(fsync="on", shared_buffers="512MB", max_wal_size="4GB") as found:
             place = _Place(found, found.database(empty=True), self.bench, self.rows)
-            for turn in range(ROUNDS + 1):
-                for runs, do in (
-                    (ours, place.opskit),
-                    (theirs, place.by_hand),
-                    (steady, place.without_pauses),
-                ):
-                    one = place.measured(do)
-                    runs += [one] if turn else []
-                joined += [place.measured(place.joining, whole=False)] if turn else []
-        return [
-            Figure(what="rows/s", values=[one.rate for one in ours], limit=20_000, least=True),
-            Figure(what="rows/s of one DELETE", values=[one.rate for one in theirs]),
-            Figure(
-                what="without pauses beside one DELETE",
-                values=ratio([one.rate for one in steady], [one.rate for one in theirs]),
-                limit=0.5,
-                least=True,
-            ),
-            Figure(
-                what="with pauses beside one DELETE",
-                values=ratio([one.rate for one in ours], [one.rate for one in theirs]),
-            ),
-            Figure(
-                what="longest transaction",
-                values=[one.longest for one in ours], unit=" ms", limit=200,
-            ),
-            Figure(what="one DELETE", values=[one.longest for one in theirs], unit=" ms"),
-            Figure(what="a writer's p99", values=[one.p99 for one in ours], unit=" ms"),
-            Figure(
-                what="a writer's p99 beside one DELETE",
-                values=[one.p99 for one in theirs], unit=" ms",
-            ),
-            Figure(what="a writer's p99 alone", values=[one.alone for one in ours], unit=" ms"),
-            Figure(what="WAL a row", values=[one.wal for one in ours], unit=" B"),
-            Figure(what="WAL a row of one DELETE", values=[one.wal for one in theirs], unit=" B"),
-            Figure(what="rows/s of batches joined by ctid", values=[one.rate for one in joined]),
-            Figure(
-                what="a writer's p99 beside those",
-                values=[one.p99 for one in joined], unit=" ms",
-            ),
-        ]  # fmt: skip
+            runs = place.rounds(self.bench.rounds or self.rounds)
+        print(f"  clearsessions of Django {place.django}", flush=True)
+        return [*_judged(runs), *_beside(runs)]
+
+
+def _judged(runs: "Mapping[str, Sequence[Run]]") -> Iterator[Figure]:
+    rates = {name: [one.rate for one in each] for name, each in runs.items()}
+    yield Figure(what="rows/s", values=rates[OURS], limit=20_000, least=True)
+    beside = ratio(rates[STEADY], rates[DELETED])
+    yield Figure(what="without pauses beside one DELETE", values=beside, limit=0.5, least=True)
+    for other in (DELETED, CLEARED, BY_CTID):
+        yield Figure(what=f"rows/s beside {other}", values=ratio(rates[OURS], rates[other]))
+    longest = [one.longest for one in runs[OURS]]
+    yield Figure(what="longest transaction", values=longest, unit=" ms", limit=200)
+
+
+def _beside(runs: "Mapping[str, Sequence[Run]]") -> Iterator[Figure]:
+    for name, each in runs.items():
+        yield Figure(what=f"{name}: rows/s", values=[one.rate for one in each])
+        longest = [one.longest for one in each]
+        yield Figure(what=f"{name}: longest transaction", values=longest, unit=" ms")
+        yield Figure(what=f"{name}: a writer's p99", values=[o.p99 for o in each], unit=" ms")
+        yield Figure(what=f"{name}: WAL a row", values=[one.wal for one in each], unit=" B")
+    alone = [one.alone for each in runs.values() for one in each]
+    yield Figure(what="a writer's p99 alone", values=alone, unit=" ms")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,9 +125,10 @@ class Run:
 
 
 class _Place:
-    """A database with sessions, and two ways to remove those that are over."""
+    """A database with sessions, and ways to remove those that are over."""
 
     def __init__(self, at: Server, url: str, bench: Bench, rows: int) -> None:
+        self.django = ""
         self._url, self._bench, self._rows = url, bench, rows
         self._app = url.replace("//owner@", "//app@")
         self._do(";".join([ROLES, *ddl(MARKERS, "app"), "GRANT USAGE ON SCHEMA public TO PUBLIC"]))
@@ -136,6 +139,17 @@ class _Place:
     def _do(self, statement: str) -> int:
         with psycopg.connect(self._url, autocommit=True) as connection:
             return connection.execute(statement.encode()).rowcount
+
+    def rounds(self, count: int) -> "Mapping[str, Sequence[Run]]":
+        """Run all ways by turns, one unmeasured round first."""
+        ways = {OURS: self.opskit, STEADY: self.without_pauses, DELETED: self.by_hand,
+                CLEARED: self.cleared, BY_CTID: self.joining}  # fmt: skip
+        runs: dict[str, list[Run]] = {name: [] for name in ways}
+        for turn in range(count + 1):
+            for name, way in ways.items():
+                one = self.measured(way, whole=name != BY_CTID)
+                runs[name] += [one] if turn else []
+        return runs
 
     def measured(self, do: Callable[[], tuple[float, float]], *, whole: bool = True) -> Run:
         """Make the rows anew, and remove them beside a writer; see that they are gone."""
@@ -155,7 +169,7 @@ class _Place:
         return Run(
             rate=(over - left) / seconds,
             longest=longest,
-            p99=p99(during),
+            p99=slowest(during, seconds),
             alone=p99(writer.times[:before]),
             wal=wal / max(1, over - left),
         )
@@ -175,6 +189,18 @@ class _Place:
             began = time.perf_counter()
             connection.execute(DELETE.encode())
             seconds = time.perf_counter() - began
+        return seconds, 1000 * seconds
+
+    def cleared(self) -> tuple[float, float]:
+        known = conninfo_to_dict(self._app)
+        base = {"NAME": known["dbname"], **{
+            key.upper(): str(known[key]) for key in ("user", "host", "port") if known.get(key)
+        }}  # fmt: skip
+        words = [sys.executable, "-c", CLEAR, json.dumps(base)]
+        done = subprocess.run(words, capture_output=True, check=False, text=True)
+        if done.returncode:
+            raise FailedError(done.stderr)
+        seconds, self.django = json.loads(done.stdout)
         return seconds, 1000 * seconds
 
     def joining(self) -> tuple[float, float]:
@@ -201,7 +227,10 @@ class _Place:
 
 @dataclass(kw_only=True, slots=True)
 class Writer:
-    """Another client, which makes and prolongs sessions 200 times a second."""
+    """Another client, which makes and prolongs sessions 200 times a second.
+
+    What it waits counts from when its turn was: also what came due while it waited has waited.
+    """
 
     url: str
     times: list[float] = field(default_factory=list)
@@ -209,17 +238,26 @@ class Writer:
 
     def go(self, over: Event) -> None:
         with psycopg.connect(self.url, autocommit=True) as connection:
-            number = 0
-            while not over.wait(0.005):
+            number, due = 0, time.perf_counter()
+            while not over.wait(max(0.0, due - time.perf_counter())):
                 number += 1
-                began = time.perf_counter()
                 try:
                     connection.execute(WRITE, (f"w{number % 500}",))
                 except psycopg.Error as error:
                     self.errors.append(str(error))
-                self.times.append(time.perf_counter() - began)
+                self.times.append(time.perf_counter() - due)
+                due += EVERY
 
 
+def slowest(times: Sequence[float], seconds: float) -> float:
+    """Return the 99th of a hundred (ms) of what came due in so many seconds, within which the
+    slowest are: a program has begun before, and ends after.
+    """
+    found = sorted(times, reverse=True)
+    return 1000 * found[min(len(found) - 1, int(seconds / EVERY / 100))]
+
+
+EVERY = 1 / 200
 WRITE = (
     "INSERT INTO django_session VALUES (%s, 'x', now() + interval '1 day') ON CONFLICT"
     " (session_key) DO UPDATE SET expire_date = excluded.expire_date"

@@ -184,6 +184,7 @@ WORKLOADS: tuple[Workload, ...] = (
     Duplicates(rows=1_000_000),
     Duplicates(rows=10_000_000),
     Cleanup(rows=1_000_000),
+    Cleanup(rows=5_000_000, rounds=2),
     Warm(rows=200_000),
     Purge(keys=100_000, of=100_000),
     Purge(keys=5_000, of=500_000),
