@@ -1,5 +1,6 @@
 """A lock has one name however that is named which it is for."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,12 @@ def test_two_names_of_one_database_share_their_locks(
     both = databases(one=f"url: '{one}'", other=f"url: '{other}'")
     found = locks(tmp_path, ROWS + ACTS, both, database="one")
     assert found == (("rows one", "rows other") if same else ("rows one",))
+
+
+def test_what_ships_locks_by_names_that_mean_one_thing() -> None:
+    found = {}
+    for path in (Path(__file__).parents[2] / "runbooks").glob("*.yaml"):
+        if lock := re.search(r"^lock: (.*)", path.read_text(), re.MULTILINE):
+            found[path.stem] = set(re.findall(r"{{ *(.*?) *}}", lock[1]))
+    assert found.pop("postgres-restart") == {"on"}  # it refuses all but the host's own name
+    assert set().union(*found.values()) == {"database", "server"}
