@@ -182,6 +182,29 @@ def referenced(
     )
 
 
+def referred(
+    statement: Statement, pairs: Sequence[tuple[str, str]], most: int, *, apart: bool
+) -> Sql:
+    """How many rows that are meant others of the same table refer to, as far as `most`.
+
+    `pairs` as for `referenced`. `apart`: also others that are meant count, which may be removed
+    later than what they refer to; if not, those alone that stay.
+    """
+    ours = ", ".join(f"{ROW}.{quoted(b)} AS opskit_{n}" for n, (_, b) in enumerate(pairs))
+    same = " AND ".join(
+        f"opskit_other.{quoted(a)} = opskit_meant.opskit_{n}" for n, (a, _) in enumerate(pairs)
+    )
+    stays = "SELECT FROM opskit_meant AS opskit_also WHERE opskit_also.at = opskit_other.ctid"
+    which = "opskit_other.ctid <> opskit_meant.at" if apart else f"NOT EXISTS ({stays})"
+    return statement.made(
+        f"WITH opskit_meant AS (SELECT {ROW}.ctid AS at, {ours} FROM {statement.source}\n"
+        f"  WHERE {statement.which()})\n"
+        f"SELECT count(*) FROM (SELECT FROM opskit_meant WHERE EXISTS (\n"
+        f"  SELECT FROM {statement.table} AS opskit_other WHERE {same} AND {which})\n"
+        f"  LIMIT {statement.value(str(most))}::bigint) AS held"
+    )
+
+
 def all_left(statement: Statement) -> Sql:
     """How many rows are meant still, where few are of very many that have just gone.
 

@@ -242,6 +242,37 @@ def test_rows_that_others_refer_to_are_told_before_any_is_removed(attic: Attic) 
         attic.db.sql("DROP TABLE refers")
 
 
+TREE = """
+    CREATE TABLE tree (id int PRIMARY KEY, at timestamptz, above int,
+        CONSTRAINT tree_above FOREIGN KEY (above) REFERENCES tree ON DELETE {how});
+    INSERT INTO tree SELECT n, now() - interval '1 hour', CASE WHEN n IN (2, 3) THEN 1
+        WHEN n = 9 THEN 9 END FROM generate_series(1, 9) n;
+    GRANT ALL ON tree TO app; GRANT SELECT ON tree TO reader; ANALYZE tree
+"""
+
+
+@pytest.mark.parametrize("how", ["RESTRICT", "NO ACTION"])
+def test_rows_of_the_table_itself_that_hold_others_are_told_before(attic: Attic, how: str) -> None:
+    attic.db.sql(TREE.format(how=how))
+    tree = rows(table="tree", time="at", share=1.0)
+    try:
+        attic.db.sql("UPDATE tree SET at = now() + interval '1 day' WHERE id = 3")
+        for found in (attic.see(tree), attic.do(tree)):
+            assert found.outcome == "failed"
+            told = "public.tree itself refers to 1 of the rows that are meant (tree_above), by rows"
+            assert f"{told} that are not meant" in found.reason
+        attic.db.sql("UPDATE tree SET at = now() - interval '1 hour' WHERE id = 3")
+        apart = rows(table="tree", time="at", share=1.0, first=4, batch=4)
+        for found in (attic.see(apart), attic.do(apart, attempt=2)):  # row 1 would go before 3
+            assert "itself refers to 1 of the rows that are meant (tree_above), and" in found.reason
+            assert "what is meant may not all go in the first batch (first: 4)" in found.reason
+        assert attic.db.sql("SELECT count(*) FROM tree") == [(9,)]
+        found = attic.do(tree, attempt=3)  # all in one statement
+        assert (found.outcome, found.evidence["removed"]) == ("succeeded", 9), found
+    finally:
+        attic.db.sql("DROP TABLE tree")
+
+
 PARTS = """
     CREATE TABLE part (key text, at timestamptz, PRIMARY KEY (key, at)) PARTITION BY RANGE (at);
     CREATE TABLE part_old PARTITION OF part FOR VALUES FROM (MINVALUE) TO (now());

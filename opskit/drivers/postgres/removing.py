@@ -53,7 +53,7 @@ def foreseen(access: Access, session: Session, job: Job, write: Write) -> Output
         before = seen(connection, made.full)
         connection.own(SNAPSHOT)
         found = count(connection, made, work)
-        keeps, unseen = held(connection, made, work, found.began)
+        keeps, unseen = held(connection, made, work, found)
         connection.own("ROLLBACK")
         connection.own("RESET ROLE")
         wrong = [*excess(found, work, made.said), *planned(connection, made, work, found), *keeps]
@@ -118,7 +118,7 @@ def remove(attempt: Attempt) -> Output:
     if head is None:
         found = count(connection, made, work)
         attempt.more |= _evidence(found)
-        keeps, _ = held(connection, made, work, found.began)
+        keeps, _ = held(connection, made, work, found)
         wrong = [*excess(found, work, made.said), *planned(connection, made, work, found), *keeps]
         if wrong := wrong + _nothing(found, work, made):
             raise SubjectError("; ".join(wrong))
