@@ -43,9 +43,12 @@ class Purge(Apart):
                 print(f"  {name} is not there: not measured beside it", flush=True)
             names = [OURS, CLI, BARE] if self.keys >= MANY else list(place.ways)
             others = self.of - self.keys
-            # The first round is of a tenth of the keys: who holds up others for longer, the more
-            # keys there are, is seen by that.
-            few = {name: place.measured(name, self.keys // 10, others) for name in names}
+            # First some with a tenth of the keys: that tells who holds up others for longer, the
+            # more keys there are.
+            few = {
+                name: place.measured(name, self.keys // 10, others)
+                for name in names if name in (OURS, LUA)
+            }  # fmt: skip
             made: dict[str, list[Run]] = {name: [] for name in names}
             for _ in range(self.bench.rounds or ROUNDS):
                 for name in names:
@@ -93,7 +96,7 @@ def _of(name: str, runs: Sequence[Run]) -> list[Figure]:
 def _longest(few: Mapping[str, Run], made: Mapping[str, Sequence[Run]]) -> list[Figure]:
     """Tell how long the server was at one command, by its own clock; and how that grows."""
     found = []
-    for name in (one for one in (OURS, LUA) if one in made):
+    for name in few:
         longest = [one.longest for one in made[name]]
         found += [
             Figure(what=f"longest command at the server, {name}", values=longest, unit=" ms"),
