@@ -1,10 +1,8 @@
 # ruff: noqa: ANN401 - keywords are those of a RedisCall
 """Numbers of a real Redis for health checks: counted within a window, or not known."""
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,8 +11,7 @@ from opskit.drivers.redis.figures import info
 from opskit.model.job import Output
 from opskit.model.work import Limits
 from opskit.steps.health import judge
-from tests.support import redis as support
-from tests.support.redis import Keys, Server, keys
+from tests.support.redis import Keys, Server, in_the_window, keys
 
 pytestmark = pytest.mark.acceptance
 
@@ -32,23 +29,6 @@ def checked(
     return judge(db.job(commands, "read", check=limits).work, found)
 
 
-def in_the_window(db: Keys, act: Callable[[], object]) -> threading.Thread:
-    """Do something once the figures were read for the first time: a window is open then."""
-    seen = support.Peer(db.server.port)
-    seen.call("MONITOR")
-
-    def wait() -> None:
-        with contextlib.closing(seen):
-            line = b""
-            while b'"INFO"' not in line or b'"server"' in line:  # which is who it is
-                line = seen.next()
-        act()
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    return thread
-
-
 def looked_up(db: Keys, hits: int, misses: int) -> threading.Thread:
     """Look keys up while a window is open; they have been there before."""
 
@@ -59,7 +39,7 @@ def looked_up(db: Keys, hits: int, misses: int) -> threading.Thread:
                     peer.call("GET", name)
 
     db.call("SET", "there", "1")
-    return in_the_window(db, act)
+    return in_the_window(db.server, act)
 
 
 def test_f17_the_hit_rate_is_what_was_added_to_the_counters_and_not_what_they_say(db: Keys) -> None:
@@ -91,7 +71,7 @@ def test_f17_counters_that_were_set_back_are_no_rate(db: Keys) -> None:
     for _ in range(9):
         db.call("GET", "there")
 
-    thread = in_the_window(db, lambda: db.call("CONFIG", "RESETSTAT"))
+    thread = in_the_window(db.server, lambda: db.call("CONFIG", "RESETSTAT"))
     found = checked(db, figure="hit_rate", window=0.5, crit="< 50")
     thread.join()
     assert found.reason.startswith("UNKNOWN x: keyspace_hits has gone down within the window")

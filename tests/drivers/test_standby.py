@@ -78,7 +78,7 @@ def test_a_search_that_has_to_give_way_to_the_primary_is_begun_again(
 ) -> None:
     _, _, primary, copy = pair
     of = described("payouts", tmp_path)
-    slow = "SELECT * FROM public.payouts WHERE pg_sleep(0.002 + id * 0) IS NOT NULL"
+    slow = "SELECT * FROM public.payouts WHERE pg_sleep(0.004 + id * 0) IS NOT NULL"
     rows(primary, f"CREATE VIEW public.slow AS {slow}")
     readable(primary)
     follow(primary, copy)

@@ -719,13 +719,12 @@ def test_a_rate_that_is_too_low_or_that_nobody_knows_fails(
             for name in ["t:1"] * 9 + ["t:2"] * misses if misses >= 0 else []:
                 peer.call("GET", name)
 
-    thread = threading.Timer(0.15, look)
     if reset:
         for _ in range(30):
             stove.db.call("GET", "t:1")
-    thread.start()
+    thread = support.in_the_window(stove.db.server, look)
     found = stove.do("hits", window=0.5, warn=80.0, crit=70.0)
-    thread.join(10)
+    thread.join(60)
     assert found.outcome == outcome, found.reason
     assert found.reason.startswith(told)
 
@@ -741,12 +740,11 @@ def test_a_server_that_is_restarted_or_gone_meanwhile_leaves_no_rate(
         if anew:
             server.start()
 
-    thread = threading.Timer(0.1, restart)
-    thread.start()
+    thread = support.in_the_window(server, restart)
     try:
-        found = stove.do("hits", window=0.6 if anew else 0.2, warn=80.0, crit=70.0)
+        found = stove.do("hits", window=1.2 if anew else 0.6, warn=80.0, crit=70.0)
     finally:
-        thread.join(10)
+        thread.join(60)
         if not anew:
             server.start()
     assert (found.outcome, found.lost, found.evidence["level"]) == ("failed", False, "UNKNOWN")
@@ -879,11 +877,16 @@ def test_a_server_that_stalls_is_noticed_within_half_a_second(stove: Stove) -> N
     pace = Polite(stove.db.driver._access("main"), work, lambda: None)
     try:
         assert pace.breaches == 0 or pace.idle > 0
-        before, began = pace.breaches, time.monotonic()
-        with stove.db.server.peer() as peer:
-            peer.call("DEBUG", "SLEEP", "0.25")
-            support.until(lambda: pace.breaches > before, 5)
-        assert time.monotonic() - began < 0.25 + 0.5
+        took = []
+        for _ in range(8):  # what else the machine does only adds
+            before, began = pace.breaches, time.monotonic()
+            with stove.db.server.peer() as peer:
+                peer.call("DEBUG", "SLEEP", "0.25")
+                support.until(lambda before=before: pace.breaches > before)  # type: ignore[misc]
+            took.append(time.monotonic() - began)
+            if took[-1] < 0.25 + 0.5:
+                break
+        assert min(took) < 0.25 + 0.5
         assert pace.slowest <= 500.0
     finally:
         pace.close()
@@ -892,14 +895,14 @@ def test_a_server_that_stalls_is_noticed_within_half_a_second(stove: Stove) -> N
 def test_a_bystander_is_asked_for_as_long_as_it_takes_and_blindly_nothing_is_written(
     stove: Stove, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("opskit.drivers.redis.pace.PATIENCE", 0.6)
+    monkeypatch.setattr("opskit.drivers.redis.pace.PATIENCE", 1.2)
     work = Warm(do="fill", server="main", rate=1000.0, breaches=10**6, source=Source())
     pace = Polite(stove.db.driver._access("main"), work, lambda: None)
     try:
-        time.sleep(1.0)
+        time.sleep(1.6)
         assert (pace.wait(1), len(pace._times) > 0 or pace.breaches > 0) == ("", True)
         stove.db.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-        support.until(lambda: pace.wait(1), 10)
+        support.until(lambda: pace.wait(1))
         assert "a bystander's line has failed" in pace.wait(1)
     finally:
         pace.close()

@@ -235,6 +235,24 @@ class Keys:
             thread.join(60)
 
 
+def in_the_window(found: Server, act: Callable[[], object]) -> threading.Thread:
+    """Do something once figures were read for the first time: a window is open then."""
+    seen = Peer(found.port)
+    seen.call("MONITOR")
+
+    def wait() -> None:
+        with contextlib.closing(seen):
+            line = b""
+            while b'"INFO"' not in line or b'"replication"' in line:  # which asks who it is
+                line = seen.next()
+        time.sleep(0.05)  # the answer is on its way
+        act()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
 def keys(found: Server) -> Keys:
     """Empty a server for a test."""
     found.call("FLUSHALL")

@@ -33,7 +33,7 @@ def slowly(word: str, seconds: float = 2.0) -> str:
 
 def held(word: str) -> str:
     """Return shell text that adds `begin-WORD`, and WORD once the test lets it (`let_go`)."""
-    wait = "n=0; while test $n -lt 600 && ! test -e ~/{{ tag }}.go; do n=$((n+1)); sleep 0.1; done"
+    wait = "n=0; while test $n -lt 1800 && ! test -e ~/{{ tag }}.go; do n=$((n+1)); sleep 0.1; done"
     return f"{did('begin-' + word)}; {wait}; {did(word)}"
 
 
