@@ -446,6 +446,7 @@ def test_names_are_completed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert completed(folder, "opskit st") == ["status", "store"]
     assert "local" in completed(folder, "opskit run ")
     assert completed(folder, "opskit run local -p wo") == ["word="]
+    assert completed(folder, "opskit run local --limit a --limit b --re") == ["--reason"]
     assert completed(folder, "opskit exec o") == ["one"]
     assert completed(folder, "opskit exec all:!o") == ["all:!one"]
     assert completed(folder, "opskit status la") == ["last"]
