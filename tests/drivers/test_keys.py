@@ -20,7 +20,7 @@ from opskit.drivers.redis import keys as driver
 from opskit.drivers.redis.archive import Kept
 from opskit.drivers.redis.batches import Batches
 from opskit.drivers.redis.chunks import Pieces
-from opskit.drivers.redis.connection import ServerError
+from opskit.drivers.redis.connection import BrokenError, ServerError
 from opskit.drivers.redis.counters import counted
 from opskit.drivers.redis.fates import Fate, LostError, removed
 from opskit.drivers.redis.listing import text_of
@@ -567,6 +567,32 @@ def test_an_undo_that_is_given_up_says_how_far_it_is_and_goes_on_when_asked_agai
     session.close()
     assert desk.restore(attempt=2).reason == "put back 1095 keys"
     assert world(desk.db).items() <= before.items()
+
+
+def test_a_value_too_large_to_be_kept_is_in_nobodys_way(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked for along with the greeting, and must not stand before what is asked then."""
+    desk.db.changed(max_output=1024)
+    fill(desk.db, 2)
+    names = ("t:0000", "t:0001")
+
+    def broken_off(*_: object) -> list[Fate]:
+        raise BrokenError("the server closed the connection")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(driver, "_removed", broken_off)
+        assert desk.remove(names=names).lost
+    desk.db.call("SET", "t:0001", os.urandom(8 * 1024 * 1024))  # since it was listed
+    found = desk.remove(names=names, attempt=2)
+    assert (found.outcome, found.evidence["left"]) == ("failed", 1), found
+    assert found.reason == "removed 1 of 2 keys; 1 are LEFT"
+    desk.db.run += "-another"
+    desk.contact = desk.db.changed().open()
+    found = desk.remove(names=names)
+    assert (found.outcome, found.sent) == ("failed", False)
+    assert "a value is too large to be kept (its answer is longer than 1024 bytes)" in found.reason
+    assert set(world(desk.db)) == {b"t:0001"}
 
 
 def test_a_replica_is_refused(desk: Desk) -> None:

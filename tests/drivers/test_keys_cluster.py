@@ -1,5 +1,6 @@
 """Sets of keys of a cluster: found at every primary, removed once, put back; slots that move."""
 
+import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -76,6 +77,13 @@ def test_keys_of_every_primary_are_shown_removed_and_put_back(
 def test_exact_keys_are_removed_wherever_they_are(three: Cluster, desk: Desk) -> None:
     fill(three, 9)
     names = tuple(f"t:{number:04}" for number in range(9))
+    large = ("t:0009", "t:0010", "t:0011")  # one of each primary
+    for name in large:
+        three.call("SET", name, os.urandom(8 * 1024 * 1024))
+    desk.db.changed(max_output=1024)
+    assert "a value is too large to be kept" in desk.remove(names=(*names, *large)).reason
+    for name in large:
+        three.call("DEL", name)
     assert desk.remove(names=names).reason == "removed 9 of 9 keys"
     assert spared(three)
 

@@ -32,6 +32,7 @@ def clear(deed: Deed, session: Session) -> Output:
         listed = listed_names(session, deed.work)
         deed.listed(listed)
         kept = names.kept(session, deed.work, listed, deed.folder, deed.job.run)
+    session.forget()  # what was there before is no answer to whether it is there now
     begin(deed, pieces, kept)
     return cleared_said(deed, session, kept, _done(deed, session, pieces, kept))
 

@@ -67,7 +67,7 @@ class Connection:
         self._reader = hiredis.Reader(replyError=Refusal, notEnoughData=_PENDING)
         self._ahead, self._owed = b"", 0
         self._early = b""
-        self._foreseen: dict[bytes, list[Reply | TooLongError]] = {}
+        self._foreseen: dict[bytes, list[Reply]] = {}
         """What was answered to commands that somebody is about to give."""
         self.watch: Watch = lambda: None
 
@@ -122,18 +122,9 @@ class Connection:
         return self._owing()
 
     def foresee(self, commands: Sequence[bytes], said: Iterator[Reply]) -> None:
-        """Take in what is answered to these, for whoever will ask the same: each answer once.
-
-        One that is too long is so for whoever asks for it.
-        """
-        found: Reply | TooLongError = None
+        """Take in what is answered to these, for whoever will ask the same: each answer once."""
         for data in commands:
-            if not isinstance(found, TooLongError):
-                try:
-                    found = next(said)
-                except TooLongError as error:
-                    found = error
-            self._foreseen.setdefault(data, []).append(found)
+            self._foreseen.setdefault(data, []).append(next(said))
 
     def forget(self) -> None:
         """Ask anew whatever is asked from now on."""
@@ -190,8 +181,6 @@ class Connection:
         found = self._foreseen[data].pop(0)
         if not self._foreseen[data]:
             del self._foreseen[data]
-        if isinstance(found, TooLongError):
-            raise found
         return found
 
     def _receive(self) -> Reply:

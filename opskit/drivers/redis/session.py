@@ -125,7 +125,11 @@ def opened(
         found = _identity(accepted(next(said)))
         if not anybody:
             _assert(found, access)
-        connection.foresee(ahead, said)
+        try:
+            connection.foresee(ahead, said)
+        except TooLongError:  # what is asked next would wait behind it: whoever needs it is told
+            connection.close()
+            return opened(access, watch, reads=reads, anybody=anybody)
         return Session(connection, found, index_of(access.server))
     except (BrokenError, ServerError, TooLongError) as error:
         close(connection)
