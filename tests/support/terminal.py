@@ -48,7 +48,8 @@ class Terminal:
     def end(self) -> int:
         """Wait for the process and return its exit status."""
         status = self.process.wait(PATIENCE)
-        while select.select([self.main], [], [], 0.2)[0]:  # its last words are on their way
+        # Its last words are on their way, unless the terminal was closed.
+        while self.main >= 0 and select.select([self.main], [], [], 0.2)[0]:
             time.sleep(0.01)
         return status
 
