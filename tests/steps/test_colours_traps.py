@@ -6,6 +6,7 @@ import signal
 import socket
 import socketserver
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -124,6 +125,28 @@ def test_what_haproxy_was_told_and_says_nothing_against_is_looked_at_all_the_sam
     assert "states and weights are as before: blue 100" in said
 
 
+RELOAD = """
+import os, signal, socket, sys, time
+
+def answers():
+    with socket.socket(socket.AF_UNIX) as peer:
+        try:
+            peer.connect(sys.argv[1])
+        except OSError:
+            return ""
+        peer.sendall(b"show info\\n")
+        told = b""
+        while more := peer.recv(65536):
+            told += more
+    return next((line for line in told.decode().splitlines() if line.startswith("Pid:")), "")
+
+before, end = answers(), time.monotonic() + 40
+os.kill(int(open(sys.argv[2]).read()), signal.SIGUSR2)
+while time.monotonic() < end and any(answers() in ("", before) for _ in range(8)):
+    time.sleep(0.02)
+"""
+
+
 def test_states_of_one_process_and_counts_of_another_are_not_put_together(
     balancer: Balancer,
 ) -> None:
@@ -132,7 +155,9 @@ def test_states_of_one_process_and_counts_of_another_are_not_put_together(
     (haproxy.top / "states").write_text(haproxy.talk("show servers state"))
     assert balancer(to="green")[0] == 0
     before, pid = haproxy.info("Pid"), haproxy.top / "pid"
-    reload = f"kill -USR2 $(cat {pid}); sleep 0.5"
+    script = haproxy.top / "reload.py"
+    script.write_text(RELOAD)
+    reload = f"{sys.executable} -IS {script} {haproxy.top}/admin.sock {pid}"
     balancer.entry["test"] = f"{balancer.entry['test']} ; {reload}"
     status, said = balancer(show=True)
     assert status == 3, said
