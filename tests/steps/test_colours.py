@@ -246,6 +246,21 @@ def test_a_reload_that_does_nothing_is_noticed_and_taken_back(balancer: Balancer
 
 
 @pytest.mark.acceptance
+def test_f14_where_the_way_back_is_not_loaded_either_it_says_who_answers(
+    balancer: Balancer,
+) -> None:
+    """The first reload loads another configuration than the one that was tried, the second none."""
+    nginx, once = balancer.nginx, balancer.nginx.top / "once"
+    green = "s/[$]app_pool;/app_green;/; s/X-Pool [$]app_pool/X-Pool app_green/"
+    reload = f"touch {once}; sed -i '{green}' {nginx.conf}; {balancer.entry['reload']}"
+    balancer.entry["reload"] = f"if [ ! -e {once} ]; then {reload}; fi"
+    status, said = balancer(to="green", share=50, reload_timeout=1)
+    assert status == 5, said
+    assert "the old file is back, but: " in said
+    assert "; and what answers is something else: of 60 fresh connections 60 came to green" in said
+
+
+@pytest.mark.acceptance
 def test_a_share_that_does_not_show_in_the_answers_is_taken_back(balancer: Balancer) -> None:
     """The file is read and loaded, but another variable decides."""
     nginx, before = balancer.nginx, balancer.nginx.active.read_bytes()
