@@ -430,7 +430,7 @@ def test_what_must_not_be_done_is_refused_before_anything_is(site: Site) -> None
     site.write(check="WARNING")
     assert "(security.W009)" in site.deploy("B", {}, status=5)
     site.write(check="ERROR")
-    site.project.options = "'options': '-c lock_timeout=0'"
+    site.project.options = "'options': '-c lock_timeout=200ms'"  # what the deploy asks for, too
     assert "PGOPTIONS does not get there" in site.deploy("B", SEVEN, status=5)
     assert site.applied() == ["core.0009_base"]
     assert site.live == "A"
@@ -506,6 +506,29 @@ def test_what_a_squash_of_the_release_before_stands_for_is_no_news_to_it(site: S
     said = site.opskit("output", "last", "What each of the migrations is", "web1")
     assert said == "none came since"
     assert site.sql("SELECT to_regclass('core_note') IS NOT NULL") == [(True,)]
+
+
+@pytest.mark.soak
+def test_a_squash_that_is_there_by_its_parts_alone_is_taken_back(site: Site) -> None:
+    site.write(order=[])
+    site.deploy("B", {"core.0010_both": BOTH})
+    site.sql("DELETE FROM django_migrations WHERE name = '0010_both'")
+    rollback(site, "database=reverse")
+    assert (site.live, site.applied()) == ("A", ["core.0009_base"])
+    assert site.sql("SELECT to_regclass('core_note') IS NULL") == [(True,)]
+
+
+@pytest.mark.soak
+def test_nothing_is_taken_back_where_the_limits_do_not_get_to_the_server(site: Site) -> None:
+    site.deploy("B", SEVEN)
+    settings = site.root / "current" / "settings.py"
+    options = '"OPTIONS": {"options": "-c lock_timeout=200ms"}'
+    settings.write_text(settings.read_text().replace('"OPTIONS": {}', options))
+    said = rollback(site, "database=reverse", status=5)
+    assert "PGOPTIONS does not get to the server" in said
+    assert (site.live, site.applied()) == ("B", ["core.0009_base", *ORDER])
+    rollback(site)
+    assert site.live == "A"
 
 
 @pytest.mark.soak
@@ -664,6 +687,9 @@ def test_a_migration_in_no_transaction_that_fails_midway_is_told_as_half_done(si
     said = site.deploy("E", whole, "reviewed=core.0010_late", status=3)
     assert "division by zero" in said
     assert "in no transaction" not in said
+    raises = "migrations.RunPython(lambda *_: int('no number'))"
+    said = site.deploy("F", {"core.0010_late": raises}, "reviewed=core.0010_late", status=3)
+    assert "ValueError: invalid literal for int() with base 10: 'no number'" in said
     gone = "SELECT count(*) FROM pg_attribute WHERE attname = 'late' AND NOT attisdropped"
     assert site.sql(gone) == [(0,)]
     site.opskit("audit", "verify")
