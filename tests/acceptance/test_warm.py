@@ -222,7 +222,7 @@ def test_rows_of_a_database_become_keys_hot_ones_first(desk: Warmed, postgres: P
     app = url.replace("//owner@", "//app@")
     path.write_text(path.read_text() + f"databases:\n  main: {{url: '{app}'}}\n")
     before = desk.world()
-    said = desk.go("run", WARM, max_keys="11000", prefix="shop:1:")
+    said = desk.go("run", WARM, max_keys="11000", prefix="shop:1:", format="json")
     assert "wrote 11000 of 11000 keys" in said
     names = desk.world().keys() - before.keys()
     teams = {name for name in names if name.startswith(b"shop:1:team:detail:team-")}
@@ -241,11 +241,15 @@ def test_rows_of_a_database_become_keys_hot_ones_first(desk: Warmed, postgres: P
     }
     desk.opskit("undo", "last", "--yes")
     assert desk.world() == before
-    assert "wrote 1 of 1 keys" in desk.go("run", WARM, team="team-96", prefix="shop:1:")
+    assert "wrote 1 of 1 keys" in desk.go(
+        "run", WARM, team="team-96", prefix="shop:1:", format="json"
+    )
     assert desk.world().keys() - before.keys() == {b"shop:1:team:detail:team-96"}
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("ALTER TABLE teams_team ALTER id TYPE uuid USING md5(id::text)::uuid")
-    assert "wrote 1 of 1 keys" in desk.go("run", WARM, team="team-95", prefix="shop:1:")
+    assert "wrote 1 of 1 keys" in desk.go(
+        "run", WARM, team="team-95", prefix="shop:1:", format="json"
+    )
 
 
 class Shop(BaseHTTPRequestHandler):

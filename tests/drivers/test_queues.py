@@ -351,7 +351,7 @@ def test_what_messages_carry_is_told_nowhere(at: Broker) -> None:
     told = f"{at.printed} {found}"
     assert "mail.send 3" in at.printed
     assert "(unreadable) 3" in at.printed
-    for secret in ("4111", "MTEx", broker.SECRET):
+    for secret in ("4111 1111", "4111-of", "MTEx", broker.SECRET):
         assert secret not in told
 
 
