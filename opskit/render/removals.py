@@ -206,11 +206,13 @@ def referred(
 
 
 def all_left(statement: Statement) -> Sql:
-    """How many rows are meant still, where few are of very many that have just gone.
+    """How many rows are meant still, and how many are there, where very many have just gone.
 
-    To pass over those is most of the work, and without a LIMIT the server shares it out (Gather).
+    To pass over those is most of the work: so it is done once for both, and without a LIMIT the
+    server shares it out (Gather).
     """
-    return statement.made(f"SELECT count(*) FROM {statement.source} WHERE {statement.which()}")
+    meant = f"count(*) FILTER (WHERE {statement.which()})"
+    return statement.made(f"SELECT {meant}, count(*) FROM {statement.source}")
 
 
 @frozen

@@ -160,6 +160,8 @@ class _Loop:
         self._others = Neighbours(attempt, made.full)
         self._connection: Connection = attempt.session.connection
         self.left: int | None = None
+        self.there: int | None = None
+        """How many rows there are in all, where that was counted with what is left."""
         self.yielded = False
         self._walked = False
         part = (self._meant - attempt.done) / max(1, self._of)
@@ -263,7 +265,7 @@ class _Loop:
         attempt.commit()
         attempt.done += gone.rows
         attempt.batches += 1
-        self._waited, self.left = 0, None
+        self._waited, self.left, self.there = 0, None, None
         self._live += gone.live
         self._floor = gone.last if work.chosen.time else None
         if self._walk is not None:
@@ -302,14 +304,18 @@ class _Loop:
         return None
 
     def _count_left(self) -> int:
-        self.left = _left(self._attempt, self._made, self._began, walked=self._walked)
+        if self._walked:
+            asked = removals.all_left(self._statement())
+            left, there = self._connection.one(asked.text, *asked.values)
+            self.left, self.there = int(left or 0), int(there or 0)
+        else:
+            self.left = _left(self._attempt, self._made, self._began)
         return self.left
 
 
-def _left(attempt: Attempt, made: Subject, began: str, *, walked: bool = False) -> int:
-    """Return how many rows are meant still. `walked`: few are, where a large part of all went."""
-    statement = Statement(attempt.work.chosen, made.full, began)
-    asked = removals.all_left(statement) if walked else removals.left(statement, _LEFT + 1)
+def _left(attempt: Attempt, made: Subject, began: str) -> int:
+    """Return how many rows are meant still, as far as they are counted."""
+    asked = removals.left(Statement(attempt.work.chosen, made.full, began), _LEFT + 1)
     (found,) = attempt.session.connection.one(asked.text, *asked.values)
     return int(found or 0)
 
@@ -336,7 +342,7 @@ def _read_back(
     kept = ", and kept" if work.archive else ""
     room, advice = _room(attempt, made, head, yielded=loop.yielded)
     told = [f"{attempt.done} of {head['of']} rows of {made.said} are removed{kept}{room}"]
-    told += [*_others(attempt, made, head, left), *advice]
+    told += [*_others(attempt, made, head, left, loop.there), *advice]
     if not left:
         return finish(attempt, "succeeded", "", told)
     many = f"{left}" if left <= _LEFT else f"more than {_LEFT}"
@@ -368,11 +374,18 @@ def _room(
     return f"; {said}", [disk]
 
 
-def _others(attempt: Attempt, made: Subject, head: Entry, left: int) -> list[str]:
-    """Say how many rows stay that were not meant, where they were counted before."""
+def _others(
+    attempt: Attempt, made: Subject, head: Entry, left: int, there: int | None
+) -> list[str]:  # fmt: skip
+    """Say how many rows stay that were not meant, where they were counted before.
+
+    `there`: how many rows there are, if that is known already.
+    """
     if not head["of_exact"] or left > _LEFT:
         return []
-    (now,) = attempt.session.connection.one(f"SELECT count(*) FROM {made.full}")
-    before, after = int(head["of"]) - int(head["meant"]), int(now or 0) - left
+    if there is None:
+        (now,) = attempt.session.connection.one(f"SELECT count(*) FROM {made.full}")
+        there = int(now or 0)
+    before, after = int(head["of"]) - int(head["meant"]), there - left
     attempt.more |= {"others_before": before, "others": after}
     return [f"{after} rows that were not meant are there; {before} were before"]
