@@ -74,9 +74,11 @@ def elsewhere(plan: Plan | None) -> tuple[str, ...]:
     """
     if plan is None:
         return ()
-    found = dict.fromkeys(machine(action) for action in _all(plan.actions))
-    if found.keys() & set(run_hosts(plan)):
-        return ()
+    own, found = frozenset(run_hosts(plan)), dict[str, None]()
+    for action in _all(plan.actions):
+        if machine(action) in own:  # mostly the first: this is asked for each part of a long plan
+            return ()
+        found[machine(action)] = None
     return tuple(name for name in found if name != CONTROLLER) or tuple(found)
 
 
