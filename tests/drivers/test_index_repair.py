@@ -16,6 +16,7 @@ from opskit.model.inventory import MARKERS
 from opskit.model.job import Output
 from opskit.model.text import text
 from opskit.model.work import Repair
+from tests.support.busy import findings, look
 from tests.support.database import Base, base, until
 from tests.support.postgres import Server, server
 
@@ -227,6 +228,7 @@ def test_a_ruin_that_can_not_be_cleared_away_in_time_is_told(
     db: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("opskit.drivers.postgres.repair._CLEAR", 1.5)
+    until(lambda: db.others() == 0)
     with holding(db):
         found = db.do(CREATE, timeout=1.0)
     assert found.outcome == "failed"
@@ -494,3 +496,29 @@ def test_a_replication_slot_that_lags_keeps_builds_from_being_made(
         found = db.do(CREATE)
     assert (found.outcome, found.sent) == ("failed", False)
     assert "replication slots lag, and a build writes much more: copy (" in found.reason
+
+
+CLEANING = "SELECT 1 FROM pg_stat_progress_vacuum WHERE relid = 'item'::regclass"
+ONE_BY_ONE = "autovacuum_vacuum_threshold = 1, autovacuum_vacuum_cost_limit = 1"
+
+
+def test_autovacuum_is_neither_one_who_builds_nor_a_transaction_in_the_way() -> None:
+    """A role without pg_read_all_stats sees no kind of it: it has to be told by its user."""
+    with server(autovacuum_naptime="1s", autovacuum_analyze_threshold="1000000") as one:
+        db = base(one)
+        db.sql("ALTER TABLE item OWNER TO app")
+        db.sql("INSERT INTO item SELECT 'n' || x, x FROM generate_series(1, 50000) x")
+        db.sql("CREATE INDEX other ON item (n)")
+        ruin(db, "REINDEX INDEX CONCURRENTLY other")
+        db.sql("DELETE FROM item WHERE n % 2 = 0")
+        db.sql(f"ALTER TABLE item SET ({ONE_BY_ONE}, autovacuum_vacuum_cost_delay = 100)")
+        until(lambda: db.sql(CLEANING))
+        tidied = db.do(TIDY)
+        assert (tidied.outcome, did(tidied)) == ("succeeded", ["DROP INDEX"])
+        until(lambda: db.sql(CLEANING) and db.others() == 0)
+        looked = look(db, leave_out=("statements", "statement"))
+        assert "hidden" not in [check for _, check, _ in findings(looked)]
+        until(lambda: db.sql(CLEANING) and db.others() == 0)
+        built = db.do(CREATE, key="2/")
+        assert (built.outcome, there(db)[0]) == ("succeeded", ("item_n", True))
+        assert "not seen" not in built.evidence

@@ -109,6 +109,13 @@ class Base:
             " AND datname = current_database()"
         )
 
+    def others(self) -> int:
+        """Count whoever is in the database, from elsewhere; who has left it takes a moment."""
+        name = self.sql("SELECT current_database()")[0][0]
+        query = "SELECT FROM pg_stat_activity WHERE datname = %s AND usesysid IS NOT NULL"
+        with psycopg.connect(self.server.url("postgres")) as connection:
+            return connection.execute(query, [name]).rowcount
+
     def quiet(self) -> bool:
         """Tell whether nothing of opskit is left at the server; to leave takes a moment."""
         until(lambda: self.sessions() == [])

@@ -212,8 +212,8 @@ def _prepared(now: Moment, work: Activity) -> Iterator[Found]:
 
 
 def _hidden(now: Moment, role: str) -> Iterator[Found]:
-    """Say of how many sessions nothing can be said."""
-    count = sum(one.hidden and one.here for one in now.sessions.values())
+    """Say of how many sessions nothing can be said; one without a user is an autovacuum worker."""
+    count = sum(one.hidden and one.here and bool(one.user) for one in now.sessions.values())
     if count:
         text = f"{count} sessions do not show what they do: {_GRANT.format(role=role)}"
         yield Found(check="hidden", name="sessions", text=text, unknown=True)

@@ -19,7 +19,7 @@ _OLD = """
          FROM (SELECT pid, application_name, usename, extract(epoch FROM now() - xact_start)
                FROM pg_catalog.pg_stat_activity
                WHERE datname = pg_catalog.current_database() AND pid <> pg_catalog.pg_backend_pid()
-                 AND backend_type IS DISTINCT FROM 'autovacuum worker'
+                 AND usesysid IS NOT NULL
                ORDER BY xact_start LIMIT 5) a (pid, application_name, usename, seconds)
          WHERE seconds > $1::integer),
         (SELECT pg_catalog.string_agg(pg_catalog.format('prepared transaction %s', gid), ', ')
@@ -27,8 +27,11 @@ _OLD = """
          WHERE database = pg_catalog.current_database()
            AND prepared < now() - pg_catalog.make_interval(secs => $1::integer)),
         (SELECT count(*)::text FROM pg_catalog.pg_stat_activity
-         WHERE datname = pg_catalog.current_database() AND backend_type IS NULL)
+         WHERE datname = pg_catalog.current_database() AND backend_type IS NULL
+           AND usesysid IS NOT NULL)
 """
+# An autovacuum worker has no user, which is seen without the right to see its kind; a build makes
+# it give way, and does not wait for it.
 _SLOTS = """
     SELECT pg_catalog.string_agg(pg_catalog.format('%s (%s behind%s)', slot_name,
         pg_catalog.pg_size_pretty(behind), CASE WHEN active THEN '' ELSE ', not active' END), ', ')

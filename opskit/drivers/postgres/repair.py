@@ -35,6 +35,11 @@ _CLEAR = 60.0
 """How long the clearing away of a ruin may take."""
 _STANDS = "2s"
 """How long may pass between the last look at the run's locks and a statement."""
+_BRIEFLY = """
+    SELECT pg_catalog.set_config('lock_timeout', (1000 + 1000 * extract(epoch FROM
+        pg_catalog.current_setting('deadlock_timeout')::interval))::integer::text, false)
+"""
+"""A ruin is dropped at once or later; autovacuum gives way to who has waited for that long."""
 _LOCKED, _CANCELLED, _ENDED = "55P03", "57014", "57P01"
 _ABSENT = ("42704", "42883")
 """No operator class, type or collation of the name; no function or operator."""
@@ -209,8 +214,8 @@ def _act(attempt: _Attempt, session: Session, step: Act, pen: Pen) -> bool:
     attempt.begun = True
     if step.entry is not None and step.entry.definition:
         attempt.more["dropped"] = step.entry.definition
-    # What is cut short leaves a ruin behind; a ruin itself is dropped at once or later.
-    connection.own(f"SET lock_timeout = '{'1s' if step.ruin else '0'}'")
+    # What is cut short leaves a ruin behind.
+    connection.own(_BRIEFLY if step.ruin else "SET lock_timeout = 0")
     attempt.tell(step.statement)
     attempt.process = session.identity.process
     try:
@@ -307,7 +312,7 @@ def _clear(
         if fence is not None:
             fence.hold(kept=False)
         limit(connection, max(1.0, until - time.monotonic()), ends_with_us=False)
-        connection.own("SET lock_timeout = '1s'")
+        connection.own(_BRIEFLY)
         try:
             connection.run(step.statement, (), Taker())
         except ServerError as error:

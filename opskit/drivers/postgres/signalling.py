@@ -81,7 +81,7 @@ _JUDGED = f"""
         FROM wanted w LEFT JOIN seen s ON s.pid = w.pid),
     crowd AS MATERIALIZED (
         SELECT count(*) AS size FROM pg_catalog.pg_stat_activity
-        WHERE datname = pg_catalog.current_database()
+        WHERE datname = pg_catalog.current_database() AND usesysid IS NOT NULL
             AND coalesce(backend_type, 'client backend') = 'client backend'
             AND coalesce(application_name, '') NOT LIKE 'opskit:%')
     SELECT /* opskit */ pg_catalog.json_agg(pg_catalog.json_build_array(pid, wrong, usename,

@@ -53,11 +53,12 @@ _BUSY = """
                         WHERE d.datname = pg_catalog.current_database())
       AND l.mode = 'ShareUpdateExclusiveLock' AND l.pid <> pg_catalog.pg_backend_pid()
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a
-                      WHERE a.pid = l.pid AND a.backend_type = 'autovacuum worker')
+                      WHERE a.pid = l.pid AND a.usesysid IS NULL)
     LIMIT 1
 """
 """Who builds an index keeps this lock on its table from beginning to end, and everybody may see
-locks, also who may not see in pg_stat_progress_create_index what others build."""
+locks, also who may not see in pg_stat_progress_create_index what others build. An autovacuum
+worker, which gives way, is told by its having no user: its kind is not shown to everybody."""
 _STANDING = """
     SELECT pg_catalog.json_build_array(i.indexrelid::bigint, n.nspname, c.relname,
         pg_catalog.quote_ident(tn.nspname) || '.' || pg_catalog.quote_ident(t.relname),
