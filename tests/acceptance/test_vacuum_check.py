@@ -148,6 +148,7 @@ def test_a_server_that_comes_near_its_limits_is_warned_of(tmp_path: Path) -> Non
         server.jump(1192 * 2**20)
         for _ in range(16):
             stack.enter_context(psycopg.connect(desk.db.owner))
+        until(lambda: desk.db.others() == 16)
         said = check(desk, status=1)
     assert "WARN connections in use, %: 85 (> 80)" in said
     assert re.search(r"WARN age of a table beyond which autovacuum freezes it, %: \S+ 125", said)

@@ -100,6 +100,7 @@ def test_a_large_part_of_all_sessions_is_refused(db: Base) -> None:
             one.run("SELECT pg_sleep(60)")
         targets = listed(look(db), *four[:3])
         for probe in (True, False):
+            until(lambda: db.others() == len(four))
             output = end(db, "cancel", targets, share=0.4, probe=probe)
             assert (output.outcome, output.sent) == ("failed", False)
             assert re.search(
