@@ -136,35 +136,36 @@ class Messenger:
         """Return a thread that sends what waits for a channel, until nothing does."""
 
         def work() -> None:
-            try:
-                while self._next(around, name, lane):
-                    pass
-            finally:  # nobody may wait for ever for what nobody sends, nor for what comes later
-                with self._lock:
-                    if self._lanes.get(name) is lane:
-                        del self._lanes[name]
-                    for parcel in lane.parcels:
-                        parcel.done.set()
+            broken: BaseException | None = None
+            while lane.parcels:  # only this thread takes from it; once empty, nobody adds to it
+                try:
+                    self._next(around, name, lane)
+                except BaseException as error:  # noqa: BLE001 - those behind it are sent all the same
+                    broken = error
+            if broken is not None:
+                raise broken
 
         return threading.Thread(target=work, name=f"message-{name}", daemon=True)
 
-    def _next(self, around: Around, name: str, lane: Lane) -> bool:
-        """Send the first message that waits for a channel; tell whether another one does."""
+    def _next(self, around: Around, name: str, lane: Lane) -> None:
+        """Send the first message that waits for a channel; it has its turn once, come what may."""
         parcel = lane.parcels[0]
         with self._lock:
             last = len(lane.parcels) == 1
-        if lane.hopeless and not last:
-            why = "not tried, as those before it did not come"
-            parcel.delivery = Delivery(delivered=False, reason=why, tries=0)
-        else:
-            parcel.delivery = self._sent(around, parcel, lane.patience(parcel.channel))
-        lane.learn(parcel)
-        _record(around, parcel)
-        with self._lock:
-            lane.parcels.popleft()
-            if not lane.parcels:
-                del self._lanes[name]
-            return bool(lane.parcels)
+        try:
+            if lane.hopeless and not last:
+                why = "not tried, as those before it did not come"
+                parcel.delivery = Delivery(delivered=False, reason=why, tries=0)
+            else:
+                parcel.delivery = self._sent(around, parcel, lane.patience(parcel.channel))
+            lane.learn(parcel)
+            _record(around, parcel)
+        finally:
+            parcel.done.set()  # nobody may wait for ever for what nobody sends
+            with self._lock:
+                lane.parcels.popleft()
+                if not lane.parcels:
+                    del self._lanes[name]
 
     def _sent(self, around: Around, parcel: Parcel, seconds: float) -> Delivery:
         parcel.began = time.monotonic()
@@ -195,12 +196,9 @@ class Messenger:
 
 def _record(around: Around, parcel: Parcel) -> None:
     """Record what became of a message, as far as there is a record that takes it."""
-    try:
-        with suppress(OpskitError):  # whoever goes on with the run meets it, too
-            around.journal.append(parcel.outcome)
-            around.watch(parcel.outcome)
-    finally:
-        parcel.done.set()
+    with suppress(OpskitError):  # whoever goes on with the run meets it, too
+        around.journal.append(parcel.outcome)
+        around.watch(parcel.outcome)
 
 
 def _awaited(around: Around, parcel: Parcel) -> bool:

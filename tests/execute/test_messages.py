@@ -217,17 +217,27 @@ def test_an_outcome_that_nobody_waited_for_is_sent_again_by_whoever_goes_on(
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_channel_whose_thread_has_ended_gets_a_new_one(tmp_path: Path) -> None:
-    """What nobody carries would be waited for without an end."""
+@pytest.mark.parametrize("behind", [False, True])
+def test_what_breaks_a_message_keeps_none_after_it_from_being_sent(
+    tmp_path: Path, behind: bool
+) -> None:
+    """What nobody carries would be waited for without an end. `behind`: it waits already."""
     more = "  - {name: more, notify: {message: more, required: true}, on: controller}\n"
     plan = planned(tmp_path, BEGIN + WORK + more)
     paper = Paper(world := World())
     post = Post(world)
-    broken = threading.Event()
+    broken, waits = threading.Event(), threading.Event()
 
     def watch(item: object) -> None:
-        if isinstance(item, Event) and "channel" in item.data and not broken.is_set():
+        if not isinstance(item, Event) or item.kind != "message":
+            return
+        if item.step == "more":
+            waits.set()
+        if "channel" in item.data and not broken.is_set():
             broken.set()
+            if behind:
+                waits.wait(20)
+                time.sleep(0.3)  # until it has been handed over
             raise BrokenPipeError
 
     assert go(plan, paper, post, watch) == "succeeded"
