@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from decimal import Decimal
 from pathlib import Path
 
 import psycopg
@@ -155,6 +156,17 @@ def test_a_server_that_comes_near_its_limits_is_warned_of(tmp_path: Path) -> Non
     assert re.search(r"WARN transaction ids used up, %: .*test1 58\.2 \(> 50\)", said)
     assert re.search(r"WARN age beyond which autovacuum freezes, %: .*test1 125 \(> 120\)", said)
     assert "CRIT who keeps dead rows from being removed, transactions behind: slot left_" in said
+
+
+def test_who_may_not_see_what_others_are_counts_the_same_connections(desk: Desk) -> None:
+    """The server's own processes have no user, or no database; that is shown to everybody."""
+    db, reader = desk.db, desk.db.owner.replace("//owner@", "//reader@")
+    asked = [question("connections in use, %"), question("oldest transaction, seconds")]
+    with psycopg.connect(db.owner) as one, psycopg.connect(reader) as other:
+        until(lambda: db.others() == 2)
+        used, also = ([session.execute(asked[0]).fetchone()] for session in (one, other))
+        assert used == also == [(Decimal("3.3"),)], "2 of 60"
+        assert len(other.execute(asked[1]).fetchall()) == 2, "the other one and the line of its own"
 
 
 def test_what_this_user_may_not_see_is_unknown(desk: Desk) -> None:

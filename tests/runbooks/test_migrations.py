@@ -437,6 +437,34 @@ def test_what_must_not_be_done_is_refused_before_anything_is(site: Site) -> None
     assert not (site.root / "releases" / "B").exists()
 
 
+PLAIN = """
+    DO $$ BEGIN CREATE ROLE plain LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+    DO $$ DECLARE name text; BEGIN
+        FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public'
+        LOOP EXECUTE format('ALTER TABLE %I OWNER TO plain', name); END LOOP; END $$;
+    GRANT ALL ON SCHEMA public TO plain
+"""
+"""The role of an application, which may not see what other roles do."""
+SLOWLY = "autovacuum_vacuum_threshold = 1, autovacuum_vacuum_cost_limit = 1"
+
+
+def test_autovacuum_at_work_on_a_table_is_nobody_in_the_way(site: Site) -> None:
+    site.sql(PLAIN)
+    site.project.role = "plain"
+    site.sql("INSERT INTO core_tenant (name) SELECT repeat('x', 50) FROM generate_series(1, 9000)")
+    site.sql(f"ALTER TABLE core_tenant SET ({SLOWLY}, autovacuum_vacuum_cost_delay = 100)")
+    site.sql("ALTER SYSTEM SET autovacuum_naptime = '1s'")
+    site.sql("SELECT pg_reload_conf()")
+    try:
+        site.sql("DELETE FROM core_tenant WHERE id % 2 = 0")
+        until(lambda: site.sql("SELECT 1 FROM pg_stat_progress_vacuum"))
+        site.deploy("B", SEVEN, "patience=1s", "old=500ms", "lock_timeout=5s")
+    finally:
+        site.sql("ALTER SYSTEM RESET autovacuum_naptime")
+        site.sql("SELECT pg_reload_conf()")
+    assert site.applied() == ["core.0009_base", *ORDER]
+
+
 def rollback(site: Site, *more: str, status: int = 0) -> str:
     given = ["drain=false", "bake=0s", "lock_timeout=200ms", *more]
     words = [word for one in given for word in ("-p", one)]

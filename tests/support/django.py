@@ -15,7 +15,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = ["django.contrib.postgres", "core", "voice_recognition"]
 DATABASES = {"default": {
     "ENGINE": "django.db.backends.postgresql", "NAME": os.environ["APP_DB"],
-    "HOST": os.environ["APP_DB_HOST"], "PORT": os.environ["APP_DB_PORT"], "USER": "owner",
+    "HOST": os.environ["APP_DB_HOST"], "PORT": os.environ["APP_DB_PORT"], "USER": "%s",
     "OPTIONS": {%s},
 }}
 """
@@ -88,6 +88,7 @@ class Project:
     host: str
     port: int
     binaries: Path
+    role: str = "owner"
     options: str = ""
     files: dict[str, str] = field(default_factory=dict)
 
@@ -110,7 +111,11 @@ class Project:
         """
         every = {"core.0009_base": BASE, **more}
         last: dict[str, tuple[str, str]] = {}
-        files = {"manage.py": MANAGE, "settings.py": SETTINGS % self.options, **self.files}
+        files = {
+            "manage.py": MANAGE,
+            "settings.py": SETTINGS % (self.role, self.options),
+            **self.files,
+        }
         before: list[tuple[str, str]] = []
         for one, operations in every.items():
             app, _, own = one.partition(".")

@@ -55,6 +55,8 @@ class Server:
         """Make the cluster, with a template that has an empty record in it."""
         words = ["--auth=trust", "--username=owner", "--encoding=UTF8", "--locale=C", "--no-sync"]
         self._done("initdb", "-D", str(self.folder / "data"), *words)
+        with (self.folder / "data/postgresql.conf").open("a") as conf:
+            conf.write("autovacuum_naptime = '1d'\n")  # a test that is about it has it come sooner
 
     def copy(self, of: "Server") -> None:
         """Become a standby of another server, which sends it all that it writes."""
