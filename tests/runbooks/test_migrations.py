@@ -763,3 +763,34 @@ def test_what_was_only_said_to_be_applied_or_made_by_hand_fails_before_a_host_ch
     said = rollback(site, "database=reverse", status=5)
     assert 'relation "core_uploadsession" does not exist' in said
     assert site.live == "B"
+
+
+FORGET = """
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
+MigrationRecorder(connection).record_unapplied("core", "0009_base")
+"""
+
+
+@pytest.mark.parametrize(
+    ("do", "why"),
+    [
+        ("exit 0", "migrate says that all is done, but these are not applied: core.0010_sync"),
+        (
+            '{manage} "$@" || exit; exec {manage} shell -c "$(cat {forget})"',
+            "nobody has looked at migration core.0009_base, which is new here",
+        ),
+    ],
+)
+def test_a_migrate_that_does_something_else_than_it_says_is_told(
+    site: Site, do: str, why: str
+) -> None:
+    """`manage` is the project's own, and so is what it does."""
+    manage, forget = site.project.manage, site.folder / "forget.py"
+    forget.write_text(FORGET)
+    script = site.folder / "manage.sh"
+    do = do.format(manage=manage, forget=forget)
+    script.write_text(f'[ "$PGAPPNAME" != opskit:migrate ] || {{ {do}; }}\nexec {manage} "$@"\n')
+    site.write(manage=f"sh {script}")
+    assert why in site.deploy("B", SEVEN, status=3)
+    assert site.live == "A"
