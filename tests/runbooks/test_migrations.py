@@ -105,7 +105,11 @@ class Site:
 
     def opskit(self, *words: str, status: int | None = 0) -> str:
         process = self.begin(*words)
-        said, _ = process.communicate(timeout=120)
+        try:
+            said, _ = process.communicate(timeout=120)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise AssertionError(process.communicate()[0]) from None
         assert status in (None, process.returncode), f"exit {process.returncode}\n{said}"
         return said
 
@@ -336,6 +340,28 @@ def test_who_migrates_at_the_same_time_is_waited_for_and_what_was_done_twice_is_
     assert re.findall(r"Applying (\S+)\.\.\.", printed) == ["core.0012_data"], printed
     assert site.sql(VALID) == [(True,)]
     assert site.live == "A"
+
+
+def test_what_somebody_else_has_applied_since_the_migrate_began_is_not_applied_again(
+    site: Site,
+) -> None:
+    site.write(order=[])
+    path = site.release("B", {"core.0010_note": django.NOTE, "core.0011_data": DATA})
+    with psycopg.connect(site.url) as reader:
+        reader.execute("SELECT count(*) FROM core_tenant")
+        with site.begin(*site.words("B", path, "lock_timeout=1m")) as process:
+            until(lambda: waiting(site), 60)
+            site.sql(
+                "INSERT INTO django_migrations (app, name, applied)"
+                " VALUES ('core', '0011_data', now())"
+            )
+            reader.rollback()
+            said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    printed = site.opskit("output", "last", "Migrate", "web1")
+    assert "somebody else has applied core.0011_data meanwhile" in printed
+    assert site.sql("SELECT count(*) FROM core_tenant WHERE name = 'once'") == [(0,)]
+    assert site.live == "B"
 
 
 @pytest.fixture
