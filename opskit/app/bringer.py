@@ -9,13 +9,14 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
 LARGEST = 1024 * 1024
 """Bytes; what prints more is no secret."""
 _PIECE = 64 * 1024
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class NothingError(Exception):
@@ -25,19 +26,8 @@ class NothingError(Exception):
 def brought(command: str, seconds: float) -> str:
     """Return what a command prints, less its last newline; NothingError where it fails."""
     end = time.monotonic() + seconds
-    process = subprocess.Popen(  # noqa: S602 - the inventory's owner wrote this line for a shell
-        command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    try:
-        with _ended_with_us(process):
-            printed = _printed(process, end, seconds)
-    except BaseException:  # Ctrl-C, too
-        _end(process)
-        raise
-    finally:
-        assert process.stdout is not None
-        process.stdout.close()
+    with _begun(command) as process:
+        printed = _printed(process, end, seconds)
     if process.returncode != 0:
         raise NothingError(f"its command ended with status {process.returncode}")
     try:
@@ -79,22 +69,60 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 @contextmanager
-def _ended_with_us(process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """End it where opskit is ended meanwhile: a terminal that closes does not reach it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def _begun(command: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Begin it, and end it where opskit is ended meanwhile: a terminal that closes does not
+    reach it."""
+    with _signals() as known:
+        process = subprocess.Popen(  # noqa: S602 - the inventory's owner wrote this line for a shell
+            command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        try:
+            known(process)
+            yield process
+        except BaseException:  # Ctrl-C, too
+            _end(process)
+            raise
+        finally:
+            assert process.stdout is not None
+            process.stdout.close()
 
-    def ended(number: int, _: FrameType | None) -> None:
-        _end(process)
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
 
-    ours = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
-    for number in ours:
-        signal.signal(number, ended)
-    try:
-        yield
-    finally:
-        for number in ours:
+@contextmanager
+def _signals() -> Iterator[Callable[["subprocess.Popen[bytes]"], None]]:
+    """Hold signals back until what has been begun is known, so that nobody leaves it behind."""
+    began: list[subprocess.Popen[bytes]] = []
+    came: list[int] = []
+
+    def arrived(number: int, frame: FrameType | None) -> None:
+        former = before[number]
+        if not began:
+            came.append(number)
+        elif callable(former):
+            former(number, frame)
+        else:
+            _end(began[0])
             signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    def known(process: "subprocess.Popen[bytes]") -> None:
+        began.append(process)
+        while came:
+            signal.raise_signal(came.pop(0))
+
+    main = threading.current_thread() is threading.main_thread()
+    found = {int(number): signal.getsignal(number) for number in _ENDING if main}
+    before = {
+        number: former
+        for number, former in found.items()
+        if former is signal.SIG_DFL or callable(former)
+    }
+    for number in before:
+        signal.signal(number, arrived)
+    try:
+        yield known
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+        while came:  # it could not be begun
+            signal.raise_signal(came.pop(0))

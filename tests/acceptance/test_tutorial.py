@@ -24,6 +24,7 @@ VARIES = (
     (r"\d{2}:\d{2}:\d{2}Z", "TIME"),
     (r"just now|\d+ (?:s|min) ago", "AGO"),
     (r"\b\d+(?:\.\d+)?m?s\b", "TOOK"),
+    (r"\b0\.[0-9] s  ", "CLOCK "),  # of a host beside ours: how late an answer came is in it
     (r"\S+@\S+", "WHO"),
     (r"\s+", " "),
 )

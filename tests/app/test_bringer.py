@@ -79,3 +79,31 @@ def test_it_is_ended_with_opskit(tmp_path: Path, number: signal.Signals) -> None
     finally:
         ours.kill()
         ours.wait()
+
+
+EARLY = """
+import os, pathlib, subprocess, sys, time
+from opskit.app.bringer import brought
+command, number, pid = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
+class Early(subprocess.Popen):
+    def __init__(self, *given, **more):
+        super().__init__(*given, **more)
+        while not (pid.exists() and pid.read_text().endswith("\\n")):
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+        time.sleep(0.1)
+subprocess.Popen = Early
+brought(command, 60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_it_is_ended_with_opskit_while_it_is_begun(tmp_path: Path, number: signal.Signals) -> None:
+    """It runs before the one who begins it knows of it; a busy machine makes that long."""
+    pid = tmp_path / "pid"
+    words = [BEGETS.format(pid=pid, more=""), str(int(number)), str(pid)]
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY, *words], stderr=subprocess.DEVNULL, timeout=60, check=False
+    )
+    assert done.returncode == -number
+    assert gone(begun(pid))
