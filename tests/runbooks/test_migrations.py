@@ -300,6 +300,34 @@ def test_a_migrate_that_is_killed_leaves_nothing_half_done(site: Site) -> None:
     assert site.live == "A"
 
 
+RECORDS = (
+    "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'django_migrations'::regclass"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
+
+def test_what_a_migration_does_and_that_it_is_done_are_there_together_or_not_at_all(
+    site: Site,
+) -> None:
+    """Django alone records one that has left work for its end in a transaction of its own."""
+    site.write(order=[])
+    path = site.release("B", {"core.0010_policy": SEVEN[ORDER[1]]})
+    columns = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'core_tenant'::regclass"
+    before = site.sql(columns)
+    with psycopg.connect(site.url) as reader, psycopg.connect(site.url) as holder:
+        reader.execute("SELECT count(*) FROM core_tenant")
+        with site.begin(*site.words("B", path, "lock_timeout=1m")) as process:
+            until(lambda: waiting(site), 60)
+            holder.execute("LOCK django_migrations IN SHARE ROW EXCLUSIVE MODE")
+            reader.rollback()
+            until(lambda: site.sql(RECORDS), 60)
+            os.kill(migrate_pid(site), signal.SIGKILL)
+            said, _ = process.communicate(timeout=60)
+        assert process.returncode == 3, said
+        until(lambda: site.sql(SESSIONS) == [(0,)])
+    assert (site.applied(), site.sql(columns)) == (["core.0009_base"], before)
+
+
 TURN = "pg_advisory_lock(x'6f70736b'::int, x'6d696772'::int)"
 """What deploy and rollback take while they migrate a database."""
 DATA = django.sql("INSERT INTO core_tenant (name) VALUES ('once')")
