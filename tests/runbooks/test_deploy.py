@@ -1,6 +1,7 @@
 """The shipped deploy, whole, against a practice fleet."""
 
 import json
+import re
 
 import pytest
 
@@ -34,15 +35,21 @@ def test_a_release_goes_live_on_every_host_and_no_request_fails(fleet: Fleet, po
 
 
 @pytest.mark.parametrize(
-    ("fault", "patience"), [("crash", ""), ("wrong-release", "4s"), ("unhealthy", "")]
+    ("fault", "patience", "step"),
+    [
+        ("crash", "", "Restart"),
+        ("wrong-release", "4s", "Healthy as the new release, three times"),
+        ("unhealthy", "", "Healthy as the new release, three times"),
+    ],
 )
 def test_a_broken_release_takes_itself_back_and_touches_no_other_host(
-    fleet: Fleet, pool: str, fault: str, patience: str
+    fleet: Fleet, pool: str, fault: str, patience: str, step: str
 ) -> None:
     """Waiting for what never comes takes its whole time once, and is cut short otherwise."""
     before, running = state(fleet), pids(fleet)
     said = deploy(fleet, "X", fault=fault, status=3, patience=patience)
     assert "UNDONE" in said
+    assert re.search(rf"web1 FAILED +\d+ {step} \(", said), said
     assert state(fleet) == before
     assert fleet.sh("lb1", "cat /etc/nginx/opskit/web.conf") == pool
     assert {h: p for h, p in pids(fleet).items() if h != "web1"} == {
