@@ -26,10 +26,10 @@ TABLES = {
     "emptied": "(id bigint) WITH (vacuum_truncate = off)",
     "longs": "(id int PRIMARY KEY, doc text)",
 }
-LOOKER = """
+GAUGER = """
     CREATE EXTENSION pgstattuple;
-    DO $$ BEGIN CREATE ROLE looker LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
-    REVOKE pg_stat_scan_tables FROM looker
+    DO $$ BEGIN CREATE ROLE gauger LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+    REVOKE pg_stat_scan_tables FROM gauger
 """
 ROWS = {
     "sound": "n, md5(n::text), now(), true",
@@ -55,7 +55,7 @@ SOUND = ("sound", "nullable", "padded", "parent", "child")
 @pytest.fixture(scope="module")
 def db(postgres: Server) -> Base:
     made = base(postgres)
-    made.sql(LOOKER)
+    made.sql(GAUGER)
     for name, columns in TABLES.items():
         own = "autovacuum_enabled = off"
         made.sql(f"CREATE TABLE {name} {columns}")
@@ -68,8 +68,8 @@ def db(postgres: Server) -> Base:
     made.sql("CREATE TABLE never AS SELECT n FROM generate_series(1, 8000) n")
     made.sql("ALTER TABLE never SET (autovacuum_enabled = off)")
     made.sql("CREATE TABLE nothing (n int); CREATE INDEX padded_h ON padded (h, b)")
-    made.sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO looker")
-    return made.use(Database(name="main", url=made.owner.replace("//owner@", "//looker@")))
+    made.sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO gauger")
+    return made.use(Database(name="main", url=made.owner.replace("//owner@", "//gauger@")))
 
 
 def clean(db: Base, *names: str, how: str = "ANALYZE") -> None:
@@ -131,11 +131,11 @@ def test_only_what_the_estimate_tells_of_is_read_and_only_where_it_may_be(db: Ba
     for name, holes in HOLED.items():
         db.sql(f"DELETE FROM {name} WHERE {holes}")
     clean(db, *TABLES)
-    db.sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO looker")
+    db.sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO gauger")
     output = look(db, exact=2.0**30)
     assert all("GRANT pg_stat_scan_tables TO it" in text
                for name, text in told(output, "WARN").items() if "pkey" not in name)  # fmt: skip
-    db.sql("GRANT pg_stat_scan_tables TO looker")
+    db.sql("GRANT pg_stat_scan_tables TO gauger")
     estimated = airs(output)
     output = look(db, exact=2.0**30)
     tables: Any = output.evidence["tables"]
@@ -157,7 +157,7 @@ def test_only_what_the_estimate_tells_of_is_read_and_only_where_it_may_be(db: Ba
 
 
 def test_a_look_tells_that_an_estimate_was_wrong(db: Base) -> None:
-    db.sql("GRANT pg_stat_scan_tables TO looker")
+    db.sql("GRANT pg_stat_scan_tables TO gauger")
     clean(db, "sound")
     db.sql("UPDATE pg_class SET reltuples = reltuples / 3 WHERE relname = 'sound'")
     try:
@@ -170,7 +170,7 @@ def test_a_look_tells_that_an_estimate_was_wrong(db: Base) -> None:
 
 
 def test_a_look_waits_for_nobody_for_long(db: Base) -> None:
-    db.sql("GRANT pg_stat_scan_tables TO looker")
+    db.sql("GRANT pg_stat_scan_tables TO gauger")
     db.sql("DELETE FROM holed WHERE id % 4 <> 0")
     clean(db, "holed")
     with psycopg.connect(db.owner) as holder:
@@ -186,12 +186,12 @@ def test_what_was_never_counted_or_is_hidden_is_unknown(db: Base) -> None:
     never = told(output, "UNKNOWN", "unclear")
     assert "never counted: ANALYZE" in never["public.never"]
     assert "nothing" not in db.printed  # an empty table is too small to be looked at
-    db.sql("REVOKE SELECT ON sound FROM looker")
+    db.sql("REVOKE SELECT ON sound FROM gauger")
     try:
         hidden = told(look(db), "UNKNOWN", "unclear")
         assert "does not see their statistics" in hidden["public.sound"]
     finally:
-        db.sql("GRANT SELECT ON sound TO looker")
+        db.sql("GRANT SELECT ON sound TO gauger")
     clean(db, "never")
     output = look(db, share=99.9)
     assert output.evidence["level"] != "UNKNOWN", output.reason
